@@ -1,0 +1,62 @@
+# Everything runs in .venv, which the first target that needs it creates.
+# Another interpreter (3.11 or newer):  make PYTHON=python3.13 test
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+BENCH  := $(VENV)/.ready-bench
+
+PROTOCOL := duplex/protocol/*,duplex/codec/*
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check format bench coverage-protocol clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## run the demonstration
+	@$(BIN)/python examples/demo.py
+
+test: $(READY) ## run the tests; coverage below 95 % (wire and codec: 100 %) fails
+	@$(BIN)/coverage erase
+	@$(BIN)/python -m pytest --cov --cov-report=term
+	@$(MAKE) --no-print-directory coverage-protocol
+
+coverage-protocol: $(READY) ## ask full coverage of duplex.protocol and duplex.codec, of the last `make test`
+	@echo "coverage of duplex.protocol and duplex.codec, which must be 100 %:"
+	@$(BIN)/coverage report --include='$(PROTOCOL)' --fail-under=100
+
+check: $(READY) ## check format, lint and types
+	@echo "ruff format"; $(BIN)/ruff format --check .
+	@echo "ruff check";  $(BIN)/ruff check .
+	@echo "mypy";        $(BIN)/mypy
+
+format: $(READY) ## format the code and repair what ruff can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(BENCH) ## run the benchmarks
+	@$(BIN)/python -m benchmarks
+
+clean: ## remove .venv and everything generated
+	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* \
+	    .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "Duplex needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "$(PYTHON) cannot create virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
+	    exit 1; }
+	@echo "preparing $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+$(BENCH): $(READY)
+	@echo "installing what the benchmarks compare with"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[bench]'
+	@touch $@

@@ -1,0 +1,68 @@
+"""Duplex: brokerless RPC between peers.
+
+Decorate functions, open a :class:`Peer`, bind and connect; either side of a link may call the other, with
+single values, streams, callbacks and channels.
+"""
+
+from __future__ import annotations
+
+from duplex._config import Keepalive as Keepalive
+from duplex._config import Limits as Limits
+from duplex._errors import Aborted as Aborted
+from duplex._errors import AlreadyExists as AlreadyExists
+from duplex._errors import BindError as BindError
+from duplex._errors import CallCancelled as CallCancelled
+from duplex._errors import CodecError as CodecError
+from duplex._errors import ConfigurationError as ConfigurationError
+from duplex._errors import ConnectError as ConnectError
+from duplex._errors import DataLoss as DataLoss
+from duplex._errors import DeadlineExceeded as DeadlineExceeded
+from duplex._errors import DecodeError as DecodeError
+from duplex._errors import DuplexError as DuplexError
+from duplex._errors import EncodeError as EncodeError
+from duplex._errors import FailedPrecondition as FailedPrecondition
+from duplex._errors import HandshakeError as HandshakeError
+from duplex._errors import Internal as Internal
+from duplex._errors import InvalidArgument as InvalidArgument
+from duplex._errors import LocalProtocolError as LocalProtocolError
+from duplex._errors import MessageTooLarge as MessageTooLarge
+from duplex._errors import NotFound as NotFound
+from duplex._errors import OutOfRange as OutOfRange
+from duplex._errors import PeerLost as PeerLost
+from duplex._errors import PermissionDenied as PermissionDenied
+from duplex._errors import ProtocolError as ProtocolError
+from duplex._errors import RemoteProtocolError as RemoteProtocolError
+from duplex._errors import ResourceExhausted as ResourceExhausted
+from duplex._errors import RPCError as RPCError
+from duplex._errors import Unauthenticated as Unauthenticated
+from duplex._errors import Unavailable as Unavailable
+from duplex._errors import Unimplemented as Unimplemented
+from duplex._errors import Unknown as Unknown
+from duplex._metadata import Metadata as Metadata
+from duplex._peer import Link as Link
+from duplex._peer import Peer as Peer
+from duplex._peer import open_peer as open_peer
+from duplex._status import StatusCode as StatusCode
+from duplex._version import __version__ as __version__
+from duplex.client import MethodProxy as MethodProxy
+from duplex.client import ServiceProxy as ServiceProxy
+from duplex.engine._calls import OpenCall as OpenCall
+from duplex.engine._calls import OutgoingCall as OutgoingCall
+from duplex.engine._handler import Kind as Kind
+from duplex.engine._link import LinkStatistics as LinkStatistics
+from duplex.engine._serve import IncomingCall as IncomingCall
+from duplex.engine._serve import PeerInfo as PeerInfo
+from duplex.engine._serve import current_call as current_call
+from duplex.engine._types import Callback as Callback
+from duplex.engine._types import Channel as Channel
+from duplex.engine._types import ReceiveChannel as ReceiveChannel
+from duplex.engine._types import SendChannel as SendChannel
+from duplex.service import Service as Service
+from duplex.service import rpc as rpc
+from duplex.service import services_of as services_of
+
+for _name, _value in list(globals().items()):
+    # Tracebacks and documentation show where users find a thing, not where it is written.
+    if not _name.startswith("_") and getattr(_value, "__module__", "").startswith("duplex."):
+        _value.__module__ = "duplex"
+del _name, _value

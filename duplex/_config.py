@@ -1,0 +1,77 @@
+"""Frozen, validated configuration. Every default is documented beside its field."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from duplex._errors import ConfigurationError
+
+KiB: Final = 1024
+MiB: Final = 1024 * KiB
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one peer is willing to receive and hold. Advertised in the handshake, so senders know it too.
+
+    All sizes are bytes. A value out of range raises :exc:`ConfigurationError` that names the field.
+    """
+
+    #: One message: its payload and its attachments together. Streams are unlimited in total.
+    max_message: int = 16 * MiB
+    #: Attachments (out-of-band buffers) of one message.
+    max_attachments: int = 64
+    #: Commands in one batch.
+    max_commands: int = 1024
+    #: Metadata of one call, and its trailers; counted as ``metadata_size`` says.
+    max_metadata: int = 8 * KiB
+    #: Channels that the other side may have open at once on one link.
+    max_channels: int = 4096
+    #: Bytes of messages the other side may send on one channel before it is granted more.
+    channel_window: int = 1 * MiB
+    #: The same for all channels of a link together.
+    link_window: int = 16 * MiB
+    #: Links that one peer holds; further handshakes are refused with reason ``limit``.
+    max_links: int = 1024
+
+    def __post_init__(self) -> None:
+        for field, low in _LOWEST.items():
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= _HIGHEST:
+                raise ConfigurationError(
+                    f"Limits.{field} must be a whole number from {low} to {_HIGHEST}, not {value!r}"
+                )
+
+
+_HIGHEST: Final = 2**48
+_LOWEST: Final = {
+    "max_message": 1 * KiB,
+    "max_attachments": 0,
+    "max_commands": 1,
+    "max_metadata": 0,
+    "max_channels": 1,
+    "channel_window": 1 * KiB,
+    "link_window": 1 * KiB,
+    "max_links": 1,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Keepalive:
+    """How a peer watches the other end of its links. All times are seconds."""
+
+    #: A ``PING`` is sent when this long has passed since the last one.
+    interval: float = 5.0
+    #: No bytes at all from the other side for this long means that the link is silent.
+    timeout: float = 15.0
+
+    def __post_init__(self) -> None:
+        for field in ("interval", "timeout"):
+            value = getattr(self, field)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+                raise ConfigurationError(f"Keepalive.{field} must be a number of seconds above 0, not {value!r}")
+        if self.timeout <= self.interval:
+            raise ConfigurationError(
+                f"Keepalive.timeout ({self.timeout}) must be longer than Keepalive.interval ({self.interval})"
+            )

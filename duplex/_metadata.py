@@ -1,0 +1,43 @@
+"""Metadata: the key-value headers of a call and the trailers that come back with its status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+#: Keys are lower-case ASCII words; values are text or bytes.
+Metadata: TypeAlias = Mapping[str, str | bytes]
+
+#: Keys that begin with this belong to the protocol.
+RESERVED_PREFIX = "duplex-"
+
+_KEY_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
+
+
+def metadata_size(metadata: Mapping[Any, Any]) -> int:
+    """Return the bytes that metadata counts for: each key and value in UTF-8, and 32 an entry.
+
+    The 32 an entry are HTTP/2's way of counting (RFC 9113, section 10.5.1), so that many tiny entries
+    are bounded too. Entries must have passed :func:`check_metadata`.
+    """
+    return sum(
+        len(key) + (len(value) if isinstance(value, bytes) else len(value.encode())) + 32
+        for key, value in metadata.items()
+    )
+
+
+def check_metadata(metadata: Mapping[Any, Any]) -> str | None:
+    """Return what is wrong with metadata in one sentence, or ``None`` if it is well formed."""
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not key:
+            return f"metadata key {key!r} must be a non-empty str"
+        if not _KEY_CHARACTERS.issuperset(key):
+            return f"metadata key {key!r} may hold only a-z, 0-9, '-', '_' and '.'"
+        if not isinstance(value, (str, bytes)):
+            return f"metadata {key!r} must be str or bytes, not {type(value).__name__}"
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                return f"metadata {key!r} is not encodable as UTF-8"
+    return None

@@ -1,0 +1,206 @@
+"""The public face of the engine: :func:`open_peer`, :class:`Peer` and :class:`Link`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterable
+from types import ModuleType
+from typing import Any, TypeVar, final, overload
+
+import trio
+
+from duplex._config import Keepalive, Limits
+from duplex._errors import ConfigurationError
+from duplex.builtin import health_service, reflection_service
+from duplex.client import ServiceProxy, service_name_of, typed_proxy
+from duplex.client._proxy import Options
+from duplex.engine._flush import acquire_flusher, release_flusher
+from duplex.engine._link import BaseLink
+from duplex.engine._peer import BasePeer
+from duplex.service import Service, callback_spec
+
+T = TypeVar("T")
+
+
+def _proxy(picker: Any, target: object, name: str | None, options: Options) -> Any:
+    if isinstance(target, Service):
+        target = target.name
+    if isinstance(target, str):
+        if name is not None:
+            raise ConfigurationError("name= goes with a class; a service given by name has it already")
+        return ServiceProxy(picker, target, options)
+    if isinstance(target, type):
+        return typed_proxy(picker, target, name, options)
+    raise ConfigurationError(f"a service is given by its name or by a class, not {target!r}")
+
+
+@final
+class Link(BaseLink):
+    """One established connection to another peer, over which both sides call. Made by the peer."""
+
+    def __repr__(self) -> str:
+        return f"<Link to {self.peer_name} over {self.endpoint}>"
+
+    @overload
+    def service(self, target: str | Service) -> ServiceProxy: ...
+
+    @overload
+    def service(self, target: type[T], *, name: str | None = None) -> T: ...
+
+    def service(self, target: Any, *, name: str | None = None) -> Any:
+        """Return a proxy whose calls all take this link. Arguments as in :meth:`Peer.service`."""
+        return _proxy(self, target, name, Options(self.peer.default_codec, None, None))
+
+    def pick_now(self, service: str) -> Link | None:
+        """Return the link itself: every call to a service takes it."""
+        return self
+
+    async def pick(self, service: str) -> Link:
+        """Return the link itself."""
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def aclose(self) -> None:
+        """Say goodbye and close the link; calls that run on it fail with ``PeerLost``. Idempotent.
+
+        A peer that connected here connects again, unless it disconnects.
+        """
+        self.say_goodbye("closing")
+        await trio.lowlevel.checkpoint()
+
+
+@final
+class Peer(BasePeer[Link, Service]):
+    """One process's end of everything: binds and connects, serves and calls. Made by :func:`open_peer`."""
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.name or self.id} with {len(self.links)} links>"
+
+    def add_service(self, service: Service) -> None:
+        """Offer a service from now on; peers that are linked learn of it.
+
+        Raises:
+            ConfigurationError: a service of that name is offered already, or this is no service.
+        """
+        if not isinstance(service, Service):
+            raise ConfigurationError(
+                f"a service is made with duplex.Service(name) or from a module, not {type(service).__name__}; "
+                f"an object with @duplex.rpc methods is offered with peer.expose(obj, name=...)"
+            )
+        self.serve(service)
+
+    def expose(self, obj: object, *, name: str | None = None, version: str = "0.0.0") -> Service:
+        """Offer the decorated methods of an object as a service, and return the service.
+
+        Args:
+            obj: an instance with methods under ``@duplex.rpc``; or a module with such functions.
+            name: the service's name; by default made from the class's (``UserStore`` gives ``user_store``).
+            version: the service's version.
+
+        Raises:
+            ConfigurationError: nothing is decorated, or the name is taken.
+        """
+        if isinstance(obj, ModuleType):
+            service = Service.from_module(obj, name=name, version=version)
+        else:
+            service = Service.from_object(obj, name=name or service_name_of(type(obj)), version=version)
+        self.add_service(service)
+        return service
+
+    @overload
+    def service(self, target: str | Service) -> ServiceProxy: ...
+
+    @overload
+    def service(self, target: type[T], *, name: str | None = None) -> T: ...
+
+    def service(self, target: Any, *, name: str | None = None) -> Any:
+        """Return a proxy for a remote service. Calls go, in turn, over every link that offers it.
+
+        Args:
+            target: the service's name, for a dynamic proxy; or a class, usually a ``Protocol``, whose
+                annotations type the proxy and check the results.
+            name: the service's name, if the class's does not say it.
+        """
+        return _proxy(self, target, name, Options(self.default_codec, None, None))
+
+    async def aclose(self) -> None:
+        """Say goodbye on every link and close every port. Calls that run fail. Idempotent."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+
+@contextlib.asynccontextmanager
+async def open_peer(
+    *,
+    services: Iterable[Service] = (),
+    name: str = "",
+    limits: Limits | None = None,
+    keepalive: Keepalive | None = None,
+    connect_timeout: float = 10.0,
+    max_threads: int = 40,
+    reflection: bool = True,
+    debug: bool | None = None,
+) -> AsyncIterator[Peer]:
+    """Open a peer: ``async with duplex.open_peer(services=[calc]) as peer``.
+
+    Leaving the block closes all links and cancels all handlers.
+
+    Args:
+        services: what to offer from the beginning.
+        name: for humans, in errors and listings of other peers; need not be unique.
+        limits: what this peer takes from others.
+        keepalive: how links are watched.
+        connect_timeout: seconds that :meth:`Peer.connect`, and calls without a link, wait for one.
+        max_threads: handlers that are plain functions run in at most so many threads.
+        reflection: whether callers can list and describe what is offered.
+        debug: whether tracebacks of unexpected exceptions travel to callers; ``None`` for what the
+            environment variable ``DUPLEX_DEBUG`` says (off unless it is ``1``).
+
+    Raises:
+        ConfigurationError: an argument is wrong.
+    """
+    if connect_timeout < 0:
+        raise ConfigurationError(f"connect_timeout must be a number of seconds from 0, not {connect_timeout!r}")
+    flusher = acquire_flusher()
+    body_error: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            peer = Peer(
+                link_class=Link,
+                nursery=nursery,
+                flusher=flusher,
+                callback_handler=lambda function: callback_spec(function, "callback"),
+                peer_id=secrets.token_hex(16),
+                name=name,
+                limits=limits or Limits(),
+                keepalive=keepalive or Keepalive(),
+                connect_timeout=connect_timeout,
+                max_threads=max_threads,
+                debug=os.environ.get("DUPLEX_DEBUG") == "1" if debug is None else debug,
+            )
+            for service in services:
+                peer.add_service(service)
+            if reflection:
+                peer.serve(reflection_service(peer))
+            peer.serve(health_service(peer))
+            nursery.start_soon(peer.watch_links)
+            try:
+                yield peer
+            except BaseException as error:
+                # Raised again below: a nursery would wrap the user's exception in a group.
+                body_error = error
+            finally:
+                peer.close()
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        serious = group.split(trio.Cancelled)[1]
+        if serious is not None and body_error is None and len(serious.exceptions) == 1:
+            body_error = serious.exceptions[0]
+        elif serious is not None or body_error is None:
+            raise
+    finally:
+        release_flusher(flusher)
+    if body_error is not None:
+        raise body_error

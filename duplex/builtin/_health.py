@@ -1,0 +1,71 @@
+"""``duplex.health``: whether a peer and its services take calls.
+
+The shape is that of gRPC's health checking protocol (``grpc.health.v1``): ``check`` once, ``watch`` for
+changes, ``list`` for all; the empty name means the peer as a whole.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+from duplex._errors import NotFound
+from duplex.service import Service
+
+
+class HealthStatus(enum.Enum):
+    """Whether calls are taken."""
+
+    SERVING = "SERVING"
+    NOT_SERVING = "NOT_SERVING"
+
+
+class Health(Protocol):
+    """What the service needs of a peer."""
+
+    @property
+    def services(self) -> Mapping[str, Any]:
+        """What the peer offers, by name."""
+
+    def health_of(self, service: str) -> bool:
+        """Whether a service takes calls."""
+
+    async def health_changed(self) -> None:
+        """Return when something may have changed."""
+
+
+def health_service(peer: Health) -> Service:
+    """Make the service ``duplex.health`` of a peer."""
+    service = Service("duplex.health", version="1.0.0", description="Whether this peer takes calls.", builtin=True)
+
+    def status(name: str) -> HealthStatus:
+        if name and name not in peer.services:
+            raise NotFound(f"there is no service {name!r} here; there are {', '.join(sorted(peer.services))}")
+        return HealthStatus.SERVING if peer.health_of(name) else HealthStatus.NOT_SERVING
+
+    @service.rpc(idempotent=True, inline=True)
+    def check(service: str = "") -> HealthStatus:
+        """Tell whether a service takes calls; without a name, whether the peer does.
+
+        Raises NotFound if there is no such service.
+        """
+        return status(service)
+
+    @service.rpc(idempotent=True)
+    async def watch(service: str = "") -> AsyncIterator[HealthStatus]:
+        """Stream the status of a service: the present one at once, then every change."""
+        present = status(service)
+        yield present
+        while True:
+            await peer.health_changed()
+            previous, present = present, status(service)
+            if present is not previous:
+                yield present
+
+    @service.rpc(name="list", idempotent=True, inline=True)
+    def list_() -> dict[str, HealthStatus]:
+        """Return the status of every service, and of the peer under the empty name."""
+        return {name: status(name) for name in ("", *peer.services)}
+
+    return service

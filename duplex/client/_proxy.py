@@ -1,0 +1,193 @@
+"""Proxies: ``remote.add(1, 2)`` is awaited, ``remote.count.open(3)`` is entered, options stay apart."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol, final
+
+import trio
+
+from duplex._errors import ConfigurationError
+from duplex._metadata import RESERVED_PREFIX, Metadata, check_metadata
+from duplex.codec import Codec, get_codec
+from duplex.engine._calls import OpenCall, Request, call_unary, deadline_exceeded, notify
+from duplex.engine._link import BaseLink
+
+
+class LinkPicker(Protocol):
+    """Whatever says which link a call takes: a peer balances, a link is itself."""
+
+    def pick_now(self, service: str) -> BaseLink | None:
+        """Return a link for a call to a service, if one is there at once."""
+
+    async def pick(self, service: str) -> BaseLink:
+        """Wait for one. Raises ``Unavailable`` if none comes in time."""
+
+
+@final
+class Options:
+    """How calls are made, apart from their arguments. Immutable."""
+
+    __slots__ = ("codec", "metadata", "timeout")
+
+    def __init__(self, codec: Codec, timeout: float | None, metadata: Metadata | None) -> None:
+        self.codec = codec
+        self.timeout = timeout
+        self.metadata = metadata
+
+    def replace(self, **changes: Any) -> Options:
+        """Return these options with some changed.
+
+        Raises:
+            ConfigurationError: an option is unknown or its value is wrong.
+        """
+        values: dict[str, Any] = {"codec": self.codec, "timeout": self.timeout, "metadata": self.metadata}
+        unknown = set(changes) - set(values)
+        if unknown:
+            raise ConfigurationError(
+                f"unknown option {', '.join(sorted(unknown))}; the options of a call are {', '.join(values)}"
+            )
+        if "codec" in changes and isinstance(changes["codec"], str):
+            changes["codec"] = get_codec(changes["codec"])
+        timeout = changes.get("timeout")
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float))):
+            raise ConfigurationError(f"timeout must be a number of seconds or None, not {timeout!r}")
+        if changes.get("metadata") is not None:
+            changes["metadata"] = {**(self.metadata or {}), **_checked(changes["metadata"])}
+        return Options(**{**values, **changes})
+
+
+def _checked(metadata: Mapping[str, str | bytes]) -> Mapping[str, str | bytes]:
+    problem = check_metadata(metadata)
+    if problem is None:
+        reserved = [key for key in metadata if key.startswith(RESERVED_PREFIX)]
+        if not reserved:
+            return metadata
+        problem = f"metadata key {reserved[0]!r} is reserved: keys with {RESERVED_PREFIX!r} belong to the protocol"
+    raise ConfigurationError(problem)
+
+
+@final
+class MethodProxy:
+    """One method of a remote service.
+
+    ``await method(...)`` makes a unary call; ``async with method.open(...) as call`` opens any call, and is
+    the only way for one that streams; ``await method.notify(...)`` calls without an answer.
+    """
+
+    __slots__ = ("_name", "_options", "_picker", "_request", "_service")
+
+    def __init__(
+        self, picker: LinkPicker, service: str, name: str, options: Options, result_type: Any = Any
+    ) -> None:
+        self._picker = picker
+        self._service = service
+        self._name = name
+        self._options = options
+        target = f"{service}.{name}"
+        self._request = Request(
+            target, target, options.codec, result_type, options.timeout, options.metadata or None
+        )
+
+    def __repr__(self) -> str:
+        return f"<remote method {self._request.method}>"
+
+    def with_options(self, **options: Any) -> MethodProxy:
+        """Return the method with other options: see :meth:`ServiceProxy.with_options`."""
+        return MethodProxy(
+            self._picker,
+            self._service,
+            self._name,
+            self._options.replace(**options),
+            self._request.result_type,
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        """Call the method and return its single result.
+
+        The deadline is that of the trio cancel scopes around the call, or ``timeout`` of the options if that
+        is sooner; it travels to the handler. Cancelling the call cancels the handler.
+
+        Raises:
+            RPCError: the call's outcome; ``.method``, ``.peer`` and ``.details`` say more.
+            EncodeError: an argument cannot travel.
+            TypeError: the method streams its results: use :meth:`open`.
+        """
+        link = self._picker.pick_now(self._service)
+        if link is not None:
+            return call_unary(link, self._request, args, kwargs)
+        return self._call_later(args, kwargs)
+
+    async def _call_later(self, args: Any, kwargs: Any) -> Any:
+        """Call once there is a link; waiting for one counts towards the timeout."""
+        request = self._request
+        if request.timeout is None:
+            link = await self._picker.pick(self._service)
+            return await call_unary(link, request, args, kwargs)
+        with trio.CancelScope(deadline=trio.current_time() + request.timeout):
+            link = await self._picker.pick(self._service)
+            return await call_unary(link, _without_timeout(request), args, kwargs)
+        raise deadline_exceeded(request)
+
+    def open(self, *args: Any, **kwargs: Any) -> OpenCall:
+        """Open a call: ``async with remote.method.open(...) as call``.
+
+        Inside, ``async for`` gives streamed results, ``send`` and ``send_eof`` stream arguments, and
+        ``await call.result()`` gives a single result. Leaving the block cancels a call that goes on.
+        """
+        return OpenCall(self._pick, self._request, args, kwargs)
+
+    async def _pick(self) -> BaseLink:
+        return self._picker.pick_now(self._service) or await self._picker.pick(self._service)
+
+    async def notify(self, *args: Any, **kwargs: Any) -> None:
+        """Call the method without waiting for its outcome, which nobody learns.
+
+        Returns when the call is queued on a link. Callbacks and channels cannot be passed.
+        """
+        await notify(await self._pick(), self._request, args, kwargs)
+
+
+def _without_timeout(request: Request) -> Request:
+    return Request(
+        request.target, request.method, request.codec, request.result_type, None, request.metadata, request.parent
+    )
+
+
+class ServiceProxy:
+    """A remote service: its attributes are its methods.
+
+    Any name is taken for a method; whether there is one is known to the other side only. A method whose
+    name is taken here (``with_options``) is had with ``proxy["with_options"]``.
+    """
+
+    def __init__(self, picker: LinkPicker, service: str, options: Options) -> None:
+        self._picker = picker
+        self._service = service
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"<remote service {self._service}>"
+
+    def __getattr__(self, name: str) -> MethodProxy:
+        if name.startswith("_"):
+            raise AttributeError(f"{name!r} is not the name of a remote method")
+        method = self[name]
+        self.__dict__[name] = method
+        return method
+
+    def __getitem__(self, name: str) -> MethodProxy:
+        return MethodProxy(self._picker, self._service, name, self._options)
+
+    def with_options(self, **options: Any) -> ServiceProxy:
+        """Return the service with other options for its calls.
+
+        Args:
+            timeout: seconds for each call, beside the deadline of trio's cancel scopes; ``None`` for none.
+            metadata: headers, added to those set before.
+            codec: ``"msgpack"``, ``"json"`` or ``"raw"``.
+
+        Raises:
+            ConfigurationError: an option is unknown or its value is wrong.
+        """
+        return type(self)(self._picker, self._service, self._options.replace(**options))

@@ -1,0 +1,85 @@
+"""Typed proxies: a Protocol or the service's own class says what results are, for mypy and for decoding."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from typing import Any, Final, final
+
+from duplex._errors import ConfigurationError
+from duplex.client._proxy import LinkPicker, MethodProxy, Options, ServiceProxy
+
+_ITERATORS: Final = (AsyncGenerator, AsyncIterator, AsyncIterable, Generator, Iterator, Iterable)
+
+
+def service_name_of(cls: type) -> str:
+    """Return the name that a class stands for: its ``service_name`` attribute, or its own name in lower case
+    with underscores, less a final ``Protocol`` or ``Service``."""
+    explicit = getattr(cls, "service_name", None)
+    if isinstance(explicit, str):
+        return explicit
+    name = re.sub(r"(Protocol|Service)$", "", cls.__name__) or cls.__name__
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _method_types(cls: type) -> dict[str, Any]:
+    """Map the names of a class's methods to the types of their results, or of each streamed result."""
+    types: dict[str, Any] = {}
+    for name, function in inspect.getmembers(cls, callable):
+        if name.startswith("_") or inspect.isclass(function):
+            continue
+        options = getattr(function, "__duplex_rpc__", None)
+        remote = getattr(options, "name", None) or name
+        try:
+            annotation = typing.get_type_hints(function).get("return", Any)
+        except NameError as error:
+            raise ConfigurationError(f"{cls.__name__}.{name}: its annotations name something unknown: {error}") from None
+        if typing.get_origin(annotation) in _ITERATORS and not (
+            inspect.iscoroutinefunction(function)
+        ):
+            annotation = (typing.get_args(annotation) or (Any,))[0]
+        types[name] = (remote, annotation)
+    return types
+
+
+@final
+class _TypedProxy(ServiceProxy):
+    """A proxy that knows its methods."""
+
+    def __init__(
+        self, picker: LinkPicker, service: str, options: Options, methods: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(picker, service, options)
+        self._methods = methods or {}
+
+    def __getattr__(self, name: str) -> MethodProxy:
+        if name.startswith("_"):
+            raise AttributeError(f"{name!r} is not the name of a remote method")
+        if name not in self._methods:
+            raise AttributeError(
+                f"{self._service!r} has no method {name!r}; its class declares {', '.join(sorted(self._methods))}"
+            )
+        remote, annotation = self._methods[name]
+        method = MethodProxy(self._picker, self._service, remote, self._options, annotation)
+        self.__dict__[name] = method
+        return method
+
+    def with_options(self, **options: Any) -> _TypedProxy:
+        """See :meth:`ServiceProxy.with_options`."""
+        return _TypedProxy(self._picker, self._service, self._options.replace(**options), self._methods)
+
+
+def typed_proxy(picker: LinkPicker, cls: type, name: str | None, options: Options) -> Any:
+    """Return a proxy for a service as a class declares it.
+
+    Results are decoded and checked as the class's return annotations say.
+
+    Raises:
+        ConfigurationError: the class declares no methods, or an annotation cannot be resolved.
+    """
+    methods = _method_types(cls)
+    if not methods:
+        raise ConfigurationError(f"{cls.__name__} declares no methods")
+    return _TypedProxy(picker, name or service_name_of(cls), options, methods)

@@ -1,0 +1,96 @@
+"""The seam between Python values and payload bytes."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+class LiveKind(enum.IntEnum):
+    """Values that stay connected to their origin. The numbers are the msgpack extension types of drpc.md."""
+
+    #: A function of the sender of the value; who receives it may call it.
+    CALLBACK = 3
+    #: Who receives the value gets the sending end of a channel; the sender of the value receives.
+    SEND_CHANNEL = 4
+    #: Who receives the value gets the receiving end of a channel; the sender of the value sends.
+    RECEIVE_CHANNEL = 5
+
+
+class LiveValues(Protocol):
+    """Turns callbacks and channels into numbers and back. The engine implements it, for one call each."""
+
+    def export(self, value: Any) -> tuple[LiveKind, int] | None:
+        """Make ``value`` reachable for the other side and return its kind and id; ``None`` if it is not a
+        value that can stay connected."""
+
+    def import_(self, kind: LiveKind, number: int) -> Any:
+        """Return the local object for a value of the other side, its types still unknown.
+        Raises ``DecodeError`` if there is no such value."""
+
+    def adapt(self, value: Any, annotation: Any) -> Any:
+        """Return ``value``, an object from :meth:`import_`, made fit for ``annotation`` (such as
+        ``Callback[[int], None]`` or ``ReceiveChannel[int]``, whose item types it takes on). Raises
+        ``DecodeError`` if it is of another kind, or no such object at all but, say, a number."""
+
+
+#: ``decoder(payload, attachments, live) -> value``; raises ``DecodeError`` with the path to the bad field.
+Decoder: TypeAlias = Callable[[bytes, Sequence[Buffer], LiveValues | None], Any]
+
+
+class Codec(Protocol):
+    """Turns values into a payload with attachments, and back. Stateless, so one instance serves everyone."""
+
+    @property
+    def name(self) -> str:
+        """The name in ``HELLO`` and ``OPEN``."""
+
+    def encode(self, value: Any, live: LiveValues | None = None) -> tuple[bytes, Sequence[Buffer]]:
+        """Return the payload and its attachments (an empty tuple in the usual case).
+
+        Attachments are one-dimensional views of bytes, of the value's own memory where that is possible:
+        the value must not change until they are sent. Raises ``EncodeError`` that names the type, the place
+        in the value, and what can travel instead.
+        """
+
+    def decoder(self, annotation: Any) -> Decoder:
+        """Compile a decoder for a type (``Any`` for whatever comes). The same type gives the same decoder.
+
+        Raises ``ConfigurationError`` for a type that cannot travel.
+        """
+
+    def convert(self, value: Any, annotation: Any, live: LiveValues | None = None) -> Any:
+        """Validate a value that was decoded as ``Any`` against a type, and return it as that type.
+        Raises ``DecodeError`` with the path to the bad field, and ``ConfigurationError`` as :meth:`decoder`
+        does."""
+
+    def encode_arguments(
+        self, positional: Sequence[Any], keyword: Mapping[str, Any], live: LiveValues | None = None
+    ) -> tuple[bytes, Sequence[Buffer]]:
+        """Encode the arguments of a call, as :meth:`encode` does a value: ``[positional, keyword]``, or
+        ``[positional]`` without keyword arguments."""
+
+    def decode_arguments(
+        self, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None = None
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return the positional and the keyword arguments of a call, their types still unknown; then bind
+        them and :meth:`convert` each. Raises ``DecodeError``."""
+
+    def arguments_decoder(self, positional: Any) -> Decoder:
+        """Compile the fast way for the arguments of one method.
+
+        Args:
+            positional: a ``msgspec.Struct`` with ``array_like=True, forbid_unknown_fields=True`` that has one
+                field for each parameter of the method, in order, with the same types and with defaults where
+                the parameters have some.
+
+        Returns:
+            A decoder with one of two results. If all arguments came by position and fit: an instance of
+            ``positional``, validated. Otherwise, for instance with keyword arguments or one of a wrong type:
+            the tuple of :meth:`decode_arguments`, for the caller to bind, to convert one by one, and to find
+            the words for what is wrong. It raises ``DecodeError`` only where that does. Live values are
+            imported once either way.
+        """

@@ -1,0 +1,550 @@
+"""Calls from this side: unary ones as one await, all others as an :class:`OutgoingCall`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, final
+
+import msgspec
+import trio
+
+from duplex._errors import (
+    DeadlineExceeded,
+    DecodeError,
+    FailedPrecondition,
+    Internal,
+    RPCError,
+    error_for_status,
+)
+from duplex._metadata import Metadata
+from duplex.codec._base import Codec
+from duplex.engine._conversation import Conversation
+from duplex.engine._live import CallValues
+from duplex.engine._types import Callback, Channel
+from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, MessageReceived
+
+if TYPE_CHECKING:
+    from duplex.engine._link import BaseLink
+
+
+
+@final
+class Request(msgspec.Struct, frozen=True):
+    """What is to be called and how, whatever the kind of call."""
+
+    #: ``service.method``, or the number of a callback.
+    target: str | int
+    #: For error messages.
+    method: str
+    codec: Codec
+    #: The type of the result, or of each item.
+    result_type: Any = Any
+    #: Seconds, beside the deadline of the trio cancel scopes around the call.
+    timeout: float | None = None
+    metadata: Metadata | None = None
+    parent: int | None = None
+
+    @property
+    def codec_name(self) -> str | None:
+        """The codec as ``OPEN`` names it."""
+        name = self.codec.name
+        return None if name == "msgpack" else name
+
+
+def _remaining() -> float | None:
+    deadline = trio.current_effective_deadline()
+    return None if deadline == math.inf else max(0.0, deadline - trio.current_time())
+
+
+def outcome_error(event: ChannelClosed, codec: Codec) -> RPCError:
+    """Return the error that a status other than OK stands for."""
+    details: Any = None
+    if event.details is not None:
+        try:
+            details = codec.decoder(Any)(event.details, (), None)
+        except DecodeError:
+            details = None
+    error = error_for_status(event.status, event.message, details)
+    error.metadata = event.trailers
+    error.may_have_executed = event.may_have_executed
+    if isinstance(details, dict) and isinstance(details.get("traceback"), str):
+        error.add_note(f"Remote traceback:\n{details['traceback']}")
+    return error
+
+
+def _blame(error: RPCError, request: Request, link: BaseLink) -> RPCError:
+    error.method = request.method
+    error.peer = link.peer_name
+    return error
+
+
+@final
+class UnaryCall(CallValues):
+    """A call with one message each way, while it is under way: as little as can be."""
+
+    __slots__ = ("_request", "_result", "_task")
+
+    opener = True
+
+    def __init__(self, link: BaseLink, request: Request) -> None:
+        super().__init__()
+        self.link = link
+        self.channel = 0
+        self.over = False
+        self._request = request
+        self._task: trio.lowlevel.Task | None = None
+        self._result: ChannelClosed | MessageReceived | RPCError | None = None
+
+    def ensure_open(self) -> int:
+        """The arguments hold a live value, so the channel comes first and they follow in a message."""
+        if not self.channel:
+            request = self._request
+            self.channel = self.link.open_channel(
+                self,
+                request.target,
+                flags=UNARY,
+                timeout=_remaining(),
+                metadata=request.metadata,
+                parent=request.parent,
+                codec=request.codec_name,
+            )
+        return self.channel
+
+    async def run(self, positional: Sequence[Any], keyword: Mapping[str, Any]) -> Any:
+        """Make the call and return its result."""
+        link = self.link
+        request = self._request
+        codec = request.codec
+        try:
+            payload, attachments = codec.encode_arguments(positional, keyword, self)
+            if link.connection.link_credit <= 0:
+                await link.wait_link_credit(self)
+            if self.channel:
+                link.connection.send(self.channel, payload, attachments, END)
+                link.touch()
+            else:
+                self.channel = link.open_channel(
+                    self,
+                    request.target,
+                    payload=payload,
+                    attachments=attachments,
+                    flags=END | UNARY,
+                    timeout=_remaining(),
+                    metadata=request.metadata,
+                    parent=request.parent,
+                    codec=request.codec_name,
+                )
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+            return self._take_result()
+        except RPCError as error:
+            self.abandon(str(error))
+            raise _blame(error, request, link)
+        except BaseException:
+            self.abandon("cancelled")
+            raise
+        finally:
+            self.over = True
+            self.release()
+
+    def _take_result(self) -> Any:
+        result = self._result
+        if type(result) is ChannelClosed:
+            if result.status:
+                raise outcome_error(result, self._request.codec)
+            if result.payload is None:
+                raise TypeError(
+                    f"{self._request.method} streams its results: use `async with ....open(...)` on it"
+                )
+            try:
+                return self._request.codec.decoder(self._request.result_type)(
+                    result.payload, result.attachments, self
+                )
+            except DecodeError as error:
+                raise Internal(f"the result is not of the expected type: {error}") from None
+        if isinstance(result, RPCError):
+            raise result
+        raise TypeError(
+            f"{self._request.method} returns a callback or a channel, which live as long as the call: use "
+            f"`async with ....open(...) as call` and `await call.result()` on it"
+        )
+
+    def abandon(self, reason: str) -> None:
+        """Cancel the call if it is still under way."""
+        if self.channel and self._result is None:
+            self.link.cancel_channel(self.channel, reason)
+
+    def _abort(self, _raise_cancel: Any) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _wake(self) -> None:
+        task = self._task
+        if task is not None:
+            self._task = None
+            trio.lowlevel.reschedule(task)
+
+    async def wait_credit(self) -> None:
+        """Wait until link credit comes, or the link is lost."""
+        waiters = self.link.credit_waiters
+        waiters[self] = None
+        self._task = trio.lowlevel.current_task()
+        try:
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        finally:
+            waiters.pop(self, None)
+
+    def on_closed(self, event: ChannelClosed) -> None:
+        """The result, or the error."""
+        self._result = event
+        self._wake()
+
+    def on_message(self, event: MessageReceived) -> None:
+        """A message where none was expected: see :meth:`_take_result`."""
+        self.link.cancel_channel(self.channel, "the caller expected a single result in CLOSE")
+        self._result = event
+        self._wake()
+
+    def on_end(self) -> None:
+        """Nothing to do: CLOSE follows."""
+
+    def on_credit(self) -> None:
+        """Link credit came."""
+        if self in self.link.credit_waiters:
+            self._wake()
+
+    def on_cancelled(self, event: CancelReceived) -> None:
+        """Not for an opener."""
+        raise AssertionError("only a responder's channel is cancelled by the other side")  # pragma: no cover
+
+    def on_lost(self, error: RPCError) -> None:
+        """The link is gone."""
+        self._result = error
+        self._wake()
+
+
+async def call_unary(
+    link: BaseLink, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any]
+) -> Any:
+    """Make a unary call and return its result.
+
+    Raises ``RPCError`` with the outcome; ``EncodeError`` if an argument cannot travel. Cancelling it cancels
+    the remote handler.
+    """
+    if request.timeout is None:
+        return await UnaryCall(link, request).run(positional, keyword)
+    with trio.CancelScope(deadline=trio.current_time() + request.timeout) as scope:
+        return await UnaryCall(link, request).run(positional, keyword)
+    raise _blame(deadline_exceeded(request), request, link)
+
+
+def deadline_exceeded(request: Request) -> DeadlineExceeded:
+    """Return the error for a call whose own ``timeout`` passed."""
+    error = DeadlineExceeded(f"the call did not end within {request.timeout:g} s")
+    error.method = request.method
+    error.cancelled_by = "deadline"
+    return error
+
+
+async def notify(
+    link: BaseLink, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any]
+) -> None:
+    """Call a method without waiting for, or learning of, its outcome.
+
+    Returns when the call is queued on the link, which may mean waiting for credit.
+    """
+    call = UnaryCall(link, request)
+    try:
+        payload, attachments = request.codec.encode_arguments(positional, keyword, None)
+        await trio.lowlevel.checkpoint()
+        await link.wait_link_credit(call)
+        link.open_channel(
+            call,
+            request.target,
+            payload=payload,
+            attachments=attachments,
+            flags=END | NOTIFY,
+            timeout=_remaining(),
+            metadata=request.metadata,
+            parent=request.parent,
+            codec=request.codec_name,
+        )
+    except RPCError as error:
+        raise _blame(error, request, link)
+
+
+@final
+class _OutgoingConversation(Conversation):
+    """The channel under an :class:`OutgoingCall`."""
+
+    __slots__ = ("closed", "request", "result_message")
+
+    opener = True
+
+    def __init__(self, link: BaseLink, request: Request) -> None:
+        super().__init__(link, 0, request.codec, request.result_type)
+        self.request = request
+        self.closed: ChannelClosed | None = None
+        self.result_message: MessageReceived | None = None
+
+    def ensure_open(self) -> int:
+        if not self.channel:
+            request = self.request
+            self.channel = self.link.open_channel(
+                self,
+                request.target,
+                timeout=_remaining(),
+                metadata=request.metadata,
+                parent=request.parent,
+                codec=request.codec_name,
+            )
+        return self.channel
+
+    def on_message(self, event: MessageReceived) -> None:
+        if event.result and self.result_message is None:
+            self.result_message = event
+            self.link.consumed(self.channel, event.cost)
+            self.wake_receiver()
+        else:
+            super().on_message(event)
+
+    def on_closed(self, event: ChannelClosed) -> None:
+        self.closed = event
+        self.finish(outcome_error(event, self.codec) if event.status else None)
+
+    def bad_item(self, error: DecodeError) -> RPCError:
+        return _blame(Internal(f"a result is not of the expected type: {error}"), self.request, self.link)
+
+    def error_for_caller(self) -> RPCError:
+        return _blame(super().error_for_caller(), self.request, self.link)
+
+
+@final
+class OutgoingCall(Channel[Any, Any]):
+    """A call that was opened: a channel to send arguments and receive results, and its end.
+
+    Made by ``async with remote.method.open(...) as call``. Leaving the block cancels a call that goes on.
+    """
+
+    __slots__ = ("_call", "_value")
+
+    def __init__(self, conversation: _OutgoingConversation) -> None:
+        self._call = conversation
+        self._value: Any = _NONE
+
+    @property
+    def method(self) -> str:
+        """``service.method``."""
+        return self._call.request.method
+
+    @property
+    def trailers(self) -> Metadata:
+        """What came with the status; empty before the call has ended."""
+        return {} if self._call.closed is None else self._call.closed.trailers
+
+    @property
+    def peer(self) -> str:
+        """The name of the peer that was called."""
+        return self._call.link.peer_name
+
+    async def receive(self) -> Any:
+        """Return the next result. See :meth:`duplex.ReceiveChannel.receive`.
+
+        Raises:
+            TypeError: the method returns a single value: use :meth:`result`.
+        """
+        call = self._call
+        try:
+            return await call.receive_item()
+        except trio.EndOfChannel:
+            if call.result_message is not None or (call.closed is not None and call.closed.payload is not None):
+                raise TypeError(
+                    f"{self.method} returns one value: use `await call.result()`, or await the method itself"
+                ) from None
+            raise
+
+    async def send(self, value: Any) -> None:
+        """Send one item of the method's input stream. See :meth:`duplex.SendChannel.send`."""
+        await self._call.send_item(value)
+
+    async def send_eof(self) -> None:
+        """End the input stream. Idempotent."""
+        await trio.lowlevel.checkpoint()
+        self._call.end_now()
+
+    async def result(self) -> Any:
+        """End the input stream if that was not done, wait for the call's single result and return it.
+
+        May be asked again for the same value. Raises ``RPCError`` with the outcome, and ``TypeError`` if the
+        method streams its results.
+        """
+        call = self._call
+        if self._value is not _NONE:
+            await trio.lowlevel.checkpoint()
+            return self._value
+        call.end_now()
+        message: Any = await self._wait_result()
+        try:
+            self._value = call.codec.decoder(call.request.result_type)(message.payload, message.attachments, call)
+        except DecodeError as error:
+            raise call.bad_item(error) from None
+        return self._value
+
+    async def _wait_result(self) -> ChannelClosed | MessageReceived:
+        call = self._call
+        while call.result_message is None and not call.over and not call.queued:
+            with _until_woken(call):
+                await trio.lowlevel.wait_task_rescheduled(call._abort_receive)
+        if call.result_message is not None:
+            return call.result_message
+        if call.error is not None:
+            raise call.error_for_caller()
+        if call.queued or call.closed is None or call.closed.payload is None:
+            raise TypeError(f"{self.method} streams its results: iterate over the call instead")
+        return call.closed
+
+    def cancel(self, reason: str = "") -> None:
+        """Abandon the call: the remote handler is cancelled, and what still comes is dropped. Idempotent."""
+        call = self._call
+        if not call.over:
+            call.link.cancel_channel(call.channel, reason)
+            error = error_for_status(1, reason or "cancelled by the caller")
+            error.cancelled_by = "local"
+            call.finish(error)
+        call.drop_inbox()
+
+    async def aclose(self) -> None:
+        """Abandon the call if it goes on. Idempotent."""
+        self.cancel()
+        await trio.lowlevel.checkpoint()
+
+
+_NONE: Final = object()
+
+
+class _until_woken:
+    """Make the task the conversation's waiting receiver for one wait."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Conversation) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        if self._call._receiver is not None:
+            raise trio.BusyResourceError("another task is receiving from this call")
+        self._call._receiver = trio.lowlevel.current_task()
+
+    def __exit__(self, *_: object) -> None:
+        self._call._receiver = None
+
+
+@final
+class OpenCall:
+    """The context manager that ``method.open(...)`` returns."""
+
+    __slots__ = ("_call", "_keyword", "_pick", "_positional", "_request", "_scope")
+
+    def __init__(
+        self,
+        pick: Callable[[], Awaitable[BaseLink]],
+        request: Request,
+        positional: Sequence[Any],
+        keyword: Mapping[str, Any],
+    ) -> None:
+        self._pick = pick
+        self._request = request
+        self._positional = positional
+        self._keyword = keyword
+        self._call: OutgoingCall | None = None
+        self._scope: trio.CancelScope | None = None
+
+    async def __aenter__(self) -> OutgoingCall:
+        if self._call is not None:
+            raise RuntimeError("open() gives a context manager for one use; call it again for another call")
+        request = self._request
+        if request.timeout is not None:
+            self._scope = trio.CancelScope(deadline=trio.current_time() + request.timeout)
+            self._scope.__enter__()
+        try:
+            link: BaseLink = await self._pick()
+            self._call = await self._open(link)
+        except BaseException as error:
+            scope, self._scope = self._scope, None
+            if scope is not None and scope.__exit__(type(error), error, error.__traceback__):
+                raise deadline_exceeded(request) from None
+            raise
+        return self._call
+
+    async def _open(self, link: BaseLink) -> OutgoingCall:
+        request = self._request
+        call = _OutgoingConversation(link, request)
+        try:
+            payload, attachments = request.codec.encode_arguments(self._positional, self._keyword, call)
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await link.wait_link_credit(call)
+            if call.channel:
+                link.connection.send(call.channel, payload, attachments)
+                link.touch()
+            else:
+                call.channel = link.open_channel(
+                    call,
+                    request.target,
+                    payload=payload,
+                    attachments=attachments,
+                    timeout=_remaining(),
+                    metadata=request.metadata,
+                    parent=request.parent,
+                    codec=request.codec_name,
+                )
+        except BaseException as error:
+            if call.channel and not call.over:
+                link.cancel_channel(call.channel, "the call could not be opened")
+            if isinstance(error, RPCError):
+                _blame(error, request, link)
+            raise
+        return OutgoingCall(call)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        assert self._call is not None
+        self._call.cancel()
+        if self._scope is not None and self._scope.__exit__(exc_type, exc, traceback):
+            raise deadline_exceeded(self._request) from None
+        return False
+
+
+@final
+class RemoteCallback(Callback[..., Any]):
+    """A function of the other peer; see :class:`Callback`."""
+
+    __slots__ = ("_conversation", "_link", "_number", "_result_type")
+
+    def __init__(self, link: BaseLink, number: int, conversation: CallValues) -> None:
+        self._link = link
+        self._number = number
+        self._conversation = conversation
+        self._result_type: Any = Any
+
+    def _set_type(self, result_type: Any) -> None:
+        self._result_type = result_type
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function where it lives and return what it returns."""
+        if self._conversation.over:
+            await trio.lowlevel.checkpoint()
+            raise FailedPrecondition("this callback's call is over, and the callback with it")
+        request = Request(
+            self._number,
+            f"callback {self._number}",
+            self._link.peer.default_codec,
+            self._result_type,
+            parent=self._conversation.channel,
+        )
+        return await call_unary(self._link, request, args, kwargs)

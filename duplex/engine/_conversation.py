@@ -1,0 +1,267 @@
+"""What is common to everything that talks on one channel of a link: items in, items out, and the end.
+
+A conversation is driven from two sides. The link calls the ``on_...`` methods, synchronously, as events
+arrive. The application awaits :meth:`Conversation.receive_item` and :meth:`Conversation.send_item`. There is
+no queue between them other than the inbox, whose size the credit window bounds, and no task.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from duplex._errors import DecodeError, InvalidArgument, RPCError
+from duplex.codec._base import Buffer, Codec
+from duplex.engine._live import CallValues
+from duplex.protocol import CancelReceived, ChannelClosed, MessageReceived
+
+if TYPE_CHECKING:
+    from duplex.engine._link import BaseLink
+
+#: A task that streams yields to others once in so many items: a checkpoint costs more than an item.
+ITEMS_PER_CHECKPOINT: Final = 32
+
+
+
+class Conversation(CallValues):
+    """One channel of a link, seen from this side.
+
+    Attributes:
+        link: the link that it is on.
+        channel: its number.
+        codec: what its payloads are encoded in.
+        over: both sides are done with it; nothing more comes.
+        error: why it failed; ``None`` while it goes on, and if it ended well.
+    """
+
+    __slots__ = (
+        "_closed_receive",
+        "_closed_send",
+        "_credit_waiters",
+        "_decode",
+        "_ended",
+        "_inbox",
+        "_item_type",
+        "_received",
+        "_receiver",
+        "_sent",
+        "codec",
+        "error",
+    )
+
+    #: Whether this side opened the channel.
+    opener = False
+
+    def __init__(self, link: BaseLink, channel: int, codec: Codec, item_type: Any = Any) -> None:
+        super().__init__()
+        self.link = link
+        self.channel = channel
+        self.codec = codec
+        self.over = False
+        self.error: RPCError | None = None
+        self._item_type = item_type
+        self._decode: Callable[..., Any] | None = None
+        self._inbox: deque[MessageReceived] = deque()
+        self._ended = False
+        self._closed_receive = False
+        self._closed_send = False
+        self._receiver: trio.lowlevel.Task | None = None
+        self._credit_waiters: list[trio.lowlevel.Task] = []
+        self._received = 0
+        self._sent = 0
+
+    # -- from the link ---------------------------------------------------------------------------------
+
+    def on_message(self, event: MessageReceived) -> None:
+        """A message came."""
+        if self._closed_receive:
+            self.link.consumed(self.channel, event.cost)
+            return
+        self._inbox.append(event)
+        self.wake_receiver()
+
+    def on_end(self) -> None:
+        """The other side sends no more."""
+        self._ended = True
+        self.wake_receiver()
+
+    def on_credit(self) -> None:
+        """More may be sent."""
+        waiters = self._credit_waiters
+        if waiters:
+            self._credit_waiters = []
+            for task in waiters:
+                trio.lowlevel.reschedule(task)
+
+    def on_closed(self, event: ChannelClosed) -> None:
+        """The other side closed the channel, which this side opened."""
+        raise NotImplementedError(f"{type(self).__name__} does not open channels")  # pragma: no cover
+
+    def on_cancelled(self, event: CancelReceived) -> None:
+        """The other side gave the channel up, which it opened."""
+        raise NotImplementedError(f"{type(self).__name__} opens channels")  # pragma: no cover
+
+    def on_lost(self, error: RPCError) -> None:
+        """The link is gone."""
+        self.finish(error)
+
+    def finish(self, error: RPCError | None) -> None:
+        """Note that the conversation is over, and wake everybody who waits on it."""
+        if self.over:
+            return
+        self.over = True
+        self.error = error
+        self._ended = True
+        self.release(failed=error is not None)
+        self.wake_receiver()
+        self.on_credit()
+
+    def wake_receiver(self) -> None:
+        """Let the task that waits in :meth:`receive_item`, if any, look again."""
+        task = self._receiver
+        if task is not None:
+            self._receiver = None
+            trio.lowlevel.reschedule(task)
+
+    # -- receiving -------------------------------------------------------------------------------------
+
+    async def receive_item(self) -> Any:
+        """Return the next item; see :meth:`duplex.ReceiveChannel.receive`."""
+        message = await self.next_message()
+        if message is None:
+            if self.error is not None:
+                raise self.error_for_caller()
+            raise trio.EndOfChannel
+        return self.decode_item(message)
+
+    async def next_message(self) -> MessageReceived | None:
+        """Wait for a message and take it; ``None`` at the end."""
+        if self._receiver is not None:
+            await trio.lowlevel.checkpoint()
+            raise trio.BusyResourceError("another task is receiving from this channel")
+        self._received += 1
+        inbox = self._inbox
+        if not inbox or not self._received % ITEMS_PER_CHECKPOINT:
+            await trio.lowlevel.checkpoint()
+        while not inbox:
+            if self._closed_receive:
+                raise trio.ClosedResourceError("this channel was closed for receiving")
+            if self._ended:
+                return None
+            if self._receiver is not None:
+                raise trio.BusyResourceError("another task is receiving from this channel")
+            self._receiver = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort_receive)
+        message = inbox.popleft()
+        self.link.consumed(self.channel, message.cost)
+        return message
+
+    def _abort_receive(self, _raise_cancel: Any) -> trio.lowlevel.Abort:
+        self._receiver = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def decode_item(self, message: MessageReceived) -> Any:
+        """Return the value of a message that was taken."""
+        decode = self._decode
+        if decode is None:
+            decode = self._decode = self.codec.decoder(self._item_type)
+        try:
+            return decode(message.payload, message.attachments, self)
+        except DecodeError as error:
+            raise self.bad_item(error) from None
+
+    def set_item_type(self, item_type: Any) -> None:
+        """Decode items as this type from now on."""
+        self._item_type = item_type
+        self._decode = None
+
+    def bad_item(self, error: DecodeError) -> RPCError:
+        """Return the error for an item that is not of the expected type."""
+        return InvalidArgument(f"streamed item {self._received}: {error}")
+
+    def error_for_caller(self) -> RPCError:
+        """Return the error to raise in the application; asked only if there is one."""
+        assert self.error is not None
+        return self.error
+
+    def close_receive(self) -> None:
+        """Take no more items; those that wait are dropped."""
+        self._closed_receive = True
+        self.drop_inbox()
+        self.wake_receiver()
+
+    def drop_inbox(self) -> None:
+        """Drop what was received and not taken, giving its credit back."""
+        inbox = self._inbox
+        while inbox:
+            self.link.consumed(self.channel, inbox.popleft().cost)
+
+    # -- sending ---------------------------------------------------------------------------------------
+
+    async def send_item(self, value: Any) -> None:
+        """Send one item; see :meth:`duplex.SendChannel.send`."""
+        self._sent += 1
+        if not self._sent % ITEMS_PER_CHECKPOINT:
+            await trio.lowlevel.checkpoint()
+        self.check_can_send()
+        payload, attachments = self.codec.encode(value, self)
+        await self.send_payload(payload, attachments)
+
+    async def send_payload(self, payload: bytes, attachments: Sequence[Buffer], flags: int = 0) -> None:
+        """Send an encoded message, waiting for credit as long as it takes."""
+        link = self.link
+        connection = link.connection
+        while connection.link_credit <= 0 or connection.credit(self.channel) <= 0:
+            self.check_can_send()
+            await self.wait_credit()
+        self.check_can_send()
+        connection.send(self.channel, payload, attachments, flags)
+        link.touch()
+
+    async def wait_credit(self) -> None:
+        """Wait until more may be sent, or the conversation is over."""
+        task = trio.lowlevel.current_task()
+        waiting = self.link.credit_waiters
+        waiting[self] = None
+        self._credit_waiters.append(task)
+
+        def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
+            self._credit_waiters.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        try:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        finally:
+            if not self._credit_waiters:
+                waiting.pop(self, None)
+
+    def check_can_send(self) -> None:
+        """Raise what :meth:`duplex.SendChannel.send` raises when nothing can be sent."""
+        if self._closed_send:
+            raise trio.ClosedResourceError("this channel was closed for sending")
+        if self.over:
+            if self.error is not None:
+                raise self.error_for_caller()
+            raise trio.BrokenResourceError("the other side has ended the call and takes nothing more")
+
+    def end_now(self) -> None:
+        """End the sending direction; idempotent."""
+        if not self._closed_send:
+            self._closed_send = True
+            self.on_credit()
+            if not self.over:
+                self.link.connection.end(self.channel)
+                self.link.touch()
+
+    @property
+    def queued(self) -> int:
+        """How many items were received and not taken."""
+        return len(self._inbox)
+
+    @property
+    def waiting_senders(self) -> int:
+        """How many tasks wait for credit."""
+        return len(self._credit_waiters)

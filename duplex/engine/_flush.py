@@ -1,0 +1,97 @@
+"""One batch per event-loop tick: transmit what was queued just before the loop waits for I/O.
+
+All that tasks queue on a link while they run in one pass of trio's scheduler goes out as one message. The
+moment is :meth:`trio.abc.Instrument.before_io_wait`, which costs no task switch. Two rules come with that
+place: no task may be rescheduled from it, and no exception may leave it, or trio drops the instrument.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol, final
+
+import trio
+
+from duplex.transports._base import Port
+
+logger = logging.getLogger("duplex")
+
+
+class Flushable(Protocol):
+    """Something with messages to transmit; in practice a link."""
+
+    @property
+    def port(self) -> Port:
+        """The port that its messages go through."""
+
+    def transmit(self) -> None:
+        """Hand everything that is queued to the transport."""
+
+
+@final
+class Flusher(trio.abc.Instrument):
+    """The instrument of one ``trio.run``; made by :func:`acquire_flusher`."""
+
+    def __init__(self) -> None:
+        #: Links that have something to transmit; whoever queues something appends the link, once.
+        self.dirty: list[Flushable] = []
+        self.users = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Transmit everything; called by trio before it waits for I/O, in every pass."""
+        if self.dirty:
+            self.flush()
+
+    def flush(self) -> None:
+        """Transmit everything now."""
+        dirty, self.dirty = self.dirty, []
+        if len(dirty) == 1:
+            self._flush_one(dirty[0])
+            return
+        ports = []
+        for link in dirty:
+            try:
+                link.transmit()
+            except Exception:
+                logger.exception("transmitting failed")
+            if link.port not in ports:
+                ports.append(link.port)
+        for port in ports:
+            self._sends_done(port)
+
+    def _flush_one(self, link: Flushable) -> None:
+        try:
+            link.transmit()
+        except Exception:
+            logger.exception("transmitting failed")
+        self._sends_done(link.port)
+
+    def _sends_done(self, port: Port) -> None:
+        try:
+            port.sends_done()
+        except Exception:
+            logger.exception("a port failed after sending")
+
+
+_flusher: trio.lowlevel.RunVar[Flusher | None] = trio.lowlevel.RunVar("duplex-flusher", None)
+
+
+def acquire_flusher() -> Flusher:
+    """Return the flusher of the present ``trio.run``, installed as an instrument. Give it back with
+    :func:`release_flusher`."""
+    flusher = _flusher.get()
+    if flusher is None:
+        flusher = Flusher()
+        _flusher.set(flusher)
+    if flusher.users == 0:
+        trio.lowlevel.add_instrument(flusher)
+    flusher.users += 1
+    return flusher
+
+
+def release_flusher(flusher: Flusher) -> None:
+    """Give the flusher back; the last user's release removes the instrument."""
+    flusher.users -= 1
+    if flusher.users == 0:
+        flusher.flush()
+        trio.lowlevel.remove_instrument(flusher)

@@ -1,0 +1,520 @@
+"""One established connection between two peers: the protocol, the carrier and the conversations on it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import trio
+
+from duplex._errors import (
+    DecodeError,
+    HandshakeError,
+    PeerLost,
+    RemoteProtocolError,
+    RPCError,
+    Unavailable,
+)
+from duplex._status import StatusCode
+from duplex.codec._base import Buffer
+from duplex.engine._calls import RemoteCallback, UnaryCall
+from duplex.engine._conversation import Conversation
+from duplex.engine._handler import Flavor, Handler
+from duplex.engine._live import CallValues
+from duplex.engine._nested import NestedChannel
+from duplex.engine._serve import IncomingCall
+from duplex.protocol import (
+    CancelReceived,
+    ChannelClosed,
+    ChannelOpened,
+    Connection,
+    CreditReceived,
+    EndReceived,
+    GoawayReceived,
+    Hello,
+    HelloReceived,
+    LinkOpened,
+    LinkRefused,
+    LinkState,
+    MessageReceived,
+    PingReceived,
+    PongReceived,
+    ServiceInfo,
+    ServicesAnnounced,
+)
+from duplex.transports._base import Carrier, CarrierDown, Frames, Port
+
+if TYPE_CHECKING:
+    from duplex.engine._peer import BasePeer
+
+logger = logging.getLogger("duplex")
+
+#: Commands queued within one tick that are not held back until its end: the other side can begin.
+FLUSH_AT: Final = 24
+
+
+class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of one link."""
+
+    #: The other peer.
+    peer_id: str
+    peer_name: str
+    #: The endpoint that this side bound or connected.
+    endpoint: str
+    #: Calls and channels that this side opened, and that the other side opened, which are not over.
+    outgoing: int
+    incoming: int
+    #: Bytes this side may still send before the other side's application takes some.
+    send_credit: int
+    #: Bytes received that this side's application has not taken yet.
+    unconsumed: int
+    #: Commands that came for channels that were over, and channels broken by the other side.
+    dropped_commands: int
+    channel_violations: int
+    #: Seconds that the latest ping took, or ``None`` before the first.
+    round_trip: float | None
+
+
+class BaseLink:
+    """One link; made by the engine, never by users."""
+
+    def __init__(self, peer: BasePeer[Any, Any], port: Port, carrier: Carrier, *, connecting: bool) -> None:
+        self.peer = peer
+        self.port = port
+        self.carrier = carrier
+        self.connecting = connecting
+        self.connection = Connection(peer.hello(), connecting=connecting, now=trio.current_time())
+        #: Conversations by channel number.
+        self.conversations: dict[int, Conversation | UnaryCall] = {}
+        #: Conversations with tasks that wait for credit, in order of arrival (an ordered set).
+        self.credit_waiters: dict[Conversation | UnaryCall, None] = {}
+        #: Services that the other side offers, by name.
+        self.offers: dict[str, ServiceInfo] = {}
+        #: Why the link is over, once it is.
+        self.error: RPCError | None = None
+        self.refusal: HandshakeError | None = None
+        self.round_trip: float | None = None
+        self._lost = trio.Event()
+        self._dirty = False
+        self._flusher = peer.flusher
+        self._unclaimed: dict[int, NestedChannel] = {}
+        self._callbacks: dict[int, Handler] = {}
+        self._next_callback = 1
+        self._pong = trio.Event()
+        self._dispatch: dict[type, Callable[[Any], None]] = {
+            ChannelOpened: self._on_opened,
+            ChannelClosed: self._on_closed,
+            MessageReceived: self._on_message,
+            CreditReceived: self._on_credit,
+            EndReceived: self._on_end,
+            CancelReceived: self._on_cancelled,
+            HelloReceived: self._on_hello,
+            LinkOpened: self._on_link_opened,
+            LinkRefused: self._on_refused,
+            ServicesAnnounced: self._on_announced,
+            GoawayReceived: self._on_goaway,
+            PingReceived: self._on_ping,
+            PongReceived: self._on_pong,
+        }
+        if connecting:
+            self.connection.greet()
+            self.touch()
+
+    # -- what users see --------------------------------------------------------------------------------
+
+    @property
+    def peer_id(self) -> str:
+        """The other peer's id: random, made when its process opened it; empty before the handshake."""
+        remote = self.connection.remote
+        return "" if remote is None else remote.peer_id
+
+    @property
+    def peer_name(self) -> str:
+        """The other peer's name, or its id if it has none."""
+        remote = self.connection.remote
+        return self.carrier.address if remote is None else (remote.name or remote.peer_id)
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint that this side bound or connected."""
+        return self.port.endpoint
+
+    @property
+    def services(self) -> Mapping[str, str]:
+        """The services that the other side offers: name to version."""
+        return {name: info.version for name, info in self.offers.items()}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made."""
+        return self.connection.is_open
+
+    async def wait_closed(self) -> None:
+        """Return once the link is over."""
+        await self._lost.wait()
+
+    async def ping(self) -> float:
+        """Return the seconds that a message to the other peer's event loop and back takes.
+
+        Raises:
+            Unavailable: the link is over. Bound the time with a trio cancel scope.
+        """
+        if not self.connection.is_open:
+            await trio.lowlevel.checkpoint()
+            raise self.unavailable()
+        self.connection.ping(trio.current_time())
+        self.touch()
+        await self._pong.wait()
+        if self.round_trip is None or self.error is not None:
+            raise self.unavailable()
+        return self.round_trip
+
+    def statistics(self) -> LinkStatistics:
+        """Return a snapshot."""
+        protocol = self.connection.statistics()
+        return LinkStatistics(
+            peer_id=self.peer_id,
+            peer_name=self.peer_name,
+            endpoint=self.endpoint,
+            outgoing=protocol.channels_opened_here,
+            incoming=protocol.channels_opened_there,
+            send_credit=protocol.send_credit,
+            unconsumed=protocol.unconsumed,
+            dropped_commands=protocol.dropped_commands,
+            channel_violations=protocol.channel_violations,
+            round_trip=self.round_trip,
+        )
+
+    # -- bytes out and in ------------------------------------------------------------------------------
+
+    def touch(self) -> None:
+        """Note that something was queued: it goes out at the end of this tick, or now if it is much."""
+        if not self._dirty:
+            self._dirty = True
+            self._flusher.dirty.append(self)
+        elif self.connection.pending_commands >= FLUSH_AT:
+            self.transmit()
+            self.port.sends_done()
+
+    def transmit(self) -> None:
+        """Hand everything that is queued to the transport."""
+        self._dirty = False
+        for frames in self.connection.data_to_send():
+            try:
+                self.carrier.send(frames)
+            except CarrierDown:
+                return  # the port reports it from its own task
+
+    def on_frames(self, frames: Frames) -> None:
+        """A message came from the other side."""
+        try:
+            events = self.connection.receive(frames, trio.current_time())
+        except RemoteProtocolError as error:
+            logger.warning("the link to %s broke the protocol and is closed: %s", self.peer_name, error)
+            self.refusal = HandshakeError("protocol", str(error))
+            self.transmit()
+            self.port.sends_done()
+            self.lose(f"it broke the protocol: {error}")
+            return
+        dispatch = self._dispatch
+        for event in events:
+            dispatch[type(event)](event)
+        if self.connection.pending_commands and not self._dirty:
+            self.touch()
+
+    def consumed(self, channel: int, cost: int) -> None:
+        """Note that the application took a message."""
+        self.connection.consumed(channel, cost)
+        if not self._dirty and self.connection.pending_commands:
+            self.touch()
+
+    # -- handshake and end -----------------------------------------------------------------------------
+
+    def _on_hello(self, event: HelloReceived) -> None:
+        refusal = self.peer.judge(event.remote)
+        if refusal is None:
+            self.connection.accept()
+            self._established(event.remote)
+        else:
+            self.connection.refuse(*refusal)
+            self.transmit()
+            self.port.sends_done()
+            self.lose(f"refused: {refusal[1]}")
+        self.touch()
+
+    def _on_link_opened(self, event: LinkOpened) -> None:
+        self._established(event.remote)
+
+    def _established(self, remote: Hello) -> None:
+        self.offers = {info.name: info for info in remote.services}
+        self.peer.link_opened(self)
+
+    def _on_refused(self, event: LinkRefused) -> None:
+        self.refusal = HandshakeError(event.reason, event.message)
+        self.lose(str(self.refusal))
+
+    def _on_announced(self, event: ServicesAnnounced) -> None:
+        self.offers = {info.name: info for info in event.services}
+        self.peer.offers_changed()
+
+    def _on_goaway(self, event: GoawayReceived) -> None:
+        if event.reason == "draining":
+            self.peer.offers_changed()
+        else:
+            self.lose(f"it said goodbye ({event.reason}{': ' if event.message else ''}{event.message})")
+
+    def lose(self, reason: str) -> None:
+        """The link is over: fail what runs on it. Idempotent."""
+        if self._lost.is_set():
+            return
+        was_open = self.connection.state == LinkState.OPEN
+        self.connection.terminate()
+        self.error = PeerLost(f"the link to {self.peer_name} over {self.endpoint} ended: {reason}")
+        self._lost.set()
+        self._pong.set()
+        conversations = list(self.conversations.values())
+        self.conversations.clear()
+        self._callbacks.clear()
+        self._unclaimed.clear()
+        for conversation in conversations:
+            conversation.on_lost(PeerLost(self.error.message))
+        self.carrier.close()
+        self.peer.link_lost(self, reason, was_open=was_open)
+
+    def say_goodbye(self, reason: str, message: str = "") -> None:
+        """Tell the other side that the link ends now, and end it."""
+        if self.connection.is_open:
+            self.connection.leave(reason, message)
+            self.transmit()
+            self.port.sends_done()
+        self.lose(f"this side closed it{': ' if message else ''}{message}")
+
+    def ping_now(self) -> None:
+        """Send a ping, so that a transport that knows the other side to be gone says so."""
+        if self.connection.is_open:
+            self.connection.ping(trio.current_time())
+            self.touch()
+
+    def _on_ping(self, event: PingReceived) -> None:
+        pass
+
+    def _on_pong(self, event: PongReceived) -> None:
+        self.round_trip = event.round_trip
+        self._pong.set()
+        self._pong = trio.Event()
+
+    # -- calls from this side --------------------------------------------------------------------------
+
+    def unavailable(self) -> RPCError:
+        """Return the error for a call that cannot begin on this link."""
+        if self.error is not None:
+            error: RPCError = PeerLost(self.error.message)
+        else:
+            error = Unavailable(f"the link to {self.peer_name} is closing and takes no new calls")
+        error.may_have_executed = False
+        return error
+
+    def open_channel(
+        self,
+        conversation: Conversation | UnaryCall,
+        target: str | int | None,
+        *,
+        payload: bytes | None = None,
+        attachments: Sequence[Buffer] = (),
+        flags: int = 0,
+        timeout: float | None = None,
+        metadata: Mapping[str, str | bytes] | None = None,
+        parent: int | None = None,
+        codec: str | None = None,
+    ) -> int:
+        """Open a channel for a conversation and return its number; there must be link credit if there is a
+        payload. Raises ``Unavailable`` if the link takes no new calls, ``ResourceExhausted`` over limits."""
+        connection = self.connection
+        if not connection.is_open or connection.leaving or connection.remote_leaving:
+            raise self.unavailable()
+        channel = connection.open(
+            target,
+            payload=payload,
+            attachments=attachments,
+            flags=flags,
+            timeout=timeout,
+            metadata=metadata,
+            parent=parent,
+            codec=codec,
+        )
+        self.conversations[channel] = conversation
+        self.touch()
+        return channel
+
+    async def wait_link_credit(self, conversation: Conversation | UnaryCall) -> None:
+        """Wait until something may be sent on the link. Raises ``Unavailable`` when it is lost."""
+        while self.connection.link_credit <= 0:
+            if not self.connection.is_open:
+                raise self.unavailable()
+            await conversation.wait_credit()
+
+    def forget(self, channel: int) -> None:
+        """Take no more events for a channel."""
+        self.conversations.pop(channel, None)
+
+    def cancel_channel(self, channel: int, reason: str = "") -> None:
+        """Abandon a channel that this side opened, if it is not over."""
+        self.conversations.pop(channel, None)
+        if self.connection.is_open:
+            self.connection.cancel(channel, reason)
+            self.touch()
+
+    def close_channel(
+        self,
+        channel: int,
+        status: int,
+        *,
+        payload: bytes | None = None,
+        attachments: Sequence[Buffer] = (),
+        message: str = "",
+        details: bytes | None = None,
+        trailers: Mapping[str, str | bytes] | None = None,
+    ) -> None:
+        """Close a channel that the other side opened, if the link still stands. Raises as
+        :meth:`Connection.close`."""
+        self.conversations.pop(channel, None)
+        if self.connection.is_open:
+            self.connection.close(
+                channel,
+                status,
+                payload=payload,
+                attachments=attachments,
+                message=message,
+                details=details,
+                trailers=trailers,
+            )
+            self.touch()
+
+    def _on_message(self, event: MessageReceived) -> None:
+        conversation = self.conversations.get(event.channel)
+        if conversation is None:
+            self.connection.consumed(event.channel, event.cost)
+        else:
+            conversation.on_message(event)
+
+    def _on_end(self, event: EndReceived) -> None:
+        conversation = self.conversations.get(event.channel)
+        if conversation is not None:
+            conversation.on_end()
+
+    def _on_closed(self, event: ChannelClosed) -> None:
+        conversation = self.conversations.pop(event.channel, None)
+        if conversation is not None:
+            conversation.on_closed(event)
+
+    def _on_cancelled(self, event: CancelReceived) -> None:
+        conversation = self.conversations.get(event.channel)
+        if conversation is not None:
+            conversation.on_cancelled(event)
+
+    def _on_credit(self, event: CreditReceived) -> None:
+        if event.channel:
+            conversation = self.conversations.get(event.channel)
+            if conversation is not None:
+                conversation.on_credit()
+        else:
+            for conversation in list(self.credit_waiters):
+                conversation.on_credit()
+
+    # -- calls from the other side ---------------------------------------------------------------------
+
+    def _on_opened(self, event: ChannelOpened) -> None:
+        target = event.target
+        if isinstance(target, str):
+            handler = self.peer.handlers.get(target)
+            if handler is None:
+                self._refuse(event, StatusCode.UNIMPLEMENTED, self.peer.explain_missing(target))
+                return
+        elif target is None:
+            self._on_nested(event)
+            return
+        else:
+            handler = self._callbacks.get(target)
+            if handler is None:
+                self._refuse(
+                    event,
+                    StatusCode.FAILED_PRECONDITION,
+                    "there is no such callback: the call that it was passed to is over",
+                )
+                return
+        codec = self.peer.codecs.get(event.codec)
+        if codec is None:
+            known = ", ".join(self.peer.codecs)
+            self._refuse(
+                event, StatusCode.INVALID_ARGUMENT, f"codec {event.codec!r} is not known here; known: {known}"
+            )
+            return
+        call = IncomingCall(self, event, handler, codec)
+        if handler.inline and handler.flavor is Flavor.SYNC and call.can_run_inline:
+            call.run_inline()
+            return
+        self.conversations[event.channel] = call
+        self.peer.workers.submit(call)
+
+    def _refuse(self, event: ChannelOpened, status: StatusCode, message: str) -> None:
+        if event.notify:
+            logger.warning("a notification from %s was not handled: %s", self.peer_name, message)
+            self.connection.finish(event.channel)
+        else:
+            self.close_channel(event.channel, status, message=message)
+
+    # -- live values -----------------------------------------------------------------------------------
+
+    def export_callback(self, function: Callable[..., Any]) -> int:
+        """Make a function callable for the other side and return its number."""
+        number = self._next_callback
+        self._next_callback += 1
+        self._callbacks[number] = self.peer.make_callback_handler(function)
+        return number
+
+    def withdraw_callbacks(self, numbers: Sequence[int]) -> None:
+        """Take back functions that were made callable."""
+        for number in numbers:
+            self._callbacks.pop(number, None)
+
+    def import_callback(self, number: int, conversation: CallValues) -> RemoteCallback:
+        """Return the local object for a function of the other side."""
+        return RemoteCallback(self, number, conversation)
+
+    def open_nested(self, parent: int, value: Any, *, sends_to_peer: bool) -> NestedChannel:
+        """Open a channel nested in the call ``parent`` and pump between it and a local channel."""
+        child = NestedChannel(self, 0, self.peer.default_codec, parent, opener=True)
+        child.channel = self.open_channel(child, None, flags=0 if sends_to_peer else 1, parent=parent)
+        if sends_to_peer:
+            self.peer.spawn(child.pump_out, value)
+        else:
+            self.peer.spawn(child.pump_in, value)
+        return child
+
+    def _on_nested(self, event: ChannelOpened) -> None:
+        parent = None if event.parent is None else self.conversations.get(event.parent)
+        if parent is None or event.notify or event.payload is not None:
+            self._refuse(
+                event,
+                StatusCode.FAILED_PRECONDITION,
+                "a channel that is a value must name a call that is not over, and come without a message",
+            )
+            return
+        child = NestedChannel(self, event.channel, self.peer.default_codec, parent.channel, opener=False)
+        self.conversations[event.channel] = child
+        self._unclaimed[event.channel] = child
+        parent.adopt(child)
+
+    def claim_nested(self, number: int, parent: int) -> NestedChannel:
+        """Return the channel that the other side opened for a value. Raises ``DecodeError`` if there is none."""
+        child = self._unclaimed.get(number)
+        if child is None or child.parent != parent:
+            raise DecodeError(f"there is no channel {number} that belongs to this call, or it was taken already")
+        del self._unclaimed[number]
+        return child
+
+    def drop_unclaimed(self, number: int) -> None:
+        """Forget a channel that no value named."""
+        self._unclaimed.pop(number, None)

@@ -1,0 +1,134 @@
+"""Callbacks and channels as values: how they become numbers on the way out and objects on the way in.
+
+A **callback** is a function that the other side may call while the call lives that carried it. On the wire it
+is a number, valid on this link; calling it opens a channel whose target is that number and whose parent is
+that call.
+
+A **channel as a value** is a channel of its own on the same link, nested in the call that carried it (the
+idea is libchan's). Whoever passes the value opens it, just before the message that names it, so that it is
+there when the name arrives. Locally the value is any trio channel; a task of the peer pumps between it and
+the wire, so code that knows only trio can be at both ends.
+
+Both end with the call: whoever imported a channel closes it before the call's own ``CLOSE``, so that what was
+sent on it still arrives; what is open after that is cancelled by whoever opened it.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from duplex._errors import DecodeError, EncodeError
+from duplex.codec._base import LiveKind
+from duplex.engine._types import Callback
+
+if TYPE_CHECKING:
+    from duplex.engine._link import BaseLink
+    from duplex.engine._nested import NestedChannel
+
+#: What may be passed where a callback is expected; other callables must be wrapped in a function, so that
+#: no object becomes remotely callable by accident.
+_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, Callback)
+
+
+class CallValues:
+    """The live values of one conversation: implements :class:`duplex.codec.LiveValues` for its codec.
+
+    Base class of conversations, so that one without live values pays two empty slots for them.
+    """
+
+    __slots__ = ("_children", "_exports", "channel", "link", "over")
+
+    link: BaseLink
+    channel: int
+    over: bool
+
+    def __init__(self) -> None:
+        self._children: list[NestedChannel] | None = None
+        self._exports: list[int] | None = None
+
+    def ensure_open(self) -> int:
+        """Return the number of the conversation's channel, opening it first if need be."""
+        return self.channel
+
+    def export(self, value: Any) -> tuple[LiveKind, int] | None:
+        """See :meth:`duplex.codec.LiveValues.export`."""
+        if isinstance(value, _FUNCTIONS):
+            self._check_alive()
+            self.ensure_open()
+            number = self.link.export_callback(value)
+            if self._exports is None:
+                self._exports = []
+            self._exports.append(number)
+            return LiveKind.CALLBACK, number
+        receives = isinstance(value, trio.abc.ReceiveChannel)
+        sends = isinstance(value, trio.abc.SendChannel)
+        if receives and sends:
+            raise EncodeError(
+                f"{type(value).__name__} both sends and receives; pass its two ends as two channels"
+            )
+        if not receives and not sends:
+            return None
+        self._check_alive()
+        child = self.link.open_nested(self.ensure_open(), value, sends_to_peer=receives)
+        self.adopt(child)
+        return LiveKind.RECEIVE_CHANNEL if receives else LiveKind.SEND_CHANNEL, child.channel
+
+    def import_(self, kind: LiveKind, number: int) -> Any:
+        """See :meth:`duplex.codec.LiveValues.import_`."""
+        if self.over:
+            raise DecodeError("callbacks and channels cannot be used after their call has ended")
+        if kind is LiveKind.CALLBACK:
+            return self.link.import_callback(number, self)
+        child = self.link.claim_nested(number, self.channel)
+        return child.sending_end() if kind is LiveKind.SEND_CHANNEL else child.receiving_end()
+
+    def adapt(self, value: Any, annotation: Any) -> Any:
+        """See :meth:`duplex.codec.LiveValues.adapt`."""
+        origin = typing.get_origin(annotation) or annotation
+        if not isinstance(origin, type) or not isinstance(value, origin):
+            expected = getattr(origin, "__name__", str(origin))
+            raise DecodeError(f"expected a {expected}, got a {type(value).__name__}")
+        parameters = typing.get_args(annotation)
+        if parameters and hasattr(value, "_set_type"):
+            value._set_type(parameters[-1])
+        return value
+
+    def release(self, *, failed: bool = True) -> None:
+        """End everything that lives as long as the conversation. Idempotent."""
+        exports, self._exports = self._exports, None
+        if exports:
+            self.link.withdraw_callbacks(exports)
+        children, self._children = self._children, None
+        if children:
+            for child in children:
+                child.release_from_parent(failed=failed)
+
+    @property
+    def has_live_values(self) -> bool:
+        """Whether this side passed callbacks or channels on this conversation."""
+        return bool(self._exports) or bool(self.exported_channels)
+
+    @property
+    def has_exported_callbacks(self) -> bool:
+        """Whether this side passed callbacks on this conversation."""
+        return bool(self._exports)
+
+    @property
+    def exported_channels(self) -> list[NestedChannel]:
+        """The channels that this side passed on this conversation."""
+        return [child for child in self._children or () if child.opener]
+
+    def _check_alive(self) -> None:
+        if self.over:
+            raise EncodeError("callbacks and channels cannot be passed after their call has ended")
+
+    def adopt(self, child: NestedChannel) -> None:
+        """Let a nested channel end with this conversation."""
+        if self._children is None:
+            self._children = []
+        self._children.append(child)

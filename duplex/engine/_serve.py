@@ -1,0 +1,445 @@
+"""Calls from the other side: who runs them, how, and what their outcome is on the wire."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import logging
+import math
+import secrets
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, final
+
+import msgspec
+import outcome
+import trio
+
+from duplex._errors import DuplexError, EncodeError, ResourceExhausted, RPCError
+from duplex._metadata import Metadata
+from duplex._status import StatusCode
+from duplex.codec._base import Codec
+from duplex.engine._conversation import Conversation
+from duplex.engine._handler import Flavor, Handler
+from duplex.engine._nested import BothEnds, ReceiveEnd
+from duplex.protocol import RESULT, CancelReceived, ChannelOpened
+
+if TYPE_CHECKING:
+    from duplex.engine._link import BaseLink
+
+logger = logging.getLogger("duplex")
+
+#: Worker tasks kept waiting for the next call; more exist only while more calls run.
+MAX_IDLE_WORKERS: Final = 256
+
+_current: contextvars.ContextVar[IncomingCall] = contextvars.ContextVar("duplex-call")
+_END: Final = object()
+
+
+def current_call() -> IncomingCall:
+    """Return the call that the running handler serves; also in threads and child tasks of the handler.
+
+    Raises:
+        RuntimeError: this code does not run on behalf of a call.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise RuntimeError("current_call() works only inside a handler that serves a call") from None
+
+
+@final
+class PeerInfo(msgspec.Struct, frozen=True):
+    """Who is at the other end of a link."""
+
+    #: Random, made when the peer was opened.
+    id: str
+    #: What the peer calls itself; may be empty.
+    name: str
+
+    def __str__(self) -> str:
+        return self.name or self.id
+
+
+@final
+class IncomingCall(Conversation):
+    """A call that this peer serves; :func:`current_call` returns it inside the handler.
+
+    Attributes:
+        handler: what is called.
+        metadata: the caller's headers.
+        deadline: when the call has to end, as :func:`trio.current_time` counts; ``None`` if never.
+    """
+
+    __slots__ = ("_event", "_scope", "_state", "_stopped", "_trailers", "deadline", "handler", "metadata", "notify")
+
+    def __init__(self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:
+        super().__init__(link, event.channel, codec, handler.input_type)
+        self.handler = handler
+        self.metadata: Metadata = event.metadata
+        self.notify = event.notify
+        self.deadline = None if event.timeout is None else trio.current_time() + event.timeout
+        self._ended = event.end
+        self._event = event
+        self._scope: trio.CancelScope | None = None
+        self._stopped = False
+        self._trailers: dict[str, str | bytes] | None = None
+        self._state: dict[Any, Any] | None = None
+
+    # -- what handlers see -----------------------------------------------------------------------------
+
+    @property
+    def method(self) -> str:
+        """``service.method``."""
+        return self.handler.method
+
+    @property
+    def peer(self) -> PeerInfo:
+        """Who calls."""
+        remote = self.link.connection.remote
+        assert remote is not None
+        return PeerInfo(remote.peer_id, remote.name)
+
+    @property
+    def trailers(self) -> dict[str, str | bytes]:
+        """What goes back to the caller with the status: fill it before the handler ends."""
+        if self._trailers is None:
+            self._trailers = {}
+        return self._trailers
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        """A dict for whoever handles this call, such as middleware and the handler."""
+        if self._state is None:
+            self._state = {}
+        return self._state
+
+    @property
+    def time_remaining(self) -> float:
+        """Seconds until the deadline; ``inf`` without one."""
+        return math.inf if self.deadline is None else max(0.0, self.deadline - trio.current_time())
+
+    # -- from the link ---------------------------------------------------------------------------------
+
+    def on_cancelled(self, event: CancelReceived) -> None:
+        """The caller gave the call up, or broke its rules."""
+        if event.closed:
+            self.link.forget(self.channel)
+            self.over = True
+        self._stop()
+
+    def on_lost(self, error: RPCError) -> None:
+        """The link is gone: nobody waits for the result."""
+        super().on_lost(error)
+        self._stop()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    # -- running ---------------------------------------------------------------------------------------
+
+    @property
+    def can_run_inline(self) -> bool:
+        """Whether the call can be answered without a task: one message in, one out, and room for it."""
+        connection = self.link.connection
+        return (
+            self._event.payload is not None
+            and not self.handler.kind.streams_input
+            and connection.link_credit > 0
+            and connection.credit(self.channel) > 0
+        )
+
+    def run_inline(self) -> None:
+        """Run a plain function here and now, and answer."""
+        self.link.peer.base_context.copy().run(self._run_inline)
+
+    def _run_inline(self) -> None:
+        _current.set(self)
+        self.link.conversations[self.channel] = self
+        try:
+            args, kwargs = self._bind_first()
+            result = self.handler.function(*args, **kwargs)
+            if self.notify:
+                self._finish_notify()
+                return
+            payload, attachments = self.codec.encode(result, None)
+            self._close(0, payload=payload, attachments=attachments)
+        except KeyboardInterrupt:
+            self._fail(RPCError("the peer is stopping", code=StatusCode.UNAVAILABLE))
+            raise
+        except BaseException as error:
+            self._fail(error)
+
+    async def run(self, scope: trio.CancelScope) -> None:
+        """Run the handler in a worker's scope and answer."""
+        if self._stopped:
+            self._answer_stopped()
+            return
+        self._scope = scope
+        if self.deadline is not None:
+            scope.deadline = self.deadline
+        _current.set(self)
+        try:
+            await self._run()
+        except BaseException as error:
+            if _is_cancellation(error):
+                self._answer_stopped()
+                raise
+            self._fail(error)
+        finally:
+            self._scope = None
+            if self.deadline is not None:
+                scope.deadline = math.inf
+
+    async def _run(self) -> None:
+        handler = self.handler
+        args, kwargs = self._bind_first() if self._event.payload is not None else await self._bind_later()
+        function = handler.function
+        flavor = handler.flavor
+        if flavor is Flavor.ASYNC:
+            result = await function(*args, **kwargs)
+        elif flavor is Flavor.ASYNC_GENERATOR:
+            async with contextlib.aclosing(function(*args, **kwargs)) as items:
+                async for item in items:
+                    await self.send_item(item)
+            result = _END
+        elif flavor is Flavor.SYNC:
+            if handler.inline:
+                result = function(*args, **kwargs)
+            else:
+                result = await self._in_thread(functools.partial(function, *args, **kwargs))
+        else:
+            iterator = function(*args, **kwargs)
+            try:
+                await self._iterate(iterator)
+            finally:
+                iterator.close()
+            result = _END
+        if self.notify:
+            self._finish_notify()
+        elif result is _END or handler.kind.streams_output:
+            self._close(0)
+        else:
+            await self._answer(result)
+
+    async def _iterate(self, iterator: Iterator[Any]) -> None:
+        step = functools.partial(next, iterator, _END)
+        while True:
+            item = step() if self.handler.inline else await self._in_thread(step)
+            if item is _END:
+                return
+            await self.send_item(item)
+
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
+        # A cancelled caller gets its answer at once; the thread's result is dropped, and its place in the
+        # pool is free only when it has ended.
+        return await trio.to_thread.run_sync(function, limiter=self.link.peer.threads, abandon_on_cancel=True)
+
+    def _bind_first(self) -> tuple[Any, Mapping[str, Any]]:
+        """Bind the arguments that came with ``OPEN``."""
+        event = self._event
+        assert event.payload is not None
+        handler = self.handler
+        args, kwargs = handler.arguments(self.codec, event.payload, event.attachments, self)
+        if not self.notify:
+            self.link.consumed(self.channel, event.cost)
+        if event.unary and handler.kind.streams_output:
+            raise _wrong_manner(handler, "streams its results")
+        if handler.stream_parameter is not None:
+            return args, self._with_stream(kwargs, ended=event.end)
+        return args, kwargs
+
+    async def _bind_later(self) -> tuple[Any, Mapping[str, Any]]:
+        """Bind the arguments that come in the first message, because live values had to come before."""
+        message = await self.next_message()
+        if message is None:
+            raise RPCError("the call has no arguments: not even an empty list", code=StatusCode.INVALID_ARGUMENT)
+        handler = self.handler
+        args, kwargs = handler.arguments(self.codec, message.payload, message.attachments, self)
+        if self._event.unary and handler.kind.streams_output:
+            raise _wrong_manner(handler, "streams its results")
+        if handler.stream_parameter is not None:
+            return args, self._with_stream(kwargs, ended=self._event.unary)
+        return args, kwargs
+
+    def _with_stream(self, kwargs: Mapping[str, Any], *, ended: bool) -> Mapping[str, Any]:
+        name = self.handler.stream_parameter
+        assert name is not None
+        if name in kwargs:
+            return kwargs
+        if ended:
+            raise _wrong_manner(self.handler, "takes a stream")
+        end = BothEnds(self) if self.handler.wants_channel else ReceiveEnd(self)
+        return {**kwargs, name: end}
+
+    # -- answering -------------------------------------------------------------------------------------
+
+    async def _answer(self, result: Any) -> None:
+        payload, attachments = self.codec.encode(result, self)
+        connection = self.link.connection
+        if self.has_live_values:
+            await self.send_payload(payload, attachments, RESULT)
+            await self._hold()
+            self._close(0)
+            return
+        while connection.link_credit <= 0 or connection.credit(self.channel) <= 0:
+            self.check_can_send()
+            await self.wait_credit()
+        self._close(0, payload=payload, attachments=attachments)
+
+    async def _hold(self) -> None:
+        """Keep the call open for the live values in its result: until the caller gives it up, or all
+        channels in it are over."""
+        if self.has_exported_callbacks:
+            await trio.sleep_forever()
+        for child in self.exported_channels:
+            await child.wait_over()
+
+    def _finish_notify(self) -> None:
+        self.finish(None)
+        self.link.forget(self.channel)
+        self.link.connection.finish(self.channel)
+        self.link.touch()
+
+    def _close(self, status: int, **answer: Any) -> None:
+        if self.over:
+            return
+        self.release(failed=status != 0)
+        self.link.close_channel(self.channel, status, trailers=self._trailers, **answer)
+        self.finish(None)
+
+    def _answer_stopped(self) -> None:
+        """The handler was cancelled; say by whom."""
+        if self.deadline is not None and trio.current_time() >= self.deadline:
+            status, message = StatusCode.DEADLINE_EXCEEDED, "the deadline passed while the handler ran"
+        elif self._stopped:
+            status, message = StatusCode.CANCELLED, "the caller cancelled the call"
+        else:
+            status, message = StatusCode.UNAVAILABLE, "the peer is stopping"
+        if self.notify:
+            self._finish_notify()
+        elif not self.over:
+            self._close_anyway(status, message, None)
+
+    def _fail(self, error: BaseException) -> None:
+        """Answer with the error that a handler raised."""
+        if isinstance(error, BaseExceptionGroup):
+            error = _sole_error(error)
+        if self.notify:
+            logger.error("the handler of a notification to %s failed", self.method, exc_info=error)
+            self._finish_notify()
+            return
+        if self.over:
+            if not isinstance(error, (DuplexError, trio.BrokenResourceError)):
+                logger.error("the handler of %s failed after its call was over", self.method, exc_info=error)
+            return
+        if isinstance(error, RPCError) and error.method is None:
+            details = None
+            if error.details is not None:
+                try:
+                    details, attachments = self.codec.encode(error.details, None)
+                    if attachments:
+                        raise EncodeError("details over 64 KiB cannot travel")
+                except EncodeError as problem:
+                    details = None
+                    logger.error("details of an error in %s cannot travel: %s", self.method, problem)
+            if error.metadata:
+                self.trailers.update(error.metadata)
+            self._close_anyway(error.code, error.message, details)
+            return
+        self._fail_unexpectedly(error)
+
+    def _fail_unexpectedly(self, error: BaseException) -> None:
+        incident = secrets.token_hex(6)
+        logger.error("incident %s: the handler of %s failed", incident, self.method, exc_info=error)
+        message = f"unexpected error in the handler; its peer's log has it as incident {incident}"
+        details: dict[str, Any] = {"incident": incident}
+        if self.link.peer.debug:
+            message = f"{type(error).__name__}: {error} (incident {incident})"
+            details["traceback"] = "".join(traceback.format_exception(error))[-16_000:]
+        self._close_anyway(StatusCode.INTERNAL, message, self.codec_details(details))
+
+    def codec_details(self, details: dict[str, Any]) -> bytes | None:
+        """Encode details of our own, where the codec can."""
+        try:
+            return self.codec.encode(details, None)[0]
+        except EncodeError:
+            return None
+
+    def _close_anyway(self, status: int, message: str, details: bytes | None) -> None:
+        """Close with an error; without what is too large for the other side, if it comes to that."""
+        try:
+            self._close(status, message=message, details=details)
+        except (ResourceExhausted, DuplexError) as problem:
+            logger.warning("the error of %s was sent without trailers and details: %s", self.method, problem)
+            self._trailers = None
+            self._close(status, message=message)
+
+
+def _wrong_manner(handler: Handler, what: str) -> RPCError:
+    name = handler.method.rpartition(".")[2]
+    return RPCError(
+        f"{handler.method} {what}: call it with `async with remote.{name}.open(...)`",
+        code=StatusCode.INVALID_ARGUMENT,
+    )
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup((trio.Cancelled, KeyboardInterrupt)) is not None
+    return isinstance(error, (trio.Cancelled, KeyboardInterrupt))
+
+
+def _sole_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Unwrap a group around a single error, as a nursery in a handler makes."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+@final
+class Workers:
+    """Tasks that run handlers, reused from call to call: starting a task costs twice a hand-over.
+
+    Every worker has one cancel scope for its life. Cancelling a call cancels its worker's scope, which ends
+    the worker with it; the deadline of a call is the deadline of the scope while the call runs. So a call
+    that is neither cancelled nor late costs no scope.
+    """
+
+    def __init__(self, nursery: trio.Nursery, context: contextvars.Context) -> None:
+        self._nursery = nursery
+        self._context = context
+        self._idle: list[trio.lowlevel.Task] = []
+
+    def submit(self, call: IncomingCall) -> None:
+        """Run a call."""
+        if self._idle:
+            task = self._idle.pop()
+            # A context of its own for every call, or what one handler sets would be seen by the next.
+            task.context = self._context.copy()
+            trio.lowlevel.reschedule(task, outcome.Value(call))
+        else:
+            self._nursery.start_soon(self._work, call, name="duplex worker")
+
+    async def _work(self, call: IncomingCall) -> None:
+        task = trio.lowlevel.current_task()
+
+        def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
+            self._idle.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        try:
+            with trio.CancelScope() as scope:
+                while True:
+                    await call.run(scope)
+                    if scope.cancel_called or len(self._idle) >= MAX_IDLE_WORKERS:
+                        return
+                    self._idle.append(task)
+                    call = await trio.lowlevel.wait_task_rescheduled(abort)
+        except Exception:
+            # What a handler raised beside its cancellation: the call was answered already.
+            logger.exception("the handler of %s failed while it was cancelled", call.method)

@@ -1,0 +1,93 @@
+"""The types that people write in annotations: channels and callbacks.
+
+They follow :mod:`trio.abc`, so that code written for trio's channels takes ours, and add what a remote
+other end makes necessary.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Awaitable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import trio
+
+SendT = TypeVar("SendT", contravariant=True)
+ReceiveT = TypeVar("ReceiveT", covariant=True)
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+
+class SendChannel(trio.abc.SendChannel[SendT]):
+    """The sending end of a channel to another peer."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def send(self, value: SendT) -> None:
+        """Send one item; waits while the other side's window is full.
+
+        Raises:
+            trio.ClosedResourceError: you closed this end, or ended it with :meth:`send_eof`.
+            trio.BrokenResourceError: the other side takes nothing more, though the call goes on or
+                ended well.
+            RPCError: the call failed, with its outcome.
+            EncodeError: the item cannot travel; the channel stays usable.
+
+        Cancelled means not sent.
+        """
+
+    @abstractmethod
+    async def send_eof(self) -> None:
+        """Tell the other side that no more items come; what it sends is still received. Idempotent."""
+
+
+class ReceiveChannel(trio.abc.ReceiveChannel[ReceiveT]):
+    """The receiving end of a channel from another peer; ``async for`` gives its items."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def receive(self) -> ReceiveT:
+        """Return the next item.
+
+        Raises:
+            trio.EndOfChannel: the other side ended well and all items were received.
+            trio.ClosedResourceError: you closed this end.
+            trio.BusyResourceError: another task is receiving.
+            RPCError: the call failed, with its outcome, after the items that came before.
+
+        Cancelled means no item was taken.
+        """
+
+
+class Channel(SendChannel[SendT], ReceiveChannel[ReceiveT]):
+    """Both ends in one: sends ``SendT``, receives ``ReceiveT``. A handler's parameter of this type is the
+    call's own channel, seen from the handler."""
+
+    __slots__ = ()
+
+
+class Callback(Generic[P, R]):
+    """A function of another peer, received as a value: ``Callback[[int], str]`` takes an int, gives a str.
+
+    It can be called until the call that brought it has ended; then calling raises ``FailedPrecondition``.
+    Errors are those of any call.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        raise TypeError("callbacks come from another peer; pass a plain function where one is expected")
+
+    @abstractmethod
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
+        """Call the function where it lives and return what it returns."""
+
+
+def is_live_annotation(annotation: Any) -> bool:
+    """Tell whether an annotation is itself a callback or a channel (not merely contains one)."""
+    origin = getattr(annotation, "__origin__", annotation)
+    return isinstance(origin, type) and issubclass(
+        origin, (Callback, trio.abc.SendChannel, trio.abc.ReceiveChannel)
+    )

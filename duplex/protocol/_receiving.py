@@ -1,0 +1,599 @@
+"""Bytes in, events out: what each command of the other side does.
+
+Strategy for errors: a command of the wrong shape, or one that only a confused peer sends, breaks the link. A
+well-formed command that is wrong for its channel breaks that channel. A command for a channel that is over
+is dropped and counted, because the other side may not have known yet. ``spec/dmtp.md`` numbers every case.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from duplex._errors import RemoteProtocolError
+from duplex._status import StatusCode
+from duplex.protocol import _commands as c
+from duplex.protocol import _events as e
+from duplex.protocol._checks import read_metadata, text
+from duplex.protocol._commands import Hello, LimitsInfo
+from duplex.protocol._flow import MESSAGE_OVERHEAD, NOTIFY_OVERHEAD, ReceiveWindow, SendWindow
+from duplex.protocol._outbox import COMMAND_BYTES, Buffer, Outbox, max_frame
+from duplex.protocol._records import (
+    BINDING_TABLE,
+    CANCELLING,
+    CONNECTING_TABLE,
+    LINK_CLOSED,
+    LINK_OPEN,
+    OPENER_TABLE,
+    OVER,
+    RECV_CANCEL,
+    RECV_CLOSE,
+    RECV_DATA,
+    RECV_END,
+    RESPONDER_TABLE,
+    SEND_CANCEL,
+    ChannelRecord,
+)
+from duplex.protocol._states import DROP, ILLEGAL, ChannelState, LinkInput, LinkState
+
+
+@functools.lru_cache(maxsize=16)
+def _decoder(max_commands: int) -> Callable[[Buffer], list[c.Command]]:
+    """Return the decoder of frame 0. It counts the commands before it makes them."""
+    batch: Any = Annotated[list[c.Command], msgspec.Meta(max_length=max_commands)]
+    return msgspec.msgpack.Decoder(batch).decode
+
+
+class Violation(Exception):
+    """The other side broke the link; becomes ``RemoteProtocolError`` at the single entry point."""
+
+
+class Receiving:
+    """The receiving half of a :class:`~duplex.protocol.Connection`, and the state that both halves share."""
+
+    def __init__(self, hello: Hello, *, connecting: bool, now: float) -> None:
+        self.local = hello
+        #: What the other side said of itself, once it has.
+        self.remote: Hello | None = None
+        self.connecting = connecting
+        self.state: int = int(LinkState.IDLE)
+        #: When the other side was last heard of.
+        self.last_received = now
+        #: This side said goodbye, the other side did.
+        self.leaving = False
+        self.remote_leaving = False
+        self._table = CONNECTING_TABLE if connecting else BINDING_TABLE
+        self._channels: dict[int, ChannelRecord] = {}
+        # Channels opened with NOTIFY whose handlers have not ended (bytes to give back then, by channel).
+        self._notified: dict[int, int] = {}
+        # Messages of channels that are over which the application has not taken yet (bytes, by channel).
+        self._unread: dict[int, int] = {}
+        self._next_channel = 1 if connecting else 2
+        self._last_remote_channel = 0
+        self._remote_parity = 0 if connecting else 1
+        self._opened_here = 0
+        self._opened_there = 0
+        self._limits = hello.limits
+        self._max_frame = max_frame(hello.limits)
+        self._remote_limits = LimitsInfo()
+        self._remote_codecs: Sequence[str] = ()
+        self._outgoing = SendWindow(0)
+        self._incoming = ReceiveWindow(hello.limits.link_window)
+        self._outbox = Outbox(self._remote_limits.max_commands)
+        self._push = self._outbox.push
+        self._pings: dict[int, float] = {}
+        self._delay = 0
+        self._dropped = 0
+        self._violations = 0
+        self._decode = _decoder(hello.limits.max_commands)
+        self._attachments: Sequence[Buffer] = ()
+        self._attachment_index = 0
+        self._handlers: dict[type, Callable[[Any, list[e.Event], float], None]] = {
+            c.Ping: self._on_ping,
+            c.Pong: self._on_pong,
+            c.Credit: self._on_credit,
+            c.Open: self._on_open,
+            c.Data: self._on_data,
+            c.End: self._on_end,
+            c.Close: self._on_close,
+            c.Cancel: self._on_cancel,
+            c.Announce: self._on_announce,
+            c.Goaway: self._on_goaway,
+        }
+
+    def receive(self, frames: Sequence[Buffer], now: float) -> list[e.Event]:
+        """Take one message and return what it means, in order.
+
+        Args:
+            frames: frame 0 and the attachments. Attachments are passed on as they are.
+            now: the present time.
+
+        Raises:
+            RemoteProtocolError: the link is beyond repair and now closed; transmit
+                :meth:`~duplex.protocol.Connection.data_to_send` once more, which tells the other side why.
+        """
+        events: list[e.Event] = []
+        if self.state == LINK_CLOSED:
+            self._dropped += 1
+            return events
+        self.last_received = now
+        try:
+            self._receive(frames, events, now)
+        except Violation as violation:
+            self._break_link(str(violation))
+            raise RemoteProtocolError(str(violation)) from None
+        return events
+
+    def terminate(self) -> None:
+        """Note that the link is over, for whatever reason: nothing more is received, and nothing more can
+        be sent but what is queued already. Idempotent."""
+        self.state = LINK_CLOSED
+        self._channels.clear()
+        self._notified.clear()
+        self._unread.clear()
+        self._opened_here = self._opened_there = 0
+
+    def _receive(self, frames: Sequence[Buffer], events: list[e.Event], now: float) -> None:
+        if not frames:
+            raise Violation("a message without frames")
+        if len(frames[0]) > self._max_frame:
+            raise Violation(f"frame 0 has {len(frames[0])} bytes, over the limit of {self._max_frame}")
+        try:
+            commands = self._decode(frames[0])
+        except msgspec.ValidationError as error:
+            raise Violation(f"malformed command: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Violation(f"frame 0 is not a msgpack array of commands: {error}") from None
+        self._attachments = frames
+        self._attachment_index = 1
+        handlers = self._handlers
+        try:
+            for command in commands:
+                if self.state == LINK_OPEN:
+                    handler = handlers.get(type(command))
+                    if handler is None:
+                        raise Violation(f"{type(command).__name__.upper()} after the handshake")
+                    handler(command, events, now)
+                else:
+                    self._handshake(command, events)
+            if self._attachment_index != len(frames) and self.state != LINK_CLOSED:
+                raise Violation(
+                    f"{len(frames) - 1} attachments came, but the commands use {self._attachment_index - 1}"
+                )
+        finally:
+            self._attachments = ()
+
+    # -- the link --------------------------------------------------------------------------------------
+
+    def _handshake(self, command: Any, events: list[e.Event]) -> None:
+        if type(command) is Hello:
+            step = self._table[self.state][LinkInput.RECV_HELLO]
+        elif type(command) is c.Refuse:
+            step = self._table[self.state][LinkInput.RECV_REFUSE]
+        else:
+            step = self._table[self.state][LinkInput.RECV_COMMAND]
+        if step == DROP:
+            self._dropped += 1
+            return
+        if step == ILLEGAL:
+            raise Violation(
+                f"{type(command).__name__.upper()} while the link is {LinkState(self.state).name}"
+                + ("; HELLO must come first" if self.state == LinkState.IDLE else "")
+            )
+        if type(command) is c.Refuse:
+            self.terminate()
+            events.append(e.LinkRefused(command.reason, command.message))
+            return
+        self._take_hello(command, events, step)
+
+    def _take_hello(self, hello: Hello, events: list[e.Event], step: int) -> None:
+        if hello.protocol != c.PROTOCOL_NAME:
+            raise Violation(f"the peer speaks {hello.protocol!r}, not {c.PROTOCOL_NAME!r}")
+        reason = None
+        mine = self.local
+        if hello.highest_version < mine.lowest_version or hello.lowest_version > mine.highest_version:
+            reason = "version"
+            message = (
+                f"versions {mine.lowest_version} to {mine.highest_version} are spoken here, "
+                f"{hello.lowest_version} to {hello.highest_version} there"
+            )
+        elif not set(hello.codecs) & set(mine.codecs):
+            reason = "codec"
+            message = text(f"codecs {', '.join(mine.codecs)} are known here, {', '.join(hello.codecs)} there")
+        if reason is not None:
+            self.terminate()
+            if self.connecting:  # the other side has accepted already
+                self._push_last(c.Goaway(0, "protocol", text(f"{reason}: {message}")))
+            else:
+                self._push_last(c.Refuse(reason, message))
+            events.append(e.LinkRefused(reason, message))
+            return
+        self.remote = hello
+        self._remote_limits = hello.limits
+        self._remote_codecs = hello.codecs
+        self._outbox.max_commands = hello.limits.max_commands
+        self._outgoing.balance = hello.limits.link_window
+        self.state = step
+        events.append(e.LinkOpened(hello) if self.connecting else e.HelloReceived(hello))
+
+    def _on_ping(self, command: c.Ping, events: list[e.Event], _now: float) -> None:
+        self._push([4, command.token, self._delay], COMMAND_BYTES)
+        events.append(e.PingReceived(command.delay / 1e6))
+
+    def _on_pong(self, command: c.Pong, events: list[e.Event], now: float) -> None:
+        sent = self._pings.pop(command.token, None)
+        if sent is None:
+            self._dropped += 1
+        else:
+            events.append(e.PongReceived(now - sent, command.delay / 1e6))
+
+    def _on_announce(self, command: c.Announce, events: list[e.Event], _now: float) -> None:
+        events.append(e.ServicesAnnounced(command.services))
+
+    def _on_goaway(self, command: c.Goaway, events: list[e.Event], _now: float) -> None:
+        self.remote_leaving = True
+        events.append(e.GoawayReceived(command.reason, command.message))
+        if command.reason == "protocol":
+            self.terminate()
+            return
+        for record in [
+            record
+            for channel, record in self._channels.items()
+            if channel > command.last_channel and record.table is OPENER_TABLE and not record.nested
+        ]:
+            told = record.state == CANCELLING
+            self._forget(record)
+            if not told:
+                message = (
+                    f"the peer is leaving ({command.reason}) and did not begin the call; it is safe to retry"
+                )
+                events.append(
+                    self._closed(record.id, StatusCode.UNAVAILABLE, message, may_have_executed=False)
+                )
+
+    def _on_credit(self, command: c.Credit, events: list[e.Event], _now: float) -> None:
+        if command.channel == 0:
+            window = self._outgoing
+        else:
+            record = self._channels.get(command.channel)
+            if record is None:
+                self._check_known(command.channel, "CREDIT")
+                self._dropped += 1
+                return
+            window = record.outgoing
+        if window.balance + command.amount > c.MAX_INTEGER:
+            raise Violation(f"CREDIT for channel {command.channel} overflows")
+        window.balance += command.amount
+        events.append(e.CreditReceived(command.channel))
+
+    # -- channels --------------------------------------------------------------------------------------
+
+    def _on_open(self, command: c.Open, events: list[e.Event], _now: float) -> None:
+        channel = command.channel
+        if channel % 2 != self._remote_parity:
+            raise Violation(f"OPEN of channel {channel}, a number that belongs to this side")
+        if channel <= self._last_remote_channel:
+            raise Violation(f"OPEN of channel {channel} after channel {self._last_remote_channel}")
+        flags = command.flags
+        notify = bool(flags & c.NOTIFY)
+        if flags > 7 or (notify and (not flags & c.END or command.payload is None)):
+            raise Violation(f"OPEN of channel {channel} with flags {flags}")
+        self._last_remote_channel = channel
+        attachments: Sequence[Buffer] = ()
+        cost = overhead = 0
+        if command.payload is not None:
+            attachments = self._take_attachments(command.attachments)
+            overhead = NOTIFY_OVERHEAD if notify else MESSAGE_OVERHEAD
+            cost = self._charge_link(command.payload, attachments, overhead)
+        elif command.attachments:
+            raise Violation(f"OPEN of channel {channel} with attachments but no message")
+        limits = self._limits
+        metadata = e.no_metadata()
+        refusal: tuple[int, str] | None = None
+        if self._opened_there >= limits.max_channels and not notify:
+            refusal = (
+                StatusCode.RESOURCE_EXHAUSTED,
+                f"{limits.max_channels} channels are open on this link, the limit (Limits.max_channels)",
+            )
+        elif self.leaving and command.parent not in self._channels:
+            refusal = (
+                StatusCode.UNAVAILABLE,
+                "this peer is leaving; the call never began, so it is safe to retry",
+            )
+        elif command.codec is not None and command.codec not in self.local.codecs:
+            refusal = (
+                StatusCode.UNIMPLEMENTED,
+                f"the codec {command.codec!r} is not known here, only {', '.join(self.local.codecs)}",
+            )
+        elif command.metadata is not None:
+            metadata, refusal = read_metadata(command.metadata, limits.max_metadata)
+        if refusal is None and cost:
+            refusal = self._refuse_size(cost - overhead, len(attachments))
+        if refusal is not None:
+            self._consume_on_link(cost)
+            if notify:
+                self._dropped += 1
+            else:
+                self._push_close(channel, *refusal)
+            return
+        if notify:
+            self._notified[channel] = cost
+        else:
+            window = command.window
+            record = ChannelRecord(
+                channel,
+                RESPONDER_TABLE,
+                2 if flags & c.END else 0,
+                self._remote_limits.channel_window if window is None else window,
+                limits.channel_window,
+            )
+            record.incoming.balance -= cost
+            record.incoming.unconsumed = cost
+            self._channels[channel] = record
+            self._opened_there += 1
+        events.append(
+            e.ChannelOpened(
+                channel,
+                command.target,
+                bool(flags & c.END),
+                bool(flags & c.UNARY),
+                notify,
+                command.payload,
+                attachments,
+                cost,
+                None if command.timeout is None else command.timeout / 1000,
+                metadata,
+                command.parent,
+                "msgpack" if command.codec is None else command.codec,
+            )
+        )
+
+    def _on_data(self, command: c.Data, events: list[e.Event], _now: float) -> None:
+        channel = command.channel
+        if command.flags > (c.END | c.RESULT):
+            raise Violation(f"DATA on channel {channel} with flags {command.flags}")
+        attachments = self._take_attachments(command.attachments)
+        cost = self._charge_link(command.payload, attachments)
+        record = self._channels.get(channel)
+        if record is None:
+            self._check_known(channel, "DATA")
+            self._dropped += 1
+            self._consume_on_link(cost)
+            return
+        step = record.table[record.state][RECV_DATA]
+        if step < 0:
+            self._consume_on_link(cost)
+            self._wrong(record, step, "DATA", events)
+            return
+        incoming = record.incoming
+        refusal = self._refuse_size(cost - MESSAGE_OVERHEAD, len(attachments))
+        if refusal is None and incoming.balance <= 0:
+            refusal = _overrun(channel)
+        if refusal is not None:
+            self._consume_on_link(cost)
+            self._break_channel(record, *refusal, events)
+            return
+        incoming.balance -= cost
+        incoming.unconsumed += cost
+        events.append(
+            e.MessageReceived(channel, command.payload, attachments, cost, bool(command.flags & c.RESULT))
+        )
+        if command.flags & c.END:
+            record.state = record.table[record.state][RECV_END]
+            events.append(e.EndReceived(channel))
+
+    def _on_end(self, command: c.End, events: list[e.Event], _now: float) -> None:
+        record = self._channels.get(command.channel)
+        if record is None:
+            self._check_known(command.channel, "END")
+            self._dropped += 1
+            return
+        step = record.table[record.state][RECV_END]
+        if step < 0:
+            self._wrong(record, step, "END", events)
+            return
+        record.state = step
+        events.append(e.EndReceived(command.channel))
+
+    def _on_close(self, command: c.Close, events: list[e.Event], _now: float) -> None:
+        channel = command.channel
+        attachments: Sequence[Buffer] = ()
+        cost = size = 0
+        if command.payload is not None:
+            attachments = self._take_attachments(command.attachments)
+            cost = self._charge_link(command.payload, attachments)
+            size = cost - MESSAGE_OVERHEAD
+        elif command.attachments:
+            raise Violation(f"CLOSE of channel {channel} with attachments but no message")
+        # The application of an opener waits for this message, so its credit goes back at once.
+        self._consume_on_link(cost)
+        record = self._channels.get(channel)
+        if record is None:
+            self._check_known(channel, "CLOSE")
+            self._dropped += 1
+            return
+        state = record.state
+        step = record.table[state][RECV_CLOSE]
+        if step < 0:
+            self._wrong(record, step, "CLOSE", events)
+            return
+        incoming = record.incoming
+        if incoming.unconsumed:
+            # The application still holds messages that came before; consumed() gives them back.
+            self._unread[channel] = incoming.unconsumed
+            incoming.unconsumed = 0
+        self._forget(record)
+        if state == CANCELLING:
+            return
+        if command.details is not None:
+            size += len(command.details)
+        refusal = self._refuse_size(size, len(attachments))
+        if refusal is None and cost and incoming.balance <= 0:
+            refusal = _overrun(channel)
+        trailers = e.no_metadata()
+        if refusal is None and command.trailers is not None:
+            trailers, refusal = read_metadata(command.trailers, self._limits.max_metadata)
+        if refusal is not None:
+            self._violations += 1
+            events.append(self._closed(channel, *refusal))
+            return
+        events.append(
+            e.ChannelClosed(
+                channel,
+                command.status,
+                command.payload,
+                attachments,
+                command.message,
+                command.details,
+                trailers,
+            )
+        )
+
+    def _on_cancel(self, command: c.Cancel, events: list[e.Event], _now: float) -> None:
+        record = self._channels.get(command.channel)
+        if record is None:
+            self._check_known(command.channel, "CANCEL")
+            self._dropped += 1
+            return
+        step = record.table[record.state][RECV_CANCEL]
+        if step < 0:
+            self._wrong(record, step, "CANCEL", events)
+            return
+        record.state = step
+        self._return_unconsumed(record)
+        events.append(e.CancelReceived(command.channel, command.reason))
+
+    # -- credit and limits -----------------------------------------------------------------------------
+
+    def _take_attachments(self, count: int) -> Sequence[Buffer]:
+        if not count:
+            return ()
+        start = self._attachment_index
+        end = start + count
+        if end > len(self._attachments):
+            raise Violation(f"commands use {end - 1} attachments, but {len(self._attachments) - 1} came")
+        self._attachment_index = end
+        return self._attachments[start:end]
+
+    def _charge_link(
+        self, payload: bytes, attachments: Sequence[Buffer], overhead: int = MESSAGE_OVERHEAD
+    ) -> int:
+        cost = len(payload) + overhead
+        for buffer in attachments:
+            cost += len(buffer)
+        window = self._incoming
+        if window.balance <= 0:
+            raise Violation("the peer sent more on the link than the window it was granted")
+        window.balance -= cost
+        window.unconsumed += cost
+        return cost
+
+    def _consume_on_link(self, cost: int) -> None:
+        if not cost:
+            return
+        grant = self._incoming.consume(cost)
+        if grant:
+            self._push([6, 0, grant], COMMAND_BYTES)
+
+    def _return_unconsumed(self, record: ChannelRecord) -> None:
+        unconsumed, record.incoming.unconsumed = record.incoming.unconsumed, 0
+        self._consume_on_link(unconsumed)
+
+    def _refuse_size(self, size: int, attachments: int) -> tuple[int, str] | None:
+        limits = self._limits
+        if size > limits.max_message:
+            return (
+                StatusCode.RESOURCE_EXHAUSTED,
+                f"a message of {size} bytes is over the limit of {limits.max_message} (Limits.max_message)",
+            )
+        if attachments > limits.max_attachments:
+            return (
+                StatusCode.RESOURCE_EXHAUSTED,
+                f"{attachments} attachments are over the limit of {limits.max_attachments} (Limits.max_attachments)",
+            )
+        return None
+
+    # -- when something is wrong -----------------------------------------------------------------------
+
+    def _check_known(self, channel: int, command: str) -> None:
+        """A channel without a record must be one that is over."""
+        if channel % 2 == self._remote_parity:
+            known = channel <= self._last_remote_channel
+        else:
+            known = channel < self._next_channel
+        if not known:
+            raise Violation(f"{command} for channel {channel}, which was never opened")
+
+    def _wrong(self, record: ChannelRecord, step: int, command: str, events: list[e.Event]) -> None:
+        if step == DROP:
+            self._dropped += 1
+            return
+        message = (
+            f"the peer broke the protocol: {command} on channel {record.id} in state "
+            f"{ChannelState(record.state).name}"
+        )
+        self._break_channel(record, StatusCode.INTERNAL, message, events)
+
+    def _break_channel(self, record: ChannelRecord, status: int, message: str, events: list[e.Event]) -> None:
+        self._violations += 1
+        if record.table is RESPONDER_TABLE:
+            self._forget(record)
+            self._push_close(record.id, status, message)
+            events.append(e.CancelReceived(record.id, message, closed=True))
+        else:
+            self._cancel(record, record.table[record.state][SEND_CANCEL], message)
+            events.append(self._closed(record.id, status, message))
+
+    def _break_link(self, message: str) -> None:
+        was_open = self.state == LINK_OPEN
+        self.terminate()
+        if was_open or self.connecting:
+            self._push_last(c.Goaway(self._last_remote_channel, "protocol", text(message)))
+        else:
+            self._push_last(c.Refuse("protocol", text(message)))
+
+    def _push_last(self, command: c.Goaway | c.Refuse) -> None:
+        self._push(command, COMMAND_BYTES + 4 * len(command.message))
+
+    def _push_close(self, channel: int, status: int, message: str) -> None:
+        self._push([10, channel, int(status), None, 0, message], COMMAND_BYTES + 4 * len(message))
+
+    def _cancel(self, record: ChannelRecord, step: int, reason: str) -> None:
+        record.state = step
+        self._return_unconsumed(record)
+        reason = text(reason)
+        self._push([11, record.id, reason] if reason else [11, record.id], COMMAND_BYTES + 4 * len(reason))
+
+    def _forget(self, record: ChannelRecord) -> None:
+        if record.incoming.unconsumed:
+            self._return_unconsumed(record)
+        record.state = OVER
+        del self._channels[record.id]
+        if record.table is OPENER_TABLE:
+            self._opened_here -= 1
+        else:
+            self._opened_there -= 1
+
+    def _closed(
+        self, channel: int, status: int, message: str, *, may_have_executed: bool = True
+    ) -> e.ChannelClosed:
+        return e.ChannelClosed(
+            channel,
+            int(status),
+            None,
+            (),
+            message,
+            None,
+            e.no_metadata(),
+            may_have_executed=may_have_executed,
+        )
+
+
+def _overrun(channel: int) -> tuple[int, str]:
+    return (
+        StatusCode.RESOURCE_EXHAUSTED,
+        f"the peer sent more on channel {channel} than the window it was granted",
+    )

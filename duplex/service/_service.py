@@ -1,0 +1,387 @@
+"""Services: named groups of functions that may be called from elsewhere. Only what is decorated can be."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final, TypeVar, final, overload
+
+from duplex._errors import ConfigurationError
+from duplex.service._annotations import Scope, UnresolvedNameError, capture_scope, hints_of, in_class_body
+from duplex.service._signature import MethodSpec, RpcOptions, callable_of, flavor_of, inspect_function
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Bytes of ``service.method`` in UTF-8, so that it fits everywhere a name goes.
+MAX_NAME_BYTES: Final = 255
+#: Services of this name and below it belong to Duplex.
+RESERVED: Final = "duplex"
+
+_ATTRIBUTE: Final = "__duplex_rpc__"
+_WORD: Final = r"[\w-]+"
+_SERVICE_NAME: Final = re.compile(rf"{_WORD}(\.{_WORD})*")
+_METHOD_NAME: Final = re.compile(_WORD)
+
+
+@overload
+def rpc(function: F, /) -> F: ...
+
+
+@overload
+def rpc(
+    *, name: str | None = None, inline: bool = False, idempotent: bool = False, deprecated: str | None = None
+) -> Callable[[F], F]: ...
+
+
+def rpc(
+    function: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    inline: bool = False,
+    idempotent: bool = False,
+    deprecated: str | None = None,
+) -> Any:
+    """Mark a function of a module, or a method of a class, as callable from elsewhere.
+
+    It stays the same function. ``duplex serve`` and :meth:`Service.from_module` find it in its module,
+    :meth:`Service.from_object` in an instance of its class.
+
+    Args:
+        function: what to mark; ``@rpc`` and ``@rpc(...)`` both work.
+        name: the name of the method, if it is to differ from the function's.
+        inline: run a plain ``def`` on the event loop rather than in a worker thread.
+        idempotent: calling twice is as good as calling once, so a call whose outcome is unknown may be repeated.
+        deprecated: what to use instead, told to whoever asks for a description.
+
+    Raises:
+        ConfigurationError: the function cannot be served; the message says what to change.
+    """
+
+    def decorate(function: Any) -> Any:
+        target = function.__func__ if isinstance(function, (staticmethod, classmethod)) else function
+        options = RpcOptions(name, inline, idempotent, deprecated)
+        label = _name_of(target, options)
+        callable_of(target, label)
+        flavor_of(target, label, inline=inline)
+        scope = capture_scope(2)
+        try:
+            options = replace(options, hints=hints_of(target, label, scope))
+        except UnresolvedNameError:
+            # What does not exist yet may exist when the service is used.
+            options = replace(options, scope=scope)
+        else:
+            if target is function and not in_class_body(2):
+                inspect_function(function, label, options)
+        try:
+            setattr(target, _ATTRIBUTE, options)
+        except AttributeError:
+            raise ConfigurationError(
+                f"{label}: a {type(target).__name__} cannot be marked; wrap it in a function of your own"
+            ) from None
+        return function
+
+    # Both ways must be equally deep, for capture_scope.
+    return decorate(function) if function is not None else lambda function: decorate(function)
+
+
+@final
+class Service:
+    """A named, versioned group of methods.
+
+    Args:
+        name: words of letters, digits, ``_`` and ``-``, with dots between them.
+        version: the version of what the methods mean, for humans and for reflection.
+        description: what it is for, told by reflection.
+        builtin: it is one of Duplex's own, which alone may use the reserved name.
+
+    Raises:
+        ConfigurationError: the name is not well formed, or reserved.
+    """
+
+    def __init__(
+        self, name: str, *, version: str = "0.0.0", description: str | None = None, builtin: bool = False
+    ) -> None:
+        if not _SERVICE_NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"a service cannot be called {name!r}: use letters, digits, '_' and '-', with dots between words"
+            )
+        if name.partition(".")[0] == RESERVED and not builtin:
+            raise ConfigurationError(f"a service cannot be called {name!r}: {RESERVED!r} is reserved")
+        self._name = name
+        self._version = version
+        self._description = description
+        self._methods: dict[str, MethodSpec] = {}
+        self._view: Mapping[str, MethodSpec] = types.MappingProxyType(self._methods)
+        # Methods with annotations that name something not defined yet.
+        self._pending: dict[str, tuple[Callable[..., Any], RpcOptions]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Service {self._name} {self._version}: {', '.join(self._names()) or 'no methods'}>"
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self._name
+
+    @property
+    def version(self) -> str:
+        """The version."""
+        return self._version
+
+    @property
+    def description(self) -> str | None:
+        """The description."""
+        return self._description
+
+    @property
+    def methods(self) -> Mapping[str, MethodSpec]:
+        """The methods by name, read-only.
+
+        Raises:
+            ConfigurationError: an annotation names something that still does not exist.
+        """
+        if self._pending:
+            self._resolve_pending()
+        return self._view
+
+    @overload
+    def rpc(self, function: F, /) -> F: ...
+
+    @overload
+    def rpc(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        inline: bool = False,
+        idempotent: bool = False,
+        deprecated: str | None = None,
+    ) -> Callable[[F], F]: ...
+
+    def rpc(
+        self,
+        function: Any = None,
+        /,
+        *,
+        name: str | None = None,
+        inline: bool = False,
+        idempotent: bool = False,
+        deprecated: str | None = None,
+    ) -> Any:
+        """Add a function to the service; the options are those of :func:`rpc`. Returns the same function."""
+
+        def decorate(function: Any) -> Any:
+            options = RpcOptions(name, inline, idempotent, deprecated, scope=capture_scope(2))
+            self._add(function, options)
+            return function
+
+        return decorate(function) if function is not None else lambda function: decorate(function)
+
+    def add(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        inline: bool | None = None,
+        idempotent: bool | None = None,
+        deprecated: str | None = None,
+    ) -> None:
+        """Add a function that was defined elsewhere: a bound method, a partial, somebody else's function.
+
+        The options are those of :func:`rpc`; where one is not given, the function's own decoration counts.
+
+        Raises:
+            ConfigurationError: it cannot be served, or the name is taken.
+        """
+        own = options_of(function) or RpcOptions(scope=capture_scope())
+        given = {"name": name, "inline": inline, "idempotent": idempotent, "deprecated": deprecated}
+        self._add(function, replace(own, **{key: value for key, value in given.items() if value is not None}))
+
+    @classmethod
+    def from_object(
+        cls,
+        instance: object,
+        *,
+        name: str | None = None,
+        version: str = "0.0.0",
+        description: str | None = None,
+    ) -> Service:
+        """Make a service of the methods of an object that are decorated with :func:`rpc`, inherited ones too.
+
+        Args:
+            instance: an instance of a class with decorated methods.
+            name: the name of the service; without it, the class's attribute ``service_name``, or else its own
+                name less a final ``Service``: ``UserStore`` gives ``user_store``.
+            version: see :class:`Service`.
+            description: see :class:`Service`; without it, the docstring of the class.
+
+        Raises:
+            ConfigurationError: nothing is decorated, or a class overrides a decorated method without
+                decorating it, which would otherwise silently close or open it to callers.
+        """
+        owner = type(instance)
+        if isinstance(instance, type):
+            raise ConfigurationError(f"{instance.__name__} is a class; expose an instance of it")
+        if description is None:
+            description = inspect.cleandoc(owner.__doc__) if owner.__doc__ else None
+        service = cls(name or _class_service_name(owner), version=version, description=description)
+        class_names = {base.__name__: base for base in owner.__mro__}
+        for base in reversed(owner.__mro__):
+            class_names.update(vars(base))
+        for attribute, options in _decorated_methods(owner):
+            scope = Scope(options.scope.function_names, {**class_names, **options.scope.class_names})
+            service._add(getattr(instance, attribute), replace(options, scope=scope))
+        if not service._names():
+            raise ConfigurationError(f"{owner.__name__} has no methods that are decorated with @duplex.rpc")
+        return service
+
+    @classmethod
+    def from_module(
+        cls,
+        module: types.ModuleType,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        description: str | None = None,
+    ) -> Service:
+        """Make a service of the functions in a module, its own and imported ones, that :func:`rpc` decorates.
+
+        Args:
+            module: the module.
+            name: the name of the service; without it, the last word of the module's name.
+            version: see :class:`Service`; without it, the module's ``__version__`` if it has one.
+            description: see :class:`Service`; without it, the docstring of the module.
+
+        Raises:
+            ConfigurationError: nothing is decorated.
+        """
+        if version is None:
+            version = str(getattr(module, "__version__", "0.0.0"))
+        if description is None:
+            description = inspect.cleandoc(module.__doc__) if module.__doc__ else None
+        service = cls(name or _module_name(module), version=version, description=description)
+        for function, options in _decorated_functions(module):
+            service._add(function, options)
+        if not service._names():
+            raise ConfigurationError(
+                f"{module.__name__} has no functions that are decorated with @duplex.rpc"
+            )
+        return service
+
+    def _names(self) -> list[str]:
+        return [*self._methods, *self._pending]
+
+    def _add(self, function: Any, options: RpcOptions) -> None:
+        name = _name_of(function, options)
+        method = f"{self._name}.{name}"
+        if name in self._methods or name in self._pending:
+            raise ConfigurationError(
+                f"{method} exists already; give one of the two another name: rpc(name=...)"
+            )
+        if len(method.encode()) > MAX_NAME_BYTES:
+            raise ConfigurationError(f"{method} is longer than {MAX_NAME_BYTES} bytes of UTF-8")
+        try:
+            self._methods[name] = inspect_function(function, method, options)
+        except UnresolvedNameError:
+            self._pending[name] = function, options
+
+    def _resolve_pending(self) -> None:
+        for name, (function, options) in list(self._pending.items()):
+            try:
+                self._methods[name] = inspect_function(function, f"{self._name}.{name}", options)
+            except UnresolvedNameError as error:
+                raise error.as_configuration_error() from None
+            del self._pending[name]
+
+
+def services_of(module: types.ModuleType) -> list[Service]:
+    """Return what a module serves: its :class:`Service` objects in their order, then, if it has functions
+    decorated with :func:`rpc`, a service of those.
+
+    Raises:
+        ConfigurationError: two of them have the same name.
+    """
+    services: list[Service] = []
+    for value in vars(module).values():
+        if isinstance(value, Service) and value not in services:
+            services.append(value)
+    if any(_decorated_functions(module)):
+        services.append(Service.from_module(module))
+    names = [service.name for service in services]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"{module.__name__} has two services that are called {name!r}")
+    return services
+
+
+def options_of(function: Any) -> RpcOptions | None:
+    """Return what :func:`rpc` noted on a function, or ``None`` if it is not decorated."""
+    # A staticmethod or classmethod does not pass attributes on that its function got later.
+    options = getattr(getattr(function, "__func__", function), _ATTRIBUTE, None)
+    return options if isinstance(options, RpcOptions) else None
+
+
+def _name_of(function: Any, options: RpcOptions) -> str:
+    """Return the name that a function is to have as a method."""
+    if options.name is not None:
+        if not _METHOD_NAME.fullmatch(options.name):
+            raise ConfigurationError(
+                f"a method cannot be called {options.name!r}: use letters, digits, '_' and '-'"
+            )
+        return options.name
+    name = getattr(function, "__name__", None)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ConfigurationError(f"{function!r} has no name of its own; give it one with name=...")
+    if name.startswith("_"):
+        raise ConfigurationError(
+            f"{name!r} begins with an underscore, so it is private; give it a public name with name=..."
+        )
+    return name
+
+
+def _decorated_methods(owner: type) -> Iterator[tuple[str, RpcOptions]]:
+    """Yield each attribute of a class that holds a decorated method, base classes first."""
+    attributes = dict.fromkeys(name for base in reversed(owner.__mro__) for name in vars(base))
+    for attribute in attributes:
+        holders = [base for base in owner.__mro__ if attribute in vars(base)]
+        decorated = [base for base in holders if options_of(vars(base)[attribute]) is not None]
+        if not decorated:
+            continue
+        value = vars(holders[0])[attribute]
+        options = options_of(value)
+        if options is not None:
+            yield attribute, options
+        elif value is not None:  # None takes a method away, as it does for __hash__
+            raise ConfigurationError(
+                f"{holders[0].__name__}.{attribute} overrides the decorated {decorated[0].__name__}.{attribute}; "
+                f"decorate it with @duplex.rpc too, or set it to None to leave it out"
+            )
+
+
+def _decorated_functions(module: types.ModuleType) -> Iterator[tuple[Any, RpcOptions]]:
+    """Yield each decorated function of a module once, however many names it has there."""
+    seen: list[Any] = []
+    for value in vars(module).values():
+        options = None if isinstance(value, type) else options_of(value)
+        if options is not None and not any(value is other for other in seen):
+            seen.append(value)
+            yield value, options
+
+
+def _class_service_name(cls: type) -> str:
+    # duplex.client names the service of a class by the same rule.
+    explicit = getattr(cls, "service_name", None)
+    if isinstance(explicit, str):
+        return explicit
+    name = re.sub(r"(Protocol|Service)$", "", cls.__name__) or cls.__name__
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _module_name(module: types.ModuleType) -> str:
+    if module.__name__ == "__main__" and module.__spec__ is None and getattr(module, "__file__", None):
+        return re.sub(r"\.pyw?$", "", re.split(r"[/\\]", str(module.__file__))[-1])
+    return module.__name__.rpartition(".")[2]

@@ -1,0 +1,409 @@
+"""What a Python function says of itself, read once: its kind, its parameters, its types.
+
+=====================================================  ==================
+the function                                           its kind
+=====================================================  ==================
+``async def`` or ``def`` that returns                  unary
+``async def`` or ``def`` that yields                   server streaming
+has one parameter ``ReceiveChannel[T]``                client streaming
+has one parameter ``ReceiveChannel[T]``, and yields    bidirectional
+has a parameter ``Channel[S, R]``                      bidirectional
+=====================================================  ==================
+
+Only parameters at the top level of the signature count, not ``ReceiveChannel[T] | None``. With *several*
+``ReceiveChannel`` parameters all of them are channels passed as values, because none is more the call's own
+than the others. ``SendChannel`` and ``Callback`` parameters are always values.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import FrozenInstanceError, dataclass, field
+from typing import Any, Final, final
+
+import trio
+
+from duplex._errors import ConfigurationError
+from duplex.codec._base import Buffer, Codec, LiveValues
+from duplex.engine import _types as channels
+from duplex.engine._handler import Flavor, Kind
+from duplex.service._annotations import (
+    NO_SCOPE,
+    Scope,
+    UnresolvedNameError,
+    bare,
+    hints_of,
+    names_for,
+    resolve,
+    role_of,
+    signature_of,
+    underlying,
+)
+from duplex.service._arguments import Binder, Parameter
+
+#: The channel types that the engine can make; trio's memory channels, for example, are not among them.
+_STREAM_TYPES: Final = (channels.ReceiveChannel, channels.Channel, trio.abc.ReceiveChannel, trio.abc.Channel)
+
+_ASYNC_ITERATORS: Final = (
+    collections.abc.AsyncIterator,
+    collections.abc.AsyncGenerator,
+    collections.abc.AsyncIterable,
+)
+_ITERATORS: Final = (collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable)
+_AWAITABLES: Final = (collections.abc.Awaitable, collections.abc.Coroutine)
+#: What a function that does not yield cannot return. An ``Iterable`` may well be a list.
+_NO_RESULT: Final = (*_ASYNC_ITERATORS, *_ITERATORS[:2], *_AWAITABLES)
+
+_YIELDS: Final = (Flavor.ASYNC_GENERATOR, Flavor.SYNC_GENERATOR)
+_IS: Final = {
+    Flavor.ASYNC: "`async def`",
+    Flavor.ASYNC_GENERATOR: "async generator",
+    Flavor.SYNC_GENERATOR: "generator",
+}
+
+
+@final
+@dataclass(slots=True, eq=False)
+class MethodSpec:
+    """A method that can be served; implements :class:`duplex.engine._handler.Handler`. Frozen.
+
+    Attributes:
+        method: ``service.method``.
+        function: what is called; bound if it is a method of an object.
+        kind: how many messages go each way.
+        flavor: what kind of Python function it is.
+        inline: a plain function that runs on the event loop rather than in a worker thread.
+        stream_parameter: the parameter that is the call's own channel, or ``None``.
+        wants_channel: whether that parameter is a ``Channel`` rather than a ``ReceiveChannel``.
+        input_type: the type of each item that the caller streams in.
+        output_type: the type of the result, or of each item that the handler streams out.
+        parameters: all parameters, the stream parameter included.
+        doc: the cleaned docstring, or ``""``.
+        idempotent: whether calling twice is as good as calling once, so that a lost call may be repeated.
+        deprecated: what to use instead, or ``None``.
+    """
+
+    method: str
+    function: Callable[..., Any]
+    kind: Kind
+    flavor: Flavor
+    inline: bool
+    stream_parameter: str | None
+    wants_channel: bool
+    input_type: Any
+    output_type: Any
+    parameters: tuple[Parameter, ...]
+    doc: str = ""
+    idempotent: bool = False
+    deprecated: str | None = None
+    _binder: Binder = field(kw_only=True, repr=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The attributes cannot be declared frozen, since Handler declares plain ones.
+        if hasattr(self, "_binder"):
+            raise FrozenInstanceError(f"cannot assign to field {name!r}")
+        object.__setattr__(self, name, value)
+
+    @property
+    def name(self) -> str:
+        """The name within the service."""
+        return self.method.rpartition(".")[2]
+
+    def arguments(
+        self, codec: Codec, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Decode, validate and bind a call's arguments: ``function(*args, **kwargs)`` then fits.
+
+        The stream parameter is missing from them unless the caller passed a channel for it.
+
+        Raises:
+            InvalidArgument: the message names the method, the bad argument and the path within it.
+        """
+        return self._binder.bind(codec, payload, attachments, live)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RpcOptions:
+    """What is said where a function is decorated; its attribute ``__duplex_rpc__``.
+
+    Attributes:
+        name: the name of the method; ``None`` for the function's own.
+        inline: a plain ``def`` runs on the event loop rather than in a worker thread. For functions that
+            neither block nor compute for long.
+        idempotent: calling twice is as good as calling once.
+        deprecated: what to use instead.
+        hints: the annotations, as far as they could all be resolved there; else ``None``.
+        scope: the local names there, for as long as ``hints`` is missing.
+    """
+
+    name: str | None = None
+    inline: bool = False
+    idempotent: bool = False
+    deprecated: str | None = None
+    hints: Mapping[str, Any] | None = None
+    scope: Scope = NO_SCOPE
+
+
+DEFAULTS: Final = RpcOptions()
+
+
+def inspect_function(function: Callable[..., Any], method: str, options: RpcOptions = DEFAULTS) -> MethodSpec:
+    """Make the spec of a function that is to be served.
+
+    Args:
+        function: anything callable whose signature Python can tell, apart from classes.
+        method: ``service.method``, as errors name it.
+        options: what was said where the function was decorated.
+
+    Raises:
+        ConfigurationError: it cannot be served; the message says what to change.
+        UnresolvedNameError: an annotation names something that does not exist (yet).
+    """
+    function = callable_of(function, method)
+    flavor = flavor_of(function, method, inline=options.inline)
+    signature = signature_of(function, method)
+    hints = hints_of(function, method, options.scope) if options.hints is None else options.hints
+    parameters = _parameters(signature, method, hints)
+    returned = hints.get("return", Any)
+    output_type = _output_type(returned, method, flavor)
+
+    stream = _stream_parameter(parameters, method)
+    wants_channel = False
+    input_type: Any = Any
+    if stream is not None:
+        _check_stream_parameter(stream, parameters, method, flavor)
+        item_types = typing.get_args(bare(stream.annotation))
+        input_type = item_types[-1] if item_types else Any
+        wants_channel = role_of(stream.annotation) == "channel"
+        if wants_channel:
+            if flavor is not Flavor.ASYNC or returned not in (None, type(None), Any):
+                raise ConfigurationError(
+                    f"{method}: a handler with a Channel answers through {stream.name}.send(), so it neither "
+                    f"yields nor returns anything"
+                )
+            output_type = item_types[0] if item_types else Any
+    return MethodSpec(
+        method=method,
+        function=function,
+        kind=_kind_of(flavor, stream, wants_channel),
+        flavor=flavor,
+        inline=options.inline,
+        stream_parameter=None if stream is None else stream.name,
+        wants_channel=wants_channel,
+        input_type=input_type,
+        output_type=output_type,
+        parameters=tuple(parameters),
+        doc=_doc_of(function),
+        idempotent=options.idempotent,
+        deprecated=options.deprecated,
+        _binder=Binder(
+            method,
+            parameters,
+            stream_parameter=None if stream is None else stream.name,
+            stream_is_value=not wants_channel,
+        ),
+    )
+
+
+def callback_spec(function: Callable[..., Any], method: str) -> MethodSpec:
+    """Make the spec of a function that is passed to another peer as a callback.
+
+    It is lenient where :func:`inspect_function` is strict, because the function may be anybody's: what
+    cannot be known of it is taken as it comes. A plain function runs on the event loop, where whoever passes
+    ``results.append`` expects it.
+
+    Raises:
+        ConfigurationError: the function yields, which a callback cannot.
+    """
+    flavor = Flavor.ASYNC if isinstance(function, channels.Callback) else _flavor(function)
+    if flavor in _YIELDS:
+        raise ConfigurationError(f"{method}: a callback returns one value, so {_name(function)} cannot yield")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        signature = inspect.signature(_takes_anything)
+    names = names_for(function)
+    parameters = [
+        Parameter(p.name, p.kind, _resolve_or_any(p.annotation, names), p.default)
+        for p in signature.parameters.values()
+    ]
+    return MethodSpec(
+        method=method,
+        function=function,
+        kind=Kind.UNARY,
+        flavor=flavor,
+        inline=flavor is Flavor.SYNC,
+        stream_parameter=None,
+        wants_channel=False,
+        input_type=Any,
+        output_type=Any,
+        parameters=tuple(parameters),
+        _binder=Binder(method, parameters, compile_types=False),
+    )
+
+
+def _takes_anything(*arguments, **named):  # type: ignore[no-untyped-def]  # noqa: ANN
+    """Stand in for a function whose signature Python does not know, as for some in C."""
+
+
+def _resolve_or_any(annotation: Any, names: dict[str, Any]) -> Any:
+    if annotation is inspect.Parameter.empty:
+        return Any
+    try:
+        return resolve("callback", annotation, names)
+    except (ConfigurationError, UnresolvedNameError):
+        return Any
+
+
+# -- what it is ----------------------------------------------------------------------------------------
+
+
+def callable_of(function: Any, method: str) -> Callable[..., Any]:
+    """Return what is to be called, or raise why nothing sensible is."""
+    if isinstance(function, type):
+        raise ConfigurationError(
+            f"{method}: a class is no method; decorate its methods with @duplex.rpc and expose an instance of it"
+        )
+    if isinstance(function, (staticmethod, classmethod)):
+        raise ConfigurationError(
+            f"{method}: a {type(function).__name__} gets its function from its class; decorate it with "
+            f"@duplex.rpc and expose an instance of the class"
+        )
+    if not callable(function):
+        raise ConfigurationError(f"{method}: {type(function).__name__!r} is not callable")
+    if inspect.isroutine(function) or isinstance(function, functools.partial):
+        return function
+    call: Callable[..., Any] = function.__call__  # an object that acts as a function
+    return call
+
+
+def _flavor(function: Callable[..., Any]) -> Flavor:
+    if inspect.isasyncgenfunction(function):
+        return Flavor.ASYNC_GENERATOR
+    if inspect.iscoroutinefunction(function):
+        return Flavor.ASYNC
+    if inspect.isgeneratorfunction(function):
+        return Flavor.SYNC_GENERATOR
+    return Flavor.SYNC
+
+
+def flavor_of(function: Callable[..., Any], method: str, *, inline: bool) -> Flavor:
+    """Return what kind of function it is, or raise if that cannot be known or does not go with ``inline``."""
+    flavor = _flavor(function)
+    within = _flavor(underlying(function))
+    if flavor is Flavor.SYNC and within is not Flavor.SYNC:
+        raise ConfigurationError(
+            f"{method}: a plain function is wrapped around its {_IS[within]}, which hides what it is; "
+            f"make the wrapper the same kind of function"
+        )
+    if inline and flavor in (Flavor.ASYNC, Flavor.ASYNC_GENERATOR):
+        raise ConfigurationError(
+            f"{method}: inline=True is for a plain `def`; `async def` runs on the event loop anyway"
+        )
+    return flavor
+
+
+def _kind_of(flavor: Flavor, stream: Parameter | None, wants_channel: bool) -> Kind:
+    yields = flavor in _YIELDS
+    if stream is None:
+        return Kind.SERVER_STREAMING if yields else Kind.UNARY
+    return Kind.BIDIRECTIONAL if yields or wants_channel else Kind.CLIENT_STREAMING
+
+
+def _doc_of(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.getdoc(function) or ""
+
+
+# -- parameters ----------------------------------------------------------------------------------------
+
+
+def _parameters(signature: inspect.Signature, method: str, hints: Mapping[str, Any]) -> list[Parameter]:
+    parameters: list[Parameter] = []
+    for p in signature.parameters.values():
+        if p.name in ("self", "cls") and p.name not in hints and not parameters:
+            raise ConfigurationError(
+                f"{method}: its first parameter is {p.name!r}, so it belongs to a class; decorate it with "
+                f"@duplex.rpc and expose an instance of the class"
+            )
+        hint = hints.get(p.name, Any)
+        if hint is object or isinstance(hint, (typing.ParamSpecArgs, typing.ParamSpecKwargs)):
+            hint = Any
+        if typing.get_origin(hint) is typing.Unpack:
+            raise ConfigurationError(
+                f"{method}: the parameter {p.name!r} is unpacked from a type; write its parts as parameters"
+            )
+        parameters.append(Parameter(p.name, p.kind, hint, p.default))
+    return parameters
+
+
+def _stream_parameter(parameters: Sequence[Parameter], method: str) -> Parameter | None:
+    """Return the parameter that is the call's own channel."""
+    roles = [(p, role_of(p.annotation)) for p in parameters if not p.variadic]
+    whole = [p for p, role in roles if role == "channel"]
+    receiving = [p for p, role in roles if role == "receive"]
+    if len(whole) > 1:
+        raise ConfigurationError(
+            f"{method}: {whole[0].name!r} and {whole[1].name!r} cannot both be the call's own channel; "
+            f"annotate one of them as SendChannel or ReceiveChannel"
+        )
+    if whole:
+        return whole[0]
+    return receiving[0] if len(receiving) == 1 else None
+
+
+def _check_stream_parameter(
+    stream: Parameter, parameters: Sequence[Parameter], method: str, flavor: Flavor
+) -> None:
+    """Raise if the engine could not fill the stream parameter, or the function not use it."""
+    subject = f"{method}: the parameter {stream.name!r}"
+    annotation = bare(stream.annotation)
+    origin = typing.get_origin(annotation) or annotation
+    if origin not in _STREAM_TYPES:
+        raise ConfigurationError(
+            f"{subject} is annotated {origin.__name__}, which does not cross the wire; use "
+            f"duplex.ReceiveChannel or duplex.Channel"
+        )
+    if flavor in (Flavor.SYNC, Flavor.SYNC_GENERATOR):
+        raise ConfigurationError(f"{subject} is a stream, which only `async def` can receive from")
+    if stream.kind is inspect.Parameter.POSITIONAL_ONLY:
+        raise ConfigurationError(f"{subject} is filled by name, so it cannot be positional-only")
+    if stream.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and any(
+        p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters
+    ):
+        raise ConfigurationError(f"{subject} is filled by name, so it must stand behind the *arguments")
+
+
+# -- the result ----------------------------------------------------------------------------------------
+
+
+def _output_type(returned: Any, method: str, flavor: Flavor) -> Any:
+    """Return the type of the result, or of each item of a generator."""
+    annotation = bare(returned)
+    origin = typing.get_origin(annotation) or annotation
+    if flavor in (Flavor.ASYNC, Flavor.SYNC):
+        if origin in _NO_RESULT:
+            advice = "`async def` that awaits it" if origin in _AWAITABLES else "generator: `yield` the items"
+            raise ConfigurationError(
+                f"{method}: it returns {_name(origin)}, which is no value; make it a {advice}"
+            )
+        return returned
+    if returned is Any:
+        return Any
+    allowed = _ASYNC_ITERATORS if flavor is Flavor.ASYNC_GENERATOR else _ITERATORS
+    if origin not in allowed:
+        raise ConfigurationError(
+            f"{method}: it yields, so its result is to be annotated {_name(allowed[0])}[...], not {_name(origin)}"
+        )
+    arguments = typing.get_args(annotation)
+    return arguments[0] if arguments else Any
+
+
+def _name(annotation: Any) -> str:
+    return getattr(annotation, "__name__", None) or str(annotation)

@@ -1,0 +1,91 @@
+"""Types and signatures as text that a human reads: ``dict[str, Point] | None``, no module names."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import re
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, Final
+
+from duplex.service._annotations import bare
+from duplex.service._arguments import REQUIRED, Parameter
+
+#: Longest default that is written out.
+_LONGEST_DEFAULT: Final = 60
+
+
+def type_text(annotation: Any) -> str:
+    """Return a type as its author might have written it.
+
+    Constraints in ``Annotated`` are left out; the JSON Schema has them.
+    """
+    annotation = bare(annotation)
+    if annotation is None or annotation is types.NoneType:
+        return "None"
+    if annotation is ...:
+        return "..."
+    if annotation is Any:
+        return "Any"
+    if isinstance(annotation, (list, tuple)):  # the parameters of a Callback
+        return f"[{', '.join(map(type_text, annotation))}]"
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Union or origin is types.UnionType:
+        return " | ".join(map(type_text, arguments))
+    if origin is typing.Literal:
+        return f"Literal[{', '.join(map(value_text, arguments))}]"
+    name = _name(annotation if origin is None else origin)
+    if arguments:
+        return f"{name}[{', '.join(map(type_text, arguments))}]"
+    return f"{name}[()]" if annotation == tuple[()] else name
+
+
+def value_text(value: Any) -> str:
+    """Return a value as Python would write it, cut short if it is long."""
+    text = f"{type(value).__name__}.{value.name}" if isinstance(value, enum.Enum) else repr(value)
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", text)  # differs from run to run, and is nobody's business
+    return text if len(text) <= _LONGEST_DEFAULT else text[:_LONGEST_DEFAULT] + "..."
+
+
+def signature_text(name: str, parameters: Sequence[Parameter], result: str | None) -> str:
+    """Return a signature such as ``add(a: int, b: int = 2) -> int``.
+
+    Args:
+        name: the name of the method.
+        parameters: its parameters; what is ``Any`` is left out.
+        result: the text of what it returns; ``None`` to say nothing of it.
+    """
+    written = inspect.Signature(
+        [
+            inspect.Parameter(
+                p.name,
+                p.kind,
+                annotation=inspect.Parameter.empty
+                if p.annotation is Any
+                else _Verbatim(type_text(p.annotation)),
+                default=REQUIRED if p.default is REQUIRED else _Verbatim(value_text(p.default)),
+            )
+            for p in parameters
+        ],
+        return_annotation=inspect.Signature.empty if result is None else _Verbatim(result),
+    )
+    return f"{name}{written}"
+
+
+def _name(annotation: Any) -> str:
+    if isinstance(annotation, typing.ForwardRef):
+        return annotation.__forward_arg__
+    name = getattr(annotation, "__name__", None)
+    return name if isinstance(name, str) else str(annotation).removeprefix("typing.").removeprefix("~")
+
+
+class _Verbatim:
+    """Text that :class:`inspect.Signature` shows as it is."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text

@@ -1,0 +1,5 @@
+"""Helpers for testing what is built with Duplex, and what Duplex is built on."""
+
+from __future__ import annotations
+
+from duplex.testing._check_transport import check_transport as check_transport

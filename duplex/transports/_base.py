@@ -1,0 +1,132 @@
+"""The seam between the engine and whatever moves bytes: a few small protocols.
+
+A transport moves **messages**: lists of byte frames, whole, in order, per pair of peers. It knows nothing
+of what they mean. The words:
+
+* a **port** is one bound or one connecting socket; exactly one task, :meth:`Port.run`, owns it;
+* a **carrier** is one remote end behind a port: the only one of a connecting port, one of many of a bound
+  port. A carrier's life ends with :meth:`Receiver.carrier_down`; when the remote end comes back it is a
+  *new* carrier, so that nothing silently continues on a connection that was cut.
+
+Everything from the transport to the engine goes through the callbacks of :class:`Receiver`, synchronously,
+from the port's own task. Everything from the engine to the transport never blocks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final, Protocol, TypeAlias
+
+#: What a frame may be. Receivers must not keep a memoryview longer than they need: it may pin a larger buffer.
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+#: A message: frame 0 holds commands, frames 1..n are attachments.
+Frames: TypeAlias = Sequence[Buffer]
+
+#: Frames at least this large are worth handing over without a copy (bytes; see docs/design/performance.md).
+ZERO_COPY_FROM: Final = 64 * 1024
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TransportOptions:
+    """What the engine asks of every port. Sizes in bytes, times in seconds."""
+
+    #: A longer incoming frame is not delivered; its connection is cut.
+    max_frame: int = 17 * 1024 * 1024
+    #: How often the transport itself probes the connection, where it can.
+    heartbeat_interval: float = 5.0
+    #: A connection silent for this long is down, where the transport can tell.
+    heartbeat_timeout: float = 15.0
+    #: The first pause before a lost connection is tried again, and the longest (exponential between).
+    reconnect_interval: float = 0.1
+    reconnect_interval_max: float = 10.0
+
+
+class CarrierDown(Exception):
+    """A message could not be sent because its carrier is gone, or its remote end has stopped reading."""
+
+
+class Carrier(Protocol):
+    """One remote end."""
+
+    @property
+    def address(self) -> str:
+        """Where the remote end is, for logs and error messages; not a key."""
+
+    def send(self, frames: Frames) -> None:
+        """Hand one message over, in order, without blocking.
+
+        Buffers of :data:`ZERO_COPY_FROM` bytes or more may be used until they have been transmitted, so
+        they must not change. Raises :exc:`CarrierDown`; the port then reports ``carrier_down`` from its own
+        task, so a caller need only stop. After a burst of sends call :meth:`Port.sends_done` once.
+        """
+
+    def close(self) -> None:
+        """Forget the remote end: no callback mentions this carrier again. Idempotent.
+
+        On a connecting port this ends the present connection only; a message from a forgotten remote end
+        of a bound port makes a new carrier.
+        """
+
+
+class Receiver(Protocol):
+    """What the engine gives to a port. The methods must not block, raise or await."""
+
+    def carrier_up(self, carrier: Carrier) -> None:
+        """A remote end is there: on a connecting port the connection stands and messages can be sent; on a
+        bound port the first message of a remote end has come (``carrier_message`` follows at once)."""
+
+    def carrier_message(self, carrier: Carrier, frames: Frames) -> None:
+        """One whole message has come."""
+
+    def carrier_down(self, carrier: Carrier, reason: str) -> None:
+        """The remote end is gone; ``reason`` says how that is known. Called once per carrier."""
+
+
+class Port(Protocol):
+    """One bound or connecting socket."""
+
+    @property
+    def endpoint(self) -> str:
+        """The real endpoint, with wildcards resolved."""
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the latest attempt to connect failed, for error messages; ``None`` if nothing is known."""
+
+    async def run(self) -> None:
+        """Own the socket: deliver messages and changes to the receiver until :meth:`close`.
+
+        Returns once closed. Cancelling it closes the port.
+        """
+
+    def sends_done(self) -> None:
+        """Note that a burst of sends is over, so that readiness which the sends consumed is not lost.
+
+        May be called from any synchronous code of the trio thread, also from an instrument (so it must
+        not reschedule tasks itself: it uses ``run_sync_soon`` of the trio token).
+        """
+
+    def probe(self) -> None:
+        """Find out soon whether remote ends are still there, where the transport can tell cheaply."""
+
+    def close(self) -> None:
+        """Close the socket and make :meth:`run` return. Idempotent. Messages handed over before are still
+        transmitted for up to a second; no callbacks come after."""
+
+
+class Transport(Protocol):
+    """A family of endpoints."""
+
+    @property
+    def schemes(self) -> frozenset[str]:
+        """Such as ``{"tcp", "ipc", "inproc"}``."""
+
+    def bind(self, endpoint: str, receiver: Receiver, options: TransportOptions) -> Port:
+        """Bind at once. Raises ``ConfigurationError`` for a malformed endpoint, ``BindError`` if it cannot
+        be bound (in use, no such interface, no permission), both naming it."""
+
+    def connect(self, endpoint: str, receiver: Receiver, options: TransportOptions) -> Port:
+        """Begin to connect; the connection comes up while :meth:`Port.run` runs, and comes up again after
+        a loss. Raises ``ConfigurationError`` for a malformed endpoint."""

@@ -1,0 +1,259 @@
+"""Every ZeroMQ option and endpoint rule, in one place to audit.
+
+libzmq's defaults were chosen for a message bus: wait for ever, accept any size, never probe. Nearly every
+one is wrong for calls, so each option that matters here is set, with its reason beside it, and a test
+reads each one back from real sockets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+import re
+import tempfile
+import uuid
+from typing import Final, Literal, TypeAlias
+
+import zmq
+
+from duplex._errors import ConfigurationError
+from duplex.transports._base import TransportOptions
+
+Role: TypeAlias = Literal["dealer", "router"]
+
+SCHEMES: Final = frozenset({"tcp", "ipc", "inproc"})
+
+#: How long after ``close`` a socket still transmits what was handed over, in milliseconds.
+LINGER_MS: Final = 1000
+#: Messages that wait in this process for one remote end to take them.
+SEND_QUEUE: Final = 100_000
+#: Messages of one remote end that wait in this process for the owner loop.
+RECEIVE_QUEUE: Final = 1000
+#: One attempt at a TCP connection, in milliseconds.
+CONNECT_TIMEOUT_MS: Final = 5000
+#: One ZMTP handshake, in milliseconds.
+HANDSHAKE_MS: Final = 10_000
+#: Longer than any connection attempt is left to libzmq: an hour, in milliseconds.
+NEVER_RECONNECT_MS: Final = 3_600_000
+#: Sockets of one process. libzmq's default of 1023 is 340 connections, as a monitor takes two sockets.
+MAX_SOCKETS: Final = 16_384
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SocketOption:
+    """One option with the reason for its value."""
+
+    option: zmq.SocketOption
+    value: int
+    why: str
+
+
+def socket_options(role: Role, endpoint: Endpoint, options: TransportOptions) -> tuple[SocketOption, ...]:
+    """List what is set on every socket of ``role`` before it binds to or connects to ``endpoint``.
+
+    The options of one scheme do nothing under another, so all are always set.
+    """
+    interval = _milliseconds(options.heartbeat_interval)
+    timeout = _milliseconds(options.heartbeat_timeout)
+    opt = zmq.SocketOption
+    both = (
+        SocketOption(
+            opt.LINGER,
+            LINGER_MS,
+            "close() still transmits what was handed over, but a dead peer cannot hold the process (default: for ever)",
+        ),
+        SocketOption(
+            opt.MAXMSGSIZE,
+            options.max_frame,
+            "a stranger cannot make this process allocate more for one frame; its connection is cut (default: no limit)",
+        ),
+        SocketOption(
+            opt.HEARTBEAT_IVL,
+            interval,
+            "libzmq's own thread probes the connection, so a blocked event loop is not mistaken for a dead "
+            "process (default: off)",
+        ),
+        SocketOption(
+            opt.HEARTBEAT_TIMEOUT, timeout, "a connection silent for this long after a probe is cut"
+        ),
+        SocketOption(opt.HEARTBEAT_TTL, timeout, "and the other side is asked to cut it by the same rule"),
+        SocketOption(
+            opt.HANDSHAKE_IVL,
+            HANDSHAKE_MS,
+            "something that accepts or connects but does not speak ZMTP is cut (default: 30 s)",
+        ),
+        SocketOption(
+            opt.SNDHWM,
+            SEND_QUEUE,
+            "credit above this layer bounds memory; this only bounds a peer that has stopped reading its "
+            "socket altogether, which then counts as down (default 1000 would hit healthy bursts)",
+        ),
+        SocketOption(
+            opt.RCVHWM,
+            RECEIVE_QUEUE,
+            "beyond this libzmq stops reading from the peer, and TCP makes it wait: a stalled event loop "
+            "does not fill this process's memory",
+        ),
+        SocketOption(
+            opt.TCP_KEEPALIVE,
+            1,
+            "a second net below the heartbeats, for a remote end whose ZMTP is older than 3.1 and has none",
+        ),
+        SocketOption(opt.TCP_KEEPALIVE_IDLE, 60, "seconds; the kernel's default is two hours"),
+        SocketOption(opt.TCP_KEEPALIVE_INTVL, 10, "seconds between the kernel's probes"),
+        SocketOption(opt.TCP_KEEPALIVE_CNT, 6, "so that a dead host is noticed within two minutes"),
+        SocketOption(
+            opt.IPV6,
+            int(endpoint.host == "*" or ":" in endpoint.host),
+            "IPv6 addresses work, and tcp://* listens on both families (default: IPv4 only); for the rest it is "
+            "off, or 127.0.0.1 would be shown as [::ffff:127.0.0.1]",
+        ),
+    )
+    if role == "router":
+        return (
+            *both,
+            SocketOption(
+                opt.ROUTER_MANDATORY,
+                1,
+                "a message for a remote end that is gone is an error, not silently dropped",
+            ),
+            SocketOption(
+                opt.ROUTER_HANDOVER,
+                0,
+                "a stranger cannot take over another's connection by naming its routing id",
+            ),
+            SocketOption(
+                opt.BACKLOG, 1024, "every client of a restarted service comes back at once (default 100)"
+            ),
+        )
+    return (
+        *both,
+        SocketOption(
+            opt.RECONNECT_IVL,
+            NEVER_RECONNECT_MS,
+            "in effect never: each connection gets a fresh socket from the port, because libzmq would carry "
+            "queued messages over to the next connection, and would mix the two when reading",
+        ),
+        SocketOption(opt.RECONNECT_IVL_MAX, 0, "no backoff of libzmq's; the port does it"),
+        SocketOption(
+            opt.IMMEDIATE,
+            0,
+            "with 1 libzmq drops the pipe of a lost connection together with messages that had already "
+            "arrived; nothing is queued for a missing connection anyway, as there is no carrier to send with",
+        ),
+        SocketOption(
+            opt.CONNECT_TIMEOUT,
+            CONNECT_TIMEOUT_MS,
+            "an address that swallows packets fails in time to try the next (default: the kernel's two minutes)",
+        ),
+    )
+
+
+def apply_options(
+    socket: zmq.Socket[bytes], role: Role, endpoint: Endpoint, options: TransportOptions
+) -> None:
+    """Set every option of :func:`socket_options` on a new socket."""
+    for entry in socket_options(role, endpoint, options):
+        socket.setsockopt(entry.option, entry.value)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A parsed endpoint. ``host`` and ``port`` belong to tcp (an IPv6 host is without its brackets; port 0
+    and ``*`` both read as 0), ``name`` to ipc (a path; with ``@`` in front one of Linux's abstract names) and inproc."""
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    name: str = ""
+
+    def __str__(self) -> str:
+        if self.scheme != "tcp":
+            return f"{self.scheme}://{self.name}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"tcp://{host}:{self.port or '*'}"
+
+
+def parse_endpoint(endpoint: str, *, binding: bool) -> Endpoint:
+    """Take an endpoint apart and check it.
+
+    Args:
+        endpoint: such as ``tcp://host:port``, ``ipc://path`` or ``inproc://name``.
+        binding: wildcards (``tcp://*:port``, ``tcp://host:*``, ``ipc://*``, ``inproc://*``) are for
+            binding only; ``ipc://*`` and ``inproc://*`` get a unique name here.
+
+    Raises:
+        ConfigurationError: with what is wrong and an example of what is right.
+    """
+    scheme, separator, rest = endpoint.partition("://")
+    if not separator or scheme not in SCHEMES:
+        raise ConfigurationError(
+            f"{endpoint!r} is not an endpoint of this transport; write tcp://host:port, ipc://path or inproc://name"
+        )
+    if scheme == "tcp":
+        return _parse_tcp(endpoint, rest, binding)
+    if not rest:
+        example = "ipc:///run/app.sock" if scheme == "ipc" else "inproc://name"
+        raise ConfigurationError(f"{endpoint!r} has nothing after {scheme}://; write for example {example}")
+    if "\0" in rest:
+        raise ConfigurationError(f"{endpoint!r} contains a NUL character, which no name may")
+    if rest == "*":
+        if not binding:
+            raise ConfigurationError(
+                f"{endpoint!r} is for binding; connect to the endpoint that the port got"
+            )
+        name = f"duplex-{uuid.uuid4().hex}"
+        if scheme == "ipc":
+            # libzmq's own wildcard makes a directory, in the current one unless TMPDIR is set.
+            name = os.path.join(tempfile.gettempdir(), f"{name}.sock")
+        return Endpoint(scheme, name=name)
+    limit = zmq.IPC_PATH_MAX_LEN if scheme == "ipc" else 255
+    size = len(os.fsencode(rest))
+    if size > limit:
+        raise ConfigurationError(
+            f"{endpoint!r}: the name is {size} bytes long, and at most {limit} are possible; use a shorter path"
+        )
+    return Endpoint(scheme, name=rest)
+
+
+_HOST: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+
+
+def _parse_tcp(endpoint: str, rest: str, binding: bool) -> Endpoint:
+    def wrong(why: str) -> ConfigurationError:
+        return ConfigurationError(f"{endpoint!r}: {why}; write for example {example}")
+
+    example = "tcp://127.0.0.1:5555, or tcp://[::1]:5555"
+    host, separator, port_text = rest.rpartition(":")
+    if not separator:
+        raise wrong("the port is missing")
+    if port_text == "*":
+        port = 0
+    elif port_text.isascii() and port_text.isdigit() and int(port_text) <= 65535:
+        port = int(port_text)
+    else:
+        raise wrong(f"the port {port_text!r} is not a number from 0 to 65535")
+    if port == 0 and not binding:
+        raise wrong("a wildcard port is for binding, and connecting needs a real one")
+    if host.startswith("[") or host.endswith("]"):
+        bare = host.removeprefix("[").removesuffix("]")
+        try:
+            ipaddress.IPv6Address(bare)
+        except ValueError:
+            raise wrong(f"{host!r} is not an IPv6 address in brackets") from None
+        return Endpoint("tcp", bare, port)
+    if host == "*":
+        if not binding:
+            raise wrong("the host * is for binding, and connecting needs a real one")
+    elif ":" in host:
+        raise wrong("an IPv6 address needs brackets")
+    elif not host:
+        raise wrong("the host is missing")
+    elif not _HOST.fullmatch(host):
+        raise wrong(f"{host!r} is not a host name or an address")
+    return Endpoint("tcp", host, port)

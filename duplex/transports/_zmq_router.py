@@ -1,0 +1,267 @@
+"""The bound side: one ROUTER socket, one carrier for each remote end that has sent something.
+
+The monitor tells that a connection ended, but not which routing id was behind it; it names the connection's
+file descriptor. A message names its descriptor too, so a carrier is tied to a connection when its first
+message comes. Descriptors are used again, so ``_Accepted`` objects stand for connections: ``ACCEPTED`` makes
+one, ``DISCONNECTED`` ends the newest of its descriptor. All monitor events that precede a message are read
+before a carrier is tied, so the newest one is the right one unless two connections came and went on one
+descriptor with messages of the first still unread. A carrier tied wrongly in that case belongs to an
+ended connection and is tied to a newer one: it lives too long rather than too short, and ends with the
+first attempt to send to it.
+
+libzmq keeps the messages of an ended connection readable, so ``carrier_down`` waits for the next
+``EAGAIN``; see ``_settle`` for a socket that is never empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Final
+
+import zmq
+
+from duplex._errors import BindError
+from duplex.transports._base import ZERO_COPY_FROM, CarrierDown, Frames, Receiver, TransportOptions
+from duplex.transports._zmq_options import RECEIVE_QUEUE, SEND_QUEUE, Endpoint, apply_options
+from duplex.transports._zmq_socket import (
+    NOBLOCK,
+    NOBLOCK_MORE,
+    TURN,
+    SocketLoop,
+    bind_socket,
+    cause,
+    checked,
+    new_socket,
+    note_unbound,
+)
+
+_ACCEPTED: Final = int(zmq.EVENT_ACCEPTED)
+_DISCONNECTED: Final = int(zmq.EVENT_DISCONNECTED)
+_SRCFD: Final = int(zmq.SRCFD)
+
+
+class RouterPort(SocketLoop):
+    """See :class:`Port`."""
+
+    def __init__(self, endpoint: Endpoint, receiver: Receiver, options: TransportOptions) -> None:
+        try:
+            socket = new_socket(zmq.ROUTER)
+        except zmq.ZMQError as error:
+            raise BindError(f"cannot bind {endpoint}: cannot make a socket: {cause(error)}") from None
+        apply_options(socket, "router", endpoint, options)
+        inproc = endpoint.scheme == "inproc"
+        super().__init__(socket, 0 if inproc else _ACCEPTED | _DISCONNECTED)
+        self._receiver = receiver
+        self._send = socket.send
+        self._carriers: dict[bytes, _RouterCarrier] = {}
+        self._accepted: dict[int, _Accepted] = {}
+        self._dying: dict[_RouterCarrier, int] = {}
+        self._backlog = RECEIVE_QUEUE + SEND_QUEUE if inproc else RECEIVE_QUEUE
+        self._turns = 0
+        self._started = False
+        try:
+            bind_socket(socket, str(endpoint))
+        except zmq.ZMQError as error:
+            self.stop(0)
+            raise BindError(f"cannot bind {endpoint}: {cause(error)}") from None
+        self._endpoint = str(endpoint) if inproc else _text(socket.get(zmq.LAST_ENDPOINT))
+        self._file = _IpcFile(endpoint.name) if endpoint.scheme == "ipc" else None
+
+    @property
+    def endpoint(self) -> str:
+        return self._endpoint
+
+    @property
+    def last_error(self) -> str | None:
+        return None
+
+    async def run(self) -> None:
+        if self._started:
+            raise RuntimeError("run() of a port may be called only once")
+        self._started = True
+        try:
+            await self.serve()
+        finally:
+            self.close()
+
+    def probe(self) -> None:
+        self.wake()
+
+    def close(self) -> None:
+        if not self.stopped:
+            self.stop()
+            note_unbound(self._endpoint)
+            if self._file is not None:
+                self._file.remove()
+
+    def _take_some(self) -> bool:
+        recv = self._socket.recv
+        carriers = self._carriers
+        deliver = self._receiver.carrier_message
+        try:
+            for _ in range(TURN):
+                routing_id = recv(NOBLOCK)
+                frame = recv(NOBLOCK, False)
+                frames = self._take_message(frame) if frame.more else (frame.bytes,)
+                carrier = carriers.get(routing_id)
+                if carrier is None:
+                    carrier = self._admit(routing_id, frame)
+                deliver(carrier, frames)
+        except zmq.Again:
+            return True
+        return False
+
+    def _admit(self, routing_id: bytes, frame: zmq.Frame) -> _RouterCarrier:
+        self.read_events()
+        carrier = _RouterCarrier(self, routing_id, self._describe(frame))
+        self._carriers[routing_id] = carrier
+        try:
+            accepted = self._accepted.get(frame.get(_SRCFD))
+        except zmq.ZMQError:
+            accepted = None  # inproc has no descriptors
+        if accepted is not None:
+            accepted.carrier = carrier
+            if accepted.ended:
+                self._doom(carrier, _CLOSED)
+        self._receiver.carrier_up(carrier)
+        return carrier
+
+    def _describe(self, frame: zmq.Frame) -> str:
+        try:
+            peer = str(frame.get("Peer-Address"))
+        except zmq.ZMQError:
+            return self._endpoint
+        if not self._endpoint.startswith("ipc:"):
+            peer = peer.removeprefix("::ffff:")  # an IPv4 address, seen by a socket for both families
+            return f"tcp://[{peer}]" if ":" in peer else f"tcp://{peer}"
+        _, _, pid = peer.rpartition(":")
+        return f"{self._endpoint} (pid {pid})"
+
+    def _on_event(self, event: int, value: int) -> None:
+        if event == _ACCEPTED:
+            self._accepted[value] = _Accepted()
+            return
+        accepted = self._accepted.get(value)
+        if accepted is not None:
+            accepted.ended = True
+            if accepted.carrier is not None:
+                self._doom(accepted.carrier, _CLOSED)
+
+    def _doom(self, carrier: _RouterCarrier, reason: str) -> None:
+        """Make a carrier refuse to send, and report it down when its last messages have been delivered."""
+        if carrier.gone is None:
+            carrier.gone = reason
+            self._dying[carrier] = self._turns + self._backlog * len(self._carriers) // TURN
+            self.wake()
+
+    def _settle(self, drained: bool) -> None:
+        """Report the carriers that are down: at ``EAGAIN``, as then all their messages are delivered.
+
+        Under a load that never lets the socket run empty, they are reported once every carrier's whole
+        backlog could have been delivered; libzmq serves remote ends in turn, so theirs then was.
+        """
+        self._turns += 1
+        if self._dying:
+            for carrier, latest in list(self._dying.items()):
+                if drained or self._turns > latest:
+                    self.forget(carrier)
+                    self._receiver.carrier_down(carrier, carrier.gone or _CLOSED)
+
+    def _broken(self, reason: str) -> None:
+        carriers = list(self._carriers.values())
+        self._carriers.clear()
+        for carrier in carriers:
+            carrier.gone = carrier.gone or reason
+            self._receiver.carrier_down(carrier, reason)
+
+    def forget(self, carrier: _RouterCarrier) -> None:
+        """Take a carrier out of the books."""
+        self._dying.pop(carrier, None)
+        if self._carriers.get(carrier.routing_id) is carrier:
+            del self._carriers[carrier.routing_id]
+
+    def send(self, carrier: _RouterCarrier, frames: Frames) -> None:
+        """See :meth:`Carrier.send`."""
+        send = self._send
+        try:
+            if len(frames) == 1 and type(frames[0]) is bytes and len(frames[0]) < ZERO_COPY_FROM:
+                send(carrier.routing_id, NOBLOCK_MORE)
+                send(frames[0], NOBLOCK)
+                return
+            *heads, (last, copy_last) = checked(frames)
+            send(carrier.routing_id, NOBLOCK_MORE)
+            for frame, copy in heads:
+                send(frame, NOBLOCK_MORE, copy)
+            send(last, NOBLOCK, copy_last)
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                reason = _CLOSED
+            elif error.errno == zmq.EAGAIN:
+                reason = "the remote end has stopped reading"
+            else:
+                reason = f"the socket failed: {cause(error)}"
+            self._doom(carrier, reason)
+            raise CarrierDown(reason) from None
+
+
+_CLOSED: Final = "the connection was closed or lost"
+
+
+def _text(value: int | bytes) -> str:
+    assert isinstance(value, bytes)
+    return value.rstrip(b"\0").decode()
+
+
+class _IpcFile:
+    """The file of an ipc endpoint, which libzmq makes but does not remove."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._made = self._identity()
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None  # an abstract name, or somebody removed it
+        return found.st_dev, found.st_ino
+
+    def remove(self) -> None:
+        """Remove the file, unless another process has bound the path since."""
+        if self._made is not None and self._identity() == self._made:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+
+
+class _Accepted:
+    """One accepted connection."""
+
+    __slots__ = ("carrier", "ended")
+
+    def __init__(self) -> None:
+        self.carrier: _RouterCarrier | None = None
+        self.ended = False
+
+
+class _RouterCarrier:
+    """One remote end of a bound port."""
+
+    __slots__ = ("__weakref__", "_port", "address", "gone", "routing_id")
+
+    def __init__(self, port: RouterPort, routing_id: bytes, address: str) -> None:
+        self._port = port
+        self.routing_id = routing_id
+        self.address = address
+        #: Why nothing can be sent any more.
+        self.gone: str | None = None
+
+    def send(self, frames: Frames) -> None:
+        if self.gone is not None:
+            raise CarrierDown(self.gone)
+        self._port.send(self, frames)
+
+    def close(self) -> None:
+        if self.gone is None:
+            self.gone = "the carrier was closed"
+        self._port.forget(self)

@@ -1,0 +1,304 @@
+"""One ZeroMQ socket and the only task that receives from it.
+
+**The lost wake-up.** A ZeroMQ socket's file descriptor becomes readable when libzmq's I/O thread leaves a
+note for the socket, not when a message is there. Whatever looks at the notes, a *send* included, takes
+them. So a task that received until ``EAGAIN`` and then waits for the descriptor can sleep on a message
+whose note a sender has taken. The rule that makes this safe, all of it in this file:
+
+1. only :meth:`SocketLoop.serve` receives, and it waits for the descriptor only right after ``EAGAIN``, with
+   no other code in between;
+2. whoever sends calls :meth:`SocketLoop.sends_done` after the burst, which asks libzmq whether a message is
+   there, and if so gets the loop out of its wait.
+
+**The monitor.** libzmq reports the life of connections as messages on a second socket. Its I/O thread
+*blocks* when nobody can take such a message any more, and with it everything in this process that uses
+ZeroMQ. So the reading end has no queue limit, only the few events that are used are asked for, and the
+monitor is always switched off before its reading end is closed: :meth:`SocketLoop.stop` is the only place
+that closes either, and both are kept from the garbage collector until it is called.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import struct
+import time
+import uuid
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+import zmq
+
+from duplex.transports._base import ZERO_COPY_FROM, Buffer, Frames
+from duplex.transports._zmq_options import MAX_SOCKETS
+
+#: Messages taken from a socket before other tasks get their turn.
+TURN: Final = 32
+
+# Plain ints: combining zmq's enums costs more than the call they are passed to.
+NOBLOCK: Final = int(zmq.NOBLOCK)
+NOBLOCK_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
+#: Seconds that closing a socket in the background may take.
+_UNBINDING: Final = 0.5
+_EVENT: Final = struct.Struct("=Hi")
+
+
+class _Shared:
+    """The process's ZeroMQ context and its open sockets. A forked child starts afresh."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+        #: Sockets with their monitors. Also what keeps the garbage collector from closing them in the wrong
+        #: order; see the module's text.
+        self.open: set[tuple[zmq.Socket[bytes], zmq.Socket[bytes] | None]] = set()
+        #: When endpoints of this process were unbound; see bind_socket().
+        self.unbound: dict[str, float] = {}
+        atexit.register(self.transmit_rest)
+
+    def transmit_rest(self) -> None:
+        """At exit, give closed sockets their linger time, as the process would otherwise end before their
+        last messages are out. With a socket still open this would wait for ever, so then it is not done."""
+        if os.getpid() == self.pid and not self.open:
+            self.context.term()
+
+
+_shared: _Shared | None = None
+
+
+def _get_shared() -> _Shared:
+    global _shared
+    if _shared is None or _shared.pid != os.getpid():
+        _shared = _Shared()
+    return _shared
+
+
+def new_socket(kind: zmq.SocketType) -> zmq.Socket[bytes]:
+    """Make a socket on the context that all of this process shares (inproc endpoints need that)."""
+    return _get_shared().context.socket(kind)
+
+
+def cause(error: zmq.ZMQError) -> str:
+    """Say what went wrong, without what pyzmq appends."""
+    if error.errno == errno.ENODEV:
+        return "this machine has no interface or address of that name"
+    return zmq.strerror(error.errno or 0)
+
+
+def bind_socket(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Bind. libzmq closes sockets in the background, so an endpoint that this process has only just closed
+    may be taken for another moment (well under a millisecond, as a rule); it is waited for."""
+    unbound = _get_shared().unbound
+    patience = unbound.pop(endpoint, 0.0) + _UNBINDING
+    while True:
+        try:
+            socket.bind(endpoint)
+            return
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE or time.monotonic() >= patience:
+                raise
+        time.sleep(0.0005)
+
+
+def note_unbound(endpoint: str) -> None:
+    """Remember that a bound socket was closed just now."""
+    unbound = _get_shared().unbound
+    now = time.monotonic()
+    for old in [name for name, when in unbound.items() if when + _UNBINDING < now]:
+        del unbound[old]
+    unbound[endpoint] = now
+
+
+class SocketLoop:
+    """Owns a socket. Subclasses say what to do with messages and with the monitor's events.
+
+    Args:
+        socket: with its options set. It belongs to the loop from now on.
+        events: the monitor's events to report; 0 for none.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], events: int) -> None:
+        self._socket = socket
+        self._get: Callable[[int], Any] = socket.get
+        self._fd = int(socket.get(zmq.FD))
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._scope = trio.CancelScope()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._busy = False
+        self._again = False
+        self._waking = False
+        shared = _get_shared()
+        if events:
+            name = f"inproc://duplex-monitor-{uuid.uuid4().hex}"
+            socket.monitor(name, events)
+            self._monitor = shared.context.socket(zmq.PAIR)
+            self._monitor.set(zmq.RCVHWM, 0)
+            self._monitor.connect(name)
+        self._stopped = False
+        self._home = shared
+        self._entry = (socket, self._monitor)
+        shared.open.add(self._entry)
+
+    def __del__(self) -> None:
+        if not getattr(self, "_stopped", True):
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            self.stop(0)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stopped
+
+    async def serve(self) -> None:
+        """Receive until :meth:`stop`."""
+        self._token = trio.lowlevel.current_trio_token()
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                if self._monitor is not None:
+                    nursery.start_soon(self._watch, self._monitor)
+                await self._pump()
+                nursery.cancel_scope.cancel()
+
+    async def _pump(self) -> None:
+        while self._turn():
+            if self._again:
+                await trio.lowlevel.checkpoint()
+                continue
+            try:
+                await trio.lowlevel.wait_readable(self._fd)
+            except trio.ClosedResourceError:
+                pass  # _interrupt() uses this to end the wait; the descriptor is as it was
+
+    def _turn(self) -> bool:
+        """Take a bounded number of messages; tell whether to go on. ``_again`` is set unless waiting is safe."""
+        if self._stopped:
+            return False
+        self._busy = True
+        try:
+            drained = self._take_some()
+            self._again = not drained
+            self._settle(drained)
+        except zmq.ZMQError as error:
+            # A receiver may have closed the port in the middle of the turn.
+            if not self._stopped:
+                self._broken(f"the socket failed: {cause(error)}")
+                self.stop()
+        finally:
+            self._busy = False
+        return not self._stopped
+
+    async def _watch(self, monitor: zmq.Socket[bytes]) -> None:
+        fd = int(monitor.get(zmq.FD))
+        while not self._stopped:
+            if self.read_events():
+                self._interrupt()
+            await trio.lowlevel.wait_readable(fd)
+
+    def read_events(self) -> bool:
+        """Pass every event that the monitor holds to ``_on_event``; tell whether there was one."""
+        found = False
+        while self._monitor is not None:
+            try:
+                event, value = _EVENT.unpack(self._monitor.recv_multipart(NOBLOCK)[0])
+            except zmq.ZMQError:
+                break
+            found = True
+            self._on_event(event, value)
+        return found
+
+    def sends_done(self) -> None:
+        """See :meth:`Port.sends_done`."""
+        if self._busy:
+            self._again = True
+        elif not self._stopped:
+            try:
+                readable = self._get(_EVENTS) & _POLLIN
+            except zmq.ZMQError:
+                readable = 1  # the loop will meet the same error, and tell
+            if readable:
+                self.wake()
+
+    def wake(self) -> None:
+        """Make the loop look at its socket soon. For any synchronous code of the trio thread."""
+        if self._busy:
+            self._again = True
+        elif self._token is not None and not self._waking and not self._stopped:
+            self._waking = True
+            self._token.run_sync_soon(self._interrupt)
+
+    def _interrupt(self) -> None:
+        self._waking = False
+        if not self._stopped:
+            trio.lowlevel.notify_closing(self._fd)
+
+    def stop(self, linger: int | None = None) -> None:
+        """Close the socket and make :meth:`serve` return. Idempotent.
+
+        Args:
+            linger: milliseconds to go on transmitting what was handed over; ``None`` as the options say.
+        """
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._token is not None:
+            # Takes the waiting tasks off the descriptors, which must happen before these are closed.
+            self._scope.cancel()
+        self._home.open.discard(self._entry)
+        monitor, self._monitor = self._monitor, None
+        if self._home.pid != os.getpid():
+            return  # a forked child must not touch its parent's sockets
+        if monitor is not None:
+            self._socket.disable_monitor()
+            monitor.close(0)
+        self._socket.close(linger)
+
+    @abstractmethod
+    def _take_some(self) -> bool:
+        """Receive up to TURN messages; tell whether ``EAGAIN`` was reached."""
+
+    def _settle(self, drained: bool) -> None:
+        """Report changes that must come after the messages before them."""
+
+    def _on_event(self, event: int, value: int) -> None:
+        """Note an event of the monitor."""
+
+    @abstractmethod
+    def _broken(self, reason: str) -> None:
+        """Report that the socket cannot be used any more; it is stopped afterwards."""
+
+    def _take_message(self, first: zmq.Frame) -> Frames:
+        """Receive the rest of a message, without copying what is large."""
+        frames: list[Buffer] = [first.bytes]
+        frame = first
+        while frame.more:
+            frame = self._socket.recv(NOBLOCK, False)
+            frames.append(frame.buffer if len(frame) >= ZERO_COPY_FROM else frame.bytes)
+        return frames
+
+
+def checked(frames: Frames) -> list[tuple[Buffer, bool]]:
+    """Pair each frame with whether libzmq shall copy it.
+
+    Everything that could go wrong with a frame goes wrong here, before the first is handed over: a message
+    that is given up half-way would swallow the next one of whichever remote end.
+    """
+    pairs: list[tuple[Buffer, bool]] = []
+    for frame in frames:
+        if type(frame) is bytes:
+            size = len(frame)
+        else:
+            view = memoryview(frame)
+            size = view.nbytes
+            if not view.c_contiguous:
+                frame = view.tobytes()
+        pairs.append((frame, size < ZERO_COPY_FROM))
+    if not pairs:
+        raise ValueError("a message needs at least one frame")
+    return pairs

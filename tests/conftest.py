@@ -1,0 +1,55 @@
+"""What all tests share. Endpoints need no fixture: bind to ``tcp://127.0.0.1:*`` and use what comes back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import settings
+
+# A deadline per example fails on busy machines and says nothing about the code.
+settings.register_profile("default", deadline=None, print_blob=True)
+# The same examples on every run, so that a failure is the fault of the change that it appears with.
+settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, database=None)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+#: Seconds that a thread which is already on its way out may take.
+THREAD_GRACE = 2.0
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    """Fail a test that leaves a thread behind.
+
+    Tasks need no such guard, a trio run ends only when all of them have, and neither do sockets: one that
+    is not closed warns, and warnings are errors. trio keeps idle workers for a while; those are daemons.
+    """
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    for thread in left:
+        thread.join(THREAD_GRACE)
+    alive = [thread.name for thread in left if thread.is_alive()]
+    if alive:
+        pytest.fail(f"the test left threads running: {', '.join(alive)}")
+
+
+@pytest.fixture
+def require_program() -> Callable[[str], str]:
+    """A function that returns the path of a program the test talks to.
+
+    Without the program the test is skipped, or fails where ``DUPLEX_REQUIRE_SERVICES`` is 1.
+    """
+
+    def require(name: str) -> str:
+        path = shutil.which(name)
+        if path is not None:
+            return path
+        if os.environ.get("DUPLEX_REQUIRE_SERVICES") == "1":
+            pytest.fail(f"{name} is not installed, and DUPLEX_REQUIRE_SERVICES=1 asks for it")
+        pytest.skip(f"{name} is not installed")
+
+    return require

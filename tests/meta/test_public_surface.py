@@ -1,0 +1,84 @@
+"""What ``duplex`` exports changes only on purpose: see "The public surface" in CONTRIBUTING.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+
+import duplex
+from tests.meta.surface import COMMAND, misplaced, public_names, read_frozen, undocumented
+
+
+def test_surface_is_the_frozen_one() -> None:
+    now, frozen = set(public_names(duplex)), set(read_frozen())
+    assert now == frozen, (
+        f"new: {sorted(now - frozen)}; gone: {sorted(frozen - now)}. If that is meant, run {COMMAND} "
+        "and say it in CHANGELOG.md"
+    )
+
+
+def test_something_is_public() -> None:
+    assert public_names(duplex)
+
+
+def test_every_public_name_exists() -> None:
+    assert [name for name in public_names(duplex) if not hasattr(duplex, name)] == []
+
+
+def test_no_name_is_exported_twice() -> None:
+    names = public_names(duplex)
+    assert len(names) == len(set(names))
+
+
+def test_every_public_name_is_documented() -> None:
+    assert undocumented(duplex) == []
+
+
+def test_every_public_name_says_it_lives_in_duplex() -> None:
+    assert misplaced(duplex) == []
+
+
+# ------------------------------------------------------------------------- the checks can fail
+
+
+def invented() -> types.ModuleType:
+    """A module with one good name and one of each kind of bad one."""
+
+    @dataclasses.dataclass
+    class Bare:
+        x: int
+
+    class Documented:
+        """It says what it is."""
+
+    class Heir(Documented):
+        pass
+
+    def silent() -> None:
+        raise NotImplementedError
+
+    module = types.ModuleType("invented")
+    for value in (Bare, Documented, Heir, silent):
+        value.__module__ = "invented"
+        setattr(module, value.__name__, value)
+    Heir.__module__ = "invented._private"
+    vars(module).update(_hidden=1, dataclasses=dataclasses, LIMIT=3, annotations=annotations)
+    return module
+
+
+def test_names_without_all() -> None:
+    assert public_names(invented()) == ["Bare", "Documented", "Heir", "LIMIT", "silent"]
+
+
+def test_names_with_all() -> None:
+    module = invented()
+    vars(module)["__all__"] = ("silent", "Bare")
+    assert public_names(module) == ["Bare", "silent"]
+
+
+def test_missing_docstrings_are_found() -> None:
+    assert undocumented(invented()) == ["Bare", "Heir", "silent"]
+
+
+def test_wrong_module_is_found() -> None:
+    assert misplaced(invented()) == ["Heir is in invented._private"]
