@@ -57,6 +57,8 @@ from duplex.engine._types import Callback as Callback
 from duplex.engine._types import Channel as Channel
 from duplex.engine._types import ReceiveChannel as ReceiveChannel
 from duplex.engine._types import SendChannel as SendChannel
+from duplex.engine._types import Streaming as Streaming
+from duplex.engine._types import Unary as Unary
 from duplex.service import Service as Service
 from duplex.service import rpc as rpc
 from duplex.service import services_of as services_of

@@ -70,7 +70,9 @@ class Keepalive:
         for field in ("interval", "timeout"):
             value = getattr(self, field)
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-                raise ConfigurationError(f"Keepalive.{field} must be a number of seconds above 0, not {value!r}")
+                raise ConfigurationError(
+                    f"Keepalive.{field} must be a number of seconds above 0, not {value!r}"
+                )
         if self.timeout <= self.interval:
             raise ConfigurationError(
                 f"Keepalive.timeout ({self.timeout}) must be longer than Keepalive.interval ({self.interval})"

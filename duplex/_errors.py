@@ -95,6 +95,8 @@ class RPCError(DuplexError):
         text = self.message or self.code.name
         if self.method is None:
             return text
+        if text.startswith(self.method):
+            return f"{text} (at {self.peer})" if self.peer else text
         return f"{self.method} at {self.peer}: {text}" if self.peer else f"{self.method}: {text}"
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import ModuleType
 from typing import Any, TypeVar, final, overload
 
@@ -47,7 +47,7 @@ class Link(BaseLink):
     def service(self, target: str | Service) -> ServiceProxy: ...
 
     @overload
-    def service(self, target: type[T], *, name: str | None = None) -> T: ...
+    def service(self, target: Callable[..., T], *, name: str | None = None) -> T: ...
 
     def service(self, target: Any, *, name: str | None = None) -> Any:
         """Return a proxy whose calls all take this link. Arguments as in :meth:`Peer.service`."""
@@ -113,7 +113,7 @@ class Peer(BasePeer[Link, Service]):
     def service(self, target: str | Service) -> ServiceProxy: ...
 
     @overload
-    def service(self, target: type[T], *, name: str | None = None) -> T: ...
+    def service(self, target: Callable[..., T], *, name: str | None = None) -> T: ...
 
     def service(self, target: Any, *, name: str | None = None) -> Any:
         """Return a proxy for a remote service. Calls go, in turn, over every link that offers it.
@@ -162,7 +162,9 @@ async def open_peer(
         ConfigurationError: an argument is wrong.
     """
     if connect_timeout < 0:
-        raise ConfigurationError(f"connect_timeout must be a number of seconds from 0, not {connect_timeout!r}")
+        raise ConfigurationError(
+            f"connect_timeout must be a number of seconds from 0, not {connect_timeout!r}"
+        )
     flusher = acquire_flusher()
     body_error: BaseException | None = None
     try:

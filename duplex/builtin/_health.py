@@ -37,7 +37,9 @@ class Health(Protocol):
 
 def health_service(peer: Health) -> Service:
     """Make the service ``duplex.health`` of a peer."""
-    service = Service("duplex.health", version="1.0.0", description="Whether this peer takes calls.", builtin=True)
+    service = Service(
+        "duplex.health", version="1.0.0", description="Whether this peer takes calls.", builtin=True
+    )
 
     def status(name: str) -> HealthStatus:
         if name and name not in peer.services:

@@ -32,7 +32,10 @@ class Offering(Protocol):
 def reflection_service(peer: Offering) -> Service:
     """Make the service ``duplex.reflection`` of a peer."""
     service = Service(
-        "duplex.reflection", version="1.0.0", description="What this peer offers, and how to call it.", builtin=True
+        "duplex.reflection",
+        version="1.0.0",
+        description="What this peer offers, and how to call it.",
+        builtin=True,
     )
 
     @service.rpc(idempotent=True, inline=True)
@@ -51,7 +54,9 @@ def reflection_service(peer: Offering) -> Service:
         """
         offered = peer.services.get(service)
         if offered is None:
-            raise NotFound(f"there is no service {service!r} here; there are {', '.join(sorted(peer.services))}")
+            raise NotFound(
+                f"there is no service {service!r} here; there are {', '.join(sorted(peer.services))}"
+            )
         if method is not None and method not in offered.methods:
             raise NotFound(
                 f"service {service!r} has no method {method!r}; it has {', '.join(sorted(offered.methods))}"

@@ -63,7 +63,9 @@ def _checked(metadata: Mapping[str, str | bytes]) -> Mapping[str, str | bytes]:
         reserved = [key for key in metadata if key.startswith(RESERVED_PREFIX)]
         if not reserved:
             return metadata
-        problem = f"metadata key {reserved[0]!r} is reserved: keys with {RESERVED_PREFIX!r} belong to the protocol"
+        problem = (
+            f"metadata key {reserved[0]!r} is reserved: keys with {RESERVED_PREFIX!r} belong to the protocol"
+        )
     raise ConfigurationError(problem)
 
 
@@ -150,7 +152,13 @@ class MethodProxy:
 
 def _without_timeout(request: Request) -> Request:
     return Request(
-        request.target, request.method, request.codec, request.result_type, None, request.metadata, request.parent
+        request.target,
+        request.method,
+        request.codec,
+        request.result_type,
+        None,
+        request.metadata,
+        request.parent,
     )
 
 

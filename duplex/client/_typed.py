@@ -10,6 +10,7 @@ from typing import Any, Final, final
 
 from duplex._errors import ConfigurationError
 from duplex.client._proxy import LinkPicker, MethodProxy, Options, ServiceProxy
+from duplex.engine._types import Streaming, Unary
 
 _ITERATORS: Final = (AsyncGenerator, AsyncIterator, AsyncIterable, Generator, Iterator, Iterable)
 
@@ -27,6 +28,13 @@ def service_name_of(cls: type) -> str:
 def _method_types(cls: type) -> dict[str, Any]:
     """Map the names of a class's methods to the types of their results, or of each streamed result."""
     types: dict[str, Any] = {}
+    try:
+        attributes = typing.get_type_hints(cls)
+    except NameError as error:
+        raise ConfigurationError(f"{cls.__name__}: its annotations name something unknown: {error}") from None
+    for name, annotation in attributes.items():
+        if typing.get_origin(annotation) in (Unary, Streaming):
+            types[name] = (name, typing.get_args(annotation)[-1])
     for name, function in inspect.getmembers(cls, callable):
         if name.startswith("_") or inspect.isclass(function):
             continue
@@ -35,10 +43,10 @@ def _method_types(cls: type) -> dict[str, Any]:
         try:
             annotation = typing.get_type_hints(function).get("return", Any)
         except NameError as error:
-            raise ConfigurationError(f"{cls.__name__}.{name}: its annotations name something unknown: {error}") from None
-        if typing.get_origin(annotation) in _ITERATORS and not (
-            inspect.iscoroutinefunction(function)
-        ):
+            raise ConfigurationError(
+                f"{cls.__name__}.{name}: its annotations name something unknown: {error}"
+            ) from None
+        if typing.get_origin(annotation) in _ITERATORS and not (inspect.iscoroutinefunction(function)):
             annotation = (typing.get_args(annotation) or (Any,))[0]
         types[name] = (remote, annotation)
     return types

@@ -42,7 +42,8 @@ Decoder: TypeAlias = Callable[[bytes, Sequence[Buffer], LiveValues | None], Any]
 
 
 class Codec(Protocol):
-    """Turns values into a payload with attachments, and back. Stateless, so one instance serves everyone."""
+    """Turns values into a payload with attachments, and back. Stateless, so one instance serves everyone,
+    in every thread."""
 
     @property
     def name(self) -> str:
@@ -52,13 +53,14 @@ class Codec(Protocol):
         """Return the payload and its attachments (an empty tuple in the usual case).
 
         Attachments are one-dimensional views of bytes, of the value's own memory where that is possible:
-        the value must not change until they are sent. Raises ``EncodeError`` that names the type, the place
-        in the value, and what can travel instead.
+        the value must not change until they are sent. Raises ``EncodeError`` that names the type, its place
+        in the value, and what can travel instead. A value that cannot travel may have been exported in part.
         """
 
     def decoder(self, annotation: Any) -> Decoder:
         """Compile a decoder for a type (``Any`` for whatever comes). The same type gives the same decoder.
 
+        What comes out without a copy (``memoryview``, arrays) is read-only: others may look at that memory.
         Raises ``ConfigurationError`` for a type that cannot travel.
         """
 
@@ -71,26 +73,24 @@ class Codec(Protocol):
         self, positional: Sequence[Any], keyword: Mapping[str, Any], live: LiveValues | None = None
     ) -> tuple[bytes, Sequence[Buffer]]:
         """Encode the arguments of a call, as :meth:`encode` does a value: ``[positional, keyword]``, or
-        ``[positional]`` without keyword arguments."""
+        ``[positional]`` without keyword arguments. ``positional`` is a list or a tuple."""
 
     def decode_arguments(
-        self, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None = None
+        self,
+        payload: bytes,
+        attachments: Sequence[Buffer],
+        live: LiveValues | None = None,
+        *,
+        views: bool = False,
     ) -> tuple[list[Any], dict[str, Any]]:
         """Return the positional and the keyword arguments of a call, their types still unknown; then bind
-        them and :meth:`convert` each. Raises ``DecodeError``."""
-
-    def arguments_decoder(self, positional: Any) -> Decoder:
-        """Compile the fast way for the arguments of one method.
+        them and :meth:`convert` each. Raises ``DecodeError``.
 
         Args:
-            positional: a ``msgspec.Struct`` with ``array_like=True, forbid_unknown_fields=True`` that has one
-                field for each parameter of the method, in order, with the same types and with defaults where
-                the parameters have some.
-
-        Returns:
-            A decoder with one of two results. If all arguments came by position and fit: an instance of
-            ``positional``, validated. Otherwise, for instance with keyword arguments or one of a wrong type:
-            the tuple of :meth:`decode_arguments`, for the caller to bind, to convert one by one, and to find
-            the words for what is wrong. It raises ``DecodeError`` only where that does. Live values are
-            imported once either way.
+            payload: from :meth:`encode_arguments`.
+            attachments: likewise.
+            live: for callbacks and channels.
+            views: leave an argument that is itself a large buffer as a read-only ``memoryview`` of the
+                attachment. :meth:`convert` makes ``bytes`` of it, for ``Any`` too, unless the type is
+                ``memoryview``: so a parameter of that type is never copied.
         """

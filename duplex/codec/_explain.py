@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from duplex._errors import DecodeError, EncodeError
+from duplex.codec._buffers import field_names
+from duplex.codec._plain import UnfitError
+
+#: What msgspec and its hooks raise for values that cannot travel, and for bytes that are none.
+BAD_VALUE: Final = (TypeError, ValueError, OverflowError, RecursionError, BufferError, UnfitError)
+BAD_BYTES: Final = (TypeError, ValueError, OverflowError, RecursionError)
+
+#: Nodes that are looked at, at most, to find the place of a bad value.
+_SEARCHED: Final = 10_000
 
 
 def decode_error(error: Exception, box: str = "$") -> DecodeError:
@@ -22,17 +30,82 @@ def decode_error(error: Exception, box: str = "$") -> DecodeError:
         return DecodeError("the value is nested too deeply")
     if isinstance(error, UnicodeDecodeError):
         return DecodeError(f"a string is not UTF-8: {error.reason} at its byte {error.start}")
-    message = str(error)
-    if box != "$":
-        what, mark, where = message.rpartition(" - at ")
-        if mark:
-            where = where.replace(f"`{box}", "`$", 1)
-            message = what if where == "`$`" else f"{what} - at {where}"
-    return DecodeError(message)
+    what, mark, where = str(error).rpartition(" - at ")
+    if not mark:
+        return DecodeError(where)
+    where = where.replace(f"`{box}", "`$", 1)
+    return DecodeError(what if where == "`$`" else f"{what} - at {where}")
 
 
-def encode_error(error: Exception, value: Any, live: Any) -> EncodeError:
-    """Turn what msgspec and its hooks raise for a bad value into an ``EncodeError``."""
+def encode_error(error: Exception, value: Any, hint: str, *, arguments: bool = False) -> EncodeError:
+    """Turn what msgspec and its hooks raise for a bad value into an ``EncodeError``.
+
+    Args:
+        error: one of :data:`BAD_VALUE`; an ``EncodeError`` is returned as it is.
+        value: what was to be encoded.
+        hint: what can travel, for a value of a type that cannot.
+        arguments: whether ``value`` is ``(positional, keyword)``.
+    """
     if isinstance(error, EncodeError):
         return error
-    return EncodeError(f"{error}")
+    if isinstance(error, UnfitError):
+        bad = error.value
+        reason = error.reason or f"a {type(bad).__name__} cannot travel: {hint}"
+        return _located(reason, value, lambda item: item is bad, arguments)
+    if isinstance(error, OverflowError):
+        reason = "an integer of more than 64 bits cannot travel: send it as text"
+        return _located(reason, value, _is_big, arguments)
+    if isinstance(error, UnicodeEncodeError):
+        reason = "text with a lone surrogate is not Unicode and cannot travel: send it as bytes"
+        return _located(reason, value, _has_surrogate, arguments)
+    if isinstance(error, RecursionError):
+        return EncodeError("the value is nested too deeply, or holds itself")
+    return EncodeError(f"the value cannot travel: {error}")
+
+
+def _is_big(item: Any) -> bool:
+    return isinstance(item, int) and not -(1 << 63) <= item < 1 << 64
+
+
+def _has_surrogate(item: Any) -> bool:
+    return isinstance(item, str) and any("\ud800" <= character <= "\udfff" for character in item)
+
+
+def _located(reason: str, value: Any, matches: Callable[[Any], bool], arguments: bool) -> EncodeError:
+    path = _find(value, matches)
+    if path is None:
+        return EncodeError(reason)
+    if not arguments:
+        return EncodeError(f"{reason} - at `{''.join(['$', *path])}`" if path else reason)
+    part, name, *rest = path
+    # By position people count from one, as Python's own messages do.
+    place = f"argument {int(name[1:-1]) + 1}" if part == "[0]" else f"argument {name.removeprefix('.')!r}"
+    return EncodeError(f"{place}: {reason}" + (f" - at `{''.join(['$', *rest])}`" if rest else ""))
+
+
+def _find(value: Any, matches: Callable[[Any], bool]) -> tuple[str, ...] | None:
+    """Return the steps to the first part of ``value`` that matches; ``None`` if it is not near enough."""
+    pending: list[tuple[tuple[str, ...], Any]] = [((), value)]
+    for _ in range(_SEARCHED):
+        if not pending:
+            break
+        path, item = pending.pop()
+        if matches(item):
+            return path
+        children = [((*path, step), child) for step, child in _children(item)]
+        pending.extend(reversed(children))
+    return None
+
+
+def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            step = f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]"
+            yield step, item
+            yield f"{step} (the key)", key
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for index, item in enumerate(value):
+            yield f"[{index}]", item
+    else:
+        for name in field_names(value):
+            yield f".{name}", getattr(value, name, None)

@@ -17,7 +17,7 @@ Every attachment is named exactly once in its payload.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, final
 
 import msgspec
 
@@ -32,6 +32,7 @@ LARGE: Final = 64 * 1024
 _UINT = Annotated[int, msgspec.Meta(ge=0)]
 
 
+@final
 class ArrayBody(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """The body of an ndarray, with bounds that keep what follows cheap."""
 
@@ -47,7 +48,7 @@ _decode_array: Final = msgspec.msgpack.Decoder(ArrayBody).decode
 
 def number_extension(code: int, number: int) -> msgspec.msgpack.Ext:
     """Make an extension whose body is one number."""
-    return msgspec.msgpack.Ext(int(code), _encode(number))
+    return msgspec.msgpack.Ext(code, _encode(number))
 
 
 def array_extension(body: ArrayBody) -> msgspec.msgpack.Ext:
@@ -60,12 +61,12 @@ def read_number(code: int, body: memoryview) -> int:
     try:
         return _decode_number(body)
     except ValueError as error:
-        raise DecodeError(f"extension type {code} holds no index or number: {error}") from None
+        raise DecodeError(f"extension type {code} holds no number: {error}") from None
 
 
 def read_array(body: memoryview) -> ArrayBody:
     """Read the body of an ndarray; raises ``DecodeError``."""
     try:
         return _decode_array(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DecodeError(f"extension type {NDARRAY} holds no array: {error}") from None

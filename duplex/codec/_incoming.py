@@ -10,7 +10,7 @@ import msgspec
 from duplex._errors import DecodeError
 from duplex.codec import _numpy
 from duplex.codec._base import Buffer, LiveKind, LiveValues
-from duplex.codec._explain import decode_error
+from duplex.codec._explain import BAD_BYTES, decode_error
 from duplex.codec._extensions import BUFFER, NDARRAY, read_array, read_number
 
 _LIVE: Final = {int(kind): kind for kind in LiveKind}
@@ -26,36 +26,37 @@ class Incoming:
         views: leave large buffers as views of the attachments; else they become ``bytes``.
     """
 
-    __slots__ = ("_attachments", "_live", "_taken", "_views")
+    __slots__ = ("_attachments", "_live", "_taken", "_views", "buffers")
 
     def __init__(self, attachments: Sequence[Buffer], live: LiveValues | None, *, views: bool) -> None:
         self._attachments = attachments
         self._live = live
         self._taken: set[int] = set()
         self._views = views
+        #: How many views the value holds.
+        self.buffers = 0
 
     def decode(self, payload: bytes) -> Any:
-        """Return the value with its extension types resolved, all else in msgspec's plain forms."""
+        """Return the value with its extension types resolved, all else in msgspec's plain forms.
+        Raises ``DecodeError``."""
         try:
             value = msgspec.msgpack.decode(payload, ext_hook=self._extension)
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        except BAD_BYTES as error:
             raise decode_error(error) from None
-        if len(self._taken) != len(self._attachments):
-            unused = len(self._attachments) - len(self._taken)
-            raise DecodeError(f"{unused} of {len(self._attachments)} attachments belong to nothing in the payload")
+        count = len(self._attachments)
+        if len(self._taken) != count:
+            raise DecodeError(
+                f"the payload has no place for {count - len(self._taken)} of {count} attachments"
+            )
         return value
-
-    def adapt(self, annotation: Any, value: Any) -> Any:
-        """The ``dec_hook`` of the second phase."""
-        return adapt(self._live, annotation, value)
 
     def _extension(self, code: int, body: memoryview) -> Any:
         if code == BUFFER:
             return self._buffer(read_number(code, body))
         if code == NDARRAY:
             array = read_array(body)
-            data = array.data
-            return _numpy.build(array.dtype, array.shape, data if isinstance(data, bytes) else self._take(data))
+            data = array.data if isinstance(array.data, bytes) else self._take(array.data)
+            return _numpy.build(array.dtype, array.shape, data)
         kind = _LIVE.get(code)
         if kind is None:
             raise DecodeError(f"unknown extension type {code}")
@@ -65,23 +66,17 @@ class Incoming:
 
     def _take(self, index: int) -> Buffer:
         # Each only once: a payload of a few bytes could otherwise ask for any number of copies.
-        if index >= len(self._attachments) or index in self._taken:
-            problem = "is named twice" if index in self._taken else "does not exist"
-            raise DecodeError(f"attachment {index} of {len(self._attachments)} {problem}")
+        count = len(self._attachments)
+        if index >= count:
+            raise DecodeError(f"the payload names attachment {index}, but {count} came")
+        if index in self._taken:
+            raise DecodeError(f"the payload names attachment {index} twice")
         self._taken.add(index)
         return self._attachments[index]
 
     def _buffer(self, index: int) -> Buffer:
         buffer = self._take(index)
-        if type(buffer) is bytes:
-            return buffer
-        return memoryview(buffer).toreadonly() if self._views else bytes(buffer)
-
-
-def adapt(live: LiveValues | None, annotation: Any, value: Any) -> Any:
-    """Return ``value`` as a type that msgspec does not know. Raises ``DecodeError``."""
-    if _numpy.is_numpy_type(annotation):
-        return _numpy.adapt(value, annotation)
-    if live is None:
-        raise DecodeError(f"Expected `{getattr(annotation, '__name__', annotation)}`, which only a call can carry")
-    return live.adapt(value, annotation)
+        if self._views:
+            self.buffers += 1
+            return memoryview(buffer).toreadonly()
+        return bytes(buffer)  # which is the very object, if it is bytes

@@ -6,29 +6,21 @@ from typing import Any, final
 
 import msgspec
 
-from duplex._errors import EncodeError
 from duplex.codec import _numpy
 from duplex.codec._base import Buffer, LiveValues
+from duplex.codec._buffers import replace_buffers
 from duplex.codec._extensions import BUFFER, LARGE, ArrayBody, array_extension, number_extension
-from duplex.codec._large import replace_large
-
-
-@final
-class NotPlain(Exception):  # noqa: N818 - not an error
-    """Raised by :func:`plain_only`: the value holds something that needs an :class:`Outgoing`."""
-
-
-def plain_only(value: Any) -> Any:
-    """The hook of encoders that work without context: scalars of numpy become plain, all else is refused."""
-    plain = _numpy.plain_scalar(value)
-    if plain is value:
-        raise NotPlain(value)
-    return plain
+from duplex.codec._plain import UnfitError, plain_form
 
 
 @final
 class Outgoing:
-    """The context of encoding one value."""
+    """The context of encoding one value.
+
+    Args:
+        live: for callbacks and channels.
+        max_attachments: buffers beyond this number stay in the payload.
+    """
 
     __slots__ = ("_live", "_max_attachments", "attachments")
 
@@ -39,17 +31,18 @@ class Outgoing:
 
     def encode(self, value: Any) -> bytes:
         """Return the payload; the attachments are then in :attr:`attachments`."""
-        return msgspec.msgpack.Encoder(enc_hook=self._hook).encode(replace_large(value, self._detach))
+        return msgspec.msgpack.Encoder(enc_hook=self._hook).encode(replace_buffers(value, self._replace))
 
-    def _detach(self, buffer: Any) -> Any:
-        if isinstance(buffer, memoryview):
-            buffer = buffer.cast("B") if buffer.c_contiguous else memoryview(buffer.tobytes())
-            if buffer.nbytes < LARGE:
-                return buffer
-        if len(self.attachments) >= self._max_attachments:
+    def _replace(self, buffer: Any) -> Any:
+        """Return what stands for a buffer in the payload."""
+        if type(buffer) is memoryview:
+            # msgspec takes no strided views, and people who count bytes take no other formats.
+            buffer = buffer.cast("B") if buffer.c_contiguous and buffer.nbytes else buffer.tobytes()
+        if len(buffer) < LARGE or len(self.attachments) >= self._max_attachments:
             return buffer
-        # A bytearray must not be resized while it is on its way; the view sees to that.
-        return number_extension(BUFFER, self._attach(memoryview(buffer) if type(buffer) is bytearray else buffer))
+        if type(buffer) is bytearray:
+            buffer = memoryview(buffer)  # while there is a view it cannot be resized
+        return number_extension(BUFFER, self._attach(buffer))
 
     def _attach(self, buffer: Buffer) -> int:
         self.attachments.append(buffer)
@@ -58,19 +51,19 @@ class Outgoing:
     def _hook(self, value: Any) -> Any:
         if _numpy.is_array(value):
             return self._array(value)
-        plain = _numpy.plain_scalar(value)
+        plain = plain_form(value)
         if plain is not value:
             return plain
         exported = None if self._live is None else self._live.export(value)
         if exported is None:
-            raise NotPlain(value)
+            raise UnfitError(value)
         return number_extension(*exported)
 
     def _array(self, array: Any) -> msgspec.msgpack.Ext:
         try:
             dtype, shape, data = _numpy.describe(array)
         except ValueError as error:
-            raise EncodeError(str(error)) from None
+            raise UnfitError(array, str(error)) from None
         if data.nbytes < LARGE or len(self.attachments) >= self._max_attachments:
             return array_extension(ArrayBody(dtype, shape, bytes(data)))
         return array_extension(ArrayBody(dtype, shape, self._attach(data)))

@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 
 import msgspec
 
 from duplex._errors import ConfigurationError, DecodeError
 from duplex.codec import _numpy
-from duplex.codec._explain import decode_error
+from duplex.codec._base import LiveValues
+from duplex.codec._explain import BAD_BYTES, decode_error
+
+T = TypeVar("T")
+
+#: Types that would show the encoding itself.
+_RAW: Final = (msgspec.inspect.RawType, msgspec.inspect.ExtType)
+
+
+@final
+class PerType(dict[Any, T], Generic[T]):
+    """Makes something for each type, once.
+
+    Args:
+        make: ``make(annotation)``.
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, annotation: Any) -> T:
+        # Two threads may come here at once; both get what the first one made.
+        return self.setdefault(annotation, self._make(annotation))
+
+    def of(self, annotation: Any) -> T:
+        """Return what belongs to ``annotation``."""
+        try:
+            return self[annotation]
+        except TypeError:
+            return self._make(annotation)  # Annotated, with something that has no hash
 
 
 @final
@@ -17,72 +47,103 @@ class TypeFacts(msgspec.Struct, frozen=True):
     """What of a type matters to a codec.
 
     Attributes:
-        custom: the types in it that msgspec does not know: numpy's, and those of live values.
+        root: msgspec's description.
+        arrays: whether there are arrays in it.
+        foreign: the types in it that no codec makes values of. Callbacks and channels are among them.
         any: whether values of any type are welcome somewhere in it.
         view: whether a ``memoryview`` is wanted somewhere in it.
     """
 
-    custom: tuple[Any, ...]
+    root: msgspec.inspect.Type
+    arrays: bool
+    foreign: tuple[Any, ...]
     any: bool
     view: bool
 
 
 def inspect_type(annotation: Any) -> TypeFacts:
     """Find the facts of a type. Raises ``ConfigurationError`` if it cannot travel."""
-    if isinstance(annotation, str):
-        raise ConfigurationError(f"the type {annotation!r} is only a name: resolve it first")
     try:
         root = msgspec.inspect.type_info(annotation)
-    except (TypeError, ValueError, NameError) as error:
+    except Exception as error:  # evaluates annotations of classes, which may raise anything
         raise ConfigurationError(f"values of type {annotation!r} cannot travel: {error}") from None
-    seen: dict[int, Any] = {}
-    custom: list[Any] = []
-    _collect(root, seen, custom)
-    kinds = {type(node) for node in seen.values()}
-    return TypeFacts(tuple(custom), msgspec.inspect.AnyType in kinds, msgspec.inspect.MemoryViewType in kinds)
+    nodes: dict[int, Any] = {}
+    _collect(root, nodes)
+    kinds = {type(node) for node in nodes.values()}
+    if not kinds.isdisjoint(_RAW):
+        raise ConfigurationError(f"values of type {annotation!r} cannot travel: they depend on the encoding")
+    custom = {node.cls for node in nodes.values() if isinstance(node, msgspec.inspect.CustomType)}
+    plain = {kind for kind in custom if kind is object or _numpy.is_scalar_type(kind)}
+    arrays = {kind for kind in custom if _numpy.is_array_type(kind)}
+    return TypeFacts(
+        root=root,
+        arrays=bool(arrays),
+        foreign=tuple(custom - plain - arrays),
+        any=msgspec.inspect.AnyType in kinds or object in custom,
+        view=msgspec.inspect.MemoryViewType in kinds,
+    )
 
 
-def _collect(node: Any, seen: dict[int, Any], custom: list[Any]) -> None:
+def _collect(node: Any, nodes: dict[int, Any]) -> None:
     if isinstance(node, (tuple, list)):
         for part in node:
-            _collect(part, seen, custom)
-    elif isinstance(node, (msgspec.inspect.Type, msgspec.inspect.Field)) and id(node) not in seen:
-        seen[id(node)] = node  # types refer to themselves
-        if isinstance(node, msgspec.inspect.CustomType):
-            custom.append(node.cls)
+            _collect(part, nodes)
+    elif isinstance(node, (msgspec.inspect.Type, msgspec.inspect.Field)) and id(node) not in nodes:
+        nodes[id(node)] = node  # types may hold themselves
         for name in node.__struct_fields__:
-            _collect(getattr(node, name), seen, custom)
+            _collect(getattr(node, name), nodes)
 
 
 def foreign_types(annotation: Any) -> tuple[Any, ...]:
-    """Return the types within ``annotation`` that no codec makes values of: live ones make the rest.
+    """Return the classes within a type that no codec makes values of, without their parameters.
 
-    Whoever registers a method refuses those that are neither callbacks nor channels.
+    A value of such a class can only come from :class:`LiveValues`, so whoever registers a method refuses
+    those that are neither callbacks nor channels. Raises ``ConfigurationError`` for a type that cannot
+    travel whatever the codec.
     """
-    return tuple(kind for kind in inspect_type(annotation).custom if not _numpy.is_numpy_type(kind))
+    return inspect_type(annotation).foreign
 
 
-#: ``convert(value, dec_hook) -> value``
-Converter = Callable[[Any, Callable[[Any, Any], Any]], Any]
+#: The ``dec_hook`` of msgspec: ``hook(annotation, value) -> value``.
+Hook: TypeAlias = Callable[[Any, Any], Any]
+Converter: TypeAlias = Callable[[Any, Hook], Any]
 
 
-def compile_converter(annotation: Any) -> Converter:
-    """Compile ``msgspec.convert`` for a type. ``inspect_type`` has seen that it can be done."""
-    # msgspec analyses a type anew in each call, but for a Struct, where it keeps what it found: ten times
-    # faster. So the value goes into a box, and the box is taken out of the path in messages.
-    box = msgspec.defstruct("Box", [("value", annotation)], array_like=True)
+def compile_converter(annotation: Any, builtin_types: tuple[type, ...] = ()) -> Converter:
+    """Compile ``msgspec.convert`` to a type that :func:`inspect_type` has seen.
 
-    def convert(value: Any, dec_hook: Callable[[Any, Any], Any]) -> Any:
+    Args:
+        annotation: the type.
+        builtin_types: what the codec has a form of its own for, besides JSON's types.
+
+    Returns:
+        ``convert(value, dec_hook)``, which raises ``DecodeError``.
+    """
+    # msgspec analyses a type anew in each call, unless it is a Struct, where it keeps what it found: ten
+    # times faster. So the value goes into a box, and the box is taken out of the path in messages.
+    box: Any = msgspec.defstruct("Box", [("value", annotation)], array_like=True)
+
+    def convert(value: Any, dec_hook: Hook) -> Any:
         try:
-            return msgspec.convert((value,), box, dec_hook=dec_hook).value
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            return msgspec.convert((value,), box, dec_hook=dec_hook, builtin_types=builtin_types).value
+        except BAD_BYTES as error:
             raise decode_error(error, box="$[0]") from None
 
     return convert
 
 
-def refuse_custom(annotation: Any, value: Any) -> Any:
-    """The ``dec_hook`` of codecs that know only plain values."""
-    if _numpy.is_numpy_type(annotation):
-        return _numpy.adapt(value, annotation)
-    raise DecodeError(f"a {getattr(annotation, '__name__', annotation)} cannot travel here: use the msgpack codec")
+def adapt_plain(annotation: Any, value: Any) -> Any:
+    """The ``dec_hook`` for what is neither an array nor foreign: ``object``, and scalars of numpy."""
+    return value if annotation is object else _numpy.adapt_scalar(value, annotation)
+
+
+def adapt(live: LiveValues | None, annotation: Any, value: Any) -> Any:
+    """Return ``value`` as a type that msgspec does not know. Raises ``DecodeError``."""
+    if annotation is object or _numpy.is_scalar_type(annotation):
+        return adapt_plain(annotation, value)
+    if _numpy.is_array_type(annotation):
+        return _numpy.adapt_array(value, annotation)
+    if live is None:
+        name = getattr(annotation, "__name__", annotation)
+        raise DecodeError(f"Expected `{name}`, which only a call can carry, got `{type(value).__name__}`")
+    return live.adapt(value, annotation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 import msgspec
 import trio
@@ -21,13 +21,15 @@ from duplex._errors import (
 from duplex._metadata import Metadata
 from duplex.codec._base import Codec
 from duplex.engine._conversation import Conversation
-from duplex.engine._live import CallValues
+from duplex.engine._live import CallValues, expose_channels
 from duplex.engine._types import Callback, Channel
 from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
 
+SendT = TypeVar("SendT", contravariant=True)
+ReceiveT = TypeVar("ReceiveT", covariant=True)
 
 
 @final
@@ -56,6 +58,11 @@ class Request(msgspec.Struct, frozen=True):
 def _remaining() -> float | None:
     deadline = trio.current_effective_deadline()
     return None if deadline == math.inf else max(0.0, deadline - trio.current_time())
+
+
+def exposed(positional: Sequence[Any], keyword: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return arguments with the memory channels in them marked."""
+    return expose_channels(positional), expose_channels(keyword) if keyword else keyword
 
 
 def outcome_error(event: ChannelClosed, codec: Codec) -> RPCError:
@@ -118,7 +125,7 @@ class UnaryCall(CallValues):
         request = self._request
         codec = request.codec
         try:
-            payload, attachments = codec.encode_arguments(positional, keyword, self)
+            payload, attachments = codec.encode_arguments(*exposed(positional, keyword), self)
             if link.connection.link_credit <= 0:
                 await link.wait_link_credit(self)
             if self.channel:
@@ -141,7 +148,8 @@ class UnaryCall(CallValues):
             return self._take_result()
         except RPCError as error:
             self.abandon(str(error))
-            raise _blame(error, request, link)
+            _blame(error, request, link)
+            raise
         except BaseException:
             self.abandon("cancelled")
             raise
@@ -235,7 +243,7 @@ async def call_unary(
     """
     if request.timeout is None:
         return await UnaryCall(link, request).run(positional, keyword)
-    with trio.CancelScope(deadline=trio.current_time() + request.timeout) as scope:
+    with trio.CancelScope(deadline=trio.current_time() + request.timeout):
         return await UnaryCall(link, request).run(positional, keyword)
     raise _blame(deadline_exceeded(request), request, link)
 
@@ -257,7 +265,7 @@ async def notify(
     """
     call = UnaryCall(link, request)
     try:
-        payload, attachments = request.codec.encode_arguments(positional, keyword, None)
+        payload, attachments = request.codec.encode_arguments(*exposed(positional, keyword), None)
         await trio.lowlevel.checkpoint()
         await link.wait_link_credit(call)
         link.open_channel(
@@ -272,7 +280,8 @@ async def notify(
             codec=request.codec_name,
         )
     except RPCError as error:
-        raise _blame(error, request, link)
+        _blame(error, request, link)
+        raise
 
 
 @final
@@ -322,7 +331,7 @@ class _OutgoingConversation(Conversation):
 
 
 @final
-class OutgoingCall(Channel[Any, Any]):
+class OutgoingCall(Channel[SendT, ReceiveT]):
     """A call that was opened: a channel to send arguments and receive results, and its end.
 
     Made by ``async with remote.method.open(...) as call``. Leaving the block cancels a call that goes on.
@@ -349,23 +358,35 @@ class OutgoingCall(Channel[Any, Any]):
         """The name of the peer that was called."""
         return self._call.link.peer_name
 
-    async def receive(self) -> Any:
+    async def __anext__(self) -> ReceiveT:
+        try:
+            item: ReceiveT = await self._call.receive_item()
+        except trio.EndOfChannel:
+            self._check_streams()
+            raise StopAsyncIteration from None
+        return item
+
+    def _check_streams(self) -> None:
+        call = self._call
+        if call.result_message is not None or (call.closed is not None and call.closed.payload is not None):
+            raise TypeError(
+                f"{self.method} returns one value: use `await call.result()`, or await the method itself"
+            ) from None
+
+    async def receive(self) -> ReceiveT:
         """Return the next result. See :meth:`duplex.ReceiveChannel.receive`.
 
         Raises:
             TypeError: the method returns a single value: use :meth:`result`.
         """
-        call = self._call
         try:
-            return await call.receive_item()
+            item: ReceiveT = await self._call.receive_item()
         except trio.EndOfChannel:
-            if call.result_message is not None or (call.closed is not None and call.closed.payload is not None):
-                raise TypeError(
-                    f"{self.method} returns one value: use `await call.result()`, or await the method itself"
-                ) from None
+            self._check_streams()
             raise
+        return item
 
-    async def send(self, value: Any) -> None:
+    async def send(self, value: SendT) -> None:
         """Send one item of the method's input stream. See :meth:`duplex.SendChannel.send`."""
         await self._call.send_item(value)
 
@@ -374,7 +395,7 @@ class OutgoingCall(Channel[Any, Any]):
         await trio.lowlevel.checkpoint()
         self._call.end_now()
 
-    async def result(self) -> Any:
+    async def result(self) -> ReceiveT:
         """End the input stream if that was not done, wait for the call's single result and return it.
 
         May be asked again for the same value. Raises ``RPCError`` with the outcome, and ``TypeError`` if the
@@ -383,14 +404,16 @@ class OutgoingCall(Channel[Any, Any]):
         call = self._call
         if self._value is not _NONE:
             await trio.lowlevel.checkpoint()
-            return self._value
+            return cast("ReceiveT", self._value)
         call.end_now()
         message: Any = await self._wait_result()
         try:
-            self._value = call.codec.decoder(call.request.result_type)(message.payload, message.attachments, call)
+            self._value = call.codec.decoder(call.request.result_type)(
+                message.payload, message.attachments, call
+            )
         except DecodeError as error:
             raise call.bad_item(error) from None
-        return self._value
+        return cast("ReceiveT", self._value)
 
     async def _wait_result(self) -> ChannelClosed | MessageReceived:
         call = self._call
@@ -458,10 +481,10 @@ class OpenCall:
         self._request = request
         self._positional = positional
         self._keyword = keyword
-        self._call: OutgoingCall | None = None
+        self._call: OutgoingCall[Any, Any] | None = None
         self._scope: trio.CancelScope | None = None
 
-    async def __aenter__(self) -> OutgoingCall:
+    async def __aenter__(self) -> OutgoingCall[Any, Any]:
         if self._call is not None:
             raise RuntimeError("open() gives a context manager for one use; call it again for another call")
         request = self._request
@@ -478,11 +501,13 @@ class OpenCall:
             raise
         return self._call
 
-    async def _open(self, link: BaseLink) -> OutgoingCall:
+    async def _open(self, link: BaseLink) -> OutgoingCall[Any, Any]:
         request = self._request
         call = _OutgoingConversation(link, request)
         try:
-            payload, attachments = request.codec.encode_arguments(self._positional, self._keyword, call)
+            payload, attachments = request.codec.encode_arguments(
+                *exposed(self._positional, self._keyword), call
+            )
             await trio.lowlevel.checkpoint_if_cancelled()
             await link.wait_link_credit(call)
             if call.channel:

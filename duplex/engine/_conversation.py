@@ -15,7 +15,7 @@ import trio
 
 from duplex._errors import DecodeError, InvalidArgument, RPCError
 from duplex.codec._base import Buffer, Codec
-from duplex.engine._live import CallValues
+from duplex.engine._live import CallValues, expose_channels
 from duplex.protocol import CancelReceived, ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 #: A task that streams yields to others once in so many items: a checkpoint costs more than an item.
 ITEMS_PER_CHECKPOINT: Final = 32
-
 
 
 class Conversation(CallValues):
@@ -48,6 +47,7 @@ class Conversation(CallValues):
         "_received",
         "_receiver",
         "_sent",
+        "_taken",
         "codec",
         "error",
     )
@@ -71,6 +71,8 @@ class Conversation(CallValues):
         self._receiver: trio.lowlevel.Task | None = None
         self._credit_waiters: list[trio.lowlevel.Task] = []
         self._received = 0
+        #: Bytes of credit of messages that were taken and not given back yet.
+        self._taken = 0
         self._sent = 0
 
     # -- from the link ---------------------------------------------------------------------------------
@@ -130,6 +132,16 @@ class Conversation(CallValues):
 
     async def receive_item(self) -> Any:
         """Return the next item; see :meth:`duplex.ReceiveChannel.receive`."""
+        inbox = self._inbox
+        if inbox and self._receiver is None and (self._received + 1) % ITEMS_PER_CHECKPOINT:
+            # The usual case in a stream: something is there, and other tasks had their turn lately. Credit
+            # is given back in bundles; an empty inbox ends a bundle, so nothing is kept back for long.
+            self._received += 1
+            message: MessageReceived | None = inbox.popleft()
+            self._taken += message.cost  # type: ignore[union-attr]
+            if not inbox:
+                self.give_back()
+            return self.decode_item(message)  # type: ignore[arg-type]
         message = await self.next_message()
         if message is None:
             if self.error is not None:
@@ -156,8 +168,14 @@ class Conversation(CallValues):
             self._receiver = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort_receive)
         message = inbox.popleft()
-        self.link.consumed(self.channel, message.cost)
+        self._taken += message.cost
+        self.give_back()
         return message
+
+    def give_back(self) -> None:
+        """Give credit back for the messages that were taken."""
+        taken, self._taken = self._taken, 0
+        self.link.consumed(self.channel, taken)
 
     def _abort_receive(self, _raise_cancel: Any) -> trio.lowlevel.Abort:
         self._receiver = None
@@ -197,7 +215,8 @@ class Conversation(CallValues):
         """Drop what was received and not taken, giving its credit back."""
         inbox = self._inbox
         while inbox:
-            self.link.consumed(self.channel, inbox.popleft().cost)
+            self._taken += inbox.popleft().cost
+        self.give_back()
 
     # -- sending ---------------------------------------------------------------------------------------
 
@@ -207,8 +226,14 @@ class Conversation(CallValues):
         if not self._sent % ITEMS_PER_CHECKPOINT:
             await trio.lowlevel.checkpoint()
         self.check_can_send()
-        payload, attachments = self.codec.encode(value, self)
-        await self.send_payload(payload, attachments)
+        payload, attachments = self.codec.encode(expose_channels(value), self)
+        link = self.link
+        connection = link.connection
+        if connection.link_credit > 0 and connection.credit(self.channel) > 0:
+            connection.send(self.channel, payload, attachments)
+            link.touch()
+        else:
+            await self.send_payload(payload, attachments)
 
     async def send_payload(self, payload: bytes, attachments: Sequence[Buffer], flags: int = 0) -> None:
         """Send an encoded message, waiting for credit as long as it takes."""

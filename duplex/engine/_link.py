@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("duplex")
 
 #: Commands queued within one tick that are not held back until its end: the other side can begin.
-FLUSH_AT: Final = 24
+FLUSH_AT: Final = 32
 
 
 class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,6 +150,10 @@ class BaseLink:
     def is_open(self) -> bool:
         """Whether calls can be made."""
         return self.connection.is_open
+
+    def service(self, target: Any, *, name: str | None = None) -> Any:
+        """Return a proxy whose calls take this link; see :meth:`duplex.Peer.service`."""
+        raise NotImplementedError  # pragma: no cover - every link is a duplex.Link
 
     async def wait_closed(self) -> None:
         """Return once the link is over."""
@@ -511,7 +515,9 @@ class BaseLink:
         """Return the channel that the other side opened for a value. Raises ``DecodeError`` if there is none."""
         child = self._unclaimed.get(number)
         if child is None or child.parent != parent:
-            raise DecodeError(f"there is no channel {number} that belongs to this call, or it was taken already")
+            raise DecodeError(
+                f"there is no channel {number} that belongs to this call, or it was taken already"
+            )
         del self._unclaimed[number]
         return child
 

@@ -296,9 +296,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
                 self._close_port(receiver)
                 return
         known = ", ".join(receiver.port.endpoint for receiver in candidates) or "nothing"
-        raise ConfigurationError(
-            f"{endpoint!r} is not {'connected' if connecting else 'bound'}; {known} is"
-        )
+        raise ConfigurationError(f"{endpoint!r} is not {'connected' if connecting else 'bound'}; {known} is")
 
     def _close_port(self, receiver: _PortReceiver[LinkT]) -> None:
         if receiver in self._receivers:
@@ -413,7 +411,9 @@ class BasePeer(Generic[LinkT, ServiceT]):
             return link
         if not self._receivers:
             await trio.lowlevel.checkpoint()
-            raise self._nobody(service, "this peer has not connected or bound anywhere: await peer.connect(...) first")
+            raise self._nobody(
+                service, "this peer has not connected or bound anywhere: await peer.connect(...) first"
+            )
         if self._links and not self._still_connecting():
             # Whoever is linked answers with the list of what it has, unless its announcement comes first.
             return self._links[0]
@@ -423,16 +423,20 @@ class BasePeer(Generic[LinkT, ServiceT]):
                 link = self.pick_now(service)
                 if link is not None:
                     return link
-        raise self._nobody(service, f"no link offers it within {self.connect_timeout:g} s; {self._situation()}")
+        raise self._nobody(
+            service, f"no link offers it within {self.connect_timeout:g} s; {self._situation()}"
+        )
 
     def _still_connecting(self) -> bool:
         return any(receiver.connecting and not receiver.links for receiver in self._receivers)
 
     def _situation(self) -> str:
         parts = [f"{link.peer_name} offers {', '.join(link.offers) or 'nothing'}" for link in self._links]
-        for receiver in self._receivers:
-            if receiver.connecting and not receiver.links:
-                parts.append(f"{receiver.requested} is not linked ({receiver.port.last_error or 'no answer'})")
+        parts += [
+            f"{receiver.requested} is not linked ({receiver.port.last_error or 'no answer'})"
+            for receiver in self._receivers
+            if receiver.connecting and not receiver.links
+        ]
         return "; ".join(parts) or "nobody is linked"
 
     @staticmethod

@@ -22,6 +22,7 @@ from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
+from duplex.engine._live import expose_channels
 from duplex.engine._nested import BothEnds, ReceiveEnd
 from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
@@ -67,12 +68,23 @@ class IncomingCall(Conversation):
     """A call that this peer serves; :func:`current_call` returns it inside the handler.
 
     Attributes:
+        link: the link the call came over; ``call.link.service(...)`` calls the caller's own services.
         handler: what is called.
         metadata: the caller's headers.
         deadline: when the call has to end, as :func:`trio.current_time` counts; ``None`` if never.
     """
 
-    __slots__ = ("_event", "_scope", "_state", "_stopped", "_trailers", "deadline", "handler", "metadata", "notify")
+    __slots__ = (
+        "_event",
+        "_scope",
+        "_state",
+        "_stopped",
+        "_trailers",
+        "deadline",
+        "handler",
+        "metadata",
+        "notify",
+    )
 
     def __init__(self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:
         super().__init__(link, event.channel, codec, handler.input_type)
@@ -256,7 +268,9 @@ class IncomingCall(Conversation):
         """Bind the arguments that come in the first message, because live values had to come before."""
         message = await self.next_message()
         if message is None:
-            raise RPCError("the call has no arguments: not even an empty list", code=StatusCode.INVALID_ARGUMENT)
+            raise RPCError(
+                "the call has no arguments: not even an empty list", code=StatusCode.INVALID_ARGUMENT
+            )
         handler = self.handler
         args, kwargs = handler.arguments(self.codec, message.payload, message.attachments, self)
         if self._event.unary and handler.kind.streams_output:
@@ -278,7 +292,7 @@ class IncomingCall(Conversation):
     # -- answering -------------------------------------------------------------------------------------
 
     async def _answer(self, result: Any) -> None:
-        payload, attachments = self.codec.encode(result, self)
+        payload, attachments = self.codec.encode(expose_channels(result), self)
         connection = self.link.connection
         if self.has_live_values:
             await self.send_payload(payload, attachments, RESULT)

@@ -7,13 +7,18 @@ other end makes necessary.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable
-from typing import Any, Generic, ParamSpec, TypeVar
+from collections.abc import Awaitable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, Protocol, Self, TypeVar
 
 import trio
 
+if TYPE_CHECKING:
+    from duplex.engine._calls import OutgoingCall
+
 SendT = TypeVar("SendT", contravariant=True)
 ReceiveT = TypeVar("ReceiveT", covariant=True)
+SendT_ = TypeVar("SendT_", contravariant=True)
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 
@@ -83,6 +88,43 @@ class Callback(Generic[P, R]):
     @abstractmethod
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
         """Call the function where it lives and return what it returns."""
+
+
+class Unary(Protocol[P, R]):
+    """The static type of a remote unary method, for attributes of a class given to ``peer.service(cls)``::
+
+        class Calc(Protocol):
+            add: duplex.Unary[[int, int], int]
+
+    Declaring ``async def add(self, a: int, b: int) -> int`` does the same, without the methods below.
+    """
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Call the method and return its result."""
+
+    def open(self, *args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[OutgoingCall[Never, R]]:
+        """Open the call, whose ``result()`` is the method's."""
+
+    def notify(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, None]:
+        """Call the method without waiting for its outcome."""
+
+    def with_options(self, **options: Any) -> Self:
+        """Return the method with other options."""
+
+
+class Streaming(Protocol[P, SendT_, R]):
+    """The static type of a remote streaming method, for attributes of a class given to ``peer.service(cls)``::
+
+    class Calc(Protocol):
+        count: duplex.Streaming[[int], Never, int]      # arguments, items sent, items received
+        total: duplex.Streaming[[], int, int]           # the result counts as received
+    """
+
+    def open(self, *args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[OutgoingCall[SendT_, R]]:
+        """Open the call."""
+
+    def with_options(self, **options: Any) -> Self:
+        """Return the method with other options."""
 
 
 def is_live_annotation(annotation: Any) -> bool:

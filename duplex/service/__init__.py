@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from duplex.service._arguments import Parameter as Parameter
+from duplex.service._method import MethodSpec as MethodSpec
+from duplex.service._method import RpcOptions as RpcOptions
 from duplex.service._schema import MethodDescription as MethodDescription
 from duplex.service._schema import ParameterDescription as ParameterDescription
 from duplex.service._schema import ServiceDescription as ServiceDescription
@@ -12,8 +14,6 @@ from duplex.service._schema import describe_service as describe_service
 from duplex.service._service import Service as Service
 from duplex.service._service import rpc as rpc
 from duplex.service._service import services_of as services_of
-from duplex.service._signature import MethodSpec as MethodSpec
-from duplex.service._signature import RpcOptions as RpcOptions
 from duplex.service._signature import callback_spec as callback_spec
 
 __all__ = (

@@ -1,14 +1,16 @@
 """From the payload of a call to the arguments of a Python function.
 
-A payload is ``[positional, keyword]``, or ``[positional]`` without keywords. There are two ways through it:
+A payload is ``[positional, keyword]``, or ``[positional]`` without keywords. There are three ways through it:
 
-* The **fast way** serves ordinary signatures: a type that describes the whole payload is compiled once, and
-  one pass of the decoder parses and validates it.
-* The **slow way** serves everything else: decode what comes, bind it as Python would, convert each argument.
+* The **fast way** serves ordinary signatures and payloads without attachments: one pass of a compiled decoder
+  parses and validates the whole.
+* The **rich way** serves signatures with callbacks, channels or arrays, and payloads with attachments: all
+  positional arguments are converted at once, which also leaves large buffers where they are.
+* The **slow way** serves everything else: bind what came as Python would, and convert each argument.
 
-The slow way defines what is right and makes every error message: where the fast way fails for whatever
-reason, the slow way has the last word. So the fast way must never *accept* anything else, and it must leave no
-trace when it fails; importing a callback or a channel would leave one, which is why it is not given ``live``.
+The slow way defines what is right and makes every error message: where another fails for whatever reason, the
+slow way has the last word. So the others must never *accept* anything else, and the fast way must leave no trace
+when it fails. Importing a callback or a channel would leave one, which is why it is not given ``live``.
 """
 
 from __future__ import annotations
@@ -17,15 +19,15 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
-import msgspec
 import trio
 from msgspec import UNSET
 from msgspec.structs import astuple
 
 from duplex._errors import ConfigurationError, DecodeError, InvalidArgument
 from duplex.codec._base import Buffer, Codec, Decoder, LiveValues
+from duplex.service._wire import Wire, positional_type, wire_type
 
 #: What stands in :attr:`Parameter.default` for a parameter that must be given.
 REQUIRED: Final = inspect.Parameter.empty
@@ -71,6 +73,14 @@ class Parameter:
         return self.default is REQUIRED and not self.variadic
 
 
+class _Compiled(NamedTuple):
+    """What one codec compiled; a way that is not open is ``None``."""
+
+    codec: Codec | None
+    fast: Decoder | None
+    rich: Decoder | None
+
+
 @final
 class Binder:
     """Turns payloads into arguments for one function.
@@ -80,12 +90,15 @@ class Binder:
         parameters: all parameters, in their order, the stream parameter included.
         stream_parameter: the name of the parameter that the engine fills by name, or ``None``.
         stream_is_value: whether the caller may pass a channel for the stream parameter.
-        compile_types: whether the fast way is worth its preparation, which it is not for a passing callback.
+        plain: whether msgspec knows all types in the signature by itself.
+        compile_types: whether decoders are worth their preparation, which they are not for a passing callback.
     """
 
     __slots__ = (
         "_by_name",
-        "_fast",
+        "_compiled",
+        "_compiles_positional",
+        "_compiles_wire",
         "_keyword_only",
         "_method",
         "_named_fields",
@@ -99,7 +112,6 @@ class Binder:
         "_stream_is_value",
         "_var_keyword",
         "_var_positional",
-        "_wire",
     )
 
     def __init__(
@@ -109,6 +121,7 @@ class Binder:
         *,
         stream_parameter: str | None = None,
         stream_is_value: bool = False,
+        plain: bool = False,
         compile_types: bool = True,
     ) -> None:
         self._method = method
@@ -133,55 +146,57 @@ class Binder:
             [p.name for p in (*self._slots[given:], *self._keyword_only) if p.required]
             for given in range(len(self._slots) + 1)
         ]
-        self._wire = None
-        if compile_types and not (self._stream or self._var_positional or self._var_keyword):
-            self._wire = _wire_type(self._slots, list(self._by_name.values()))
-        # One attribute, so that no thread ever sees one codec beside another's decoder.
-        self._fast: tuple[Codec | None, Decoder | None] = (None, None)
+        compiles = compile_types and not (self._stream or self._var_positional or self._var_keyword)
+        self._compiles_wire = compiles and plain
+        self._compiles_positional = compiles and not self._needed[-1]
+        # One attribute, so that no thread ever sees one codec beside another's decoders.
+        self._compiled = _Compiled(None, None, None)
 
     def bind(
         self, codec: Codec, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None
     ) -> tuple[Sequence[Any], dict[str, Any]]:
         """See :meth:`duplex.engine._handler.Handler.arguments`."""
-        for_codec, decode = self._fast
+        for_codec, fast, rich = self._compiled
         if for_codec is not codec:
-            decode = self._compile(codec)
-        if decode is not None and not attachments:
+            _, fast, rich = self._compile(codec)
+        if fast is not None and not attachments:
             try:
-                wire = decode(payload, (), None)
+                wire = fast(payload, (), None)
             except DecodeError:
                 pass  # whether it is wrong, and in what words, the slow way says
             else:
                 bound = self._bind_fast(wire)
                 if bound is not None:
                     return bound
+        elif rich is not None:
+            return self._bind_rich(codec, rich, payload, attachments, live)
         return self.bind_slowly(codec, payload, attachments, live)
 
-    # -- the fast way ----------------------------------------------------------------------------------
+    def _compile(self, codec: Codec) -> _Compiled:
+        fast = rich = None
+        try:
+            if self._compiles_wire:
+                named = tuple((p.name, p.annotation) for p in self._by_name.values())
+                fast = codec.decoder(wire_type(tuple(p.annotation for p in self._slots), named))
+            if self._compiles_positional:
+                rich = codec.arguments_decoder(
+                    positional_type(tuple((p.annotation, p.required) for p in self._slots))
+                )
+        except ConfigurationError:
+            pass  # this codec does not carry one of the types; conversion says so if it comes to that
+        self._compiled = _Compiled(codec, fast, rich)
+        return self._compiled
 
-    def _compile(self, codec: Codec) -> Decoder | None:
-        decode = None
-        if self._wire is not None:
-            try:
-                decode = codec.decoder(self._wire)
-            except ConfigurationError:
-                pass  # this codec does not carry one of the types, or carries no types at all
-        self._fast = (codec, decode)
-        return decode
+    # -- the fast and the rich way ---------------------------------------------------------------------
 
-    def _bind_fast(self, wire: Any) -> tuple[Sequence[Any], dict[str, Any]] | None:
+    def _bind_fast(self, wire: Wire) -> tuple[Sequence[Any], dict[str, Any]] | None:
         """Return the arguments in a payload of the compiled type; ``None`` if they do not fit together."""
         values = astuple(wire.positional)
-        given = len(values)
-        while given and values[given - 1] is UNSET:
-            given -= 1
+        given = _count(values)
         named: dict[str, Any] = {}
         if wire.keyword is not UNSET:
-            index = 0
-            for value in astuple(wire.keyword):
-                if value is not UNSET:
-                    named[self._named_fields[index]] = value
-                index += 1
+            fields = zip(self._named_fields, astuple(wire.keyword), strict=True)
+            named = {name: value for name, value in fields if value is not UNSET}
             if not named.keys().isdisjoint(self._slot_names[:given]):
                 return None
         for name in self._needed[given]:
@@ -189,19 +204,41 @@ class Binder:
                 return None
         return (values if given == len(values) else values[:given]), named
 
+    def _bind_rich(
+        self,
+        codec: Codec,
+        decode: Decoder,
+        payload: bytes,
+        attachments: Sequence[Buffer],
+        live: LiveValues | None,
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        try:
+            result = decode(payload, attachments, live)
+        except DecodeError as error:
+            raise self._invalid(f": {_explain(error)}") from None
+        if type(result) is tuple:
+            positional, keyword = result
+            return self._bind_values(codec, positional, keyword, live)
+        values = astuple(result)
+        return values[: _count(values)], {}
+
     # -- the slow way ----------------------------------------------------------------------------------
 
     def bind_slowly(
         self, codec: Codec, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None
     ) -> tuple[Sequence[Any], dict[str, Any]]:
-        """The same as :meth:`bind`, without its shortcut."""
+        """The same as :meth:`bind`, without its shortcuts."""
         try:
             positional, keyword = codec.decode_arguments(payload, attachments, live)
         except DecodeError as error:
             raise self._invalid(f": {_explain(error)}") from None
-        args = list(positional)
-        named: dict[str, Any] = {}
+        return self._bind_values(codec, positional, keyword, live)
 
+    def _bind_values(
+        self, codec: Codec, positional: list[Any], keyword: dict[str, Any], live: LiveValues | None
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        args = positional
+        named: dict[str, Any] = {}
         stream = self._stream
         channel: Any = None
         if stream is not None:
@@ -250,8 +287,6 @@ class Binder:
 
     def _annotation_of(self, name: Any, taken: set[str]) -> Any:
         """Return the type of a named argument, or raise what is wrong with its being there."""
-        if type(name) is not str:
-            raise self._invalid(f": the name of an argument must be text, got {_quote(name)}")
         parameter = self._by_name.get(name)
         if parameter is not None:
             if name in taken:
@@ -295,56 +330,12 @@ class Binder:
         return error
 
 
-def _wire_type(slots: Sequence[Parameter], named: Sequence[Parameter]) -> Any:
-    """Return a type that describes the whole payload; ``None`` if there is more to it than msgspec's types.
-
-    Every field may be missing: whether the arguments suffice depends on both parts together.
-    """
-    if any(_has_custom_type(p.annotation) for p in (*slots, *named)):
-        return None
-    # Fields have names of our own, since a parameter may be called __post_init__.
-    positional = msgspec.defstruct(
-        "Positional",
-        [(f"p{index}", p.annotation, UNSET) for index, p in enumerate(slots)],
-        array_like=True,
-        forbid_unknown_fields=True,
-        gc=False,
-    )
-    keyword = msgspec.defstruct(
-        "Keyword",
-        [(f"k{index}", p.annotation, UNSET) for index, p in enumerate(named)],
-        rename={f"k{index}": p.name for index, p in enumerate(named)},
-        forbid_unknown_fields=True,
-        gc=False,
-    )
-    return msgspec.defstruct(
-        "Arguments",
-        [("positional", positional), ("keyword", keyword, UNSET)],
-        array_like=True,
-        forbid_unknown_fields=True,
-        gc=False,
-    )
-
-
-def _has_custom_type(annotation: Any) -> bool:
-    """Tell whether msgspec leaves some part of a type to hooks: callbacks, channels, arrays, other classes."""
-    try:
-        pending: list[Any] = [msgspec.inspect.type_info(annotation)]
-    except Exception:
-        return True  # not a type that msgspec knows how to describe
-    seen: set[int] = set()  # types may be recursive; all of them live as long as the first
-    while pending:
-        info = pending.pop()
-        if isinstance(info, msgspec.inspect.CustomType):
-            return True
-        if id(info) in seen:
-            continue
-        seen.add(id(info))
-        if isinstance(info, (tuple, list)):
-            pending.extend(info)
-        elif isinstance(info, (msgspec.inspect.Type, msgspec.inspect.Field)):
-            pending.extend(getattr(info, field) for field in info.__struct_fields__ if field != "cls")
-    return False
+def _count(values: Sequence[Any]) -> int:
+    """Return how many values there are before those that are missing."""
+    count = len(values)
+    while count and values[count - 1] is UNSET:
+        count -= 1
+    return count
 
 
 def _explain(error: DecodeError, separator: str = "") -> str:

@@ -12,8 +12,8 @@ from msgspec import UNSET
 
 from duplex.service._annotations import role_of
 from duplex.service._arguments import REQUIRED, Parameter
+from duplex.service._method import MethodSpec
 from duplex.service._service import Service
-from duplex.service._signature import MethodSpec
 from duplex.service._typetext import signature_text, type_text, value_text
 
 ParameterKind: TypeAlias = Literal[

@@ -11,7 +11,8 @@ from typing import Any, Final, TypeVar, final, overload
 
 from duplex._errors import ConfigurationError
 from duplex.service._annotations import Scope, UnresolvedNameError, capture_scope, hints_of, in_class_body
-from duplex.service._signature import MethodSpec, RpcOptions, callable_of, flavor_of, inspect_function
+from duplex.service._method import MethodSpec, RpcOptions
+from duplex.service._signature import callable_of, flavor_of, inspect_function
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -198,8 +199,14 @@ class Service:
             ConfigurationError: it cannot be served, or the name is taken.
         """
         own = options_of(function) or RpcOptions(scope=capture_scope())
-        given = {"name": name, "inline": inline, "idempotent": idempotent, "deprecated": deprecated}
-        self._add(function, replace(own, **{key: value for key, value in given.items() if value is not None}))
+        options = replace(
+            own,
+            name=own.name if name is None else name,
+            inline=own.inline if inline is None else inline,
+            idempotent=own.idempotent if idempotent is None else idempotent,
+            deprecated=own.deprecated if deprecated is None else deprecated,
+        )
+        self._add(function, options)
 
     @classmethod
     def from_object(

@@ -20,20 +20,18 @@ from __future__ import annotations
 import collections.abc
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import FrozenInstanceError, dataclass, field
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple
 
 import trio
 
 from duplex._errors import ConfigurationError
-from duplex.codec._base import Buffer, Codec, LiveValues
+from duplex.codec._types import inspect_type
 from duplex.engine import _types as channels
 from duplex.engine._handler import Flavor, Kind
 from duplex.service._annotations import (
-    NO_SCOPE,
-    Scope,
     UnresolvedNameError,
     bare,
     hints_of,
@@ -44,6 +42,8 @@ from duplex.service._annotations import (
     underlying,
 )
 from duplex.service._arguments import Binder, Parameter
+from duplex.service._method import DEFAULTS, MethodSpec, RpcOptions
+from duplex.service._travel import check_input, check_output
 
 #: The channel types that the engine can make; trio's memory channels, for example, are not among them.
 _STREAM_TYPES: Final = (channels.ReceiveChannel, channels.Channel, trio.abc.ReceiveChannel, trio.abc.Channel)
@@ -66,92 +66,6 @@ _IS: Final = {
 }
 
 
-@final
-@dataclass(slots=True, eq=False)
-class MethodSpec:
-    """A method that can be served; implements :class:`duplex.engine._handler.Handler`. Frozen.
-
-    Attributes:
-        method: ``service.method``.
-        function: what is called; bound if it is a method of an object.
-        kind: how many messages go each way.
-        flavor: what kind of Python function it is.
-        inline: a plain function that runs on the event loop rather than in a worker thread.
-        stream_parameter: the parameter that is the call's own channel, or ``None``.
-        wants_channel: whether that parameter is a ``Channel`` rather than a ``ReceiveChannel``.
-        input_type: the type of each item that the caller streams in.
-        output_type: the type of the result, or of each item that the handler streams out.
-        parameters: all parameters, the stream parameter included.
-        doc: the cleaned docstring, or ``""``.
-        idempotent: whether calling twice is as good as calling once, so that a lost call may be repeated.
-        deprecated: what to use instead, or ``None``.
-    """
-
-    method: str
-    function: Callable[..., Any]
-    kind: Kind
-    flavor: Flavor
-    inline: bool
-    stream_parameter: str | None
-    wants_channel: bool
-    input_type: Any
-    output_type: Any
-    parameters: tuple[Parameter, ...]
-    doc: str = ""
-    idempotent: bool = False
-    deprecated: str | None = None
-    _binder: Binder = field(kw_only=True, repr=False)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # The attributes cannot be declared frozen, since Handler declares plain ones.
-        if hasattr(self, "_binder"):
-            raise FrozenInstanceError(f"cannot assign to field {name!r}")
-        object.__setattr__(self, name, value)
-
-    @property
-    def name(self) -> str:
-        """The name within the service."""
-        return self.method.rpartition(".")[2]
-
-    def arguments(
-        self, codec: Codec, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None
-    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """Decode, validate and bind a call's arguments: ``function(*args, **kwargs)`` then fits.
-
-        The stream parameter is missing from them unless the caller passed a channel for it.
-
-        Raises:
-            InvalidArgument: the message names the method, the bad argument and the path within it.
-        """
-        return self._binder.bind(codec, payload, attachments, live)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class RpcOptions:
-    """What is said where a function is decorated; its attribute ``__duplex_rpc__``.
-
-    Attributes:
-        name: the name of the method; ``None`` for the function's own.
-        inline: a plain ``def`` runs on the event loop rather than in a worker thread. For functions that
-            neither block nor compute for long.
-        idempotent: calling twice is as good as calling once.
-        deprecated: what to use instead.
-        hints: the annotations, as far as they could all be resolved there; else ``None``.
-        scope: the local names there, for as long as ``hints`` is missing.
-    """
-
-    name: str | None = None
-    inline: bool = False
-    idempotent: bool = False
-    deprecated: str | None = None
-    hints: Mapping[str, Any] | None = None
-    scope: Scope = NO_SCOPE
-
-
-DEFAULTS: Final = RpcOptions()
-
-
 def inspect_function(function: Callable[..., Any], method: str, options: RpcOptions = DEFAULTS) -> MethodSpec:
     """Make the spec of a function that is to be served.
 
@@ -169,33 +83,30 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
     signature = signature_of(function, method)
     hints = hints_of(function, method, options.scope) if options.hints is None else options.hints
     parameters = _parameters(signature, method, hints)
+    stream = _stream_of(parameters, method, flavor)
     returned = hints.get("return", Any)
     output_type = _output_type(returned, method, flavor)
-
-    stream = _stream_parameter(parameters, method)
-    wants_channel = False
-    input_type: Any = Any
-    if stream is not None:
-        _check_stream_parameter(stream, parameters, method, flavor)
-        item_types = typing.get_args(bare(stream.annotation))
-        input_type = item_types[-1] if item_types else Any
-        wants_channel = role_of(stream.annotation) == "channel"
-        if wants_channel:
-            if flavor is not Flavor.ASYNC or returned not in (None, type(None), Any):
-                raise ConfigurationError(
-                    f"{method}: a handler with a Channel answers through {stream.name}.send(), so it neither "
-                    f"yields nor returns anything"
-                )
-            output_type = item_types[0] if item_types else Any
+    if stream.wants_channel:
+        if flavor is not Flavor.ASYNC or returned not in (Any, types.NoneType):
+            raise ConfigurationError(
+                f"{method}: a handler with a Channel answers through {stream.name}.send(), so it neither "
+                f"yields nor returns anything"
+            )
+        output_type = stream.output_type
+    check_output(f"{method}: the result", output_type)
+    plain = True
+    for p in parameters:
+        subject, annotation = f"{method}: the parameter {p.name!r}", p.annotation
+        plain &= check_input(subject, stream.input_type if p.name == stream.name else annotation)
     return MethodSpec(
         method=method,
         function=function,
-        kind=_kind_of(flavor, stream, wants_channel),
+        kind=_kind_of(flavor, stream),
         flavor=flavor,
         inline=options.inline,
-        stream_parameter=None if stream is None else stream.name,
-        wants_channel=wants_channel,
-        input_type=input_type,
+        stream_parameter=stream.name,
+        wants_channel=stream.wants_channel,
+        input_type=stream.input_type,
         output_type=output_type,
         parameters=tuple(parameters),
         doc=_doc_of(function),
@@ -204,8 +115,9 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
         _binder=Binder(
             method,
             parameters,
-            stream_parameter=None if stream is None else stream.name,
-            stream_is_value=not wants_channel,
+            stream_parameter=stream.name,
+            stream_is_value=not stream.wants_channel,
+            plain=plain,
         ),
     )
 
@@ -227,7 +139,8 @@ def callback_spec(function: Callable[..., Any], method: str) -> MethodSpec:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         signature = inspect.signature(_takes_anything)
-    names = names_for(function)
+    annotated = any(p.annotation is not p.empty for p in signature.parameters.values())
+    names = names_for(function) if annotated else {}
     parameters = [
         Parameter(p.name, p.kind, _resolve_or_any(p.annotation, names), p.default)
         for p in signature.parameters.values()
@@ -247,7 +160,7 @@ def callback_spec(function: Callable[..., Any], method: str) -> MethodSpec:
     )
 
 
-def _takes_anything(*arguments, **named):  # type: ignore[no-untyped-def]  # noqa: ANN
+def _takes_anything(*args: Any, **kwargs: Any) -> None:
     """Stand in for a function whose signature Python does not know, as for some in C."""
 
 
@@ -255,9 +168,11 @@ def _resolve_or_any(annotation: Any, names: dict[str, Any]) -> Any:
     if annotation is inspect.Parameter.empty:
         return Any
     try:
-        return resolve("callback", annotation, names)
+        resolved = resolve("callback", annotation, names)
+        inspect_type(resolved)
     except (ConfigurationError, UnresolvedNameError):
         return Any
+    return resolved
 
 
 # -- what it is ----------------------------------------------------------------------------------------
@@ -308,11 +223,11 @@ def flavor_of(function: Callable[..., Any], method: str, *, inline: bool) -> Fla
     return flavor
 
 
-def _kind_of(flavor: Flavor, stream: Parameter | None, wants_channel: bool) -> Kind:
+def _kind_of(flavor: Flavor, stream: _Stream) -> Kind:
     yields = flavor in _YIELDS
-    if stream is None:
+    if stream.name is None:
         return Kind.SERVER_STREAMING if yields else Kind.UNARY
-    return Kind.BIDIRECTIONAL if yields or wants_channel else Kind.CLIENT_STREAMING
+    return Kind.BIDIRECTIONAL if yields or stream.wants_channel else Kind.CLIENT_STREAMING
 
 
 def _doc_of(function: Any) -> str:
@@ -343,6 +258,29 @@ def _parameters(signature: inspect.Signature, method: str, hints: Mapping[str, A
     return parameters
 
 
+# -- the call's own channel ----------------------------------------------------------------------------
+
+
+class _Stream(NamedTuple):
+    """What the signature says of the call's own channel."""
+
+    name: str | None = None
+    wants_channel: bool = False
+    input_type: Any = Any
+    output_type: Any = Any
+
+
+def _stream_of(parameters: Sequence[Parameter], method: str, flavor: Flavor) -> _Stream:
+    parameter = _stream_parameter(parameters, method)
+    if parameter is None:
+        return _Stream()
+    _check_stream_parameter(parameter, parameters, f"{method}: the parameter {parameter.name!r}", flavor)
+    item_types = typing.get_args(bare(parameter.annotation)) or (Any,)
+    wants_channel = role_of(parameter.annotation) == "channel"
+    # trio's Channel has one type for both directions.
+    return _Stream(parameter.name, wants_channel, input_type=item_types[-1], output_type=item_types[0])
+
+
 def _stream_parameter(parameters: Sequence[Parameter], method: str) -> Parameter | None:
     """Return the parameter that is the call's own channel."""
     roles = [(p, role_of(p.annotation)) for p in parameters if not p.variadic]
@@ -359,25 +297,26 @@ def _stream_parameter(parameters: Sequence[Parameter], method: str) -> Parameter
 
 
 def _check_stream_parameter(
-    stream: Parameter, parameters: Sequence[Parameter], method: str, flavor: Flavor
+    stream: Parameter, parameters: Sequence[Parameter], subject: str, flavor: Flavor
 ) -> None:
     """Raise if the engine could not fill the stream parameter, or the function not use it."""
-    subject = f"{method}: the parameter {stream.name!r}"
     annotation = bare(stream.annotation)
     origin = typing.get_origin(annotation) or annotation
     if origin not in _STREAM_TYPES:
         raise ConfigurationError(
-            f"{subject} is annotated {origin.__name__}, which does not cross the wire; use "
-            f"duplex.ReceiveChannel or duplex.Channel"
+            f"{subject}: {origin.__name__} does not cross the wire; use duplex.ReceiveChannel or duplex.Channel"
         )
     if flavor in (Flavor.SYNC, Flavor.SYNC_GENERATOR):
         raise ConfigurationError(f"{subject} is a stream, which only `async def` can receive from")
     if stream.kind is inspect.Parameter.POSITIONAL_ONLY:
-        raise ConfigurationError(f"{subject} is filled by name, so it cannot be positional-only")
-    if stream.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and any(
-        p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters
-    ):
-        raise ConfigurationError(f"{subject} is filled by name, so it must stand behind the *arguments")
+        raise ConfigurationError(
+            f"{subject} is a stream, which is passed by name: it cannot be positional-only"
+        )
+    variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    if variadic and stream.kind is not inspect.Parameter.KEYWORD_ONLY:
+        raise ConfigurationError(
+            f"{subject} is a stream, which is passed by name: put it behind the *arguments"
+        )
 
 
 # -- the result ----------------------------------------------------------------------------------------

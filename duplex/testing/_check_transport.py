@@ -54,26 +54,26 @@ async def check_transport(
     lab = _Lab(transport, endpoint, notices_close, limits_frames)
     for check in _CHECKS:
         name = check.__name__.removeprefix("_check_").replace("_", " ")
-        problem: str | None = None
+        problems: list[str] = []
         with trio.move_on_after(timeout) as scope:
             try:
                 async with trio.open_nursery() as nursery:
                     lab.nursery = nursery
                     lab.ends = []
                     await check(lab)
-                    for end in lab.ends:
-                        _expect(not end.violations, "; ".join(end.violations))
                     nursery.cancel_scope.cancel()
             except BaseExceptionGroup as group:
                 failed, other = group.split(AssertionError)
                 if failed is None or other is not None:
                     raise
-                problem = "; ".join(str(error) for error in _leaves(failed))
-        if problem is None and scope.cancelled_caught:
+                problems += [str(error) for error in _leaves(failed)]
+        if scope.cancelled_caught:
             waits = [f"{end.name} waits for {end.waits_for}" for end in lab.ends if end.waits_for]
-            problem = f"nothing more happened within {timeout:g} s; {'; '.join(waits) or 'no one waits'}"
-        if problem is not None:
-            raise AssertionError(f"{name} over {endpoint}: {problem}")
+            problems.append(f"nothing more happened within {timeout:g} s; {'; '.join(waits) or 'no one waits'}")
+        for end in lab.ends:
+            problems += end.violations
+        if problems:
+            raise AssertionError(f"{name} over {endpoint}: {'; '.join(problems)}")
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -148,7 +148,7 @@ class SocketLoop:
 
     def __del__(self) -> None:
         if not getattr(self, "_stopped", True):
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             self.stop(0)
 
     @property

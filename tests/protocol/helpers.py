@@ -30,10 +30,10 @@ Buffer = bytes | bytearray | memoryview
 Frames = list[Buffer]
 
 
-def hello(name: str = "peer", **fields: Any) -> Hello:
+def hello(peer_id: str = "peer", **fields: Any) -> Hello:
     """A ``HELLO``; keyword arguments that are limits go into its limits."""
     limits = {key: fields.pop(key) for key in list(fields) if key in LimitsInfo.__struct_fields__}
-    fields = {"protocol": "DMTP", "lowest_version": 1, "highest_version": 1, "peer_id": name, **fields}
+    fields = {"protocol": "DMTP", "lowest_version": 1, "highest_version": 1, "peer_id": peer_id, **fields}
     if limits:
         fields["limits"] = LimitsInfo(**limits)
     return Hello(**fields)

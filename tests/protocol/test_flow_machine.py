@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -243,7 +244,7 @@ class FlowMachine(RuleBasedStateMachine):
             assert other.link_credit == LINK_WINDOW - connection._incoming.consumed
 
 
-TestFlow = FlowMachine.TestCase
+TestFlow = pytest.mark.slow(FlowMachine.TestCase)
 TestFlow.settings = settings(
     max_examples=120, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )

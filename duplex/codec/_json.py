@@ -1,0 +1,111 @@
+"""The codec for peers and people that read JSON: everything in one payload, nothing stays connected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
+
+import msgspec
+
+from duplex._errors import ConfigurationError, DecodeError
+from duplex.codec import _numpy
+from duplex.codec._arguments import join_arguments, split_arguments
+from duplex.codec._base import Buffer, Decoder, LiveValues
+from duplex.codec._explain import BAD_BYTES, BAD_VALUE, decode_error, encode_error
+from duplex.codec._plain import UnfitError, plain_only
+from duplex.codec._types import Converter, PerType, TypeFacts, adapt_plain, compile_converter, inspect_type
+
+_HINT: Final = (
+    "what travels in json is None, bool, int, float, str, bytes, datetime and its kin, Decimal, UUID, Enum, and "
+    "list, tuple, set, dict, dataclass and msgspec.Struct of these; for functions and channels use msgpack"
+)
+
+
+def _plain_only(value: Any) -> Any:
+    if _numpy.is_array(value):
+        raise UnfitError(value, "an array cannot travel in json: use msgpack, or send .tolist()")
+    return plain_only(value)
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=_plain_only).encode
+
+
+def _inspect(annotation: Any) -> TypeFacts:
+    facts = inspect_type(annotation)
+    if facts.foreign or facts.arrays:
+        raise ConfigurationError(
+            f"values of type {annotation!r} cannot travel in json, as arrays, callbacks and channels cannot: "
+            f"use msgpack"
+        )
+    return facts
+
+
+def _make_converter(annotation: Any) -> Converter:
+    _inspect(annotation)
+    return compile_converter(annotation)
+
+
+def _make_decoder(annotation: Any) -> Decoder:
+    _inspect(annotation)
+    decode = msgspec.json.Decoder(annotation, dec_hook=adapt_plain).decode
+
+    def decoder(payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None) -> Any:
+        if attachments:
+            raise DecodeError("a payload in json has no attachments")
+        try:
+            return decode(payload)
+        except BAD_BYTES as error:
+            raise decode_error(error) from None
+
+    return decoder
+
+
+@final
+class JsonCodec:
+    """Payloads in JSON.
+
+    Bytes travel as text in base64, and come out as bytes only where the type says so. NaN and the infinities
+    become ``null``, for which JSON has no words. Keys of dicts become text.
+    """
+
+    name: Final = "json"
+
+    def __init__(self) -> None:
+        self._converters = PerType(_make_converter)
+        self._decoders = PerType(_make_decoder)
+
+    def encode(self, value: Any, live: LiveValues | None = None) -> tuple[bytes, Sequence[Buffer]]:
+        """See :meth:`Codec.encode`."""
+        try:
+            return _encode(value), ()
+        except BAD_VALUE as error:
+            raise encode_error(error, value, _HINT) from None
+
+    def encode_arguments(
+        self, positional: Sequence[Any], keyword: Mapping[str, Any], live: LiveValues | None = None
+    ) -> tuple[bytes, Sequence[Buffer]]:
+        """See :meth:`Codec.encode_arguments`."""
+        value = join_arguments(positional, keyword)
+        try:
+            return _encode(value), ()
+        except BAD_VALUE as error:
+            raise encode_error(error, value, _HINT, arguments=True) from None
+
+    def decoder(self, annotation: Any) -> Decoder:
+        """See :meth:`Codec.decoder`."""
+        return self._decoders.of(annotation)
+
+    def convert(self, value: Any, annotation: Any, live: LiveValues | None = None) -> Any:
+        """See :meth:`Codec.convert`."""
+        return self._converters.of(annotation)(value, adapt_plain)
+
+    def decode_arguments(
+        self,
+        payload: bytes,
+        attachments: Sequence[Buffer],
+        live: LiveValues | None = None,
+        *,
+        views: bool = False,
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """See :meth:`Codec.decode_arguments`."""
+        return split_arguments(self._decoders[Any](payload, attachments, live))

@@ -1,0 +1,68 @@
+"""Types that describe the arguments of a call as they travel, for decoders to parse and validate in one pass.
+
+msgspec compiles a ``Struct`` once, whatever it holds, so each signature gets some of its own. Their fields are
+called ``p0``, ``p1``, ... because a parameter may have a name that means something to a class.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, cast
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+
+class Wire(msgspec.Struct, array_like=True):
+    """What all types of :func:`wire_type` have in common."""
+
+    positional: Any
+    keyword: Any | UnsetType = UNSET
+
+
+@functools.lru_cache(maxsize=1024)
+def positional_type(slots: tuple[tuple[Any, bool], ...]) -> type[msgspec.Struct]:
+    """Return a type for arguments that all come by position, or not at all.
+
+    Args:
+        slots: the type of each parameter, and whether it must be given. One that is not has ``UNSET`` instead.
+    """
+    return msgspec.defstruct(
+        "Positional",
+        [
+            (f"p{index}", annotation) if required else (f"p{index}", annotation, UNSET)
+            for index, (annotation, required) in enumerate(slots)
+        ],
+        array_like=True,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def wire_type(slots: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> type[Wire]:
+    """Return a type for a whole payload: ``[positional, keyword]``.
+
+    Whatever is missing is ``UNSET``; whether the arguments suffice depends on both parts together.
+
+    Args:
+        slots: the type of each parameter that may come by position.
+        named: name and type of each parameter that may come by name.
+    """
+    keyword = msgspec.defstruct(
+        "Keyword",
+        [(f"p{index}", annotation, UNSET) for index, (_, annotation) in enumerate(named)],
+        rename={f"p{index}": name for index, (name, _) in enumerate(named)},
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    positional = positional_type(tuple((annotation, False) for annotation in slots))
+    arguments = msgspec.defstruct(
+        "Arguments",
+        [("positional", positional), ("keyword", keyword, UNSET)],
+        bases=(Wire,),
+        array_like=True,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    return cast("type[Wire]", arguments)

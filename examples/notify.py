@@ -1,0 +1,42 @@
+"""Notifications: calls without an answer, which therefore cost no round trip.
+
+Nobody learns of their outcome: the caller continues as soon as the call is queued, and what fails is in the
+log of the peer that was called.
+"""
+
+from __future__ import annotations
+
+import trio
+
+import duplex
+
+journal = duplex.Service("journal")
+entries: list[str] = []
+
+
+@journal.rpc(inline=True)
+def write(entry: str) -> None:
+    """Note something. Inline, so that entries stay in the order in which they were sent."""
+    entries.append(entry)
+
+
+@journal.rpc(inline=True)
+def read() -> list[str]:
+    """Return everything."""
+    return entries
+
+
+async def main() -> None:
+    async with duplex.open_peer(services=[journal]) as server, duplex.open_peer() as client:
+        await client.connect(await server.bind("tcp://127.0.0.1:*"))
+        remote = client.service("journal")
+
+        for number in range(3):
+            await remote.write.notify(f"entry {number}")
+        print("noted so far:", len(entries))  # nothing was waited for
+
+        print("read back:", await remote.read())  # goes the same way, after the notifications
+
+
+if __name__ == "__main__":
+    trio.run(main)

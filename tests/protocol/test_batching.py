@@ -1,0 +1,205 @@
+"""Many commands in one message, and which attachments belong to which."""
+
+from __future__ import annotations
+
+import array
+
+import msgpack
+import pytest
+
+from duplex.protocol import (
+    BATCH_BYTES,
+    END,
+    ChannelOpened,
+    MessageReceived,
+    PingReceived,
+    PongReceived,
+    max_frame,
+)
+from tests.protocol.helpers import ConnectionPair, batch, commands_of, hello, message, opened
+
+
+def test_everything_queued_is_one_message_in_order() -> None:
+    pair = ConnectionPair()
+    assert not pair.a.has_data_to_send
+    assert pair.a.data_to_send() == []
+    channel = pair.a.open("s.m")
+    pair.a.send(channel, b"1")
+    pair.a.ping(0.0)
+    pair.a.send(channel, b"2", flags=END)
+    assert pair.a.pending_commands == 4
+    assert pair.a.has_data_to_send
+    messages = pair.a.data_to_send()
+    assert len(messages) == 1
+    assert [command[0] for command in commands_of(messages)] == [7, 8, 3, 8]
+    assert not pair.a.has_data_to_send
+    assert pair.a.pending_commands == 0
+
+
+def test_a_batch_is_sealed_at_its_size() -> None:
+    pair = ConnectionPair()
+    channel = pair.open()
+    half = bytes(BATCH_BYTES // 2 - 64)
+    for _ in range(2):
+        pair.a.send(channel, half)
+    assert pair.a.pending_commands == 2, "exactly full"
+    pair.a.end(channel)
+    assert pair.a.pending_commands == 1
+    assert pair.a.has_data_to_send
+    messages = pair.a.data_to_send()
+    assert [len(commands_of([frames])) for frames in messages] == [2, 1]
+    assert len(messages[0][0]) <= BATCH_BYTES
+
+
+def test_a_message_larger_than_a_batch_goes_alone() -> None:
+    pair = ConnectionPair()
+    channel = pair.open()
+    pair.a.send(channel, b"")
+    pair.a.send(channel, bytes(BATCH_BYTES))
+    assert [len(commands_of([frames])) for frames in pair.a.data_to_send()] == [1, 1]
+
+
+def test_attachments_count_for_the_size() -> None:
+    pair = ConnectionPair()
+    channel = pair.open()
+    pair.a.send(channel, b"", [bytes(BATCH_BYTES)])
+    pair.a.ping(0.0)
+    messages = pair.a.data_to_send()
+    assert [len(frames) for frames in messages] == [2, 1]
+
+
+def test_a_batch_is_sealed_at_the_other_sides_number_of_commands() -> None:
+    pair = ConnectionPair(binding=hello("b", max_commands=3))
+    for _ in range(7):
+        pair.a.ping(0.0)
+    messages = pair.a.data_to_send()
+    assert [len(commands_of([frames])) for frames in messages] == [3, 3, 1]
+    for frames in messages:
+        assert all(isinstance(event, PingReceived) for event in pair.b.receive(frames, 0.0))
+
+
+@pytest.mark.parametrize(
+    "what", ["metadata", "trailers", "details", "messages", "reasons", "targets", "payloads"]
+)
+def test_no_honest_batch_is_too_large_for_a_small_peer(what: str) -> None:
+    """Whatever bytes a command has, they count; or frame 0 would grow over what the other side takes."""
+    small = {"max_message": 8192, "max_metadata": 8192, "max_commands": 10**6, "channel_window": 10**9}
+    pair = ConnectionPair(hello("a", **small), hello("b", **small, link_window=10**9))
+    wide = "\U0001f40d" * 8192
+    count = 600
+    for _ in range(count):
+        match what:
+            case "metadata":
+                pair.a.open("s.m", metadata={"k": "v" * 8000})
+            case "targets":
+                pair.a.open("\U0001f40d" * 63)
+            case "payloads":
+                pair.a.open("s.m", payload=bytes(8192))
+            case "reasons":
+                pair.a.cancel(pair.a.open("s.m"), wide)
+            case _:
+                channel = pair.open(pair.b)
+                if what == "trailers":
+                    pair.a.close(channel, trailers={"k": "v" * 8000})
+                elif what == "details":
+                    pair.a.close(channel, 3, details=bytes(8192))
+                else:
+                    pair.a.close(channel, 3, message=wide)
+    messages = pair.a.data_to_send()
+    assert what == "targets" or len(messages) > 1
+    for frames in messages:
+        assert len(frames[0]) <= max_frame(pair.b.local.limits)
+        pair.b.receive(frames, 0.0)
+
+
+def test_attachments_go_to_their_commands() -> None:
+    pair = ConnectionPair()
+    first = pair.a.open("s.m", payload=b"1", attachments=[b"a", b"b"])
+    second = pair.a.open("s.m")
+    pair.a.send(second, b"2")
+    pair.a.send(second, b"3", [b"c"])
+    pair.a.ping(0.0)
+    pair.a.send(first, b"4", [b"d", b"e", b"f"])
+    assert pair.a.pending_commands == 6
+    pair.expect(
+        a=[PongReceived(0.0, 0.0)],
+        b=[
+            opened(first, payload=b"1", attachments=[b"a", b"b"]),
+            opened(second),
+            message(second, b"2"),
+            message(second, b"3", [b"c"]),
+            PingReceived(0.0),
+            message(first, b"4", [b"d", b"e", b"f"]),
+        ],
+    )
+
+
+def test_attachments_of_late_commands_are_skipped_not_mixed_up() -> None:
+    pair = ConnectionPair()
+    over, alive = pair.open(), pair.open()
+    pair.a.send(over, b"", [b"wrong"])
+    pair.a.send(alive, b"", [b"right"])
+    pair.b.close(over)
+    at_b = pair.deliver(pair.to_b)
+    assert at_b == [message(alive, b"", [b"right"])]
+
+
+def test_attachments_of_refused_channels_are_skipped_not_mixed_up() -> None:
+    pair = ConnectionPair(binding=hello("b", max_message=1024))
+    frames = [b"w" * 2000, b"right"]
+    events = pair.inject(pair.b, [7, 1, "s.m", 0, b"", 1], [7, 3, "s.m", 0, b"", 1], frames=frames)
+    assert events == [opened(3, payload=b"", attachments=[b"right"])]
+
+
+def test_attachments_of_any_item_size_cost_their_bytes_at_both_ends() -> None:
+    pair = ConnectionPair()
+    channel = pair.open()
+    doubles = array.array("d", [1.0, 2.0, 3.0])
+    grid = memoryview(bytes(range(24))).cast("B", (2, 3, 4))
+    empty = memoryview(array.array("d"))
+    pair.a.send(channel, b"", [memoryview(doubles), grid, empty, bytearray(b"x")])
+    assert pair.a.credit(channel) == 1024 * 1024 - 64 - 24 - 24 - 1
+    _, (event,) = pair.flush()
+    assert isinstance(event, MessageReceived)
+    assert event.cost == 113
+    assert [bytes(buffer) for buffer in event.attachments] == [doubles.tobytes(), bytes(range(24)), b"", b"x"]
+
+
+def test_attachments_are_not_copied() -> None:
+    pair = ConnectionPair()
+    channel = pair.open()
+    blob, raw = bytearray(b"blob"), b"raw"
+    pair.a.send(channel, b"", [blob, raw, memoryview(blob)])
+    ((_, *frames),) = pair.a.data_to_send()
+    assert frames[0] is blob
+    assert frames[1] is raw
+    assert isinstance(frames[2], memoryview)
+    assert frames[2].obj is blob
+
+
+def test_frames_may_be_any_buffer() -> None:
+    pair = ConnectionPair()
+    for number, kind in enumerate((bytes, bytearray, memoryview)):
+        channel = 2 * number + 1
+        (event,) = pair.b.receive([kind(batch([7, channel, "s.m", 0, b"p"]))], 0.0)
+        assert isinstance(event, ChannelOpened)
+        assert event.payload == b"p"
+
+
+def test_an_empty_batch_means_nothing() -> None:
+    pair = ConnectionPair()
+    pair.now = 5.0
+    assert pair.inject(pair.b) == []
+    assert pair.b.last_received == 5.0
+
+
+def test_a_batch_may_be_written_with_any_encoding_of_numbers() -> None:
+    pair = ConnectionPair()
+    wide = (
+        b"\xdd\x00\x00\x00\x01\xdc\x00\x04\xcd\x00\x07\xcf"
+        + (1).to_bytes(8, "big")
+        + b"\xdb\x00\x00\x00\x03s.m\xd3"
+    )
+    wide += (0).to_bytes(8, "big")
+    assert msgpack.unpackb(wide) == [[7, 1, "s.m", 0]]
+    assert pair.b.receive([wide], 0.0) == [opened(1)]

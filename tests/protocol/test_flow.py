@@ -1,0 +1,278 @@
+"""Flow control in chosen situations; ``test_flow_machine.py`` has the ones that nobody chose."""
+
+from __future__ import annotations
+
+import pytest
+
+from duplex._errors import LocalProtocolError, RemoteProtocolError
+from duplex._status import StatusCode
+from duplex.protocol import (
+    END,
+    MESSAGE_OVERHEAD,
+    NOTIFY,
+    NOTIFY_OVERHEAD,
+    ChannelState,
+    CreditReceived,
+)
+from duplex.protocol._flow import ReceiveWindow, SendWindow
+from tests.protocol.helpers import ConnectionPair, cancelled, closed, hello, message, take_commands
+
+
+def test_the_overheads_are_the_specified_ones() -> None:
+    assert (MESSAGE_OVERHEAD, NOTIFY_OVERHEAD) == (64, 4096)
+
+
+def test_a_receive_window_grants_half_at_a_time() -> None:
+    window = ReceiveWindow(1000)
+    window.balance -= 900
+    window.unconsumed += 900
+    assert window.consume(499) == 0
+    assert window.consume(1) == 500
+    assert window.consume(400) == 0
+    assert (window.balance, window.unconsumed, window.consumed) == (600, 0, 400)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3])
+def test_the_smallest_windows_grant_at_once(size: int) -> None:
+    assert ReceiveWindow(size).threshold == 1
+    assert SendWindow(size).balance == size
+
+
+def test_messages_cost_their_bytes_and_an_overhead_on_channel_and_link() -> None:
+    pair = ConnectionPair(binding=hello("b", channel_window=10_000, link_window=20_000))
+    channel = pair.open()
+    pair.a.send(channel, b"x" * 100, [b"y" * 10])
+    assert pair.a.credit(channel) == 10_000 - 174
+    assert pair.a.link_credit == 20_000 - 174
+    pair.expect(b=[message(channel, b"x" * 100, [b"y" * 10])])
+    assert pair.b.unconsumed(channel) == 174
+    assert pair.b.statistics().unconsumed == 174
+
+
+def test_all_else_is_free() -> None:
+    pair = ConnectionPair(binding=hello("b", channel_window=100, link_window=100))
+    before = pair.a.link_credit
+    channel = pair.a.open("s.m", metadata={"k": "v" * 100})
+    pair.a.end(channel)
+    pair.a.cancel(channel, "x" * 100)
+    pair.a.ping(0.0)
+    pair.a.leave("draining", "x" * 100)
+    assert pair.a.link_credit == before
+
+
+def test_a_sender_may_go_below_zero_once() -> None:
+    pair = ConnectionPair(binding=hello("b", channel_window=100))
+    channel = pair.open()
+    pair.a.send(channel, bytes(35))
+    assert pair.a.credit(channel) == 1
+    pair.a.send(channel, bytes(5000))
+    assert pair.a.credit(channel) == 1 - 5064
+    with pytest.raises(LocalProtocolError, match="the channel's credit is used up"):
+        pair.a.send(channel, b"")
+    pair.flush()
+    pair.b.consumed(channel, 99)
+    pair.expect(a=[CreditReceived(channel)])
+    pair.b.consumed(channel, 5064)
+    pair.expect(a=[CreditReceived(channel)])
+    assert pair.a.credit(channel) == 100
+    pair.a.send(channel, b"")
+
+
+def test_a_first_message_larger_than_the_window_travels() -> None:
+    pair = ConnectionPair(binding=hello("b", channel_window=100, link_window=100))
+    channel = pair.a.open("s.m", payload=bytes(9000))
+    assert pair.a.credit(channel) == 100 - 9064
+    with pytest.raises(LocalProtocolError, match="the link's credit is used up"):
+        pair.a.open("s.m", payload=b"")
+    pair.a.open("s.m")
+    pair.flush()
+    pair.b.consumed(channel, 9064)
+    at_a, _ = pair.flush()
+    assert at_a == [CreditReceived(channel), CreditReceived(0)]
+    assert pair.a.credit(channel) == pair.a.link_credit == 100
+
+
+def test_the_opener_chooses_the_window_for_the_other_direction() -> None:
+    pair = ConnectionPair(hello("a", channel_window=500))
+    default, chosen = pair.open(), pair.open(window=10)
+    assert pair.b.credit(default) == 500
+    assert pair.b.credit(chosen) == 10
+    pair.b.send(chosen, b"")
+    with pytest.raises(LocalProtocolError, match="channel's credit"):
+        pair.b.send(chosen, b"")
+    pair.flush()
+    pair.a.consumed(chosen, 64)
+    pair.expect(b=[CreditReceived(chosen)])
+    assert pair.b.credit(chosen) == 10
+
+
+def test_a_window_of_nothing_admits_nothing() -> None:
+    pair = ConnectionPair()
+    channel = pair.open(window=0)
+    with pytest.raises(LocalProtocolError, match="channel's credit"):
+        pair.b.send(channel, b"")
+    pair.b.close(channel, StatusCode.OUT_OF_RANGE)
+    pair.expect(a=[closed(channel, StatusCode.OUT_OF_RANGE)])
+
+
+def test_no_credit_is_granted_for_a_direction_that_has_ended() -> None:
+    pair = ConnectionPair(binding=hello("b", channel_window=100))
+    channel = pair.open()
+    pair.a.send(channel, bytes(100), flags=END)
+    pair.flush()
+    pair.b.consumed(channel, 164)
+    assert take_commands(pair.b) == []
+
+
+# -- overruns ------------------------------------------------------------------------------------------
+
+
+def test_an_overrun_breaks_the_channel() -> None:
+    pair = ConnectionPair(binding=hello("b", channel_window=100))
+    channel, innocent = pair.open(), pair.open()
+    pair.a.send(channel, bytes(100))
+    pair.a._channels[channel].outgoing.balance = 10**6
+    pair.a.send(channel, b"too much")
+    text = f"the peer sent more on channel {channel} than the window it was granted"
+    at_a, at_b = pair.flush()
+    assert at_b == [message(channel, bytes(100)), cancelled(channel, text, closed=True)]
+    assert at_a == [closed(channel, StatusCode.RESOURCE_EXHAUSTED, message=text)]
+    statistics = pair.b.statistics()
+    assert (statistics.channel_violations, statistics.unconsumed) == (1, 0)
+    pair.b.consumed(channel, 164)
+    assert pair.b.statistics().unconsumed == 0, "it was given back already"
+    assert pair.a.channel_state(innocent) == ChannelState.OPEN
+
+
+def test_an_overrun_by_the_responder_is_cancelled() -> None:
+    pair = ConnectionPair(hello("a", channel_window=100))
+    channel = pair.open()
+    pair.b.send(channel, bytes(100))
+    pair.b._channels[channel].outgoing.balance = 10**6
+    pair.b.send(channel, b"too much")
+    text = f"the peer sent more on channel {channel} than the window it was granted"
+    at_a, at_b = pair.flush()
+    assert at_a == [
+        message(channel, bytes(100)),
+        closed(channel, StatusCode.RESOURCE_EXHAUSTED, message=text),
+    ]
+    assert at_b == [cancelled(channel, text)]
+    assert pair.a.statistics().unconsumed == 0
+
+
+def test_an_overrun_by_the_last_message_becomes_the_error() -> None:
+    pair = ConnectionPair(hello("a", channel_window=100))
+    channel = pair.open()
+    pair.b.send(channel, bytes(100))
+    pair.b._channels[channel].outgoing.balance = 10**6
+    pair.b.close(channel, payload=b"too much")
+    text = f"the peer sent more on channel {channel} than the window it was granted"
+    pair.expect(
+        a=[message(channel, bytes(100)), closed(channel, StatusCode.RESOURCE_EXHAUSTED, message=text)]
+    )
+    assert pair.a.statistics().channel_violations == 1
+
+
+@pytest.mark.parametrize("how", ["open", "send", "close", "notify"])
+def test_an_overrun_of_the_link_breaks_the_link(how: str) -> None:
+    pair = ConnectionPair(binding=hello("b", link_window=100))
+    channel = pair.open()
+    theirs = pair.open(pair.b)
+    pair.a.send(channel, bytes(100))
+    pair.flush()
+    pair.a._outgoing.balance = 10**6
+    if how == "open":
+        pair.a.open("s.m", payload=b"")
+    elif how == "send":
+        pair.a.send(channel, b"")
+    elif how == "close":
+        pair.a.close(theirs, payload=b"")
+    else:
+        pair.a.open("s.m", payload=b"", flags=END | NOTIFY)
+    with pytest.raises(RemoteProtocolError, match="more on the link than the window it was granted"):
+        pair.flush()
+
+
+# -- what was not taken when a channel ends ------------------------------------------------------------
+
+
+def test_unread_messages_outlive_close_until_they_are_taken() -> None:
+    pair = ConnectionPair(hello("a", link_window=1000))
+    channel = pair.open()
+    pair.b.send(channel, bytes(236))
+    pair.b.send(channel, bytes(436))
+    pair.b.close(channel, payload=b"last")
+    at_a, _ = pair.flush()
+    assert len(at_a) == 3
+    assert pair.a.statistics().unconsumed == 800
+    assert pair.a.unconsumed(channel) == 0, "the channel itself is over"
+    pair.a.consumed(channel, 300)
+    assert pair.a.statistics().unconsumed == 500
+    pair.a.consumed(channel, 500)
+    assert pair.a.statistics().unconsumed == 0
+    pair.a.consumed(channel, 500)
+    assert pair.a.statistics().unconsumed == 0
+    pair.flush()
+    assert pair.b.link_credit == 1000 - pair.a._incoming.consumed
+
+
+def test_cancel_gives_back_what_a_closed_channel_left_unread() -> None:
+    pair = ConnectionPair()
+    channel = pair.open()
+    pair.b.send(channel, bytes(1000))
+    pair.b.close(channel)
+    pair.flush()
+    pair.a.cancel(channel)
+    assert pair.a.statistics().unconsumed == 0
+    assert not pair.a.has_data_to_send
+    pair.a.cancel(channel)
+    pair.a.consumed(channel, 1064)
+    assert pair.a.statistics().unconsumed == 0
+
+
+@pytest.mark.parametrize("then", ["consume", "close"])
+def test_cancel_gives_credit_back_once(then: str) -> None:
+    pair = ConnectionPair()
+    channel = pair.open(payload=bytes(1000))
+    pair.a.send(channel, bytes(500))
+    pair.b.send(channel, bytes(700))
+    pair.flush()
+    assert pair.b.statistics().unconsumed == 1628
+    assert pair.a.statistics().unconsumed == 764
+    pair.a.cancel(channel)
+    assert pair.a.statistics().unconsumed == 0
+    pair.flush()
+    assert pair.b.statistics().unconsumed == 0
+    if then == "consume":
+        pair.b.consumed(channel, 1064)
+        pair.a.consumed(channel, 764)
+    pair.b.close(channel)
+    pair.flush()
+    assert pair.b.statistics().unconsumed == pair.a.statistics().unconsumed == 0
+
+
+def test_close_gives_back_what_the_responder_left_unread() -> None:
+    pair = ConnectionPair()
+    channel = pair.open(payload=bytes(1000))
+    pair.b.close(channel)
+    assert pair.b.statistics().unconsumed == 0
+    pair.b.consumed(channel, 1064)
+    assert pair.b.statistics().unconsumed == 0
+
+
+def test_a_result_needs_no_consumed() -> None:
+    pair = ConnectionPair(hello("a", link_window=1000))
+    for _ in range(10):
+        channel = pair.open()
+        pair.b.close(channel, payload=bytes(700))
+        pair.flush()
+        assert pair.a.statistics().unconsumed == 0
+
+
+def test_consumed_ignores_nothing_and_strangers() -> None:
+    pair = ConnectionPair()
+    channel = pair.open(payload=b"x")
+    pair.b.consumed(channel, 0)
+    pair.b.consumed(12345, 10)
+    pair.b.consumed(channel, 66)
+    assert pair.b.statistics().unconsumed == 65, "more than there is was not taken"
