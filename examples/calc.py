@@ -9,10 +9,13 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 import numpy.typing as npt
+import trio
 
 import duplex
 
 calc = duplex.Service("calc", version="1.0.0", description="Arithmetic, one method of every kind.")
+
+_naps = 0
 
 
 @calc.rpc
@@ -48,6 +51,25 @@ async def each(items: list[int], visit: duplex.Callback[[int], None]) -> None:
         await visit(item)
 
 
+@calc.rpc
+async def divisors(number: int, found: duplex.SendChannel[int]) -> int:
+    """Send the divisors of a number down a channel of the caller's, and return how many there are."""
+    count = 0
+    async with found:
+        for candidate in range(1, number + 1):
+            if number % candidate == 0:
+                await found.send(candidate)
+                count += 1
+    return count
+
+
+@calc.rpc
+async def second_opinion(a: int, b: int) -> bool:
+    """Let the caller's own service ``calc`` add two numbers, and tell whether it gets the same."""
+    theirs = duplex.current_call().link.service("calc")
+    return bool(await theirs.add(a, b) == a + b)
+
+
 @calc.rpc(inline=True)
 def divide(a: float, b: float = 1.0) -> float:
     """Divide a by b. A plain function, quick enough to run on the event loop.
@@ -75,6 +97,25 @@ async def constant(name: str) -> float:
 def crash() -> None:
     """Fail as programs do: the caller learns an incident id, the log has the traceback."""
     raise RuntimeError("the answer was not 42")
+
+
+@calc.rpc
+async def nap(seconds: float) -> str:
+    """Do nothing for a while, to try deadlines and cancellation on."""
+    global _naps
+    _naps += 1
+    try:
+        await trio.sleep(seconds)
+    finally:
+        _naps -= 1
+    return "slept well"
+
+
+@calc.rpc
+async def naps() -> int:
+    """Return how many naps are being taken."""
+    await trio.lowlevel.checkpoint()  # naps that begin or end just now have done so by then
+    return _naps
 
 
 @calc.rpc

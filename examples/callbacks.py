@@ -6,6 +6,8 @@ it. Nothing else of the other process can be reached.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 import duplex
@@ -28,7 +30,7 @@ async def ask(questions: list[str], answer: duplex.Callback[[str], str]) -> dict
 
 
 @jobs.rpc
-async def counter() -> duplex.Callback[[int], int]:
+async def counter() -> Callable[[int], int]:
     """Return a function, which the caller may use until it leaves the call."""
     total = 0
 

@@ -14,9 +14,7 @@ pipes = duplex.Service("pipes")
 
 
 @pipes.rpc
-async def split(
-    numbers: list[int], even: duplex.SendChannel[int], odd: duplex.SendChannel[int]
-) -> None:
+async def split(numbers: list[int], even: duplex.SendChannel[int], odd: duplex.SendChannel[int]) -> None:
     """Send each number down one of two channels of the caller's."""
     async with even, odd:
         for number in numbers:
@@ -28,14 +26,11 @@ async def zipped(
     left: duplex.ReceiveChannel[str], right: duplex.ReceiveChannel[str]
 ) -> list[tuple[str, str]]:
     """Pair what comes from two channels of the caller's."""
-    pairs = []
-    async for a in left:
-        pairs.append((a, await right.receive()))
-    return pairs
+    return [(a, await right.receive()) async for a in left]
 
 
 @pipes.rpc
-async def ticks(count: int) -> duplex.ReceiveChannel[str]:
+async def ticks(count: int) -> trio.abc.ReceiveChannel[str]:
     """Return a channel to read from."""
     send, receive = trio.open_memory_channel[str](count)
     async with send:

@@ -52,12 +52,12 @@ async def main() -> None:
         await client.connect(await middle.bind("tcp://127.0.0.1:*"))
         front = client.service("front")
 
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             here, behind = await front.seconds_left()
-        print("the deadline travelled on:", 0 < behind <= here <= 10)
+        print(f"seconds left in front: {here:.0f}, behind: {behind:.0f}")
 
         here, behind = await front.seconds_left()
-        print("without a deadline:", here, behind)
+        print(f"without a deadline: {here}, {behind}")
 
         await client.connect(back.endpoints[0])
         query = client.service("store").slow_query

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import trio
+import trio.testing
 
 import duplex
 
@@ -27,26 +28,36 @@ async def serve() -> None:
         await trio.sleep_forever()
 
 
-async def main() -> None:
+async def call(endpoint: str, process: subprocess.Popen[str]) -> None:
+    async with duplex.open_peer() as client, trio.open_nursery() as nursery:
+        await client.connect(endpoint)
+        remote = client.service("patient")
+
+        async def call_wait() -> None:
+            try:
+                await remote.wait()
+            except duplex.PeerLost as error:
+                print(f"{error.method} at {error.peer} failed with {error.code.name}")
+                print("it may have run:", error.may_have_executed)
+
+        nursery.start_soon(call_wait)
+        await trio.testing.wait_all_tasks_blocked()
+        print("killing the server")
+        process.kill()
+
+
+def main() -> None:
     command = [sys.executable, __file__, "serve"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        endpoint = process.stdout.readline().strip()
-        async with duplex.open_peer() as client, trio.open_nursery() as nursery:
-            await client.connect(endpoint)
-            remote = client.service("patient")
-
-            async def call() -> None:
-                try:
-                    await remote.wait()
-                except duplex.PeerLost as error:
-                    print(f"{error.method} at {error.peer} failed with {error.code.name}")
-                    print("it may have run:", error.may_have_executed)
-
-            nursery.start_soon(call)
-            await trio.testing.wait_all_tasks_blocked()
+        try:
+            trio.run(call, process.stdout.readline().strip(), process)
+        finally:
             process.kill()
 
 
 if __name__ == "__main__":
-    trio.run(serve if sys.argv[1:] == ["serve"] else main)
+    if sys.argv[1:] == ["serve"]:
+        trio.run(serve)
+    else:
+        main()

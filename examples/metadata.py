@@ -13,9 +13,9 @@ files = duplex.Service("files")
 async def read(path: str) -> str:
     """Return the content of a file, and say in a trailer what it cost."""
     call = duplex.current_call()
-    user = call.metadata.get("user", "nobody")
+    user = call.metadata.get("user") or "nobody"
     call.trailers["cost"] = str(len(path))
-    return f"{path}, read by {user} for {call.method}"
+    return f"{path}, read by {user!r} for {call.method}"
 
 
 async def main() -> None:

@@ -24,13 +24,14 @@ async def squares(upto: int) -> AsyncIterator[int]:
 
 
 @numbers.rpc
-async def fibonacci() -> AsyncIterator[int]:
-    """Yield the Fibonacci numbers, for ever."""
-    a, b = 0, 1
+async def powers(base: int) -> AsyncIterator[int]:
+    """Yield the powers of a number, over and over, below a billion."""
     try:
         while True:
-            yield a
-            a, b = b, a + b
+            power = 1
+            while power < 1_000_000_000:
+                yield power
+                power *= base
     finally:
         handler_ended.set()
 
@@ -43,11 +44,11 @@ async def main() -> None:
         async with remote.squares.open(5) as call:
             print("squares:", [square async for square in call])
 
-        async with remote.fibonacci.open() as call:
-            async for number in call:
-                if number > 50:
+        async with remote.powers.open(base=10) as call:
+            async for power in call:
+                print("power:", power)
+                if power == 1000:
                     break
-                print("fibonacci:", number)
         await handler_ended.wait()
         print("the endless handler was cancelled")
 

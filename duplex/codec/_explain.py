@@ -50,7 +50,7 @@ def encode_error(error: Exception, value: Any, hint: str, *, arguments: bool = F
         return error
     if isinstance(error, UnfitError):
         bad = error.value
-        reason = error.reason or f"a {type(bad).__name__} cannot travel: {hint}"
+        reason = error.reason or f"values of type {type(bad).__name__} cannot travel: {hint}"
         return _located(reason, value, lambda item: item is bad, arguments)
     if isinstance(error, OverflowError):
         reason = "an integer of more than 64 bits cannot travel: send it as text"
@@ -75,7 +75,7 @@ def _located(reason: str, value: Any, matches: Callable[[Any], bool], arguments:
     path = _find(value, matches)
     if path is None:
         return EncodeError(reason)
-    if not arguments:
+    if not arguments or len(path) < 2:
         return EncodeError(f"{reason} - at `{''.join(['$', *path])}`" if path else reason)
     part, name, *rest = path
     # By position people count from one, as Python's own messages do.

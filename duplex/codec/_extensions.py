@@ -48,7 +48,7 @@ _decode_array: Final = msgspec.msgpack.Decoder(ArrayBody).decode
 
 def number_extension(code: int, number: int) -> msgspec.msgpack.Ext:
     """Make an extension whose body is one number."""
-    return msgspec.msgpack.Ext(code, _encode(number))
+    return msgspec.msgpack.Ext(int(code), _encode(number))
 
 
 def array_extension(body: ArrayBody) -> msgspec.msgpack.Ext:

@@ -9,16 +9,18 @@ import msgspec
 
 from duplex._errors import ConfigurationError, DecodeError
 from duplex.codec import _numpy
-from duplex.codec._arguments import join_arguments, split_arguments
+from duplex.codec._arguments import split_arguments
 from duplex.codec._base import Buffer, Decoder, LiveValues
+from duplex.codec._buffers import BYTES_LIKE, holds_hollow, replace_buffers
 from duplex.codec._explain import BAD_BYTES, BAD_VALUE, decode_error, encode_error
 from duplex.codec._plain import UnfitError, plain_only
-from duplex.codec._types import Converter, PerType, TypeFacts, adapt_plain, compile_converter, inspect_type
+from duplex.codec._types import Converter, PerType, TypeFacts, adapt_local, compile_converter, inspect_type
 
 _HINT: Final = (
     "what travels in json is None, bool, int, float, str, bytes, datetime and its kin, Decimal, UUID, Enum, and "
     "list, tuple, set, dict, dataclass and msgspec.Struct of these; for functions and channels use msgpack"
 )
+_EMPTY_MAP: Final = b"{}"
 
 
 def _plain_only(value: Any) -> Any:
@@ -27,7 +29,23 @@ def _plain_only(value: Any) -> Any:
     return plain_only(value)
 
 
-_encode: Final = msgspec.json.Encoder(enc_hook=_plain_only).encode
+_encoder: Final = msgspec.json.Encoder(enc_hook=_plain_only)
+
+
+def _encode(value: Any, arguments: bool = False) -> bytes:
+    try:
+        payload = _encoder.encode(value)
+        if _EMPTY_MAP in payload and holds_hollow(value):
+            replace_buffers(value, _refuse_hollow)
+        return payload
+    except BAD_VALUE as error:
+        raise encode_error(error, value, _HINT, arguments=arguments) from None
+
+
+def _refuse_hollow(part: Any) -> Any:
+    if type(part) not in BYTES_LIKE:
+        raise UnfitError(part)
+    return part
 
 
 def _inspect(annotation: Any) -> TypeFacts:
@@ -41,13 +59,12 @@ def _inspect(annotation: Any) -> TypeFacts:
 
 
 def _make_converter(annotation: Any) -> Converter:
-    _inspect(annotation)
-    return compile_converter(annotation)
+    return compile_converter(annotation, _inspect(annotation), base64=True)
 
 
 def _make_decoder(annotation: Any) -> Decoder:
     _inspect(annotation)
-    decode = msgspec.json.Decoder(annotation, dec_hook=adapt_plain).decode
+    decode = msgspec.json.Decoder(annotation, dec_hook=adapt_local).decode
 
     def decoder(payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None) -> Any:
         if attachments:
@@ -76,20 +93,13 @@ class JsonCodec:
 
     def encode(self, value: Any, live: LiveValues | None = None) -> tuple[bytes, Sequence[Buffer]]:
         """See :meth:`Codec.encode`."""
-        try:
-            return _encode(value), ()
-        except BAD_VALUE as error:
-            raise encode_error(error, value, _HINT) from None
+        return _encode(value), ()
 
     def encode_arguments(
         self, positional: Sequence[Any], keyword: Mapping[str, Any], live: LiveValues | None = None
     ) -> tuple[bytes, Sequence[Buffer]]:
         """See :meth:`Codec.encode_arguments`."""
-        value = join_arguments(positional, keyword)
-        try:
-            return _encode(value), ()
-        except BAD_VALUE as error:
-            raise encode_error(error, value, _HINT, arguments=True) from None
+        return _encode((positional, keyword) if keyword else (positional,), arguments=True), ()
 
     def decoder(self, annotation: Any) -> Decoder:
         """See :meth:`Codec.decoder`."""
@@ -97,7 +107,7 @@ class JsonCodec:
 
     def convert(self, value: Any, annotation: Any, live: LiveValues | None = None) -> Any:
         """See :meth:`Codec.convert`."""
-        return self._converters.of(annotation)(value, adapt_plain)
+        return self._converters.of(annotation)(value)
 
     def decode_arguments(
         self,

@@ -8,20 +8,21 @@ nothing.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn, final
 
 import msgspec
 
-from duplex.codec._arguments import join_arguments, split_arguments
+from duplex.codec._arguments import split_arguments
 from duplex.codec._base import Buffer, Decoder, LiveValues
-from duplex.codec._buffers import BYTES_LIKE, is_large, may_hold_large, replace_buffers
+from duplex.codec._buffers import BYTES_LIKE, holds_hollow, is_large, may_hold_large, replace_buffers
 from duplex.codec._explain import BAD_BYTES, BAD_VALUE, decode_error, encode_error
 from duplex.codec._extensions import LARGE
 from duplex.codec._incoming import Incoming
 from duplex.codec._outgoing import Outgoing
 from duplex.codec._plain import UnfitError, plain_only
-from duplex.codec._types import Converter, PerType, adapt, adapt_plain, compile_converter, inspect_type
+from duplex.codec._types import PerType, adapt, adapt_local, compile_converter, inspect_type
 
 _HINT: Final = (
     "what travels is None, bool, int, float, str, bytes, datetime and its kin, Decimal, UUID, Enum, arrays, and "
@@ -29,8 +30,7 @@ _HINT: Final = (
 )
 _NOT_LIVE: Final = "; functions and channels travel only while a call lives"
 
-#: msgspec would otherwise take text for bytes in base64, which the single pass does not.
-_OWN_TYPES: Final = (bytes, bytearray, memoryview)
+_EMPTY_MAP: Final = 0x80
 
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=plain_only).encode
 
@@ -46,24 +46,43 @@ def _stop(code: int, body: memoryview) -> NoReturn:
 
 @final
 class _Compiled(NamedTuple):
-    """What is known of a type."""
+    """What is made for a type, once."""
 
-    convert: Converter
-    #: Both phases in one; ``None`` if that cannot do.
-    decode: Callable[[bytes], Any] | None
-    #: Whether large buffers come out best as views, which then become what the type asks for.
-    views: bool
-    #: Whether a view is welcome as it is.
-    keeps_view: bool
+    decode: Decoder
+    convert: Callable[[Any, LiveValues | None], Any]
 
 
 def _compile(annotation: Any) -> _Compiled:
     facts = inspect_type(annotation)
-    decode = None
-    if not facts.foreign and not facts.arrays:
-        decode = msgspec.msgpack.Decoder(annotation, dec_hook=adapt_plain, ext_hook=_stop).decode
-    convert = compile_converter(annotation, _OWN_TYPES)
-    return _Compiled(convert, decode, facts.view and not facts.any, facts.view)
+    run = compile_converter(annotation, facts, base64=False)
+    # Where anything is welcome, a view would be passed on as it is.
+    views = facts.view and not facts.any
+
+    def convert(value: Any, live: LiveValues | None) -> Any:
+        if type(value) is memoryview and not facts.view:
+            value = bytes(value)
+        return run(value, functools.partial(adapt, live)) if facts.foreign else run(value)
+
+    def decode_twice(payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None) -> Any:
+        return convert(Incoming(attachments, live, views=views).decode(payload), live)
+
+    if facts.foreign or facts.arrays:
+        return _Compiled(decode_twice, convert)
+    decode = msgspec.msgpack.Decoder(annotation, dec_hook=adapt_local, ext_hook=_stop).decode
+
+    def decode_once(payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None) -> Any:
+        if attachments:
+            return decode_twice(payload, attachments, live)
+        try:
+            return decode(payload)
+        except _ExtensionFoundError:
+            pass
+        except BAD_BYTES as error:
+            if "got `ext`" not in str(error):
+                raise decode_error(error) from None
+        return decode_twice(payload, attachments, live)
+
+    return _Compiled(decode_once, convert)
 
 
 @final
@@ -78,12 +97,14 @@ class MsgpackCodec:
 
     def __init__(self, *, max_attachments: int = 64) -> None:
         self._max_attachments = max_attachments
-        self._compiled = PerType(_compile)
-        self._decoders = PerType(self._make_decoder)
+        self._types = PerType(_compile)
 
     def encode(self, value: Any, live: LiveValues | None = None) -> tuple[bytes, Sequence[Buffer]]:
-        """See :meth:`Codec.encode`. A large buffer inside of ``value`` is copied once, though not sent twice:
-        only ``value`` itself is looked at before the first attempt."""
+        """See :meth:`Codec.encode`.
+
+        Only ``value`` itself is looked at before the first attempt: a large ``bytes`` inside of it is copied
+        in that, and travels uncopied nevertheless.
+        """
         if type(value) in BYTES_LIKE and is_large(value):
             return self._encode_with_context(value, live)
         return self._encode(value, live)
@@ -91,9 +112,9 @@ class MsgpackCodec:
     def encode_arguments(
         self, positional: Sequence[Any], keyword: Mapping[str, Any], live: LiveValues | None = None
     ) -> tuple[bytes, Sequence[Buffer]]:
-        """See :meth:`Codec.encode_arguments`. As in :meth:`encode`, it is the arguments themselves that are
-        never copied."""
-        value = join_arguments(positional, keyword)
+        """See :meth:`Codec.encode_arguments`. The arguments themselves are looked at first, as in
+        :meth:`encode`."""
+        value = (positional, keyword) if keyword else (positional,)
         for argument in positional:
             if type(argument) in BYTES_LIKE and is_large(argument):
                 return self._encode_with_context(value, live, arguments=True)
@@ -112,6 +133,8 @@ class MsgpackCodec:
             raise encode_error(error, value, _HINT, arguments=arguments) from None
         if len(payload) >= LARGE and may_hold_large(payload):
             return self._encode_with_context(value, live, arguments)
+        if _EMPTY_MAP in payload and holds_hollow(value):
+            return self._encode_with_context(value, live, arguments)
         return payload, ()
 
     def _encode_with_context(
@@ -126,37 +149,11 @@ class MsgpackCodec:
 
     def decoder(self, annotation: Any) -> Decoder:
         """See :meth:`Codec.decoder`."""
-        return self._decoders.of(annotation)
-
-    def _make_decoder(self, annotation: Any) -> Decoder:
-        convert, decode, views, _ = self._compiled.of(annotation)
-
-        def decode_twice(payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None) -> Any:
-            value = Incoming(attachments, live, views=views).decode(payload)
-            return convert(value, lambda kind, part: adapt(live, kind, part))
-
-        if decode is None:
-            return decode_twice
-
-        def decode_once(payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None) -> Any:
-            if not attachments:
-                try:
-                    return decode(payload)
-                except _ExtensionFoundError:
-                    pass
-                except BAD_BYTES as error:
-                    if "got `ext`" not in str(error):
-                        raise decode_error(error) from None
-            return decode_twice(payload, attachments, live)
-
-        return decode_once
+        return self._types.of(annotation).decode
 
     def convert(self, value: Any, annotation: Any, live: LiveValues | None = None) -> Any:
         """See :meth:`Codec.convert`."""
-        compiled = self._compiled.of(annotation)
-        if type(value) is memoryview and not compiled.keeps_view:
-            value = bytes(value)
-        return compiled.convert(value, lambda kind, part: adapt(live, kind, part))
+        return self._types.of(annotation).convert(value, live)
 
     def decode_arguments(
         self,
@@ -168,16 +165,16 @@ class MsgpackCodec:
     ) -> tuple[list[Any], dict[str, Any]]:
         """See :meth:`Codec.decode_arguments`."""
         if not attachments:
-            return split_arguments(self._decoders[Any](payload, (), live))
+            return split_arguments(self._types[Any].decode(payload, (), live))
         incoming = Incoming(attachments, live, views=views)
         positional, keyword = split_arguments(incoming.decode(payload))
-        arguments = [*positional, *keyword.values()]
+        arguments = (*positional, *keyword.values())
         if incoming.buffers > sum(type(argument) is memoryview for argument in arguments):
-            # Those within an argument may be anywhere in it, so its type cannot be asked yet.
-            positional = [_copy_views(argument) for argument in positional]
-            keyword = {name: _copy_views(argument) for name, argument in keyword.items()}
+            # Views within an argument may be anywhere in it, also where its type says nothing of them.
+            positional = [_without_views(argument) for argument in positional]
+            keyword = {name: _without_views(argument) for name, argument in keyword.items()}
         return positional, keyword
 
 
-def _copy_views(argument: Any) -> Any:
+def _without_views(argument: Any) -> Any:
     return argument if type(argument) is memoryview else replace_buffers(argument, bytes)

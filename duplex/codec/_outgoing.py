@@ -8,7 +8,7 @@ import msgspec
 
 from duplex.codec import _numpy
 from duplex.codec._base import Buffer, LiveValues
-from duplex.codec._buffers import replace_buffers
+from duplex.codec._buffers import BYTES_LIKE, replace_buffers
 from duplex.codec._extensions import BUFFER, LARGE, ArrayBody, array_extension, number_extension
 from duplex.codec._plain import UnfitError, plain_form
 
@@ -34,7 +34,9 @@ class Outgoing:
         return msgspec.msgpack.Encoder(enc_hook=self._hook).encode(replace_buffers(value, self._replace))
 
     def _replace(self, buffer: Any) -> Any:
-        """Return what stands for a buffer in the payload."""
+        """Return what stands for a buffer in the payload, or for an object that msgspec would empty."""
+        if type(buffer) not in BYTES_LIKE:
+            return self._hook(buffer)
         if type(buffer) is memoryview:
             # msgspec takes no strided views, and people who count bytes take no other formats.
             buffer = buffer.cast("B") if buffer.c_contiguous and buffer.nbytes else buffer.tobytes()

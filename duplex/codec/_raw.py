@@ -11,14 +11,16 @@ from duplex._errors import ConfigurationError, DecodeError, EncodeError
 from duplex.codec._base import Buffer, Decoder, LiveValues
 from duplex.codec._buffers import BYTES_LIKE
 from duplex.codec._extensions import LARGE
-from duplex.codec._types import Converter, PerType, TypeFacts, adapt_plain, compile_converter, inspect_type
-
-_BYTES: Final = (
-    msgspec.inspect.AnyType,
-    msgspec.inspect.BytesType,
-    msgspec.inspect.ByteArrayType,
-    msgspec.inspect.MemoryViewType,
+from duplex.codec._types import (
+    BYTES_TYPES,
+    Converter,
+    PerType,
+    TypeFacts,
+    compile_converter,
+    inspect_type,
 )
+
+_CARRIED: Final = (msgspec.inspect.AnyType, *BYTES_TYPES)
 
 
 def _carries_bytes(node: msgspec.inspect.Type) -> bool:
@@ -26,7 +28,7 @@ def _carries_bytes(node: msgspec.inspect.Type) -> bool:
         return _carries_bytes(node.type)
     if isinstance(node, msgspec.inspect.UnionType):
         return any(_carries_bytes(part) for part in node.types)
-    return isinstance(node, _BYTES) or (isinstance(node, msgspec.inspect.CustomType) and node.cls is object)
+    return isinstance(node, _CARRIED) or (isinstance(node, msgspec.inspect.CustomType) and node.cls is object)
 
 
 @final
@@ -41,7 +43,7 @@ class _Type:
         if not self._nothing and not _carries_bytes(facts.root):
             raise ConfigurationError(f"the raw codec carries bytes, not {annotation!r}: use msgpack")
         self._views = facts.view and not facts.any
-        self._convert: Converter = compile_converter(annotation, tuple(BYTES_LIKE))
+        self._convert: Converter = compile_converter(annotation, facts, base64=False)
 
     def convert(self, data: Any) -> Any:
         """Return ``data`` as this type. Raises ``DecodeError``."""
@@ -51,7 +53,7 @@ class _Type:
             return None
         if type(data) in BYTES_LIKE:
             data = memoryview(data).toreadonly() if self._views else bytes(data)
-        return self._convert(data, adapt_plain)
+        return self._convert(data)
 
 
 def _only_buffer(payload: bytes, attachments: Sequence[Buffer]) -> Buffer:
@@ -80,12 +82,12 @@ class RawCodec:
         """See :meth:`Codec.encode`."""
         if value is None:
             return b"", ()
+        if type(value) is bytes:
+            return (value, ()) if len(value) < LARGE else (b"", (value,))
         if isinstance(value, (bytes, bytearray, memoryview)):
             view = memoryview(value)
             if view.nbytes < LARGE:
                 return view.tobytes(), ()
-            if type(value) is bytes:
-                return b"", (value,)
             return b"", (view.cast("B") if view.c_contiguous else view.tobytes(),)
         raise EncodeError(f"the raw codec carries bytes, not a {type(value).__name__}: use msgpack")
 

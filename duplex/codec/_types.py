@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeAlias, TypeVar, final
+from typing import Any, Final, Generic, Protocol, TypeVar, final
 
 import msgspec
 
@@ -14,7 +15,13 @@ from duplex.codec._explain import BAD_BYTES, decode_error
 
 T = TypeVar("T")
 
-#: Types that would show the encoding itself.
+#: Nodes of types that are buffers.
+BYTES_TYPES: Final = (
+    msgspec.inspect.BytesType,
+    msgspec.inspect.ByteArrayType,
+    msgspec.inspect.MemoryViewType,
+)
+#: Nodes of types that would show the encoding itself.
 _RAW: Final = (msgspec.inspect.RawType, msgspec.inspect.ExtType)
 
 
@@ -48,16 +55,20 @@ class TypeFacts(msgspec.Struct, frozen=True):
 
     Attributes:
         root: msgspec's description.
+        custom: whether there are types in it that msgspec does not know: arrays, foreign ones, or others.
         arrays: whether there are arrays in it.
         foreign: the types in it that no codec makes values of. Callbacks and channels are among them.
         any: whether values of any type are welcome somewhere in it.
-        view: whether a ``memoryview`` is wanted somewhere in it.
+        bytes: whether buffers are wanted somewhere in it.
+        view: whether they are wanted as ``memoryview`` somewhere in it.
     """
 
     root: msgspec.inspect.Type
+    custom: bool
     arrays: bool
     foreign: tuple[Any, ...]
     any: bool
+    bytes: bool
     view: bool
 
 
@@ -77,9 +88,11 @@ def inspect_type(annotation: Any) -> TypeFacts:
     arrays = {kind for kind in custom if _numpy.is_array_type(kind)}
     return TypeFacts(
         root=root,
+        custom=bool(custom),
         arrays=bool(arrays),
         foreign=tuple(custom - plain - arrays),
         any=msgspec.inspect.AnyType in kinds or object in custom,
+        bytes=not kinds.isdisjoint(BYTES_TYPES),
         view=msgspec.inspect.MemoryViewType in kinds,
     )
 
@@ -104,45 +117,59 @@ def foreign_types(annotation: Any) -> tuple[Any, ...]:
     return inspect_type(annotation).foreign
 
 
-#: The ``dec_hook`` of msgspec: ``hook(annotation, value) -> value``.
-Hook: TypeAlias = Callable[[Any, Any], Any]
-Converter: TypeAlias = Callable[[Any, Hook], Any]
+class Converter(Protocol):
+    """Validates a value that was decoded without its type."""
+
+    def __call__(self, value: Any, dec_hook: Callable[[Any, Any], Any] | None = None) -> Any:
+        """Return ``value`` as the type. Raises ``DecodeError``.
+
+        Args:
+            value: what was decoded.
+            dec_hook: msgspec's; only for types with foreign ones in them.
+        """
 
 
-def compile_converter(annotation: Any, builtin_types: tuple[type, ...] = ()) -> Converter:
-    """Compile ``msgspec.convert`` to a type that :func:`inspect_type` has seen.
+def compile_converter(annotation: Any, facts: TypeFacts, *, base64: bool) -> Converter:
+    """Compile ``msgspec.convert`` to a type.
 
     Args:
         annotation: the type.
-        builtin_types: what the codec has a form of its own for, besides JSON's types.
-
-    Returns:
-        ``convert(value, dec_hook)``, which raises ``DecodeError``.
+        facts: from :func:`inspect_type`.
+        base64: whether text stands for bytes, where they are wanted.
     """
     # msgspec analyses a type anew in each call, unless it is a Struct, where it keeps what it found: ten
     # times faster. So the value goes into a box, and the box is taken out of the path in messages.
     box: Any = msgspec.defstruct("Box", [("value", annotation)], array_like=True)
+    run: Callable[..., Any] = msgspec.convert
+    if facts.bytes and not base64:
+        run = functools.partial(run, builtin_types=(bytes, bytearray, memoryview))
+    local_hook = adapt_local if facts.custom else None
 
-    def convert(value: Any, dec_hook: Hook) -> Any:
+    def convert(value: Any, dec_hook: Callable[[Any, Any], Any] | None = local_hook) -> Any:
         try:
-            return msgspec.convert((value,), box, dec_hook=dec_hook, builtin_types=builtin_types).value
+            if dec_hook is None:  # named arguments cost more than the conversion of a number
+                return run((value,), box).value
+            return run((value,), box, dec_hook=dec_hook).value
         except BAD_BYTES as error:
             raise decode_error(error, box="$[0]") from None
 
     return convert
 
 
-def adapt_plain(annotation: Any, value: Any) -> Any:
-    """The ``dec_hook`` for what is neither an array nor foreign: ``object``, and scalars of numpy."""
-    return value if annotation is object else _numpy.adapt_scalar(value, annotation)
+def adapt_local(annotation: Any, value: Any) -> Any:
+    """Return ``value`` as a type that msgspec does not know but this package does: the ``dec_hook`` for types
+    without foreign ones in them. Raises ``DecodeError``."""
+    if annotation is object:
+        return value
+    if _numpy.is_array_type(annotation):
+        return _numpy.adapt_array(value, annotation)
+    return _numpy.adapt_scalar(value, annotation)
 
 
 def adapt(live: LiveValues | None, annotation: Any, value: Any) -> Any:
-    """Return ``value`` as a type that msgspec does not know. Raises ``DecodeError``."""
-    if annotation is object or _numpy.is_scalar_type(annotation):
-        return adapt_plain(annotation, value)
-    if _numpy.is_array_type(annotation):
-        return _numpy.adapt_array(value, annotation)
+    """Return ``value`` as any type that msgspec does not know. Raises ``DecodeError``."""
+    if annotation is object or _numpy.is_array_type(annotation) or _numpy.is_scalar_type(annotation):
+        return adapt_local(annotation, value)
     if live is None:
         name = getattr(annotation, "__name__", annotation)
         raise DecodeError(f"Expected `{name}`, which only a call can carry, got `{type(value).__name__}`")

@@ -16,6 +16,7 @@ from duplex._errors import (
     FailedPrecondition,
     Internal,
     RPCError,
+    Unknown,
     error_for_status,
 )
 from duplex._metadata import Metadata
@@ -131,6 +132,7 @@ class UnaryCall(CallValues):
             if self.channel:
                 link.connection.send(self.channel, payload, attachments, END)
                 link.touch()
+                self.commit_exports()
             else:
                 self.channel = link.open_channel(
                     self,
@@ -145,7 +147,10 @@ class UnaryCall(CallValues):
                 )
             self._task = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort)
-            return self._take_result()
+            result = self._take_result()
+            if self._children is not None:
+                await self.wait_forwarded()
+            return result
         except RPCError as error:
             self.abandon(str(error))
             _blame(error, request, link)
@@ -155,6 +160,8 @@ class UnaryCall(CallValues):
             raise
         finally:
             self.over = True
+            if self._fresh is not None:
+                self.revoke_exports()
             self.release()
 
     def _take_result(self) -> Any:
@@ -314,6 +321,7 @@ class _OutgoingConversation(Conversation):
     def on_message(self, event: MessageReceived) -> None:
         if event.result and self.result_message is None:
             self.result_message = event
+            self._ended = True
             self.link.consumed(self.channel, event.cost)
             self.wake_receiver()
         else:
@@ -405,6 +413,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         if self._value is not _NONE:
             await trio.lowlevel.checkpoint()
             return cast("ReceiveT", self._value)
+        call.check_can_receive()
         call.end_now()
         message: Any = await self._wait_result()
         try:
@@ -413,6 +422,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
             )
         except DecodeError as error:
             raise call.bad_item(error) from None
+        await call.wait_forwarded()
         return cast("ReceiveT", self._value)
 
     async def _wait_result(self) -> ChannelClosed | MessageReceived:
@@ -439,9 +449,14 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         call.drop_inbox()
 
     async def aclose(self) -> None:
-        """Abandon the call if it goes on. Idempotent."""
-        self.cancel()
+        """Abandon the call if it goes on, and close both directions. Idempotent."""
+        self.close_now()
         await trio.lowlevel.checkpoint()
+
+    def close_now(self) -> None:
+        """The same as :meth:`aclose`, without a checkpoint."""
+        self.cancel()
+        self._call.close_ends()
 
 
 _NONE: Final = object()
@@ -513,6 +528,7 @@ class OpenCall:
             if call.channel:
                 link.connection.send(call.channel, payload, attachments)
                 link.touch()
+                call.commit_exports()
             else:
                 call.channel = link.open_channel(
                     call,
@@ -527,6 +543,8 @@ class OpenCall:
         except BaseException as error:
             if call.channel and not call.over:
                 link.cancel_channel(call.channel, "the call could not be opened")
+            call.revoke_exports()
+            call.finish(Unknown("the call could not be opened"))
             if isinstance(error, RPCError):
                 _blame(error, request, link)
             raise
@@ -539,7 +557,7 @@ class OpenCall:
         traceback: TracebackType | None,
     ) -> bool:
         assert self._call is not None
-        self._call.cancel()
+        self._call.close_now()
         if self._scope is not None and self._scope.__exit__(exc_type, exc, traceback):
             raise deadline_exceeded(self._request) from None
         return False

@@ -159,8 +159,7 @@ class Conversation(CallValues):
         if not inbox or not self._received % ITEMS_PER_CHECKPOINT:
             await trio.lowlevel.checkpoint()
         while not inbox:
-            if self._closed_receive:
-                raise trio.ClosedResourceError("this channel was closed for receiving")
+            self.check_can_receive()
             if self._ended:
                 return None
             if self._receiver is not None:
@@ -211,6 +210,15 @@ class Conversation(CallValues):
         self.drop_inbox()
         self.wake_receiver()
 
+    def close_ends(self) -> None:
+        """Note that the application is done with both directions of a conversation that is over."""
+        self._closed_receive = self._closed_send = True
+
+    def check_can_receive(self) -> None:
+        """Raise ``ClosedResourceError`` if this end was closed."""
+        if self._closed_receive:
+            raise trio.ClosedResourceError("this channel was closed for receiving")
+
     def drop_inbox(self) -> None:
         """Drop what was received and not taken, giving its credit back."""
         inbox = self._inbox
@@ -226,14 +234,21 @@ class Conversation(CallValues):
         if not self._sent % ITEMS_PER_CHECKPOINT:
             await trio.lowlevel.checkpoint()
         self.check_can_send()
-        payload, attachments = self.codec.encode(expose_channels(value), self)
-        link = self.link
-        connection = link.connection
-        if connection.link_credit > 0 and connection.credit(self.channel) > 0:
-            connection.send(self.channel, payload, attachments)
-            link.touch()
-        else:
-            await self.send_payload(payload, attachments)
+        try:
+            payload, attachments = self.codec.encode(expose_channels(value), self)
+            link = self.link
+            connection = link.connection
+            if connection.link_credit > 0 and connection.credit(self.channel) > 0:
+                connection.send(self.channel, payload, attachments)
+                link.touch()
+            else:
+                await self.send_payload(payload, attachments)
+        except BaseException:
+            if self._fresh is not None:
+                self.revoke_exports()
+            raise
+        if self._fresh is not None:
+            self.commit_exports()
 
     async def send_payload(self, payload: bytes, attachments: Sequence[Buffer], flags: int = 0) -> None:
         """Send an encoded message, waiting for credit as long as it takes."""

@@ -26,6 +26,7 @@ from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
 from duplex.engine._serve import IncomingCall
 from duplex.protocol import (
+    END,
     CancelReceived,
     ChannelClosed,
     ChannelOpened,
@@ -223,8 +224,14 @@ class BaseLink:
             self.lose(f"it broke the protocol: {error}")
             return
         dispatch = self._dispatch
-        for event in events:
-            dispatch[type(event)](event)
+        try:
+            for event in events:
+                dispatch[type(event)](event)
+        except Exception:
+            # A bug of ours must cost this link and no other: its state can no longer be trusted.
+            logger.exception("handling a message from %s failed; the link is closed", self.peer_name)
+            self.say_goodbye("closing", "internal error")
+            return
         if self.connection.pending_commands and not self._dirty:
             self.touch()
 
@@ -278,7 +285,10 @@ class BaseLink:
         self.error = PeerLost(f"the link to {self.peer_name} over {self.endpoint} ended: {reason}")
         self._lost.set()
         self._pong.set()
-        conversations = list(self.conversations.values())
+        # Nested channels first, or the end of their call would tell them something less to the point.
+        conversations = sorted(
+            self.conversations.values(), key=lambda found: not isinstance(found, NestedChannel)
+        )
         self.conversations.clear()
         self._callbacks.clear()
         self._unclaimed.clear()
@@ -336,7 +346,7 @@ class BaseLink:
         """Open a channel for a conversation and return its number; there must be link credit if there is a
         payload. Raises ``Unavailable`` if the link takes no new calls, ``ResourceExhausted`` over limits."""
         connection = self.connection
-        if not connection.is_open or connection.leaving or connection.remote_leaving:
+        if not connection.is_open or (parent is None and (connection.leaving or connection.remote_leaving)):
             raise self.unavailable()
         channel = connection.open(
             target,
@@ -487,14 +497,11 @@ class BaseLink:
         """Return the local object for a function of the other side."""
         return RemoteCallback(self, number, conversation)
 
-    def open_nested(self, parent: int, value: Any, *, sends_to_peer: bool) -> NestedChannel:
-        """Open a channel nested in the call ``parent`` and pump between it and a local channel."""
-        child = NestedChannel(self, 0, self.peer.default_codec, parent, opener=True)
-        child.channel = self.open_channel(child, None, flags=0 if sends_to_peer else 1, parent=parent)
-        if sends_to_peer:
-            self.peer.spawn(child.pump_out, value)
-        else:
-            self.peer.spawn(child.pump_in, value)
+    def open_nested(self, root: CallValues, *, sends_to_peer: bool) -> NestedChannel:
+        """Open a channel nested in a call."""
+        parent = root.ensure_open()
+        child = NestedChannel(self, 0, self.peer.default_codec, root, opener=True)
+        child.channel = self.open_channel(child, None, flags=0 if sends_to_peer else END, parent=parent)
         return child
 
     def _on_nested(self, event: ChannelOpened) -> None:
@@ -506,15 +513,16 @@ class BaseLink:
                 "a channel that is a value must name a call that is not over, and come without a message",
             )
             return
-        child = NestedChannel(self, event.channel, self.peer.default_codec, parent.channel, opener=False)
+        root = parent.root
+        child = NestedChannel(self, event.channel, self.peer.default_codec, root, opener=False)
         self.conversations[event.channel] = child
         self._unclaimed[event.channel] = child
-        parent.adopt(child)
+        root.adopt(child)
 
     def claim_nested(self, number: int, parent: int) -> NestedChannel:
         """Return the channel that the other side opened for a value. Raises ``DecodeError`` if there is none."""
         child = self._unclaimed.get(number)
-        if child is None or child.parent != parent:
+        if child is None or child.root.channel != parent:
             raise DecodeError(
                 f"there is no channel {number} that belongs to this call, or it was taken already"
             )

@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 
 #: What may be passed where a callback is expected; other callables must be wrapped in a function, so that
 #: no object becomes remotely callable by accident.
-_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, Callback)
+_FUNCTIONS: Final = (
+    types.FunctionType,
+    types.MethodType,
+    types.BuiltinFunctionType,
+    functools.partial,
+    Callback,
+)
 
 
 #: Trio's memory channels are attrs classes, which msgspec would encode as maps without asking anybody.
@@ -87,7 +93,7 @@ class CallValues:
     Base class of conversations, so that one without live values pays two empty slots for them.
     """
 
-    __slots__ = ("_children", "_exports", "channel", "link", "over")
+    __slots__ = ("_children", "_exports", "_fresh", "channel", "link", "over")
 
     link: BaseLink
     channel: int
@@ -96,6 +102,13 @@ class CallValues:
     def __init__(self) -> None:
         self._children: list[NestedChannel] | None = None
         self._exports: list[int] | None = None
+        #: What was exported for a message that was not sent yet: callbacks' numbers, and channels.
+        self._fresh: list[tuple[NestedChannel | int, Any]] | None = None
+
+    @property
+    def root(self) -> CallValues:
+        """The call whose end is the end of the values that pass here: this one, unless it is nested."""
+        return self
 
     def ensure_open(self) -> int:
         """Return the number of the conversation's channel, opening it first if need be."""
@@ -106,12 +119,13 @@ class CallValues:
         if type(value) is _Exposed:
             value = value.channel
         elif isinstance(value, _FUNCTIONS):
-            self._check_alive()
-            self.ensure_open()
+            root = self._living_root()
+            root.ensure_open()
             number = self.link.export_callback(value)
-            if self._exports is None:
-                self._exports = []
-            self._exports.append(number)
+            if root._exports is None:
+                root._exports = []
+            root._exports.append(number)
+            self._note_fresh(number, value)
             return LiveKind.CALLBACK, number
         receives = isinstance(value, trio.abc.ReceiveChannel)
         sends = isinstance(value, trio.abc.SendChannel)
@@ -121,18 +135,42 @@ class CallValues:
             )
         if not receives and not sends:
             return None
-        self._check_alive()
-        child = self.link.open_nested(self.ensure_open(), value, sends_to_peer=receives)
-        self.adopt(child)
+        root = self._living_root()
+        child = self.link.open_nested(root, sends_to_peer=receives)
+        root.adopt(child)
+        self._note_fresh(child, value)
         return LiveKind.RECEIVE_CHANNEL if receives else LiveKind.SEND_CHANNEL, child.channel
+
+    def _note_fresh(self, export: NestedChannel | int, value: Any) -> None:
+        if self._fresh is None:
+            self._fresh = []
+        self._fresh.append((export, value))
+
+    def commit_exports(self) -> list[NestedChannel | int]:
+        """The message that carries the latest exports was sent: let them live. Returns them."""
+        fresh, self._fresh = self._fresh or [], None
+        for export, value in fresh:
+            if not isinstance(export, int):
+                export.start_pump(value)
+        return [export for export, _ in fresh]
+
+    def revoke_exports(self) -> None:
+        """The message that would have carried the latest exports was not sent: it was never meant."""
+        fresh, self._fresh = self._fresh or [], None
+        for export, _ in fresh:
+            if isinstance(export, int):
+                self.link.withdraw_callbacks([export])
+            else:
+                export.revoke()
 
     def import_(self, kind: LiveKind, number: int) -> Any:
         """See :meth:`duplex.codec.LiveValues.import_`."""
-        if self.over:
+        root = self.root
+        if root.over:
             raise DecodeError("callbacks and channels cannot be used after their call has ended")
         if kind is LiveKind.CALLBACK:
-            return self.link.import_callback(number, self)
-        child = self.link.claim_nested(number, self.channel)
+            return self.link.import_callback(number, root)
+        child = self.link.claim_nested(number, root.channel)
         return child.sending_end() if kind is LiveKind.SEND_CHANNEL else child.receiving_end()
 
     def adapt(self, value: Any, annotation: Any) -> Any:
@@ -156,24 +194,21 @@ class CallValues:
             for child in children:
                 child.release_from_parent(failed=failed)
 
-    @property
-    def has_live_values(self) -> bool:
-        """Whether this side passed callbacks or channels on this conversation."""
-        return bool(self._exports) or bool(self.exported_channels)
+    def exported(self) -> list[NestedChannel | int]:
+        """Return the callbacks and channels that this side passed and that still live."""
+        return [*(self._exports or ()), *(child for child in self._children or () if child.opener)]
 
-    @property
-    def has_exported_callbacks(self) -> bool:
-        """Whether this side passed callbacks on this conversation."""
-        return bool(self._exports)
+    async def wait_forwarded(self) -> None:
+        """Return once what came on passed channels was handed on, as far as their local ends are channels of
+        other calls: whoever forwards a channel and returns has then forwarded everything."""
+        for child in self._children or ():
+            await child.wait_forwarded()
 
-    @property
-    def exported_channels(self) -> list[NestedChannel]:
-        """The channels that this side passed on this conversation."""
-        return [child for child in self._children or () if child.opener]
-
-    def _check_alive(self) -> None:
-        if self.over:
+    def _living_root(self) -> CallValues:
+        root = self.root
+        if root.over:
             raise EncodeError("callbacks and channels cannot be passed after their call has ended")
+        return root
 
     def adopt(self, child: NestedChannel) -> None:
         """Let a nested channel end with this conversation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, final
 
 import trio
@@ -11,6 +12,7 @@ from duplex._errors import CallCancelled, DuplexError, RPCError, error_for_statu
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._conversation import Conversation
+from duplex.engine._live import CallValues
 from duplex.engine._types import Channel, ReceiveChannel, SendChannel
 from duplex.protocol import CancelReceived, ChannelClosed, MessageReceived
 
@@ -102,14 +104,22 @@ class BothEnds(Channel[Any, Any]):
 class NestedChannel(Conversation):
     """A channel that is a value in a message of another conversation, its parent."""
 
-    __slots__ = ("_is_over", "_opener", "_pump_scope", "parent")
+    __slots__ = ("_forwards", "_is_over", "_is_pumped", "_opener", "_pump_scope", "_pumps_out", "_root")
 
-    def __init__(self, link: BaseLink, channel: int, codec: Codec, parent: int, *, opener: bool) -> None:
+    def __init__(self, link: BaseLink, channel: int, codec: Codec, root: CallValues, *, opener: bool) -> None:
         super().__init__(link, channel, codec)
-        self.parent = parent
+        self._root = root
         self._opener = opener
         self._pump_scope: trio.CancelScope | None = None
+        self._pumps_out = False
+        self._forwards = False
+        self._is_pumped = trio.Event()
         self._is_over = trio.Event()
+
+    @property
+    def root(self) -> CallValues:
+        """The call that carried the channel, be it in a message on another nested channel."""
+        return self._root
 
     @property
     def opener(self) -> bool:  # type: ignore[override]
@@ -178,7 +188,8 @@ class NestedChannel(Conversation):
     def finish(self, error: RPCError | None) -> None:
         """See :meth:`Conversation.finish`."""
         super().finish(error)
-        if self._pump_scope is not None:
+        self.link.drop_unclaimed(self.channel)
+        if self._pump_scope is not None and (error is not None or self._pumps_out):
             self._pump_scope.cancel()
         self._is_over.set()
 
@@ -186,36 +197,75 @@ class NestedChannel(Conversation):
         """Return once the channel is over."""
         await self._is_over.wait()
 
+    def check_can_send(self) -> None:
+        """See :meth:`Conversation.check_can_send`; a reader that went away is told in trio's words."""
+        if isinstance(self.error, CallCancelled) and not self._closed_send:
+            raise trio.BrokenResourceError(self.error.message)
+        super().check_can_send()
+
+    def revoke(self) -> None:
+        """The value was not passed after all."""
+        if not self.over:
+            self.link.cancel_channel(self.channel, "the channel was not passed after all")
+            self.finish(CallCancelled("the channel was not passed after all"))
+
+    async def wait_forwarded(self) -> None:
+        """Return once everything was handed on, if the local end is a channel of another call."""
+        if self._forwards:
+            await self._is_pumped.wait()
+
     # -- pumps: between a local trio channel and the wire ----------------------------------------------
 
+    def start_pump(self, local: Any) -> None:
+        """Begin to move items between the wire and the local channel that was passed."""
+        self._pumps_out = isinstance(local, trio.abc.ReceiveChannel)
+        self._forwards = isinstance(local, SendChannel)
+        self.link.peer.spawn(self.pump_out if self._pumps_out else self.pump_in, local)
+
     async def pump_out(self, source: trio.abc.ReceiveChannel[Any]) -> None:
-        """Send what comes from a local channel; the task that does it."""
+        """Send what comes from a local channel; the task that does it. Ends when the channel is over."""
+        await self._pump(self._send_all, source)
+
+    async def pump_in(self, sink: trio.abc.SendChannel[Any]) -> None:
+        """Hand what comes on the wire to a local channel; the task that does it.
+
+        Goes on after the channel ended well, until everything was handed over.
+        """
+        await self._pump(self._receive_all, sink)
+
+    async def _send_all(self, source: trio.abc.ReceiveChannel[Any]) -> None:
+        async for item in source:
+            await self.send_item(item)
+        self.end_now()
+
+    async def _receive_all(self, sink: trio.abc.SendChannel[Any]) -> None:
+        async for item in ReceiveEnd(self):
+            await sink.send(item)
+
+    async def _pump(self, step: Callable[[Any], Awaitable[None]], local: Any) -> None:
         self._pump_scope = trio.CancelScope()
         with self._pump_scope:
             if self.over:
                 self._pump_scope.cancel()
             try:
-                async for item in source:
-                    await self.send_item(item)
+                await step(local)
             except (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                self._give_up(error)
-            else:
-                self.end_now()
-        with trio.CancelScope(shield=True):
-            await trio.aclose_forcefully(source)
+                self._give_up(str(error) or type(error).__name__)
+            except Exception as error:
+                # The application's own channel failed; that must cost its call and nothing else.
+                logger.exception("a channel passed to %s failed", self.link.peer_name)
+                self._give_up(f"the channel failed at its origin: {type(error).__name__}")
+        self.drop_inbox()
+        with trio.CancelScope(shield=True) as scope:
+            scope.cancel()
+            try:
+                await local.aclose()
+            except Exception:
+                logger.exception("closing a channel passed to %s failed", self.link.peer_name)
+        self._is_pumped.set()
 
-    async def pump_in(self, sink: trio.abc.SendChannel[Any]) -> None:
-        """Hand what comes on the wire to a local channel; the task that does it."""
-        try:
-            async for item in ReceiveEnd(self):
-                await sink.send(item)
-        except (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._give_up(error)
-        with trio.CancelScope(shield=True):
-            await trio.aclose_forcefully(sink)
-
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, reason: str) -> None:
         if not self.over:
-            logger.warning("a channel passed to %s was cut short: %s", self.link.peer_name, error)
-            self.link.cancel_channel(self.channel, str(error))
-            self.finish(CallCancelled(str(error)))
+            logger.warning("a channel passed to %s was cut short: %s", self.link.peer_name, reason)
+            self.link.cancel_channel(self.channel, reason)
+            self.finish(CallCancelled(reason))

@@ -205,7 +205,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         make = transport.connect if connecting else transport.bind
         receiver.port = make(endpoint, receiver, self._options())
         self._receivers.append(receiver)
-        self._nursery.start_soon(receiver.port.run, name=f"duplex port {endpoint}")
+        self.spawn(receiver.port.run, name=f"duplex port {endpoint}")
         return receiver
 
     async def bind(self, endpoint: str) -> str:
@@ -384,9 +384,11 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self._changed.set()
         self._changed = trio.Event()
 
-    def spawn(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
-        """Run something of the peer's own until it ends or the peer does."""
-        self._nursery.start_soon(functools.partial(function, *args))
+    def spawn(self, function: Callable[..., Awaitable[object]], *args: Any, name: str | None = None) -> None:
+        """Run something of the peer's own until it ends or the peer does, in the peer's context, not that of
+        whoever asks for it."""
+        start = functools.partial(self._nursery.start_soon, function, *args, name=name)
+        self.base_context.copy().run(start)
 
     def pick_now(self, service: str) -> LinkT | None:
         """Return a link whose peer offers a service, the next one in turn; ``None`` if there is none."""

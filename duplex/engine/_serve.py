@@ -8,8 +8,9 @@ import functools
 import logging
 import math
 import secrets
+import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
 import msgspec
@@ -23,7 +24,7 @@ from duplex.codec._base import Codec
 from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._live import expose_channels
-from duplex.engine._nested import BothEnds, ReceiveEnd
+from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd
 from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
@@ -224,26 +225,32 @@ class IncomingCall(Conversation):
             else:
                 result = await self._in_thread(functools.partial(function, *args, **kwargs))
         else:
-            iterator = function(*args, **kwargs)
-            try:
-                await self._iterate(iterator)
-            finally:
-                iterator.close()
+            await self._iterate(function(*args, **kwargs))
             result = _END
         if self.notify:
             self._finish_notify()
         elif result is _END or handler.kind.streams_output:
+            if exported := self.exported():
+                self.end_now()
+                await _wait_released(exported)
             self._close(0)
         else:
             await self._answer(result)
 
-    async def _iterate(self, iterator: Iterator[Any]) -> None:
-        step = functools.partial(next, iterator, _END)
-        while True:
-            item = step() if self.handler.inline else await self._in_thread(step)
-            if item is _END:
-                return
-            await self.send_item(item)
+    async def _iterate(self, generator: Generator[Any, Any, Any]) -> None:
+        if self.handler.inline:
+            with contextlib.closing(generator):
+                for item in generator:
+                    await self.send_item(item)
+            return
+        steps = _ThreadedGenerator(generator)
+        try:
+            while (item := await self._in_thread(steps.next)) is not _END:
+                await self.send_item(item)
+        finally:
+            if steps.must_be_closed():
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(generator.close, limiter=self.link.peer.threads)
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         # A cancelled caller gets its answer at once; the thread's result is dropped, and its place in the
@@ -293,24 +300,16 @@ class IncomingCall(Conversation):
 
     async def _answer(self, result: Any) -> None:
         payload, attachments = self.codec.encode(expose_channels(result), self)
-        connection = self.link.connection
-        if self.has_live_values:
+        if self._fresh is not None:
             await self.send_payload(payload, attachments, RESULT)
-            await self._hold()
+            await _wait_released(self.commit_exports())
             self._close(0)
             return
+        connection = self.link.connection
         while connection.link_credit <= 0 or connection.credit(self.channel) <= 0:
             self.check_can_send()
             await self.wait_credit()
         self._close(0, payload=payload, attachments=attachments)
-
-    async def _hold(self) -> None:
-        """Keep the call open for the live values in its result: until the caller gives it up, or all
-        channels in it are over."""
-        if self.has_exported_callbacks:
-            await trio.sleep_forever()
-        for child in self.exported_channels:
-            await child.wait_over()
 
     def _finish_notify(self) -> None:
         self.finish(None)
@@ -393,6 +392,16 @@ class IncomingCall(Conversation):
             self._close(status, message=message)
 
 
+async def _wait_released(exports: list[NestedChannel | int]) -> None:
+    """Return once nobody needs live values any more: channels when they are over, callbacks never, so that
+    only the caller, by leaving its block, ends the call."""
+    for export in exports:
+        if isinstance(export, int):
+            await trio.sleep_forever()
+        else:
+            await export.wait_over()
+
+
 def _wrong_manner(handler: Handler, what: str) -> RPCError:
     name = handler.method.rpartition(".")[2]
     return RPCError(
@@ -413,6 +422,43 @@ def _sole_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+@final
+class _ThreadedGenerator:
+    """A plain generator whose steps run in threads, which may be abandoned in the middle of one."""
+
+    def __init__(self, generator: Generator[Any, Any, Any]) -> None:
+        self._generator = generator
+        self._lock = threading.Lock()
+        self._running = False
+        self._abandoned = False
+
+    def next(self) -> Any:
+        """Return the next item, or ``_END``; in a thread."""
+        if not self._enter():
+            return _END
+        try:
+            return next(self._generator, _END)
+        finally:
+            if self._leave():
+                self._generator.close()
+
+    def _enter(self) -> bool:
+        with self._lock:
+            self._running = not self._abandoned
+            return self._running
+
+    def _leave(self) -> bool:
+        with self._lock:
+            self._running = False
+            return self._abandoned
+
+    def must_be_closed(self) -> bool:
+        """Give the generator up. If a thread is in it that thread closes it, else the caller has to."""
+        with self._lock:
+            self._abandoned = True
+            return not self._running
 
 
 @final
@@ -437,7 +483,9 @@ class Workers:
             task.context = self._context.copy()
             trio.lowlevel.reschedule(task, outcome.Value(call))
         else:
-            self._nursery.start_soon(self._work, call, name="duplex worker")
+            self._context.copy().run(
+                functools.partial(self._nursery.start_soon, self._work, call, name="duplex worker")
+            )
 
     async def _work(self, call: IncomingCall) -> None:
         task = trio.lowlevel.current_task()

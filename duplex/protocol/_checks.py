@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from duplex._errors import LocalProtocolError, MessageTooLarge, ResourceExhausted
+from duplex._errors import InvalidArgument, LocalProtocolError, MessageTooLarge, ResourceExhausted
 from duplex._metadata import check_metadata, metadata_size
 from duplex._status import StatusCode
 from duplex.protocol import _commands as c
@@ -77,7 +77,9 @@ def check_open_options(
     if parent is not None and not 1 <= parent <= c.MAX_INTEGER:
         raise LocalProtocolError(f"a parent is a channel's number, not {parent}")
     if codec is not None and codec not in codecs:
-        raise LocalProtocolError(f"the peer does not know the codec {codec!r}; it knows {', '.join(codecs)}")
+        error = InvalidArgument(f"the peer does not know the codec {codec!r}; it knows {', '.join(codecs)}")
+        error.may_have_executed = False
+        raise error
 
 
 def attachments_size(attachments: Sequence[Buffer], limit: int) -> int:

@@ -228,6 +228,7 @@ class Connection(Receiving):
         Raises:
             LocalProtocolError: the link is not open, one side is leaving (unless ``parent`` runs), link
                 credit is used up, or an argument is one that the other side could not read.
+            InvalidArgument: the other side does not know the codec.
             ResourceExhausted: too many channels, or too much metadata for the other side.
             MessageTooLarge: the message is too large for the other side.
         """

@@ -305,7 +305,7 @@ class Receiving:
             )
         elif command.codec is not None and command.codec not in self.local.codecs:
             refusal = (
-                StatusCode.UNIMPLEMENTED,
+                StatusCode.INVALID_ARGUMENT,
                 f"the codec {command.codec!r} is not known here, only {', '.join(self.local.codecs)}",
             )
         elif command.metadata is not None:

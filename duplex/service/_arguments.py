@@ -1,15 +1,13 @@
 """From the payload of a call to the arguments of a Python function.
 
-A payload is ``[positional, keyword]``, or ``[positional]`` without keywords. There are three ways through it:
+A payload is ``[positional, keyword]``, or ``[positional]`` without keywords. There are two ways through it:
 
-* The **fast way** serves ordinary signatures and payloads without attachments: one pass of a compiled decoder
+* The **fast way** serves ordinary signatures, and payloads without attachments: one pass of a compiled decoder
   parses and validates the whole.
-* The **rich way** serves signatures with callbacks, channels or arrays, and payloads with attachments: all
-  positional arguments are converted at once, which also leaves large buffers where they are.
-* The **slow way** serves everything else: bind what came as Python would, and convert each argument.
+* The **slow way** serves everything else: decode what comes, bind it as Python would, convert each argument.
 
-The slow way defines what is right and makes every error message: where another fails for whatever reason, the
-slow way has the last word. So the others must never *accept* anything else, and the fast way must leave no trace
+The slow way defines what is right and makes every error message: where the fast way fails for whatever reason,
+the slow way has the last word. So the fast way must never *accept* anything else, and it must leave no trace
 when it fails. Importing a callback or a channel would leave one, which is why it is not given ``live``.
 """
 
@@ -19,7 +17,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, final
 
 import trio
 from msgspec import UNSET
@@ -27,7 +25,7 @@ from msgspec.structs import astuple
 
 from duplex._errors import ConfigurationError, DecodeError, InvalidArgument
 from duplex.codec._base import Buffer, Codec, Decoder, LiveValues
-from duplex.service._wire import Wire, positional_type, wire_type
+from duplex.service._wire import Wire, wire_type
 
 #: What stands in :attr:`Parameter.default` for a parameter that must be given.
 REQUIRED: Final = inspect.Parameter.empty
@@ -73,14 +71,6 @@ class Parameter:
         return self.default is REQUIRED and not self.variadic
 
 
-class _Compiled(NamedTuple):
-    """What one codec compiled; a way that is not open is ``None``."""
-
-    codec: Codec | None
-    fast: Decoder | None
-    rich: Decoder | None
-
-
 @final
 class Binder:
     """Turns payloads into arguments for one function.
@@ -90,15 +80,13 @@ class Binder:
         parameters: all parameters, in their order, the stream parameter included.
         stream_parameter: the name of the parameter that the engine fills by name, or ``None``.
         stream_is_value: whether the caller may pass a channel for the stream parameter.
-        plain: whether msgspec knows all types in the signature by itself.
-        compile_types: whether decoders are worth their preparation, which they are not for a passing callback.
+        compiles: whether the fast way can serve all types in the signature, and is worth its preparation.
     """
 
     __slots__ = (
         "_by_name",
         "_compiled",
-        "_compiles_positional",
-        "_compiles_wire",
+        "_compiles",
         "_keyword_only",
         "_method",
         "_named_fields",
@@ -121,8 +109,7 @@ class Binder:
         *,
         stream_parameter: str | None = None,
         stream_is_value: bool = False,
-        plain: bool = False,
-        compile_types: bool = True,
+        compiles: bool = False,
     ) -> None:
         self._method = method
         self._stream = next((p for p in parameters if p.name == stream_parameter), None)
@@ -146,53 +133,47 @@ class Binder:
             [p.name for p in (*self._slots[given:], *self._keyword_only) if p.required]
             for given in range(len(self._slots) + 1)
         ]
-        compiles = compile_types and not (self._stream or self._var_positional or self._var_keyword)
-        self._compiles_wire = compiles and plain
-        self._compiles_positional = compiles and not self._needed[-1]
-        # One attribute, so that no thread ever sees one codec beside another's decoders.
-        self._compiled = _Compiled(None, None, None)
+        self._compiles = compiles and not (self._stream or self._var_positional or self._var_keyword)
+        # One attribute, so that no thread ever sees one codec beside another's decoder.
+        self._compiled: tuple[Codec | None, Decoder | None] = (None, None)
 
     def bind(
         self, codec: Codec, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None
     ) -> tuple[Sequence[Any], dict[str, Any]]:
         """See :meth:`duplex.engine._handler.Handler.arguments`."""
-        for_codec, fast, rich = self._compiled
+        for_codec, decode = self._compiled
         if for_codec is not codec:
-            _, fast, rich = self._compile(codec)
-        if fast is not None and not attachments:
+            decode = self._compile(codec)
+        if decode is not None and not attachments:
             try:
-                wire = fast(payload, (), None)
+                wire = decode(payload, (), None)
             except DecodeError:
                 pass  # whether it is wrong, and in what words, the slow way says
             else:
                 bound = self._bind_fast(wire)
                 if bound is not None:
                     return bound
-        elif rich is not None:
-            return self._bind_rich(codec, rich, payload, attachments, live)
         return self.bind_slowly(codec, payload, attachments, live)
 
-    def _compile(self, codec: Codec) -> _Compiled:
-        fast = rich = None
-        try:
-            if self._compiles_wire:
-                named = tuple((p.name, p.annotation) for p in self._by_name.values())
-                fast = codec.decoder(wire_type(tuple(p.annotation for p in self._slots), named))
-            if self._compiles_positional:
-                rich = codec.arguments_decoder(
-                    positional_type(tuple((p.annotation, p.required) for p in self._slots))
-                )
-        except ConfigurationError:
-            pass  # this codec does not carry one of the types; conversion says so if it comes to that
-        self._compiled = _Compiled(codec, fast, rich)
-        return self._compiled
+    # -- the fast way ----------------------------------------------------------------------------------
 
-    # -- the fast and the rich way ---------------------------------------------------------------------
+    def _compile(self, codec: Codec) -> Decoder | None:
+        decode = None
+        if self._compiles:
+            named = tuple((p.name, p.annotation) for p in self._by_name.values())
+            try:
+                decode = codec.decoder(wire_type(tuple(p.annotation for p in self._slots), named))
+            except ConfigurationError:
+                pass  # this codec does not carry one of the types; conversion says so if it comes to that
+        self._compiled = (codec, decode)
+        return decode
 
     def _bind_fast(self, wire: Wire) -> tuple[Sequence[Any], dict[str, Any]] | None:
         """Return the arguments in a payload of the compiled type; ``None`` if they do not fit together."""
         values = astuple(wire.positional)
-        given = _count(values)
+        given = len(values)
+        while given and values[given - 1] is UNSET:
+            given -= 1
         named: dict[str, Any] = {}
         if wire.keyword is not UNSET:
             fields = zip(self._named_fields, astuple(wire.keyword), strict=True)
@@ -204,41 +185,18 @@ class Binder:
                 return None
         return (values if given == len(values) else values[:given]), named
 
-    def _bind_rich(
-        self,
-        codec: Codec,
-        decode: Decoder,
-        payload: bytes,
-        attachments: Sequence[Buffer],
-        live: LiveValues | None,
-    ) -> tuple[Sequence[Any], dict[str, Any]]:
-        try:
-            result = decode(payload, attachments, live)
-        except DecodeError as error:
-            raise self._invalid(f": {_explain(error)}") from None
-        if type(result) is tuple:
-            positional, keyword = result
-            return self._bind_values(codec, positional, keyword, live)
-        values = astuple(result)
-        return values[: _count(values)], {}
-
     # -- the slow way ----------------------------------------------------------------------------------
 
     def bind_slowly(
         self, codec: Codec, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None
     ) -> tuple[Sequence[Any], dict[str, Any]]:
-        """The same as :meth:`bind`, without its shortcuts."""
+        """The same as :meth:`bind`, without its shortcut."""
         try:
-            positional, keyword = codec.decode_arguments(payload, attachments, live)
+            args, keyword = codec.decode_arguments(payload, attachments, live, views=True)
         except DecodeError as error:
             raise self._invalid(f": {_explain(error)}") from None
-        return self._bind_values(codec, positional, keyword, live)
-
-    def _bind_values(
-        self, codec: Codec, positional: list[Any], keyword: dict[str, Any], live: LiveValues | None
-    ) -> tuple[Sequence[Any], dict[str, Any]]:
-        args = positional
         named: dict[str, Any] = {}
+
         stream = self._stream
         channel: Any = None
         if stream is not None:
@@ -306,7 +264,7 @@ class Binder:
     def _convert(
         self, codec: Codec, name: Any, path: str, annotation: Any, value: Any, live: LiveValues | None
     ) -> Any:
-        if annotation is Any:
+        if annotation is Any and type(value) is not memoryview:  # a view is for who asked for one
             return value
         try:
             return codec.convert(value, annotation, live)
@@ -328,14 +286,6 @@ class Binder:
         error = InvalidArgument(self._method + text)
         error.may_have_executed = False
         return error
-
-
-def _count(values: Sequence[Any]) -> int:
-    """Return how many values there are before those that are missing."""
-    count = len(values)
-    while count and values[count - 1] is UNSET:
-        count -= 1
-    return count
 
 
 def _explain(error: DecodeError, separator: str = "") -> str:

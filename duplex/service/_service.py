@@ -198,7 +198,10 @@ class Service:
         Raises:
             ConfigurationError: it cannot be served, or the name is taken.
         """
-        own = options_of(function) or RpcOptions(scope=capture_scope())
+        here = capture_scope()
+        # The function was not necessarily defined here, so what is called alike in its own module comes first.
+        scope = Scope(class_names={**here.class_names, **here.function_names})
+        own = options_of(function) or RpcOptions(scope=scope)
         options = replace(
             own,
             name=own.name if name is None else name,

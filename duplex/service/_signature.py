@@ -94,10 +94,10 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
             )
         output_type = stream.output_type
     check_output(f"{method}: the result", output_type)
-    plain = True
+    compiles = True
     for p in parameters:
         subject, annotation = f"{method}: the parameter {p.name!r}", p.annotation
-        plain &= check_input(subject, stream.input_type if p.name == stream.name else annotation)
+        compiles &= check_input(subject, stream.input_type if p.name == stream.name else annotation)
     return MethodSpec(
         method=method,
         function=function,
@@ -117,7 +117,7 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
             parameters,
             stream_parameter=stream.name,
             stream_is_value=not stream.wants_channel,
-            plain=plain,
+            compiles=compiles,
         ),
     )
 
@@ -130,21 +130,12 @@ def callback_spec(function: Callable[..., Any], method: str) -> MethodSpec:
     ``results.append`` expects it.
 
     Raises:
-        ConfigurationError: the function yields, which a callback cannot.
+        ConfigurationError: the function yields, which a callback cannot, or is a partial that cannot be called.
     """
     flavor = Flavor.ASYNC if isinstance(function, channels.Callback) else _flavor(function)
     if flavor in _YIELDS:
         raise ConfigurationError(f"{method}: a callback returns one value, so {_name(function)} cannot yield")
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        signature = inspect.signature(_takes_anything)
-    annotated = any(p.annotation is not p.empty for p in signature.parameters.values())
-    names = names_for(function) if annotated else {}
-    parameters = [
-        Parameter(p.name, p.kind, _resolve_or_any(p.annotation, names), p.default)
-        for p in signature.parameters.values()
-    ]
+    parameters = _callback_parameters(function)
     return MethodSpec(
         method=method,
         function=function,
@@ -156,12 +147,24 @@ def callback_spec(function: Callable[..., Any], method: str) -> MethodSpec:
         input_type=Any,
         output_type=Any,
         parameters=tuple(parameters),
-        _binder=Binder(method, parameters, compile_types=False),
+        _binder=Binder(method, parameters),
     )
 
 
-def _takes_anything(*args: Any, **kwargs: Any) -> None:
-    """Stand in for a function whose signature Python does not know, as for some in C."""
+def _callback_parameters(function: Callable[..., Any]) -> list[Parameter]:
+    if not hasattr(underlying(function), "__code__"):
+        # Written in C: what Python says of its signature is seldom more than a guess, and slow to come by.
+        return [
+            Parameter("args", inspect.Parameter.VAR_POSITIONAL),
+            Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
+        ]
+    signature = signature_of(function, "callback")
+    annotated = any(p.annotation is not p.empty for p in signature.parameters.values())
+    names = names_for(function) if annotated else {}
+    return [
+        Parameter(p.name, p.kind, _resolve_or_any(p.annotation, names), p.default)
+        for p in signature.parameters.values()
+    ]
 
 
 def _resolve_or_any(annotation: Any, names: dict[str, Any]) -> Any:
@@ -248,7 +251,7 @@ def _parameters(signature: inspect.Signature, method: str, hints: Mapping[str, A
                 f"@duplex.rpc and expose an instance of the class"
             )
         hint = hints.get(p.name, Any)
-        if hint is object or isinstance(hint, (typing.ParamSpecArgs, typing.ParamSpecKwargs)):
+        if isinstance(hint, (typing.ParamSpecArgs, typing.ParamSpecKwargs)):
             hint = Any
         if typing.get_origin(hint) is typing.Unpack:
             raise ConfigurationError(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Any, Final
 
 import msgspec
 import trio
 
 from duplex._errors import ConfigurationError
-from duplex.codec._types import foreign_types, inspect_type
-from duplex.engine._types import Callback, ReceiveChannel, SendChannel, is_live_annotation
-from duplex.service._annotations import UnresolvedNameError
+from duplex.codec._types import inspect_type
+from duplex.engine._types import Callback, ReceiveChannel, SendChannel
+from duplex.service._annotations import UnresolvedNameError, bare, role_of
 from duplex.service._typetext import type_text
 
 #: What stays connected to its origin and can stand anywhere in a value.
@@ -24,7 +25,7 @@ _PLAIN_TYPES: Final = (str, int, float, bytes, list, tuple, dict, set, frozenset
 
 
 def check_input(subject: str, annotation: Any) -> bool:
-    """Raise if values of a type cannot come in; return whether msgspec knows the whole type by itself.
+    """Raise if values of a type cannot come in; return whether they can be decoded in one pass.
 
     Args:
         subject: what the message begins with.
@@ -35,12 +36,13 @@ def check_input(subject: str, annotation: Any) -> bool:
         UnresolvedNameError: a field of a class is annotated with a name that does not exist (yet).
     """
     for kind in _foreign_types(subject, annotation):
-        if kind is object:
-            raise ConfigurationError(f"{subject}: it says object where it has to say typing.Any")
         if kind not in _LIVE_TYPES:
-            advice = _LIVE_ADVICE if is_live_annotation(kind) else _ADVICE
+            advice = _LIVE_ADVICE if role_of(kind) else _ADVICE
             raise ConfigurationError(f"{subject}: {type_text(kind)} cannot travel; {advice}")
-    return not inspect_type(annotation).custom
+    if role_of(annotation) is not None:
+        return False
+    facts = inspect_type(annotation)
+    return not facts.foreign and not facts.arrays
 
 
 def check_output(subject: str, annotation: Any) -> None:
@@ -49,23 +51,26 @@ def check_output(subject: str, annotation: Any) -> None:
     It is less strict, since what is annotated ``Iterable[int]`` may well be a list.
     """
     for kind in _foreign_types(subject, annotation):
-        if not is_live_annotation(kind) and not _may_be_something_else(kind):
+        if role_of(kind) is None and not _may_be_something_else(kind):
             raise ConfigurationError(f"{subject}: {type_text(kind)} cannot travel; {_ADVICE}")
 
 
 def _foreign_types(subject: str, annotation: Any) -> tuple[Any, ...]:
+    """Return the classes in a type that are neither plain nor arrays, without their parameters."""
+    if role_of(annotation) is not None:
+        kind = bare(annotation)
+        return (typing.get_origin(kind) or kind,)  # what is in it is msgspec's business no more
     try:
-        hash(annotation)  # codecs keep what they compiled by type
         msgspec.inspect.type_info(annotation)
-        return foreign_types(annotation)
+        return inspect_type(annotation).foreign
     except NameError as error:
         raise UnresolvedNameError(subject, annotation, error) from None
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # msgspec evaluates annotations of classes, which may raise anything
         raise ConfigurationError(f"{subject}: {error}") from None
 
 
 def _may_be_something_else(kind: Any) -> bool:
     """Tell whether a value that is annotated so may in fact be of a type that travels."""
-    if kind is object or getattr(kind, "_is_protocol", False) or kind.__module__ == "collections.abc":
+    if getattr(kind, "_is_protocol", False) or kind.__module__ == "collections.abc":
         return True
     return isinstance(kind, type) and issubclass(kind, _PLAIN_TYPES)

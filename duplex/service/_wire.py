@@ -1,7 +1,6 @@
-"""Types that describe the arguments of a call as they travel, for decoders to parse and validate in one pass.
+"""Types that describe the arguments of a call as they travel, so that a decoder does all in one pass.
 
-msgspec compiles a ``Struct`` once, whatever it holds, so each signature gets some of its own. Their fields are
-called ``p0``, ``p1``, ... because a parameter may have a name that means something to a class.
+Their fields are called ``p0``, ``p1``, ... because a parameter may have a name that means something to a class.
 """
 
 from __future__ import annotations
@@ -21,25 +20,6 @@ class Wire(msgspec.Struct, array_like=True):
 
 
 @functools.lru_cache(maxsize=1024)
-def positional_type(slots: tuple[tuple[Any, bool], ...]) -> type[msgspec.Struct]:
-    """Return a type for arguments that all come by position, or not at all.
-
-    Args:
-        slots: the type of each parameter, and whether it must be given. One that is not has ``UNSET`` instead.
-    """
-    return msgspec.defstruct(
-        "Positional",
-        [
-            (f"p{index}", annotation) if required else (f"p{index}", annotation, UNSET)
-            for index, (annotation, required) in enumerate(slots)
-        ],
-        array_like=True,
-        forbid_unknown_fields=True,
-        gc=False,
-    )
-
-
-@functools.lru_cache(maxsize=1024)
 def wire_type(slots: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> type[Wire]:
     """Return a type for a whole payload: ``[positional, keyword]``.
 
@@ -56,7 +36,13 @@ def wire_type(slots: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> typ
         forbid_unknown_fields=True,
         gc=False,
     )
-    positional = positional_type(tuple((annotation, False) for annotation in slots))
+    positional = msgspec.defstruct(
+        "Positional",
+        [(f"p{index}", annotation, UNSET) for index, annotation in enumerate(slots)],
+        array_like=True,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
     arguments = msgspec.defstruct(
         "Arguments",
         [("positional", positional), ("keyword", keyword, UNSET)],

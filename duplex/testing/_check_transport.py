@@ -69,7 +69,9 @@ async def check_transport(
                 problems += [str(error) for error in _leaves(failed)]
         if scope.cancelled_caught:
             waits = [f"{end.name} waits for {end.waits_for}" for end in lab.ends if end.waits_for]
-            problems.append(f"nothing more happened within {timeout:g} s; {'; '.join(waits) or 'no one waits'}")
+            problems.append(
+                f"nothing more happened within {timeout:g} s; {'; '.join(waits) or 'no one waits'}"
+            )
         for end in lab.ends:
             problems += end.violations
         if problems:

@@ -15,6 +15,7 @@ It follows that
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import socket as stdlib_socket
@@ -24,7 +25,7 @@ import trio
 import zmq
 
 from duplex.transports._base import ZERO_COPY_FROM, CarrierDown, Frames, Receiver, TransportOptions
-from duplex.transports._zmq_options import CONNECT_TIMEOUT_MS, Endpoint, apply_options
+from duplex.transports._zmq_options import CONNECT_TIMEOUT_MS, HANDSHAKE_MS, Endpoint, apply_options
 from duplex.transports._zmq_socket import NOBLOCK, NOBLOCK_MORE, TURN, SocketLoop, cause, checked, new_socket
 
 _UP: Final = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
@@ -98,6 +99,10 @@ class DealerPort:
             self._connection = connection
             try:
                 await connection.serve()
+                if connection.timed_out:
+                    self._last_error = (
+                        f"{address} accepted the connection but did not complete a ZMTP handshake"
+                    )
             finally:
                 # Cut short by a cancellation, what was handed over is still transmitted.
                 connection.stop()
@@ -155,6 +160,17 @@ class _Connection(SocketLoop):
     def address(self) -> str:
         return self._port.endpoint
 
+    async def serve(self) -> None:
+        # libzmq's own handshake limit misses whatever it takes for a ZMTP of before 2011, such as a greeting
+        # of SMTP or SSH, and it reports nothing of these either.
+        self._scope.deadline = trio.current_time() + (CONNECT_TIMEOUT_MS + HANDSHAKE_MS) / 1000
+        await super().serve()
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether :meth:`serve` returned because the connection did not come up in time."""
+        return self._scope.cancelled_caught and not self.stopped
+
     @property
     def was_up(self) -> bool:
         """Whether the connection ever stood."""
@@ -203,6 +219,7 @@ class _Connection(SocketLoop):
 
     def _announce(self) -> None:
         self._announced = True
+        self._scope.deadline = math.inf
         self._port._last_error = None
         self._receiver.carrier_up(self)
 

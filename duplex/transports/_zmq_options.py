@@ -241,9 +241,9 @@ def _parse_tcp(endpoint: str, rest: str, binding: bool) -> Endpoint:
     if port == 0 and not binding:
         raise wrong("a wildcard port is for binding, and connecting needs a real one")
     if host.startswith("[") or host.endswith("]"):
-        bare = host.removeprefix("[").removesuffix("]")
+        bare = host[1:-1]
         try:
-            ipaddress.IPv6Address(bare)
+            ipaddress.IPv6Address(bare if host == f"[{bare}]" else "")
         except ValueError:
             raise wrong(f"{host!r} is not an IPv6 address in brackets") from None
         return Endpoint("tcp", bare, port)

@@ -20,6 +20,7 @@ that closes either, and both are kept from the garbage collector until it is cal
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import os
 import struct
@@ -32,6 +33,7 @@ from typing import Any, Final
 
 import trio
 import zmq
+import zmq.utils.garbage
 
 from duplex.transports._base import ZERO_COPY_FROM, Buffer, Frames
 from duplex.transports._zmq_options import MAX_SOCKETS
@@ -64,10 +66,15 @@ class _Shared:
         atexit.register(self.transmit_rest)
 
     def transmit_rest(self) -> None:
-        """At exit, give closed sockets their linger time, as the process would otherwise end before their
-        last messages are out. With a socket still open this would wait for ever, so then it is not done."""
-        if os.getpid() == self.pid and not self.open:
-            self.context.term()
+        """At exit, give sockets their linger time, as the process would otherwise end before their last
+        messages are out. That must be before pyzmq ends the thread which takes back large buffers after
+        transmission, for libzmq crashes without it: exit functions run in reverse order, and pyzmq's is
+        registered by the import of ``zmq.utils.garbage`` above."""
+        if os.getpid() != self.pid:
+            return
+        for socket, monitor in self.open:
+            close_pair(socket, monitor)
+        self.context.term()
 
 
 _shared: _Shared | None = None
@@ -83,6 +90,17 @@ def _get_shared() -> _Shared:
 def new_socket(kind: zmq.SocketType) -> zmq.Socket[bytes]:
     """Make a socket on the context that all of this process shares (inproc endpoints need that)."""
     return _get_shared().context.socket(kind)
+
+
+def close_pair(
+    socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None, linger: int | None = None
+) -> None:
+    """Close a socket and the reading end of its monitor in the only order that is safe."""
+    if monitor is not None:
+        with contextlib.suppress(zmq.ZMQError):  # it is off already if the context has ended
+            socket.disable_monitor()
+        monitor.close(0)
+    socket.close(linger)
 
 
 def cause(error: zmq.ZMQError) -> str:
@@ -247,17 +265,14 @@ class SocketLoop:
         if self._stopped:
             return
         self._stopped = True
-        if self._token is not None:
-            # Takes the waiting tasks off the descriptors, which must happen before these are closed.
-            self._scope.cancel()
         self._home.open.discard(self._entry)
         monitor, self._monitor = self._monitor, None
         if self._home.pid != os.getpid():
-            return  # a forked child must not touch its parent's sockets
-        if monitor is not None:
-            self._socket.disable_monitor()
-            monitor.close(0)
-        self._socket.close(linger)
+            return  # a forked child must not touch what its parent uses
+        if self._token is not None:
+            # Takes the waiting tasks off the descriptors, which must happen before these are closed.
+            self._scope.cancel()
+        close_pair(self._socket, monitor, linger)
 
     @abstractmethod
     def _take_some(self) -> bool:

@@ -55,7 +55,7 @@ def one_input(data: bytes) -> None:
 
 def main() -> None:
     """Run atheris; its options and corpus directories come from the command line."""
-    import atheris  # type: ignore[import-not-found, unused-ignore]
+    import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     atheris.instrument_all()
     atheris.Setup(sys.argv, one_input)

@@ -107,7 +107,10 @@ def check_accounts(connection: Connection) -> None:
     held = sum(record.incoming.unconsumed for record in channels)
     held += sum(connection._unread.values()) + sum(connection._notified.values())
     if connection.is_closed:
+        assert not held
+        assert not connection._channels
         return
+    assert all(cost > 0 for cost in (*connection._unread.values(), *connection._notified.values()))
     limits = connection.local.limits
     assert link.unconsumed == held, "the link holds what its channels hold"
     assert link.balance + link.unconsumed + link.consumed == limits.link_window

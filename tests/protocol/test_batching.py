@@ -21,19 +21,17 @@ from tests.protocol.helpers import ConnectionPair, batch, commands_of, hello, me
 
 def test_everything_queued_is_one_message_in_order() -> None:
     pair = ConnectionPair()
-    assert not pair.a.has_data_to_send
     assert pair.a.data_to_send() == []
     channel = pair.a.open("s.m")
     pair.a.send(channel, b"1")
     pair.a.ping(0.0)
     pair.a.send(channel, b"2", flags=END)
     assert pair.a.pending_commands == 4
-    assert pair.a.has_data_to_send
     messages = pair.a.data_to_send()
     assert len(messages) == 1
     assert [command[0] for command in commands_of(messages)] == [7, 8, 3, 8]
     assert not pair.a.has_data_to_send
-    assert pair.a.pending_commands == 0
+    assert not pair.a.data_to_send()
 
 
 def test_a_batch_is_sealed_at_its_size() -> None:
@@ -42,9 +40,10 @@ def test_a_batch_is_sealed_at_its_size() -> None:
     half = bytes(BATCH_BYTES // 2 - 64)
     for _ in range(2):
         pair.a.send(channel, half)
-    assert pair.a.pending_commands == 2, "exactly full"
+    pending = [pair.a.pending_commands]
     pair.a.end(channel)
-    assert pair.a.pending_commands == 1
+    pending.append(pair.a.pending_commands)
+    assert pending == [2, 1], "first exactly full, then begun anew"
     assert pair.a.has_data_to_send
     messages = pair.a.data_to_send()
     assert [len(commands_of([frames])) for frames in messages] == [2, 1]

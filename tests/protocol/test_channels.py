@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from duplex._errors import LocalProtocolError
+from duplex._errors import InvalidArgument, LocalProtocolError
 from duplex._status import StatusCode
 from duplex.protocol import (
     END,
@@ -117,7 +117,6 @@ BAD_OPENS: list[tuple[dict[str, Any], str]] = [
     ({"window": MAX_INTEGER + 1}, "a window is from 0"),
     ({"parent": 0}, "a parent is"),
     ({"parent": MAX_INTEGER + 1}, "a parent is"),
-    ({"codec": "yaml"}, "does not know the codec 'yaml'; it knows msgpack"),
     ({"metadata": {"Key": "v"}}, "may hold only"),
     ({"metadata": {"": "v"}}, "non-empty"),
     ({"metadata": {"k": 1}}, "must be str or bytes"),
@@ -135,6 +134,14 @@ def test_a_bad_open_is_refused_here_and_changes_nothing(fields: dict[str, Any], 
     assert pair.a.statistics() == before
     assert not pair.a.has_data_to_send
     assert pair.a.open("s.m") == 1
+
+
+def test_a_codec_that_the_other_side_does_not_know_is_refused_here() -> None:
+    pair = ConnectionPair()
+    with pytest.raises(InvalidArgument, match="does not know the codec 'yaml'; it knows msgpack") as caught:
+        pair.a.open("s.m", codec="yaml")
+    assert not caught.value.may_have_executed
+    assert not pair.a.has_data_to_send
 
 
 def test_messages_both_ways_and_half_close() -> None:
@@ -184,17 +191,18 @@ def test_a_result_that_stays_alive() -> None:
 
 
 def test_close_on_the_wire() -> None:
-    for fields, expected in (
+    cases: list[tuple[dict[str, Any], list[Any]]] = [
         ({}, [10, 1, 0, None]),
         ({"status": StatusCode.NOT_FOUND}, [10, 1, 5, None]),
         ({"payload": b"p", "attachments": [b"q"]}, [10, 1, 0, b"p", 1, "", None, None]),
         ({"status": 3, "message": "m"}, [10, 1, 3, None, 0, "m", None, None]),
         ({"details": b""}, [10, 1, 0, None, 0, "", b"", None]),
         ({"trailers": {"k": b"v"}}, [10, 1, 0, None, 0, "", None, {"k": b"v"}]),
-    ):
+    ]
+    for fields, expected in cases:
         pair = ConnectionPair()
         pair.open()
-        pair.b.close(1, **fields)  # type: ignore[arg-type]
+        pair.b.close(1, **fields)
         assert take_commands(pair.b) == [expected]
 
 

@@ -15,7 +15,15 @@ from duplex.protocol import (
     CreditReceived,
 )
 from duplex.protocol._flow import ReceiveWindow, SendWindow
-from tests.protocol.helpers import ConnectionPair, cancelled, closed, hello, message, take_commands
+from tests.protocol.helpers import (
+    ConnectionPair,
+    cancelled,
+    check_accounts,
+    closed,
+    hello,
+    message,
+    take_commands,
+)
 
 
 def test_the_overheads_are_the_specified_ones() -> None:
@@ -124,6 +132,32 @@ def test_no_credit_is_granted_for_a_direction_that_has_ended() -> None:
     assert take_commands(pair.b) == []
 
 
+@pytest.mark.parametrize("balance", [0, -1])
+def test_credit_of_exactly_nothing_is_nothing(balance: int) -> None:
+    """At the sender and at the receiver alike, for channels and for links."""
+    pair = ConnectionPair(hello("a", channel_window=100), hello("b", channel_window=100, link_window=200))
+    first, second = pair.open(), pair.open()
+    pair.a.send(first, bytes(36 - balance))
+    pair.b.send(first, bytes(36 - balance))
+    pair.flush()
+    assert pair.a.credit(first) == balance
+    with pytest.raises(LocalProtocolError, match="channel's credit"):
+        pair.a.send(first, b"")
+    pair.inject(pair.b, [8, first, b""])
+    assert pair.b.statistics().channel_violations == 1
+    pair.inject(pair.a, [10, first, 0, b""])
+    assert pair.a.statistics().channel_violations == 1
+    pair = ConnectionPair(binding=hello("b", link_window=200))
+    first, second = pair.open(), pair.open()
+    pair.a.send(first, bytes(136 - balance))
+    pair.flush()
+    assert pair.a.link_credit == balance
+    with pytest.raises(LocalProtocolError, match="link's credit"):
+        pair.a.send(second, b"")
+    with pytest.raises(RemoteProtocolError, match="more on the link"):
+        pair.inject(pair.b, [8, second, b""])
+
+
 # -- overruns ------------------------------------------------------------------------------------------
 
 
@@ -212,8 +246,20 @@ def test_unread_messages_outlive_close_until_they_are_taken() -> None:
     assert pair.a.statistics().unconsumed == 0
     pair.a.consumed(channel, 500)
     assert pair.a.statistics().unconsumed == 0
+    check_accounts(pair.a)
     pair.flush()
     assert pair.b.link_credit == 1000 - pair.a._incoming.consumed
+
+
+def test_no_more_is_given_back_than_was_left_unread() -> None:
+    pair = ConnectionPair()
+    channel = pair.open()
+    pair.b.send(channel, b"x")
+    pair.b.close(channel)
+    pair.flush()
+    pair.a.consumed(channel, 1000)
+    assert pair.a.statistics().unconsumed == 0
+    check_accounts(pair.a)
 
 
 def test_cancel_gives_back_what_a_closed_channel_left_unread() -> None:

@@ -27,7 +27,7 @@ from duplex.protocol import (
     Event,
     MessageReceived,
 )
-from tests.protocol.helpers import ConnectionPair, check_accounts, hello
+from tests.protocol.helpers import Buffer, ConnectionPair, check_accounts, hello
 
 CHANNEL_WINDOW = 300
 LINK_WINDOW = 1000
@@ -128,7 +128,7 @@ class FlowMachine(RuleBasedStateMachine):
         application, channel = self.pick(side, index, S.OPEN, S.REMOTE_ENDED)
         connection = application.connection
         assume(connection.link_credit > 0 and connection.credit(channel) > 0)
-        attachments = [bytes(size // 2), bytearray(size - size // 2)] if size > 300 else []
+        attachments: list[Buffer] = [bytes(size // 2), bytearray(size - size // 2)] if size > 300 else []
         connection.send(channel, bytes(0 if attachments else size), attachments, END if end else 0)
 
     @rule(side=SIDES, index=FIRST)

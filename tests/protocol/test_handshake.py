@@ -30,12 +30,11 @@ def test_both_sides_say_hello() -> None:
     mine = hello("a", name="left", services=(ServiceInfo("calc", "1.2.3"),), credentials=b"token")
     theirs = hello("b", name="right", codecs=("json", "msgpack"), features=("future",), max_message=2048)
     pair = ConnectionPair(mine, theirs, handshake=False)
-    assert not pair.a.is_open
     pair.a.greet()
-    assert pair.a.state == LinkState.GREETED
+    assert pair.a.statistics().state == LinkState.GREETED
     pair.expect(b=[HelloReceived(mine)])
     assert pair.b.remote == mine
-    assert not pair.b.is_open
+    assert pair.b.statistics().state == LinkState.ASKED
     pair.b.accept()
     assert pair.b.is_open
     pair.expect(a=[LinkOpened(theirs)])

@@ -15,7 +15,15 @@ from duplex.protocol import (
     PingReceived,
     PongReceived,
 )
-from tests.protocol.helpers import ConnectionPair, cancelled, closed, message, opened, take_commands
+from tests.protocol.helpers import (
+    ConnectionPair,
+    cancelled,
+    check_accounts,
+    closed,
+    message,
+    opened,
+    take_commands,
+)
 
 NEVER_BEGAN = "the peer is leaving (draining) and did not begin the call; it is safe to retry"
 
@@ -151,9 +159,15 @@ def test_nothing_happens_on_a_closed_link() -> None:
     channel = pair.open(payload=b"x")
     theirs = pair.open(pair.b, payload=b"x")
     pair.a.open("s.m", payload=b"x", flags=END | NOTIFY)
+    done = pair.open(pair.b)
+    pair.a.send(done, b"unread")
+    pair.a.close(done)
+    pair.flush()
+    assert pair.b.statistics().unconsumed > 0
     pair.a.send(channel, b"late")
     pair.b.terminate()
     pair.b.terminate()
+    check_accounts(pair.b)
     pair.to_b.collect()
     assert pair.deliver(pair.to_b) == []
     assert pair.b.statistics().dropped_commands == 1

@@ -31,6 +31,7 @@ from tests.protocol.helpers import (
 )
 
 S, C = ChannelState, ChannelInput
+L, In = LinkState, LinkInput
 
 # -- the tables themselves -----------------------------------------------------------------------------
 
@@ -44,14 +45,10 @@ def test_tables_are_complete(table: Any) -> None:
 
 
 def test_compiled_tables_say_the_same() -> None:
-    for table, inputs in (
-        (OPENER, C),
-        (RESPONDER, C),
-        (CONNECTING_LINK, LinkInput),
-        (BINDING_LINK, LinkInput),
-    ):
-        compiled = compile_table(table, inputs)  # type: ignore[arg-type]
-        for state, row in table.items():  # type: ignore[attr-defined]
+    cases: list[tuple[Any, Any]] = [(OPENER, C), (RESPONDER, C), (CONNECTING_LINK, In), (BINDING_LINK, In)]
+    for table, inputs in cases:
+        compiled = compile_table(table, inputs)
+        for state, row in table.items():
             for step_input in inputs:
                 assert compiled[state][step_input] == row.get(step_input, ILLEGAL)
 
@@ -221,7 +218,8 @@ def test_every_received_case_without_a_record_is_for_a_channel_that_was() -> Non
                 RemoteProtocolError, match=f"{name} for channel {command[1]}, which was never"
             ):
                 pair.inject(getattr(pair, subject), command)
-            command[1] = 8 if subject == "b" else 7
+            # The first number that the subject itself has not given out yet.
+            command[1] = 2 if subject == "b" else 1
             pair = ConnectionPair()
             with pytest.raises(RemoteProtocolError, match="never opened"):
                 pair.inject(getattr(pair, subject), command)
@@ -229,10 +227,8 @@ def test_every_received_case_without_a_record_is_for_a_channel_that_was() -> Non
 
 # -- links ---------------------------------------------------------------------------------------------
 
-L, In = LinkState, LinkInput
-
-HELLO = [0, "DMTP", 1, 1, "other"]
-COMMANDS = [
+HELLO: list[Any] = [0, "DMTP", 1, 1, "other"]
+COMMANDS: list[list[Any]] = [
     [2, []],
     [3, 1, 0],
     [4, 1, 0],
@@ -308,15 +304,16 @@ def test_link_sends(role: str, state: LinkState, step_input: LinkInput) -> None:
         ]
 
 
+RECEIVED: dict[LinkInput, list[list[Any]]] = {
+    In.RECV_HELLO: [HELLO],
+    In.RECV_REFUSE: [[1, "auth", "no"]],
+    In.RECV_COMMAND: COMMANDS,
+}
 LINK_RECEIVE_CASES = [
     pytest.param(role, state, step_input, command, id=f"{role}-{state.name}-{step_input.name}-{command[0]}")
     for role, states in LINK_STATES.items()
     for state in states
-    for step_input, commands in (
-        (In.RECV_HELLO, [HELLO]),
-        (In.RECV_REFUSE, [[1, "auth", "no"]]),
-        (In.RECV_COMMAND, COMMANDS),
-    )
+    for step_input, commands in RECEIVED.items()
     for command in commands
     if not (state is L.OPEN and step_input is In.RECV_COMMAND)
 ]

@@ -90,7 +90,7 @@ class Swaps(Through):
 
 class DropsEmptyFrames(Through):
     def carrier_message(self, carrier: Carrier, frames: Frames) -> None:
-        super().carrier_message(carrier, [frames[0], *filter(None, frames[1:])])
+        super().carrier_message(carrier, [frames[0], *(frame for frame in frames[1:] if frame)])
 
 
 class Duplicates(Through):

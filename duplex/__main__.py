@@ -1,0 +1,7 @@
+"""``python -m duplex``: the ``duplex`` command."""
+
+from __future__ import annotations
+
+from duplex.cli import main
+
+main()

@@ -1,0 +1,318 @@
+"""The commands and their options; what they do is in the modules beside this one."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+import duplex
+from duplex.cli._errors import CommandError
+from duplex.cli._listing import show_description, show_list
+from duplex.cli._output import report
+from duplex.cli._session import Call, make_call, ping, run, serve
+from duplex.cli._target import load_services, target_name
+from duplex.cli._values import parse_json
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_BIND: Final = "tcp://127.0.0.1:*"
+#: Of a process that was interrupted, as shells have it (128 + SIGINT).
+INTERRUPTED: Final = 130
+
+
+def main() -> None:
+    """Run the command that ``sys.argv`` asks for, and exit with its code."""
+    try:
+        code = commands.main(prog_name="duplex", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (CommandError, duplex.DuplexError) as error:
+        code = report(error)
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(duplex.__version__, message="%(prog)s %(version)s")
+def commands() -> None:
+    """Call, look into and serve Duplex services.
+
+    Exit codes: 0; 1 if something failed here; 2 if the command line is wrong; 64 + the status of a call
+    that failed, such as 69 for NOT_FOUND and 78 for UNAVAILABLE, which also means that no peer is there.
+    """
+
+
+# -- what several commands take --------------------------------------------------------------------------
+
+
+def _endpoint(command: F) -> F:
+    return click.argument("endpoint", metavar="ENDPOINT")(command)
+
+
+def _connect_timeout(command: F) -> F:
+    return click.option(
+        "--connect-timeout",
+        type=click.FloatRange(min=0),
+        default=5.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait for a link, and for the peer's description of what it offers.",
+    )(command)
+
+
+def _output(command: F) -> F:
+    return click.option(
+        "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
+    )(command)
+
+
+# -- serve -----------------------------------------------------------------------------------------------
+
+
+@commands.command("serve")
+@click.argument("target", metavar="TARGET")
+@click.option(
+    "--bind",
+    "binds",
+    multiple=True,
+    metavar="ENDPOINT",
+    help=f"Where to listen; repeatable.  [default: {DEFAULT_BIND}]",
+)
+@click.option("--name", help="The peer's name in errors and listings of others.  [default: made from TARGET]")
+@click.option("--debug", is_flag=True, help="Send tracebacks of unexpected exceptions to callers.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="What is logged to stderr.",
+)
+def serve_command(target: str, binds: tuple[str, ...], name: str | None, debug: bool, log_level: str) -> int:
+    """Serve the functions of a module, or of something in it.
+
+    TARGET is file.py, module, file.py:attribute or module:attribute. A module serves its duplex.Service
+    objects and its functions under @duplex.rpc; an attribute is a Service, an object or a class with such
+    methods, or a module.
+
+    The endpoints go to stdout, one a line, once all of them are bound; everything else goes to stderr.
+    SIGINT and SIGTERM end it with exit code 0; a second signal ends it at once.
+    """
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    services = load_services(target)
+    return run(
+        lambda: serve(
+            services,
+            binds or (DEFAULT_BIND,),
+            name=name or target_name(target),
+            debug=True if debug else None,
+        ),
+        stopped=0,
+    )
+
+
+# -- call ------------------------------------------------------------------------------------------------
+
+
+class _CallCommand(click.Command):
+    """Takes negative numbers for words, and refuses other words that look like options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        literal = "--" in args
+        rest = super().parse_args(ctx, args)
+        for word in () if literal else ctx.params.get("words", ()):
+            if word.startswith("-") and not _is_number(word):
+                raise click.NoSuchOption(
+                    word, f"No such option: {word}; put -- before words like that.", ctx=ctx
+                )
+        return rest
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _metadata(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    metadata = {}
+    for value in values:
+        key, colon, text = value.partition(":")
+        if not colon:
+            raise click.BadParameter(f"{value!r} is not KEY:VALUE")
+        metadata[key.strip().lower()] = text.strip()
+    return metadata
+
+
+@commands.command("call", cls=_CallCommand, context_settings={"ignore_unknown_options": True})
+@_endpoint
+@click.argument("method", metavar="METHOD")
+@click.argument("words", metavar="[WORD]...", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "-d",
+    "--data",
+    metavar="JSON",
+    help="All arguments in JSON: by name in an object, by position in an array. @FILE and @- (stdin) read it.",
+)
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Limits the whole call.")
+@_connect_timeout
+@click.option(
+    "-H",
+    "--metadata",
+    multiple=True,
+    metavar="KEY:VALUE",
+    callback=_metadata,
+    help="Metadata of the call; repeatable.",
+)
+@click.option(
+    "--no-reflection", is_flag=True, help="Do not ask for the method's types; guess those of words."
+)
+@click.option(
+    "--stdin", is_flag=True, help="Stream stdin to the method, where there is no description that says so."
+)
+@click.option("--lines", is_flag=True, help="Items on stdin are lines, read as words are, rather than JSON.")
+@click.option("-r", "--raw", is_flag=True, help="Write strings and bytes as they are rather than as JSON.")
+@click.option("-v", "--verbose", is_flag=True, help="Write the peer, the trailers and times to stderr.")
+def call_command(
+    endpoint: str,
+    method: str,
+    words: tuple[str, ...],
+    data: str | None,
+    timeout: float | None,
+    connect_timeout: float,
+    metadata: dict[str, str],
+    no_reflection: bool,
+    stdin: bool,
+    lines: bool,
+    raw: bool,
+    verbose: bool,
+) -> int:
+    """Call METHOD, which is service.method, of the peer at ENDPOINT.
+
+    \b
+    WORD is an argument:
+      5  text        by position, of the type that the parameter has
+      name=word      by name, if a parameter has that name; else by position
+      name:=JSON     by name, in JSON
+      :=JSON         by position, in JSON
+
+    Results go to stdout as JSON: a single one indented on a terminal, streamed ones in a line each as they
+    come. A method that takes a stream gets the JSON values on stdin as they are read.
+
+    \b
+    Examples:
+      duplex call tcp://127.0.0.1:7700 calc.add 1 -2
+      duplex call tcp://127.0.0.1:7700 calc.divide 1 b=4
+      seq 10 | duplex call tcp://127.0.0.1:7700 calc.total
+    """
+    service, _, name = method.rpartition(".")
+    if not service or not name:
+        raise CommandError(f"a method is named service.method, not {method!r}")
+    if data is not None and words:
+        raise CommandError("arguments are given in words or with --data, not both")
+    if data == "@-" and (stdin or lines):
+        raise CommandError("stdin cannot hold both the arguments and the stream")
+    call = Call(
+        endpoint=endpoint,
+        target=method,
+        words=words,
+        data=None if data is None else _read_data(data),
+        data_from_stdin=data == "@-",
+        timeout=timeout,
+        connect_timeout=connect_timeout,
+        metadata=metadata,
+        reflection=not no_reflection,
+        stdin=stdin,
+        lines=lines,
+        raw=raw,
+        verbose=verbose,
+    )
+    return run(lambda: make_call(call))
+
+
+def _read_data(data: str) -> list[Any] | dict[str, Any]:
+    text: str | bytes = data
+    if data == "@-":
+        text = sys.stdin.buffer.read()
+    elif data.startswith("@"):
+        try:
+            with open(data[1:], "rb") as file:
+                text = file.read()
+        except OSError as error:
+            raise CommandError(f"--data: cannot read {data[1:]}: {error.strerror}") from None
+    try:
+        value = parse_json(text)
+    except ValueError as error:
+        raise CommandError(f"--data: {error}") from None
+    if not isinstance(value, list | dict):
+        raise CommandError(
+            "--data: a JSON object is needed, for arguments by name, or a JSON array, for arguments by position"
+        )
+    return value
+
+
+# -- list, describe, ping --------------------------------------------------------------------------------
+
+
+@commands.command("list")
+@_endpoint
+@_output
+@click.option("--all", "everything", is_flag=True, help="Also what every peer has, duplex.*.")
+@_connect_timeout
+def list_command(endpoint: str, output: str, everything: bool, connect_timeout: float) -> int:
+    """List the services of the peer at ENDPOINT, and their methods."""
+    return run(
+        lambda: show_list(
+            endpoint, connect_timeout=connect_timeout, as_json=output == "json", everything=everything
+        )
+    )
+
+
+@commands.command("describe")
+@_endpoint
+@click.argument("name", metavar="[SERVICE[.METHOD]]", required=False)
+@_output
+@_connect_timeout
+def describe_command(endpoint: str, name: str | None, output: str, connect_timeout: float) -> int:
+    """Describe services of the peer at ENDPOINT: signatures and documentation, in JSON also JSON Schemas."""
+    return run(
+        lambda: show_description(endpoint, name, connect_timeout=connect_timeout, as_json=output == "json")
+    )
+
+
+@commands.command("ping")
+@_endpoint
+@click.option("--count", type=click.IntRange(min=1), default=5, show_default=True, help="How many pings.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="The pause between two.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for each answer.",
+)
+@_connect_timeout
+def ping_command(endpoint: str, count: int, interval: float, timeout: float, connect_timeout: float) -> int:
+    """Measure round trips to the peer at ENDPOINT, through its event loop, in milliseconds."""
+    return run(
+        lambda: ping(
+            endpoint, count=count, interval=interval, connect_timeout=connect_timeout, timeout=timeout
+        )
+    )

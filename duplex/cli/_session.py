@@ -1,0 +1,309 @@
+"""Connecting, calling and serving, until it is done or a signal comes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import click
+import msgspec
+import trio
+
+import duplex
+from duplex.cli._errors import CommandError
+from duplex.cli._output import BROKEN_PIPE, ResultWriter, printable, report, to_json
+from duplex.cli._stdin import Items
+from duplex.cli._words import Method, bind_data, bind_words, check_method
+
+REFLECTION = "duplex.reflection"
+
+
+# -- running ---------------------------------------------------------------------------------------------
+
+
+def run(command: Callable[[], Awaitable[None]], *, stopped: int | None = None) -> int:
+    """Run a command until it ends, or until SIGINT or SIGTERM cancels it; a second signal ends it at once.
+
+    Args:
+        command: what to run. Its errors are reported on stderr.
+        stopped: the exit code after a signal; ``None`` for 128 and the signal's number, as shells have it.
+
+    Returns:
+        The exit code.
+    """
+
+    async def main() -> int | None:
+        with trio.CancelScope() as scope, _signals_cancel(scope) as received:
+            await command()
+        return received[0] if received and scope.cancelled_caught else None
+
+    try:
+        signal_number = trio.run(main)
+    except BrokenPipeError:
+        # Whatever Python still holds for stdout goes nowhere, without a complaint at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (CommandError, duplex.DuplexError) as error:
+        return report(error)
+    if signal_number is None:
+        return 0
+    return 128 + signal_number if stopped is None else stopped
+
+
+@contextlib.contextmanager
+def _signals_cancel(scope: trio.CancelScope) -> Iterator[list[int]]:
+    """Let the first signal cancel a scope, and the second end the process even if nothing reacts any more."""
+    token = trio.lowlevel.current_trio_token()
+    received: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(number)
+        token.run_sync_soon(scope.cancel)
+
+    replaced = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A shell that starts a job in the background has it ignore SIGINT, and so it should stay.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            replaced[number] = signal.signal(number, handle)
+    try:
+        yield received
+    finally:
+        for number, previous in replaced.items():
+            signal.signal(number, previous)
+
+
+# -- connecting ------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def linked(endpoint: str, timeout: float) -> AsyncIterator[duplex.Link]:
+    """Connect to an endpoint for the time of a block.
+
+    Args:
+        endpoint: where the other peer is bound.
+        timeout: seconds until there must be a link.
+    """
+    async with duplex.open_peer(name="duplex-cli", connect_timeout=timeout) as peer:
+        yield await peer.connect(endpoint)
+
+
+async def reflect(link: duplex.Link, method: str, *args: Any, timeout: float) -> Any:
+    """Ask the reflection of a peer.
+
+    Raises:
+        RPCError: its outcome; ``Unimplemented`` if the peer has none.
+    """
+    if REFLECTION not in link.services:
+        raise duplex.Unimplemented(
+            f"{link.peer_name} does not describe its services: it was opened with reflection=False"
+        )
+    return await link.service(REFLECTION).with_options(timeout=timeout)[method](*args)
+
+
+async def describe_method(link: duplex.Link, target: str, *, timeout: float) -> Method | None:
+    """Return the description of a method; ``None`` if the peer describes nothing.
+
+    Raises:
+        Unimplemented: the peer has no such method.
+    """
+    if REFLECTION not in link.services:
+        return None
+    service, _, name = target.rpartition(".")
+    try:
+        description = await reflect(link, "describe", service, name, timeout=timeout)
+    except duplex.NotFound as error:
+        missing = duplex.Unimplemented(error.message)
+        missing.method, missing.peer = target, link.peer_name
+        raise missing from None
+    try:
+        (described,) = description["methods"]
+        method = msgspec.convert({**described, "name": target}, Method)
+    except (msgspec.ValidationError, KeyError, TypeError, ValueError) as error:
+        raise duplex.Internal(
+            f"the description of {target} cannot be understood ({error}); try --no-reflection"
+        ) from None
+    return method
+
+
+# -- calling ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call, as the command line has it. Times are seconds."""
+
+    endpoint: str
+    #: ``service.method``.
+    target: str
+    words: Sequence[str] = ()
+    #: The arguments in JSON, decoded; ``None`` if the words are the arguments.
+    data: list[Any] | dict[str, Any] | None = None
+    #: Standard input was read for them already.
+    data_from_stdin: bool = False
+    timeout: float | None = None
+    connect_timeout: float = 5.0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    reflection: bool = True
+    #: Stream standard input even if there is no description that asks for it.
+    stdin: bool = False
+    #: The items on standard input are lines rather than JSON.
+    lines: bool = False
+    raw: bool = False
+    verbose: bool = False
+
+
+async def make_call(call: Call) -> None:
+    """Make a call and write its results to stdout as they come."""
+    started = trio.current_time()
+    times: dict[str, float] = {}
+
+    def note(what: str) -> None:
+        times.setdefault(what, trio.current_time() - started)
+
+    async with linked(call.endpoint, call.connect_timeout) as link:
+        note("linked")
+        method = None
+        if call.reflection:
+            method = await describe_method(link, call.target, timeout=call.connect_timeout)
+            note("described")
+        if method is not None:
+            check_method(method)
+        items = _items(call, method)
+        if call.data is not None:
+            arguments = bind_data(call.data, method)
+        else:
+            arguments = bind_words(call.words, method)
+        service, _, name = call.target.rpartition(".")
+        proxy = link.service(service).with_options(timeout=call.timeout, metadata=call.metadata)
+        writer = ResultWriter(raw=call.raw)
+
+        async def show(value: Any, alone: bool) -> None:
+            note("first result")
+            await writer.write(value, alone=alone)
+
+        trailers: Mapping[str, str | bytes] = {}
+        try:
+            async with proxy[name].open(*arguments.positional, **arguments.keyword) as opened:
+                try:
+                    await _converse(opened, items, show)
+                finally:
+                    trailers = opened.trailers
+        finally:
+            note("end")
+            if call.verbose:
+                _tell(link, trailers, times)
+
+
+def _items(call: Call, method: Method | None) -> Items | None:
+    """Return what is to be read from standard input, or ``None``."""
+    if method is None:
+        return Items(None, {}, lines=call.lines) if call.stdin or call.lines else None
+    if method.streams_input:
+        if call.data_from_stdin:
+            raise CommandError(f"{call.target} takes a stream from stdin, which so cannot hold its arguments")
+        return Items(method.input, method.defs, lines=call.lines)
+    if call.stdin or call.lines:
+        raise CommandError(f"{call.target} takes no stream: it is {method.signature}")
+    return None
+
+
+async def _converse(
+    call: duplex.OutgoingCall[Any, Any], items: Items | None, show: Callable[[Any, bool], Awaitable[None]]
+) -> None:
+    """Send the items of a call and show its results, both at once, until the call ends."""
+    problem: Exception | None = None
+
+    async def send() -> None:
+        nonlocal problem
+        try:
+            if items is not None:
+                await items.send_to(call.send)
+            await call.send_eof()
+        except (duplex.RPCError, trio.BrokenResourceError):
+            pass  # the call is over; whoever receives learns of its outcome
+        except (CommandError, duplex.EncodeError) as error:
+            problem = error
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        try:
+            await _receive(call, show)
+        except (CommandError, duplex.RPCError, OSError) as error:
+            # Raised below: a nursery would wrap it in a group.
+            problem = error
+        nursery.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
+
+
+async def _receive(call: duplex.OutgoingCall[Any, Any], show: Callable[[Any, bool], Awaitable[None]]) -> None:
+    while True:
+        try:
+            value = await call.receive()
+        except trio.EndOfChannel:
+            return
+        except TypeError:
+            # The method returns a single value, which nobody knew without a description.
+            await show(await call.result(), True)
+            return
+        await show(value, False)
+
+
+def _tell(link: duplex.Link, trailers: Mapping[str, str | bytes], times: Mapping[str, float]) -> None:
+    click.echo(f"peer: {printable(link.peer_name)}", err=True)
+    click.echo(f"trailers: {to_json(trailers).decode()}", err=True)
+    told = ", ".join(f"{what} {1000 * seconds:.1f} ms" for what, seconds in times.items())
+    click.echo(f"since the start: {told}", err=True)
+
+
+# -- ping ------------------------------------------------------------------------------------------------
+
+
+async def ping(endpoint: str, *, count: int, interval: float, connect_timeout: float, timeout: float) -> None:
+    """Write the round trip of every ping to stdout, and a summary to stderr. Times are seconds."""
+    times: list[float] = []
+    async with linked(endpoint, connect_timeout) as link:
+        try:
+            for number in range(count):
+                if number:
+                    await trio.sleep(interval)
+                seconds = None
+                with trio.move_on_after(timeout):
+                    seconds = await link.ping()
+                if seconds is None:
+                    raise duplex.DeadlineExceeded(f"{link.peer_name} did not answer within {timeout:g} s")
+                times.append(1000 * seconds)
+                click.echo(f"{times[-1]:.3f} ms")
+        finally:
+            if times:
+                middle = sorted(times)[len(times) // 2]
+                click.echo(
+                    f"{len(times)} round trip{'s' if len(times) > 1 else ''} to {printable(link.peer_name)}: "
+                    f"min {min(times):.3f}, median {middle:.3f}, max {max(times):.3f} ms",
+                    err=True,
+                )
+
+
+# -- serving ---------------------------------------------------------------------------------------------
+
+
+async def serve(
+    services: Sequence[duplex.Service], endpoints: Sequence[str], *, name: str, debug: bool | None
+) -> None:
+    """Serve until cancelled. The real endpoints go to stdout, one a line, once all of them are bound."""
+    async with duplex.open_peer(services=services, name=name, debug=debug) as peer:
+        real = [await peer.bind(endpoint) for endpoint in endpoints]
+        for endpoint in real:
+            click.echo(endpoint)
+        for service in services:
+            click.echo(f"serving {service.name} {service.version}: {', '.join(service.methods)}", err=True)
+        await trio.sleep_forever()

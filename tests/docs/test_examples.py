@@ -1,0 +1,69 @@
+"""Every example runs, ends by itself, and prints what ``expected/`` says, without a warning."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import duplex
+from tests.docs.markdown import ROOT
+
+EXAMPLES: Final = ROOT / "examples"
+EXPECTED: Final = Path(__file__).with_name("expected")
+
+#: A service without a program around it, and the demonstration, which has a test of its own.
+APART: Final = frozenset({"calc", "demo"})
+
+NAMES: Final = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in APART)
+
+#: Seconds; the longest example takes about one.
+PATIENCE: Final = 30
+
+
+def run(example: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(example)],
+        # Not ROOT: an example must not depend on where it is started.
+        cwd=EXPECTED,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_example(name: str) -> None:
+    ran = run(EXAMPLES / f"{name}.py")
+    assert ran.stderr == ""
+    assert ran.returncode == 0
+    assert ran.stdout == (EXPECTED / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_nothing_is_expected_of_an_example_that_is_not_there() -> None:
+    assert sorted(path.stem for path in EXPECTED.iterdir()) == NAMES
+
+
+@pytest.mark.parametrize("name", [*NAMES, *sorted(APART)])
+def test_an_example_says_what_it_shows(name: str) -> None:
+    source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    assert source.startswith('"""')
+    assert f"[{name}.py]({name}.py)" in (EXAMPLES / "README.md").read_text(encoding="utf-8")
+
+
+def test_calc_has_one_method_of_every_kind() -> None:
+    spec = importlib.util.spec_from_file_location("calc", EXAMPLES / "calc.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (service,) = duplex.services_of(module)
+    assert {method.kind for method in service.methods.values()} == set(duplex.Kind)

@@ -1,0 +1,224 @@
+"""Two linked peers for a test, and the check that nothing is left over when it has done its worst."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+import trio.testing
+
+import duplex
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+#: Every kind of endpoint there is.
+SCHEMES: Final = ("tcp", "ipc", "memory", "inproc")
+
+#: Seconds after which a test is stuck; all of them take a small part of it.
+GUARD: Final = 10.0
+
+#: How often :func:`quiet` looks before it believes that something is left over.
+_LOOKS: Final = 300
+
+
+def endpoint_of(scheme: str, directory: Path) -> str:
+    """Return an endpoint to bind, which nobody else uses."""
+    return {
+        "tcp": "tcp://127.0.0.1:*",
+        "ipc": f"ipc://{directory}/socket",
+        "memory": "memory://*",
+        "inproc": "inproc://*",
+    }[scheme]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two peers with one link between them."""
+
+    server: duplex.Peer
+    client: duplex.Peer
+    #: The client's end of the link, and the server's.
+    link: duplex.Link
+    back: duplex.Link
+    endpoint: str
+
+    def service(self, name: str) -> duplex.ServiceProxy:
+        """A proxy at the client."""
+        return self.client.service(name)
+
+    async def settle(self) -> None:
+        """Return once everything that either side has queued was handled by the other."""
+        for _ in range(2):
+            await self.link.ping()
+            await self.back.ping()
+
+
+@contextlib.asynccontextmanager
+async def linked(
+    *services: duplex.Service,
+    endpoint: str = "memory://*",
+    offers: Iterable[duplex.Service] = (),
+    within: float = GUARD,
+    check: bool = True,
+    server: dict[str, Any] | None = None,
+    client: dict[str, Any] | None = None,
+) -> AsyncIterator[Pair]:
+    """Link a client to a server; afterwards check that nothing is left over, and close both.
+
+    Args:
+        services: what the server offers.
+        endpoint: where it binds.
+        offers: what the client offers in return.
+        within: seconds for all of it.
+        check: whether to end with :func:`quiet`.
+        server: other options of the server's ``open_peer``.
+        client: other options of the client's ``open_peer``.
+    """
+    with trio.fail_after(within):
+        async with (
+            duplex.open_peer(services=services, **{"name": "server", **(server or {})}) as serving,
+            duplex.open_peer(services=offers, **{"name": "client", **(client or {})}) as calling,
+        ):
+            address = await serving.bind(endpoint)
+            link = await calling.connect(address)
+            pair = Pair(serving, calling, link, await first_link(serving), address)
+            yield pair
+            if check:
+                await quiet(pair.link, pair.back)
+
+
+async def first_link(peer: duplex.Peer) -> duplex.Link:
+    """Wait for a peer's first link."""
+    await until(lambda: peer.links)
+    return peer.links[0]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that no event tells, letting all other tasks run; the caller bounds the time."""
+    while not condition():
+        # Gives libzmq's threads and other processes the processor; memory endpoints need no time at all.
+        await trio.sleep(0 if isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock) else 0.0005)
+
+
+async def quiet(*links: duplex.Link) -> None:
+    """Check that nothing is left over on links whose calls have all ended, and at their peers.
+
+    No channel is open on either side, no callback can be called, no task waits for credit, all credit has
+    come back (what is owed is less than a grant), and a peer's only tasks are those of its ports and idle
+    workers. So a link that did anything at all is as good as a fresh one.
+
+    Raises:
+        AssertionError: with everything that was found.
+    """
+    for _ in range(_LOOKS):
+        for link in links:
+            if link.is_open:
+                with contextlib.suppress(duplex.Unavailable):
+                    await link.ping()
+        found = [problem for link in links for problem in leftovers(link)]
+        found += _owed(links)
+        if not found:
+            return
+        await trio.lowlevel.checkpoint()
+    raise AssertionError("; ".join(found))
+
+
+def leftovers(link: duplex.Link) -> list[str]:
+    """List what is left over on one end of a link, and of its peer's tasks."""
+    connection = link.connection
+    statistics = link.statistics()
+    incoming = connection._incoming
+    held = {
+        "channels opened here": statistics.outgoing,
+        "channels opened there": statistics.incoming,
+        "channel records": connection._channels,
+        "bytes that nobody takes": statistics.unconsumed if link.is_open else 0,
+        "messages of channels that are over": connection._unread,
+        "notifications that run": connection._notified,
+        "conversations": link.conversations,
+        "callbacks": link._callbacks,
+        "nested channels that nobody claimed": link._unclaimed,
+        "waiters for credit": link.credit_waiters,
+        "tasks": stray_tasks(link.peer),
+    }
+    found = [f"{link.peer.name}: {what}: {value!r}" for what, value in held.items() if value]
+    window = link.peer.limits.link_window
+    if link.is_open and incoming.balance + incoming.consumed + incoming.unconsumed != window:
+        found.append(f"{link.peer.name}: the accounts of the link do not add up to {window}")
+    return found
+
+
+def _owed(links: Iterable[duplex.Link]) -> list[str]:
+    """Compare what each end of a link may send with what the other end thinks that it may."""
+    by_peer = {link.peer.id: link for link in links if link.is_open}
+    found = []
+    for link in by_peer.values():
+        other = by_peer.get(link.peer_id)
+        if other is not None and other is not link:
+            mine, theirs = link.statistics().send_credit, other.connection._incoming.balance
+            if mine != theirs:
+                found.append(f"{link.peer.name} may send {mine} bytes, but {other.peer.name} expects {theirs}")
+    return found
+
+
+def stray_tasks(peer: Any) -> list[str]:
+    """List a peer's tasks but for its ports, its watchman and its idle workers."""
+    names = [task.name for task in peer._nursery.child_tasks if task not in peer.workers._idle]
+    return [name for name in names if not name.startswith("duplex port") and "watch_links" not in name]
+
+
+async def collect(channel: Any, count: int | float = math.inf) -> list[Any]:
+    """Receive so many items, or all."""
+    items: list[Any] = []
+    while len(items) < count:
+        try:
+            items.append(await channel.receive())
+        except trio.EndOfChannel:
+            break
+    return items
+
+
+async def outcome(awaitable: Awaitable[Any]) -> Any:
+    """Return what a call gives, or the error that it raises."""
+    try:
+        return await awaitable
+    except duplex.DuplexError as error:
+        return error
+
+
+@contextlib.contextmanager
+def process(module: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a module of the tests that serves until its standard input is closed; gives the process and the
+    endpoint that it printed."""
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        try:
+            line = running.stdout.readline().strip()
+            assert "://" in line, f"{module} printed {line!r}, not an endpoint"
+            yield running, line
+        finally:
+            running.stdin.close()
+            try:
+                running.wait(GUARD)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                raise
+
+
+async def serve_until_eof(*services: duplex.Service, endpoint: str, **options: Any) -> None:
+    """What such a module does."""
+    async with duplex.open_peer(services=services, **options) as peer:
+        sys.stdout.write(await peer.bind(endpoint) + "\n")
+        sys.stdout.flush()
+        await trio.lowlevel.wait_readable(sys.stdin.fileno())

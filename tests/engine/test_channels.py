@@ -1,0 +1,562 @@
+"""Channels as values: any trio channel in an argument, a result or a message, in both directions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+import duplex
+from tests.engine.helpers import collect, linked, outcome, stray_tasks, until
+
+channels = duplex.Service("channels")
+
+
+@channels.rpc
+async def fill(sink: duplex.SendChannel[int], count: int) -> str:
+    """Send so many numbers to the caller's channel."""
+    for number in range(count):
+        await sink.send(number)
+    return "filled"
+
+
+@channels.rpc
+async def drain(source: duplex.ReceiveChannel[int], extra: duplex.ReceiveChannel[int]) -> list[list[int]]:
+    """Receive all of two channels."""
+    return [[item async for item in source], [item async for item in extra]]
+
+
+@channels.rpc
+async def first(source: duplex.ReceiveChannel[int]) -> int:
+    """Receive one item only."""
+    return await source.receive()
+
+
+@channels.rpc
+async def double(sink: duplex.SendChannel[int], source: duplex.ReceiveChannel[int]) -> None:
+    """Answer on one channel what comes on the other."""
+    async for number in source:
+        await sink.send(2 * number)
+    await sink.aclose()
+
+
+@channels.rpc
+async def ignore(values: Any) -> str:
+    """Look at nothing."""
+    return "ignored"
+
+
+@channels.rpc
+async def produce(count: int) -> trio.MemoryReceiveChannel[int]:
+    """Return a channel that gives numbers."""
+    sink, source = trio.open_memory_channel[int](math.inf)
+    for number in range(count):
+        sink.send_nowait(number)
+    sink.close()
+    return source
+
+
+@channels.rpc
+async def converse() -> dict[str, Any]:
+    """Return a channel to send to, and one to receive from."""
+    question_sink, question_source = trio.open_memory_channel[int](0)
+    answer_sink, answer_source = trio.open_memory_channel[int](0)
+
+    async def answer() -> None:
+        async with question_source, answer_sink:
+            async for number in question_source:
+                await answer_sink.send(number + 1)
+
+    duplex.current_call().link.peer.spawn(answer)
+    return {"ask": question_sink, "answers": answer_source}
+
+
+@channels.rpc
+async def hang(*values: Any) -> None:
+    await trio.sleep_forever()
+
+
+@channels.rpc
+async def relay(sources: duplex.ReceiveChannel[Any]) -> list[list[int]]:
+    """Receive everything from every channel that comes on the call's own."""
+    return [await collect(source) async for source in sources]
+
+
+async def test_sending_end_as_an_argument(endpoint: str) -> None:
+    async with linked(channels, endpoint=endpoint) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        received: list[int] = []
+
+        async def read() -> None:
+            received.extend(await collect(source))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            assert await pair.service("channels").fill(sink, 100) == "filled"
+        assert received == list(range(100))
+
+
+async def test_receiving_ends_as_arguments(endpoint: str) -> None:
+    async with linked(channels, endpoint=endpoint) as pair:
+        ends = [trio.open_memory_channel[int](math.inf) for _ in range(2)]
+        for factor, (sink, _) in enumerate(ends, 1):
+            for number in range(10):
+                sink.send_nowait(number * factor)
+            sink.close()
+        result = await pair.service("channels").drain(ends[0][1], ends[1][1])
+        assert result == [list(range(10)), list(range(0, 20, 2))]
+
+
+async def test_both_directions_at_once(endpoint: str) -> None:
+    async with linked(channels, endpoint=endpoint) as pair:
+        answer_sink, answers = trio.open_memory_channel[int](0)
+        questions, question_source = trio.open_memory_channel[int](0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pair.service("channels").double, answer_sink, question_source)
+            for number in range(5):
+                await questions.send(number)
+                assert await answers.receive() == 2 * number
+            await questions.aclose()
+            with pytest.raises(trio.EndOfChannel):
+                await answers.receive()
+
+
+async def test_channel_as_a_result(endpoint: str) -> None:
+    async with linked(channels, endpoint=endpoint) as pair:
+        async with pair.service("channels").produce.open(50) as call:
+            source = await call.result()
+            assert isinstance(source, duplex.ReceiveChannel)
+            assert await collect(source) == list(range(50))
+
+
+async def test_two_channels_as_a_result() -> None:
+    async with linked(channels) as pair:
+        async with pair.service("channels").converse.open() as call:
+            result = await call.result()
+            for number in range(5):
+                await result["ask"].send(number)
+                assert await result["answers"].receive() == number + 1
+            await result["ask"].aclose()
+            assert await collect(result["answers"]) == []
+
+
+async def test_channel_as_a_result_needs_an_open_call() -> None:
+    async with linked(channels) as pair:
+        with pytest.raises(TypeError, match=r"call\.result\(\)"):
+            await pair.service("channels").produce(3)
+
+
+async def test_call_with_a_channel_in_its_result_ends_with_it() -> None:
+    """The call goes on only as long as the channel does."""
+    async with linked(channels) as pair:
+        async with pair.service("channels").produce.open(3) as call:
+            assert await collect(await call.result()) == [0, 1, 2]
+            await until(lambda: not pair.link.statistics().outgoing)
+
+
+async def test_what_was_sent_arrives_after_the_call_has_ended() -> None:
+    async with linked(channels) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        assert await pair.service("channels").fill(sink, 500) == "filled"
+        assert await collect(source) == list(range(500))
+
+
+async def test_sender_stops_when_the_handler_has_had_enough(endpoint: str) -> None:
+    async with linked(channels, endpoint=endpoint) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        async with trio.open_nursery() as nursery:
+
+            async def feed() -> None:
+                with pytest.raises(trio.BrokenResourceError):
+                    while True:
+                        await sink.send(7)
+
+            nursery.start_soon(feed)
+            assert await pair.service("channels").first(source) == 7
+
+
+async def test_handler_closes_its_receiving_end_early() -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def taste(source: duplex.ReceiveChannel[int], other: duplex.SendChannel[str]) -> None:
+        assert await source.receive() == 1
+        await source.aclose()
+        await source.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await source.receive()
+        await other.send("closed")
+        await trio.sleep_forever()
+
+    async with linked(service) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        notes_sink, notes = trio.open_memory_channel[str](0)
+        # The first parameter is passed as a value, so the call's own channel is not used.
+        async with pair.service("service").taste.open(source, notes_sink):
+            await sink.send(1)
+            assert await notes.receive() == "closed"
+            with pytest.raises(trio.BrokenResourceError):
+                while True:
+                    await sink.send(2)
+
+
+async def test_handler_closes_its_sending_end_early() -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def brief(sink: duplex.SendChannel[int]) -> None:
+        await sink.send(1)
+        await sink.aclose()
+        await sink.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await sink.send(2)
+        await trio.sleep_forever()
+
+    async with linked(service) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        async with pair.service("service").brief.open(sink):
+            assert await collect(source) == [1], "the end comes though the call goes on"
+
+
+async def test_send_eof_is_the_end_for_the_other_side() -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def brief(sink: duplex.SendChannel[int]) -> None:
+        await sink.send(1)
+        await sink.send_eof()
+        await trio.sleep_forever()
+
+    async with linked(service) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        async with pair.service("service").brief.open(sink):
+            assert await collect(source) == [1]
+
+
+async def test_reader_closes_early() -> None:
+    """Whoever sends learns it in trio's words, as with any channel whose reader has gone."""
+    service = duplex.Service("service")
+    seen: list[Any] = []
+
+    @service.rpc
+    async def persist(sink: duplex.SendChannel[int]) -> None:
+        try:
+            while True:
+                await sink.send(1)
+        except Exception as error:
+            seen.append(error)
+
+    async with linked(service) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pair.service("service").persist, sink)
+            assert await source.receive() == 1
+            await source.aclose()
+    assert [type(error) for error in seen] == [trio.BrokenResourceError]
+
+
+async def test_reader_of_a_result_closes_early() -> None:
+    service = duplex.Service("service")
+    seen: list[Any] = []
+
+    @service.rpc
+    async def numbers() -> trio.MemoryReceiveChannel[int]:
+        sink, source = trio.open_memory_channel[int](0)
+
+        async def feed() -> None:
+            try:
+                while True:
+                    await sink.send(1)
+            except trio.BrokenResourceError as error:
+                seen.append(error)
+
+        duplex.current_call().link.peer.spawn(feed)
+        return source
+
+    async with linked(service) as pair:
+        async with pair.service("service").numbers.open() as call:
+            source = await call.result()
+            assert await collect(source, 3) == [1, 1, 1]
+            await source.aclose()
+            await until(lambda: seen)
+
+
+@pytest.mark.parametrize("direction", ["send", "receive"])
+async def test_cancelled_call_releases_its_channels(direction: str) -> None:
+    """The other end of the caller's channel is told, whichever it is."""
+    async with linked(channels) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        passed: Any = sink if direction == "send" else source
+        async with pair.service("channels").hang.open(passed) as call:
+            await pair.settle()
+            assert pair.back.statistics().incoming == 2
+            call.cancel()
+            if direction == "send":
+                assert await collect(source) == []
+            else:
+                with pytest.raises(trio.BrokenResourceError):
+                    await sink.send(1)
+
+
+async def test_cancelled_call_releases_a_channel_that_nobody_reads(autojump_clock: object) -> None:
+    """Items that came and were not taken keep no task waiting once their call was cancelled."""
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def flood(sink: duplex.SendChannel[int]) -> None:
+        while True:
+            await sink.send(1)
+
+    async with linked(service) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        async with pair.service("service").flood.open(sink):
+            await trio.testing.wait_all_tasks_blocked()
+        await until_no_strays(pair.client)
+        with source:
+            pass
+
+
+async def until_no_strays(peer: duplex.Peer) -> None:
+    for _ in range(100):
+        if not stray_tasks(peer):
+            return
+        await trio.lowlevel.checkpoint()
+    raise AssertionError(f"tasks that should have ended: {stray_tasks(peer)}")
+
+
+async def test_unread_channels_do_not_hold_a_call() -> None:
+    async with linked(channels) as pair:
+        sink, source = trio.open_memory_channel[int](math.inf)
+        for number in range(1000):
+            sink.send_nowait(number)
+        assert await pair.service("channels").ignore([source, {"deep": [source.clone()]}]) == "ignored"
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await sink.send(0)
+
+
+async def test_lost_link_ends_channels(endpoint: str) -> None:
+    """Local code at the other end of a channel hears of it; code in the handler gets the error."""
+    service = duplex.Service("service")
+    seen: list[Any] = []
+
+    @service.rpc
+    async def listen(source: duplex.ReceiveChannel[int], sink: duplex.SendChannel[int]) -> None:
+        with trio.CancelScope(shield=True):
+            seen.append(await outcome(source.receive()))
+            seen.append(await outcome(sink.send(1)))
+
+    async with linked(service, endpoint=endpoint, check=False) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        back_sink, back_source = trio.open_memory_channel[int](0)
+        error = None
+        async with trio.open_nursery() as nursery:
+
+            async def call() -> None:
+                nonlocal error
+                error = await outcome(pair.link.service("service").listen(source, back_sink))
+
+            nursery.start_soon(call)
+            await until(lambda: pair.back.statistics().incoming == 3)
+            await pair.link.aclose()
+            with pytest.raises(trio.BrokenResourceError):
+                await sink.send(1)
+            with pytest.raises(trio.EndOfChannel):
+                await back_source.receive()
+        assert type(error) is duplex.PeerLost
+        await until(lambda: len(seen) == 2)
+        assert [type(item) for item in seen] == [duplex.PeerLost, duplex.PeerLost], seen
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+async def test_local_reader_hears_when_the_own_peer_is_closed(autojump_clock: object, blocked: bool) -> None:
+    """Also when there are items for it that it had not taken."""
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def send(sink: duplex.SendChannel[int]) -> None:
+        if blocked:
+            await sink.send(1)
+        await trio.sleep_forever()
+
+    sink, source = trio.open_memory_channel[int](0)
+    with trio.fail_after(60):
+        async with duplex.open_peer(services=[service]) as server:
+            endpoint = await server.bind("memory://*")
+            async with duplex.open_peer() as client:
+                await client.connect(endpoint)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(outcome, client.service("service").send(sink))
+                    await trio.testing.wait_all_tasks_blocked()
+                    await client.aclose()
+                    await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(1):
+            await collect(source)
+
+
+async def test_a_channel_that_fails_ends_its_own_call_only() -> None:
+    """A channel of the application's own kind may raise anything; the peer goes on."""
+
+    class Faulty(trio.abc.ReceiveChannel[int]):
+        async def receive(self) -> int:
+            await trio.lowlevel.checkpoint()
+            raise ZeroDivisionError("in the application's channel")
+
+        async def aclose(self) -> None:
+            await trio.lowlevel.checkpoint()
+
+    async with linked(channels) as pair:
+        result = await outcome(pair.service("channels").first(Faulty()))
+        assert isinstance(result, duplex.RPCError)
+        assert await pair.service("channels").ignore(1) == "ignored"
+
+
+async def test_a_sink_that_fails_ends_its_own_call_only() -> None:
+    class Faulty(trio.abc.SendChannel[int]):
+        async def send(self, value: int) -> None:
+            await trio.lowlevel.checkpoint()
+            raise ZeroDivisionError("in the application's channel")
+
+        async def aclose(self) -> None:
+            await trio.lowlevel.checkpoint()
+
+    async with linked(channels) as pair:
+        await outcome(pair.service("channels").fill(Faulty(), 10))
+        assert await pair.service("channels").ignore(1) == "ignored"
+
+
+async def test_item_that_cannot_travel_ends_the_channel() -> None:
+    async with linked(channels) as pair:
+        sink, source = trio.open_memory_channel[Any](math.inf)
+        sink.send_nowait(object())
+        result = await outcome(pair.service("channels").first(source))
+        assert isinstance(result, duplex.RPCError)
+        with pytest.raises(trio.BrokenResourceError):
+            await sink.send(1)
+        assert await pair.service("channels").ignore(1) == "ignored"
+
+
+async def test_items_of_a_passed_channel_are_checked() -> None:
+    async with linked(channels) as pair:
+        sink, source = trio.open_memory_channel[Any](math.inf)
+        sink.send_nowait("text")
+        with pytest.raises(duplex.InvalidArgument, match=r"streamed item 1"):
+            await pair.service("channels").first(source)
+
+
+async def test_duplex_channel_must_be_passed_as_two() -> None:
+    async with linked(channels) as pair:
+        ends = trio.testing.memory_stream_pair()
+        stapled = trio.StapledStream(*ends)
+        with pytest.raises(duplex.EncodeError):
+            await pair.service("channels").ignore(stapled)
+
+        class Both(trio.abc.Channel[int]):
+            async def send(self, value: int) -> None:
+                raise NotImplementedError
+
+            async def receive(self) -> int:
+                raise NotImplementedError
+
+            async def aclose(self) -> None:
+                raise NotImplementedError
+
+        with pytest.raises(duplex.EncodeError, match="two ends as two channels"):
+            await pair.service("channels").ignore(Both())
+        assert await pair.service("channels").ignore(1) == "ignored"
+
+
+async def test_wrong_end() -> None:
+    async with linked(channels) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        with pytest.raises(duplex.InvalidArgument, match="'sink'"):
+            await pair.service("channels").fill(source, 1)
+        with pytest.raises(trio.BrokenResourceError):
+            await sink.send(1)
+        with pytest.raises(duplex.InvalidArgument, match="'sink'"):
+            await pair.service("channels").fill(1, 1)
+
+
+async def test_item_that_holds_a_channel_and_cannot_travel() -> None:
+    """The item was not sent, so nothing becomes of the channel in it, and the stream goes on."""
+    async with linked(channels) as pair:
+        async with pair.service("channels").relay.open() as call:
+            sink, source = trio.open_memory_channel[int](math.inf)
+            with pytest.raises(duplex.EncodeError):
+                await call.send([source, object()])
+            for number in range(3):
+                sink.send_nowait(number)
+            sink.close()
+            await call.send(source)
+            assert await call.result() == [[0, 1, 2]]
+
+
+async def test_channel_passed_through_a_third_peer() -> None:
+    """The middle one passes on what it got; items go through both links and so does the end."""
+    async with linked(channels, endpoint="memory://far") as far:
+        middle = duplex.Service("middle")
+        onward = far.client.service("channels")
+
+        @middle.rpc
+        async def forward(sink: duplex.SendChannel[int], count: int) -> str:
+            result: str = await onward.fill(sink, count)
+            return result
+
+        far.client.add_service(middle)
+        near = await far.client.bind("memory://*")
+        async with duplex.open_peer() as client:
+            await client.connect(near)
+            sink, source = trio.open_memory_channel[int](math.inf)
+            assert await client.service("middle").forward(sink, 20) == "filled"
+            assert await collect(source) == list(range(20))
+
+
+async def test_stream_of_a_call_passed_on_as_a_value() -> None:
+    """What comes on a call's own channel may be passed to another call as it is."""
+    async with linked(channels, endpoint="memory://far") as far:
+        middle = duplex.Service("middle")
+        onward = far.client.service("channels")
+
+        @middle.rpc
+        async def forward(source: duplex.ReceiveChannel[int]) -> int:
+            result: int = await onward.first(source)
+            return result
+
+        far.client.add_service(middle)
+        near = await far.client.bind("memory://*")
+        async with duplex.open_peer() as client:
+            await client.connect(near)
+            async with client.service("middle").forward.open() as call:
+                await call.send(5)
+                assert await call.result() == 5
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["goes-on", "ends"])
+async def test_generator_yields_channels(ends: bool) -> None:
+    """They live on when the generator has ended, as one in a single result does."""
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def groups(count: int) -> AsyncIterator[Any]:
+        for group in range(count):
+            sink, source = trio.open_memory_channel[int](math.inf)
+            for number in range(group):
+                sink.send_nowait(number)
+            sink.close()
+            yield {"group": group, "items": source}
+        if not ends:
+            await trio.sleep_forever()
+
+    async with linked(service) as pair:
+        async with pair.service("service").groups.open(4) as call:
+            await pair.settle()
+            for group in range(4):
+                message = await call.receive()
+                assert message["group"] == group
+                assert await collect(message["items"]) == list(range(group))
+            if ends:
+                assert await collect(call) == []
