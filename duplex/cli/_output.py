@@ -93,11 +93,12 @@ class ResultWriter:
 
     Args:
         raw: strings and bytes are written as they are, strings with a line end.
+        descriptor: where to; ``None`` for stdout.
     """
 
-    def __init__(self, *, raw: bool) -> None:
+    def __init__(self, *, raw: bool, descriptor: int | None = None) -> None:
         self._raw = raw
-        self._descriptor = sys.stdout.fileno()
+        self._descriptor = sys.stdout.fileno() if descriptor is None else descriptor
         self._pretty = os.isatty(self._descriptor)
 
     async def write(self, value: Any, *, alone: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -91,16 +91,17 @@ def holds_hollow(value: Any) -> bool:
         kind = type(item)
         if kind in _ATOMS:
             continue
-        if len(pending) > _NEAR:
-            break
+        parts: Iterable[Any] = ()
         if isinstance(item, dict):
-            pending += itertools.islice(item.values(), _NEAR)
+            parts = itertools.islice(item.values(), _NEAR)
         elif isinstance(item, (list, tuple, set, frozenset)):
-            pending += itertools.islice(item, _NEAR)
+            parts = itertools.islice(item, _NEAR)
         elif names := field_names(item):
             if _is_hollow(kind, names):
                 return True
-            pending += [getattr(item, name, None) for name in names]
+            parts = [getattr(item, name, None) for name in names]
+        if len(pending) < _NEAR:
+            pending += parts
     return False
 
 

@@ -143,19 +143,19 @@ def adapt_array(value: Any, annotation: Any) -> Any:
     if typing.get_origin(shape) is tuple and Ellipsis not in sizes and len(sizes) != value.ndim:
         raise DecodeError(f"Expected an array of {len(sizes)} dimensions, got one of {value.ndim}")
     for scalar in typing.get_args(dtype):
-        kinds = _scalar_types(scalar)
+        kinds = _scalar_types(np, scalar)
         if kinds and not issubclass(value.dtype.type, kinds):
             names = " or ".join(f"`{kind.__name__}`" for kind in kinds)
             raise DecodeError(f"Expected an array of {names}, got one of `{value.dtype}`")
     return value
 
 
-def _scalar_types(scalar: Any) -> tuple[type, ...]:
+def _scalar_types(np: Any, scalar: Any) -> tuple[type, ...]:
     """Return the types that the parameter of a dtype allows; empty if it allows all, as ``Any`` does."""
     union = typing.get_origin(scalar) in (typing.Union, types.UnionType)
     choices = typing.get_args(scalar) if union else (scalar,)
     kinds = tuple(typing.get_origin(choice) or choice for choice in choices)
-    return kinds if all(isinstance(kind, type) for kind in kinds) else ()
+    return kinds if all(_is_subclass(kind, np.generic) for kind in kinds) else ()
 
 
 def adapt_scalar(value: Any, kind: Any) -> Any:

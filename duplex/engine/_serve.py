@@ -161,8 +161,7 @@ class IncomingCall(Conversation):
         return (
             self._event.payload is not None
             and not self.handler.kind.streams_input
-            and connection.link_credit > 0
-            and connection.credit(self.channel) > 0
+            and (self.notify or (connection.link_credit > 0 and connection.credit(self.channel) > 0))
         )
 
     def run_inline(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Awaitable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, Protocol, Self, TypeVar, runtime_checkable
 
 import trio
 
@@ -73,21 +73,33 @@ class Channel(SendChannel[SendT], ReceiveChannel[ReceiveT]):
     __slots__ = ()
 
 
-class Callback(Generic[P, R]):
-    """A function of another peer, received as a value: ``Callback[[int], str]`` takes an int, gives a str.
+if TYPE_CHECKING:
 
-    It can be called until the call that brought it has ended; then calling raises ``FailedPrecondition``.
-    Errors are those of any call.
-    """
+    @runtime_checkable
+    class Callback(Protocol[P, R]):
+        """Any async function, for type checkers: what is passed and what arrives are the same to them."""
 
-    __slots__ = ()
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
+            """Call the function where it lives and return what it returns."""
 
-    def __init__(self) -> None:
-        raise TypeError("callbacks come from another peer; pass a plain function where one is expected")
+else:
 
-    @abstractmethod
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
-        """Call the function where it lives and return what it returns."""
+    class Callback(Generic[P, R]):
+        """A function of another peer, received as a value: ``Callback[[int], str]`` takes an int, gives a str.
+
+        It can be called until the call that brought it has ended; then calling raises
+        ``FailedPrecondition``. Errors are those of any call. Whoever passes one passes a function; type
+        checkers take async functions for it.
+        """
+
+        __slots__ = ()
+
+        def __init__(self) -> None:
+            raise TypeError("callbacks come from another peer; pass a plain function where one is expected")
+
+        @abstractmethod
+        def __call__(self, *args: Any, **kwargs: Any):
+            """Call the function where it lives and return what it returns."""
 
 
 class Unary(Protocol[P, R]):

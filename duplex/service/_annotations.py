@@ -168,8 +168,14 @@ def signature_of(function: Callable[..., Any], method: str) -> inspect.Signature
 
 
 def bare(annotation: Any) -> Any:
-    """Return an annotation without its ``Annotated`` wrapper."""
-    return annotation.__origin__ if typing.get_origin(annotation) is typing.Annotated else annotation
+    """Return what an annotation says without its ``Annotated`` wrapper, and what ``type X = ...`` stands for."""
+    while True:
+        if typing.get_origin(annotation) is typing.Annotated:
+            annotation = annotation.__origin__
+        elif type(annotation).__name__ == "TypeAliasType":  # since Python 3.12, and in typing_extensions
+            annotation = annotation.__value__
+        else:
+            return annotation
 
 
 def role_of(annotation: Any) -> Role | None:

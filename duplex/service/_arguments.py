@@ -25,7 +25,7 @@ from msgspec.structs import astuple
 
 from duplex._errors import ConfigurationError, DecodeError, InvalidArgument
 from duplex.codec._base import Buffer, Codec, Decoder, LiveValues
-from duplex.service._wire import Wire, wire_type
+from duplex.service._wire import Wire, named_fields, wire_type
 
 #: What stands in :attr:`Parameter.default` for a parameter that must be given.
 REQUIRED: Final = inspect.Parameter.empty
@@ -126,7 +126,7 @@ class Binder:
         self._split = len(self._slots)
         if self._stream is not None and self._stream.kind is _EITHER:
             self._split = [p for p in parameters if p.kind in _BY_POSITION].index(self._stream)
-        self._named_fields = tuple(self._by_name)
+        self._named_fields = named_fields(self._by_name)
         self._slot_names = [p.name for p in self._slots]
         # What must come by name if so many arguments came by position.
         self._needed = [
@@ -175,11 +175,15 @@ class Binder:
         while given and values[given - 1] is UNSET:
             given -= 1
         named: dict[str, Any] = {}
-        if wire.keyword is not UNSET:
-            fields = zip(self._named_fields, astuple(wire.keyword), strict=True)
-            named = {name: value for name, value in fields if value is not UNSET}
-            if not named.keys().isdisjoint(self._slot_names[:given]):
-                return None
+        keyword = wire.keyword
+        if keyword is not UNSET:
+            for field, name in self._named_fields:
+                value = getattr(keyword, field)
+                if value is not UNSET:
+                    named[name] = value
+            for name in self._slot_names[:given]:
+                if name in named:
+                    return None
         for name in self._needed[given]:
             if name not in named:
                 return None

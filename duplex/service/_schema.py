@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import typing
 from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeAlias
@@ -222,6 +223,16 @@ def _hook(cls: Any) -> dict[str, Any]:
     if role is not None:
         word, description = _LIVE[role]
         return {"description": description, "x-duplex": word}
-    if cls.__module__ == "numpy" and cls.__name__ == "ndarray":
-        return {"type": "object", "description": "a numpy array, sent as a buffer", "x-duplex": "ndarray"}
+    if cls is object:
+        return {"description": "anything"}
+    numpy = sys.modules.get("numpy")  # without it, no type can be of it
+    if numpy is not None:
+        for base, schema in (
+            (numpy.ndarray, {"type": "object", "description": "a numpy array", "x-duplex": "ndarray"}),
+            (numpy.bool_, {"type": "boolean"}),
+            (numpy.integer, {"type": "integer"}),
+            (numpy.floating, {"type": "number"}),
+        ):
+            if issubclass(cls, base):
+                return schema
     return {"description": type_text(cls)}

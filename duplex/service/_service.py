@@ -22,6 +22,7 @@ MAX_NAME_BYTES: Final = 255
 RESERVED: Final = "duplex"
 
 _ATTRIBUTE: Final = "__duplex_rpc__"
+_DESCRIPTORS: Final = (staticmethod, classmethod)
 _WORD: Final = r"[\w-]+"
 _SERVICE_NAME: Final = re.compile(rf"{_WORD}(\.{_WORD})*")
 _METHOD_NAME: Final = re.compile(_WORD)
@@ -63,20 +64,21 @@ def rpc(
     """
 
     def decorate(function: Any) -> Any:
-        target = function.__func__ if isinstance(function, (staticmethod, classmethod)) else function
+        descriptor = type(function) in _DESCRIPTORS
+        target = function.__func__ if descriptor else function
         options = RpcOptions(name, inline, idempotent, deprecated)
         label = _name_of(target, options)
         callable_of(target, label)
         flavor_of(target, label, inline=inline)
         scope = capture_scope(2)
+        # What does not exist yet may exist when the service is used, and so may what its fields are made of.
         try:
             options = replace(options, hints=hints_of(target, label, scope))
-        except UnresolvedNameError:
-            # What does not exist yet may exist when the service is used.
-            options = replace(options, scope=scope)
-        else:
-            if target is function and not in_class_body(2):
+            if not descriptor and not in_class_body(2):
                 inspect_function(function, label, options)
+        except UnresolvedNameError:
+            if options.hints is None:
+                options = replace(options, scope=scope)
         try:
             setattr(target, _ATTRIBUTE, options)
         except AttributeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections import abc
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +20,16 @@ _LIVE_TYPES: Final = (Callback, SendChannel, ReceiveChannel, trio.abc.SendChanne
 
 _ADVICE: Final = "use a dataclass, a msgspec.Struct, a TypedDict or plain types"
 _LIVE_ADVICE: Final = "use duplex.SendChannel or duplex.ReceiveChannel"
+_STREAM_ADVICE: Final = "use duplex.ReceiveChannel to receive its items one by one, or a list"
+_BETTER: Final[dict[Any, str]] = {
+    abc.Callable: "use duplex.Callback",
+    abc.AsyncIterator: _STREAM_ADVICE,
+    abc.AsyncIterable: _STREAM_ADVICE,
+    abc.AsyncGenerator: _STREAM_ADVICE,
+    abc.Iterator: _STREAM_ADVICE,
+    abc.Iterable: _STREAM_ADVICE,
+    abc.Generator: _STREAM_ADVICE,
+}
 
 #: Classes whose subclasses may encode as they do.
 _PLAIN_TYPES: Final = (str, int, float, bytes, list, tuple, dict, set, frozenset)
@@ -37,7 +48,7 @@ def check_input(subject: str, annotation: Any) -> bool:
     """
     for kind in _foreign_types(subject, annotation):
         if kind not in _LIVE_TYPES:
-            advice = _LIVE_ADVICE if role_of(kind) else _ADVICE
+            advice = _LIVE_ADVICE if role_of(kind) else _BETTER.get(kind, _ADVICE)
             raise ConfigurationError(f"{subject}: {type_text(kind)} cannot travel; {advice}")
     if role_of(annotation) is not None:
         return False

@@ -10,7 +10,6 @@ import typing
 from collections.abc import Sequence
 from typing import Any, Final
 
-from duplex.service._annotations import bare
 from duplex.service._arguments import REQUIRED, Parameter
 
 #: Longest default that is written out.
@@ -22,7 +21,8 @@ def type_text(annotation: Any) -> str:
 
     Constraints in ``Annotated`` are left out; the JSON Schema has them.
     """
-    annotation = bare(annotation)
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = annotation.__origin__
     if annotation is None or annotation is types.NoneType:
         return "None"
     if annotation is ...:
@@ -44,8 +44,12 @@ def type_text(annotation: Any) -> str:
 
 def value_text(value: Any) -> str:
     """Return a value as Python would write it, cut short if it is long."""
-    text = f"{type(value).__name__}.{value.name}" if isinstance(value, enum.Enum) else repr(value)
-    text = re.sub(r" at 0x[0-9a-fA-F]+", "", text)  # differs from run to run, and is nobody's business
+    if isinstance(value, enum.Enum):
+        return f"{type(value).__name__}.{value.name}"
+    try:
+        text = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))  # differs from run to run
+    except Exception:  # somebody else's repr
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= _LONGEST_DEFAULT else text[:_LONGEST_DEFAULT] + "..."
 
 

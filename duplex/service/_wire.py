@@ -6,6 +6,7 @@ Their fields are called ``p0``, ``p1``, ... because a parameter may have a name 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any, cast
 
 import msgspec
@@ -19,6 +20,11 @@ class Wire(msgspec.Struct, array_like=True):
     keyword: Any | UnsetType = UNSET
 
 
+def named_fields(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return the field of ``Wire.keyword`` for each name, and the name."""
+    return tuple((f"p{index}", name) for index, name in enumerate(names))
+
+
 @functools.lru_cache(maxsize=1024)
 def wire_type(slots: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> type[Wire]:
     """Return a type for a whole payload: ``[positional, keyword]``.
@@ -29,10 +35,11 @@ def wire_type(slots: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> typ
         slots: the type of each parameter that may come by position.
         named: name and type of each parameter that may come by name.
     """
+    fields = named_fields(name for name, _ in named)
     keyword = msgspec.defstruct(
         "Keyword",
-        [(f"p{index}", annotation, UNSET) for index, (_, annotation) in enumerate(named)],
-        rename={f"p{index}": name for index, (name, _) in enumerate(named)},
+        [(field, annotation, UNSET) for (field, _), (_, annotation) in zip(fields, named, strict=True)],
+        rename=dict(fields),
         forbid_unknown_fields=True,
         gc=False,
     )

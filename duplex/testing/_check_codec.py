@@ -350,6 +350,7 @@ def _check_live_values(codec: Codec) -> None:
         _refusal(DecodeError, codec.decode_arguments, payload, attachments)
         _refusal(EncodeError, codec.encode, origin)
         live = _Live()
+        _refusal(EncodeError, codec.encode, [object()], live)
         payload, attachments = codec.encode({"x": origin}, live)
         value = codec.decoder(dict[str, _Remote])(payload, attachments, live)["x"]
         _expect(value.origin is origin, "the wrong live value came back")

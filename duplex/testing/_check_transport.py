@@ -105,6 +105,8 @@ class _End:
         self.finished = trio.Event()
         #: Called with each message, instead of recording it.
         self.on_message: Callable[[Carrier, Frames], None] | None = None
+        #: Called with each carrier that comes up.
+        self.on_up: Callable[[Carrier], None] | None = None
         self._live: list[Carrier] = []
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -113,6 +115,8 @@ class _End:
         self._note(carrier in self.ups, "carrier_up twice for one carrier")
         self.ups.append(carrier)
         self._live.append(carrier)
+        if self.on_up is not None:
+            self.on_up(carrier)
         self._changed.unpark_all()
 
     def carrier_message(self, carrier: Carrier, frames: Frames) -> None:
@@ -143,6 +147,10 @@ class _End:
         while not condition():
             await self._changed.park()
         self.waits_for = ""
+
+    def look_again(self) -> None:
+        """Have ``until`` look at its condition."""
+        self._changed.unpark_all()
 
     async def up(self, number: int = 1) -> Carrier:
         """Wait for carrier ``number``, counted from 1, to come up."""
@@ -220,11 +228,11 @@ class _Lab:
         """Wait until ``end`` has noticed that the remote end of ``carrier`` is gone, sending if it needs that."""
         if not self.notices_close:
             while True:
+                await trio.sleep(0.005)  # there is nothing to wait for but that a send notices
                 try:
                     end.send(carrier, [b"anyone there?"])
                 except CarrierDown:
                     break
-                await trio.sleep(0.005)  # there is nothing to wait for but that it notices
         await end.until(lambda: any(down is carrier for down, _ in end.downs), "carrier_down")
         _refuses(carrier)
 
@@ -247,6 +255,7 @@ async def _check_endpoints(lab: _Lab) -> None:
             port.endpoint.startswith(f"{scheme}://") and "*" not in port.endpoint,
             f"the wildcard of {lab.endpoint} became {port.endpoint!r}",
         )
+        _expect(port.last_error is None, "a bound port has a last_error")
     _expect(first.endpoint != second.endpoint, "two wildcard binds share one endpoint")
     _expect(lab.connect(first.endpoint).running.endpoint == first.endpoint, "connecting changed the endpoint")
 
@@ -387,6 +396,7 @@ async def _check_sends_from_an_instrument(lab: _Lab) -> None:
     bound, far, connecting, near = await lab.pair()
     queue: list[Callable[[], None]] = []
     failures: list[Exception] = []
+    token = trio.lowlevel.current_trio_token()
 
     class Flush(trio.abc.Instrument):
         def before_io_wait(self, timeout: float) -> None:
@@ -395,6 +405,7 @@ async def _check_sends_from_an_instrument(lab: _Lab) -> None:
                     queue.pop(0)()
             except Exception as error:
                 failures.append(error)
+                token.run_sync_soon(connecting.look_again)
 
     def pong(carrier: Carrier, frames: Frames) -> None:
         bound.messages.append((carrier, frames))
@@ -404,9 +415,10 @@ async def _check_sends_from_an_instrument(lab: _Lab) -> None:
     instrument = Flush()
     trio.lowlevel.add_instrument(instrument)
     try:
-        for number in range(100):
+        for _ in range(100):
+            connecting.messages.clear()
             queue.append(lambda: connecting.send(near, [b"ping"]))
-            await connecting.received(number + 1)
+            await connecting.until(lambda: failures or connecting.messages, "the answer")
             _expect(not failures, f"sending from before_io_wait failed: {failures}")
     finally:
         trio.lowlevel.remove_instrument(instrument)
@@ -567,6 +579,31 @@ async def _check_closing_from_within_a_callback(lab: _Lab) -> None:
     await bound.finished.wait()
 
 
+async def _check_closing_as_a_carrier_comes_up(lab: _Lab) -> None:
+    bound = lab.bind()
+    refused: list[Carrier] = []
+
+    def refuse(carrier: Carrier) -> None:
+        carrier.close()
+        refused.append(carrier)
+
+    bound.on_up = refuse
+    connecting = lab.connect(bound.running.endpoint)
+    near = await connecting.up()
+    connecting.send(near, [b"one"], [b"two"])
+    await bound.up(2)
+    _expect(not bound.messages, "a message came for a carrier that was closed as it came up")
+    bound.on_up = lambda carrier: bound.close()
+    connecting.send(near, [b"three"])
+    await bound.finished.wait()
+
+    other = lab.bind()
+    connecting = lab.connect(other.running.endpoint)
+    connecting.on_up = lambda carrier: refuse(carrier) if len(connecting.ups) < 3 else connecting.close()
+    await connecting.finished.wait()
+    _expect(len(connecting.ups) == 3, "a connection that was closed as it came up was not tried again")
+
+
 async def _check_oversize_frame(lab: _Lab) -> None:
     if not lab.limits_frames:
         return
@@ -613,5 +650,6 @@ _CHECKS: Final[Sequence[Callable[[_Lab], Awaitable[None]]]] = (
     _check_close_before_run,
     _check_cancelling_run,
     _check_closing_from_within_a_callback,
+    _check_closing_as_a_carrier_comes_up,
     _check_oversize_frame,
 )

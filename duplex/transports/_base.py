@@ -48,7 +48,7 @@ class CarrierDown(Exception):
 
 
 class Carrier(Protocol):
-    """One remote end."""
+    """One remote end. Hashable, and equal only to itself."""
 
     @property
     def address(self) -> str:
@@ -57,9 +57,11 @@ class Carrier(Protocol):
     def send(self, frames: Frames) -> None:
         """Hand one message over, in order, without blocking.
 
-        Buffers of :data:`ZERO_COPY_FROM` bytes or more may be used until they have been transmitted, so
-        they must not change. Raises :exc:`CarrierDown`; the port then reports ``carrier_down`` from its own
-        task, so a caller need only stop. After a burst of sends call :meth:`Port.sends_done` once.
+        Attachments of :data:`ZERO_COPY_FROM` bytes or more may be used until they have been transmitted, so
+        they must not change; smaller ones are copied. At least one frame is needed (``ValueError``).
+
+        Raises :exc:`CarrierDown`; the port then reports ``carrier_down`` from its own task, so a caller need
+        only stop. After a burst of sends call :meth:`Port.sends_done` once.
         """
 
     def close(self) -> None:
@@ -75,10 +77,12 @@ class Receiver(Protocol):
 
     def carrier_up(self, carrier: Carrier) -> None:
         """A remote end is there: on a connecting port the connection stands and messages can be sent; on a
-        bound port the first message of a remote end has come (``carrier_message`` follows at once)."""
+        bound port the first message of a remote end has come (``carrier_message`` follows at once, unless
+        the carrier is closed from within this callback)."""
 
     def carrier_message(self, carrier: Carrier, frames: Frames) -> None:
-        """One whole message has come."""
+        """One whole message has come. Frame 0 is bytes; attachments of :data:`ZERO_COPY_FROM` bytes or more
+        are read without copying and come as memoryviews."""
 
     def carrier_down(self, carrier: Carrier, reason: str) -> None:
         """The remote end is gone; ``reason`` says how that is known. Called once per carrier."""
@@ -109,11 +113,13 @@ class Port(Protocol):
         """
 
     def probe(self) -> None:
-        """Find out soon whether remote ends are still there, where the transport can tell cheaply."""
+        """Look soon at what the transport knows of its remote ends. None needs it to notice an end that it
+        can notice at all; it sends nothing."""
 
     def close(self) -> None:
         """Close the socket and make :meth:`run` return. Idempotent. Messages handed over before are still
-        transmitted for up to a second; no callbacks come after."""
+        transmitted for up to a second; no callbacks come after. A transport may close in the background:
+        its endpoint can be bound again at once, but may go on accepting connections for a moment."""
 
 
 class Transport(Protocol):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from abc import abstractmethod
 from collections import deque
 from types import EllipsisType
 from typing import Final, TypeAlias, final
@@ -178,8 +179,8 @@ class _Port:
         return f"memory://{self.name}"
 
     @property
-    def last_error(self) -> str | None:
-        return None
+    @abstractmethod
+    def last_error(self) -> str | None: ...
 
     def post(self, link: _Link, news: list[Buffer] | EllipsisType | None) -> None:
         """Queue news for the receiver."""
@@ -213,12 +214,13 @@ class _Port:
         else:
             await self._lot.park()
 
+    @abstractmethod
     def _handle(self, link: _Link, news: list[Buffer] | EllipsisType | None) -> None:
-        raise NotImplementedError
+        """Pass news on to the receiver."""
 
+    @abstractmethod
     def carrier_closed(self, link: _Link) -> None:
         """A carrier of this port was closed."""
-        raise NotImplementedError
 
     def sends_done(self) -> None:
         """Nothing to do: deliveries wake their receiver themselves."""
@@ -233,8 +235,9 @@ class _Port:
             self._detach()
             self._wake()
 
+    @abstractmethod
     def _detach(self) -> None:
-        raise NotImplementedError
+        """Leave the names and end what is connected."""
 
 
 class _BoundPort(_Port):
@@ -243,6 +246,10 @@ class _BoundPort(_Port):
         self.links: dict[_Link, None] = {}
         self._numbers = itertools.count(1)
 
+    @property
+    def last_error(self) -> str | None:
+        return None
+
     def next_number(self) -> int:
         """Number the connections, for their addresses."""
         return next(self._numbers)
@@ -250,14 +257,17 @@ class _BoundPort(_Port):
     def _handle(self, link: _Link, news: list[Buffer] | EllipsisType | None) -> None:
         if news is None:
             if link.far is not None:
-                carrier, link.far = link.far, None
-                self._receiver.carrier_down(carrier, link.ended or "")
-        elif isinstance(news, list):
-            if link.far is None:
-                link.far = _Carrier(link, self, f"{self.endpoint}#{link.number}")
-                self._receiver.carrier_up(link.far)
-            if link.far is not None:
-                self._receiver.carrier_message(link.far, news)
+                gone, link.far = link.far, None
+                self._receiver.carrier_down(gone, link.ended or "")
+            return
+        assert isinstance(news, list), "only the connecting side is told of the beginning"
+        carrier = link.far
+        if carrier is None:
+            carrier = link.far = _Carrier(link, self, f"{self.endpoint}#{link.number}")
+            self._receiver.carrier_up(carrier)
+            if carrier.closed or self._closed:
+                return  # the receiver has closed the carrier, or the port, at once
+        self._receiver.carrier_message(carrier, news)
 
     def carrier_closed(self, link: _Link) -> None:
         link.far = None

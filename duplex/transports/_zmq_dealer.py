@@ -39,6 +39,28 @@ _REFUSALS: Final = {
 _EVENTS: Final = _UP | _DOWN | _NOT_ACCEPTED | sum(_REFUSALS)
 
 
+class Backoff:
+    """How long to wait before the next attempt: twice as long each time, until a connection has lasted.
+
+    Args:
+        shortest: the first pause, in seconds.
+        longest: where it stops to grow; also how long a connection must have lasted to start afresh.
+    """
+
+    def __init__(self, shortest: float, longest: float) -> None:
+        self._shortest = shortest
+        self._longest = max(shortest, longest)
+        self._next = shortest
+
+    def pause(self, lasted: float) -> float:
+        """Return the pause after an attempt whose connection lasted for ``lasted`` seconds."""
+        if lasted >= self._longest:
+            self._next = self._shortest
+        pause, self._next = self._next, min(2 * self._next, self._longest)
+        # The jitter keeps the clients of a restarted service from coming back all at once.
+        return pause * random.uniform(0.75, 1.25)
+
+
 class DealerPort:
     """See :class:`Port`. One carrier at a time."""
 
@@ -72,16 +94,11 @@ class DealerPort:
             self.close()
 
     async def _keep_connected(self) -> None:
-        shortest = self._options.reconnect_interval
-        longest = max(shortest, self._options.reconnect_interval_max)
-        pause = shortest
+        backoff = Backoff(self._options.reconnect_interval, self._options.reconnect_interval_max)
         while True:
             began = trio.current_time()
-            if await self._attempt() and trio.current_time() - began >= longest:
-                pause = shortest
-            # The jitter keeps the clients of a restarted service from coming back all at once.
-            await trio.sleep(pause * random.uniform(0.75, 1.25))
-            pause = min(2 * pause, longest)
+            stood = await self._attempt()
+            await trio.sleep(backoff.pause(trio.current_time() - began if stood else 0.0))
 
     async def _attempt(self) -> bool:
         """Try every address once, and serve the first connection until it ends. Tell whether there was one."""
@@ -212,6 +229,8 @@ class _Connection(SocketLoop):
                 frame = recv(NOBLOCK, False)
                 if not self._announced:
                     self._announce()
+                    if self._stopped:
+                        break  # the receiver has closed the port, or the carrier, at once
                 deliver(self, self._take_message(frame) if frame.more else (frame.bytes,))
         except zmq.Again:
             return True

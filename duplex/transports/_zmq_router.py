@@ -60,12 +60,14 @@ class RouterPort(SocketLoop):
         self._backlog = RECEIVE_QUEUE + SEND_QUEUE if inproc else RECEIVE_QUEUE
         self._turns = 0
         self._started = False
+        self._bound = False
         try:
             bind_socket(socket, str(endpoint))
         except zmq.ZMQError as error:
             self.stop(0)
             raise BindError(f"cannot bind {endpoint}: {cause(error)}") from None
         self._endpoint = str(endpoint) if inproc else _text(socket.get(zmq.LAST_ENDPOINT))
+        self._bound = True
         self._file = _IpcFile(endpoint.name) if endpoint.scheme == "ipc" else None
 
     @property
@@ -89,11 +91,15 @@ class RouterPort(SocketLoop):
         self.wake()
 
     def close(self) -> None:
-        if not self.stopped:
-            self.stop()
+        self.stop()
+
+    def _after_stop(self) -> None:
+        if self._bound:
             note_unbound(self._endpoint)
             if self._file is not None:
                 self._file.remove()
+        for carrier in self._carriers.values():
+            carrier.gone = carrier.gone or "the port was closed"
 
     def _take_some(self) -> bool:
         recv = self._socket.recv
@@ -107,6 +113,8 @@ class RouterPort(SocketLoop):
                 carrier = carriers.get(routing_id)
                 if carrier is None:
                     carrier = self._admit(routing_id, frame)
+                    if self._stopped or routing_id not in carriers:
+                        continue  # the receiver has closed the port, or the carrier, at once
                 deliver(carrier, frames)
         except zmq.Again:
             return True
@@ -142,11 +150,10 @@ class RouterPort(SocketLoop):
         if event == _ACCEPTED:
             self._accepted[value] = _Accepted()
             return
-        accepted = self._accepted.get(value)
-        if accepted is not None:
-            accepted.ended = True
-            if accepted.carrier is not None:
-                self._doom(accepted.carrier, _CLOSED)
+        accepted = self._accepted.setdefault(value, _Accepted())
+        accepted.ended = True
+        if accepted.carrier is not None:
+            self._doom(accepted.carrier, _CLOSED)
 
     def _doom(self, carrier: _RouterCarrier, reason: str) -> None:
         """Make a carrier refuse to send, and report it down when its last messages have been delivered."""
@@ -164,15 +171,16 @@ class RouterPort(SocketLoop):
         self._turns += 1
         if self._dying:
             for carrier, latest in list(self._dying.items()):
-                if drained or self._turns > latest:
+                # The receiver may close carriers, or the port, from within these callbacks.
+                if (drained or self._turns > latest) and carrier in self._dying and not self._stopped:
                     self.forget(carrier)
                     self._receiver.carrier_down(carrier, carrier.gone or _CLOSED)
 
     def _broken(self, reason: str) -> None:
-        carriers = list(self._carriers.values())
-        self._carriers.clear()
-        for carrier in carriers:
+        while self._carriers and not self._stopped:
+            carrier = next(iter(self._carriers.values()))
             carrier.gone = carrier.gone or reason
+            self.forget(carrier)
             self._receiver.carrier_down(carrier, reason)
 
     def forget(self, carrier: _RouterCarrier) -> None:

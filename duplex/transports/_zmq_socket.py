@@ -13,8 +13,8 @@ whose note a sender has taken. The rule that makes this safe, all of it in this 
 **The monitor.** libzmq reports the life of connections as messages on a second socket. Its I/O thread
 *blocks* when nobody can take such a message any more, and with it everything in this process that uses
 ZeroMQ. So the reading end has no queue limit, only the few events that are used are asked for, and the
-monitor is always switched off before its reading end is closed: :meth:`SocketLoop.stop` is the only place
-that closes either, and both are kept from the garbage collector until it is called.
+monitor is always switched off before its reading end is closed: :func:`close_pair` is the only place that
+closes either, and both are kept from the garbage collector until then.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import contextlib
 import errno
 import os
 import struct
+import threading
 import time
 import uuid
 import warnings
@@ -72,18 +73,21 @@ class _Shared:
         registered by the import of ``zmq.utils.garbage`` above."""
         if os.getpid() != self.pid:
             return
-        for socket, monitor in self.open:
+        for socket, monitor in list(self.open):
             close_pair(socket, monitor)
         self.context.term()
 
 
 _shared: _Shared | None = None
+_creating: Final = threading.Lock()
 
 
 def _get_shared() -> _Shared:
     global _shared
     if _shared is None or _shared.pid != os.getpid():
-        _shared = _Shared()
+        with _creating:  # inproc joins runs in several threads only if they have the same context
+            if _shared is None or _shared.pid != os.getpid():  # pragma: no branch  # a race of threads
+                _shared = _Shared()
     return _shared
 
 
@@ -129,7 +133,7 @@ def note_unbound(endpoint: str) -> None:
     """Remember that a bound socket was closed just now."""
     unbound = _get_shared().unbound
     now = time.monotonic()
-    for old in [name for name, when in unbound.items() if when + _UNBINDING < now]:
+    for old in [name for name, when in list(unbound.items()) if when + _UNBINDING < now]:
         del unbound[old]
     unbound[endpoint] = now
 
@@ -214,7 +218,7 @@ class SocketLoop:
 
     async def _watch(self, monitor: zmq.Socket[bytes]) -> None:
         fd = int(monitor.get(zmq.FD))
-        while not self._stopped:
+        while not self._stopped:  # pragma: no branch  # stopped in the same pass of trio's loop
             if self.read_events():
                 self._interrupt()
             await trio.lowlevel.wait_readable(fd)
@@ -273,6 +277,7 @@ class SocketLoop:
             # Takes the waiting tasks off the descriptors, which must happen before these are closed.
             self._scope.cancel()
         close_pair(self._socket, monitor, linger)
+        self._after_stop()
 
     @abstractmethod
     def _take_some(self) -> bool:
@@ -280,6 +285,9 @@ class SocketLoop:
 
     def _settle(self, drained: bool) -> None:
         """Report changes that must come after the messages before them."""
+
+    def _after_stop(self) -> None:
+        """Do what must follow the closing of the socket."""
 
     def _on_event(self, event: int, value: int) -> None:
         """Note an event of the monitor."""

@@ -36,10 +36,11 @@ def invoke(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
     def run(*words: object, given: str | bytes = b"") -> Result:
         source = tmp_path / "stdin"
         source.write_bytes(given.encode() if isinstance(given, str) else given)
-        with source.open() as stdin, monkeypatch.context() as patch, pytest.raises(SystemExit) as exit_:
+        with source.open() as stdin, monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["duplex", *map(str, words)])
             patch.setattr(sys, "stdin", stdin)
-            main()
+            with pytest.raises(SystemExit) as exit_:
+                main()
         out, err = capfd.readouterr()
         code = exit_.value.code
         assert isinstance(code, int)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
+import io
 import os
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import pytest
 import trio
@@ -33,10 +34,13 @@ from duplex.cli._output import ResultWriter, error_text, exit_code, printable, t
         (memoryview(b"hi"), '"aGk="'),
         ([1, (2, b"")], '[1,[2,""]]'),
         ({"a": {"b": 1}}, '{"a":{"b":1}}'),
-        ({1: "a", None: "b", True: "c", b"hi": "d", 1.5: "e"}, '{"1":"c","null":"b","aGk=":"d","1.5":"e"}'),
+        (
+            {1: "a", None: "b", False: "c", b"hi": "d", 1.5: "e"},
+            '{"1":"a","null":"b","false":"c","aGk=":"d","1.5":"e"}',
+        ),
         ({(1, 2): "a"}, '{"[1,2]":"a"}'),
-        (datetime.datetime(2020, 1, 2, 3, 4, 5, tzinfo=datetime.UTC), '"2020-01-02T03:04:05Z"'),
-        (datetime.date(2020, 1, 2), '"2020-01-02"'),
+        (dt.datetime(2020, 1, 2, 3, 4, 5, tzinfo=dt.UTC), '"2020-01-02T03:04:05Z"'),
+        (dt.date(2020, 1, 2), '"2020-01-02"'),
         (1 + 2j, "[1.0,2.0]"),
         (np.array([[1, 2], [3, 4]]), "[[1,2],[3,4]]"),
         (np.array([1.5, np.nan]), '[1.5,"NaN"]'),
@@ -58,8 +62,8 @@ def test_indented() -> None:
 
 
 def test_what_has_no_form_in_json() -> None:
-    with pytest.raises(CommandError, match="the result holds a Event, which has no form in JSON") as caught:
-        to_json([trio.Event()])
+    with pytest.raises(CommandError, match="the result holds a object, which has no form in JSON") as caught:
+        to_json([object()])
     assert caught.value.exit_code == 1
 
 
@@ -100,12 +104,8 @@ def test_exit_codes(error: Exception, code: int) -> None:
 
 def test_an_error_of_a_call() -> None:
     error = duplex.NotFound("no such thing", details={"name": b"x"})
-    error.method, error.peer = "svc.method", "server"
-    assert error_text(error) == (
-        'error: NOT_FOUND: svc.method at server: no such thing\ndetails: {"name":"eA=="}'
-        if str(error).startswith("svc.method at server")
-        else f'error: NOT_FOUND: {error}\ndetails: {{"name":"eA=="}}'
-    )
+    error.method = "svc.method"
+    assert error_text(error) == 'error: NOT_FOUND: svc.method: no such thing\ndetails: {"name":"eA=="}'
 
 
 def test_an_error_with_a_traceback_has_it_once() -> None:
@@ -115,7 +115,7 @@ def test_an_error_with_a_traceback_has_it_once() -> None:
 
 
 def test_an_error_with_details_that_json_has_no_form_for() -> None:
-    assert "details: <trio.Event object" in error_text(duplex.Internal("oops", details=trio.Event()))
+    assert "details: <object object" in error_text(duplex.Internal("oops", details=object()))
 
 
 def test_an_error_without_a_call() -> None:
@@ -127,49 +127,53 @@ def test_terminals_are_not_told_what_to_do() -> None:
     assert "\x1b" not in error_text(duplex.Internal("\x1b[2J"))
 
 
+class Pipe(NamedTuple):
+    """Where results are written to, and where they can be read."""
+
+    descriptor: int
+    reader: io.BufferedReader
+
+
 @pytest.fixture
-def pipe(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A pipe whose writing end is stdout, and the reading end."""
+def pipe() -> Iterator[Pipe]:
     reading, writing = os.pipe()
-    with open(writing, "w") as stdout, open(reading, "rb") as reader:
-        monkeypatch.setattr("sys.stdout", stdout)
-        yield reader
+    with open(reading, "rb") as reader:
+        try:
+            yield Pipe(writing, reader)
+        finally:
+            os.close(writing)
 
 
-async def test_results_are_written_at_once(pipe: Any) -> None:
-    writer = ResultWriter(raw=False)
+async def test_results_are_written_at_once(pipe: Pipe) -> None:
+    writer = ResultWriter(raw=False, descriptor=pipe.descriptor)
     await writer.write({"a": 1}, alone=True)
-    assert pipe.readline() == b'{"a":1}\n'
+    assert pipe.reader.readline() == b'{"a":1}\n'
     await writer.write("x", alone=False)
-    assert pipe.readline() == b'"x"\n'
+    assert pipe.reader.readline() == b'"x"\n'
 
 
-async def test_raw_results(pipe: Any) -> None:
-    writer = ResultWriter(raw=True)
+async def test_raw_results(pipe: Pipe) -> None:
+    writer = ResultWriter(raw=True, descriptor=pipe.descriptor)
     for value in ("text", b"bytes", memoryview(b"!\n"), ["list"]):
         await writer.write(value, alone=True)
-    assert [pipe.readline() for _ in range(3)] == [b"text\n", b"bytes!\n", b'["list"]\n']
+    assert [pipe.reader.readline() for _ in range(3)] == [b"text\n", b"bytes!\n", b'["list"]\n']
 
 
-async def test_a_reader_that_is_slow_does_not_keep_the_writer_from_being_cancelled(pipe: Any) -> None:
-    writer = ResultWriter(raw=True)
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: writer.write(b"x" * 1_000_000, alone=True))
-            # The first bytes have come, the last have no room in the pipe.
-            assert await trio.to_thread.run_sync(pipe.read, 1) == b"x"
-            scope.cancel()
-    assert scope.cancelled_caught
-    await trio.to_thread.run_sync(pipe.read, 999_999)
+async def test_a_reader_that_is_slow_does_not_keep_the_writer_from_being_cancelled(pipe: Pipe) -> None:
+    writer = ResultWriter(raw=True, descriptor=pipe.descriptor)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: writer.write(b"x" * 1_000_000, alone=True))
+        # The first bytes have come, the last have no room in the pipe.
+        assert await trio.to_thread.run_sync(pipe.reader.read, 1) == b"x"
+        nursery.cancel_scope.cancel()
+    # The thread that was left behind may end.
+    assert await trio.to_thread.run_sync(pipe.reader.read, 999_999) == b"x" * 999_999
 
 
-async def test_nobody_reads(pipe: Any) -> None:
-    pipe.close()
+async def test_nobody_reads(pipe: Pipe) -> None:
+    writer = ResultWriter(raw=False, descriptor=pipe.descriptor)
+    pipe.reader.close()
     with pytest.raises(BrokenPipeError):
-        await ResultWriter(raw=False).write(1, alone=True)
+        await writer.write(1, alone=True)
     with pytest.raises(BrokenPipeError):
-        await ResultWriter(raw=False).write("x" * 100_000, alone=True)
-
-
-def test_msgspec_is_what_encodes(pipe: Any) -> None:
-    assert msgspec.json.decode(to_json({"a": [1, "x"]})) == {"a": [1, "x"]}
+        await writer.write("x" * 100_000, alone=True)

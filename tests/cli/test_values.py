@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
+import contextlib
+import datetime as dt
 import enum
 from typing import Any, Literal
 
@@ -55,7 +56,7 @@ def schema_of(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         (list[int], "[1, 2]", [1, 2]),
         (dict[str, int], '{"a": 1}', {"a": 1}),
         (tuple[int, bytes], '[1, "aGk="]', [1, b"hi"]),
-        (datetime.datetime, "2020-01-01T00:00:00Z", "2020-01-01T00:00:00Z"),
+        (dt.datetime, "2020-01-01T00:00:00Z", "2020-01-01T00:00:00Z"),
         (Colour, "green", "green"),
         (Literal["a", 1], "a", "a"),
         (Literal["a", 1], "1", 1),
@@ -211,7 +212,7 @@ def test_bytes_may_lie_deep() -> None:
 def test_json_says_where_it_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"^not JSON: .*byte 1"):
         parse_json("{x}")
-    with pytest.raises(ValueError, match="^not JSON: "):
+    with pytest.raises(ValueError, match=r"^not JSON: "):
         parse_json("[" * 100_000)
 
 
@@ -223,7 +224,6 @@ def test_every_word_is_a_string(word: str) -> None:
 @hypothesis.given(st.text(), st.sampled_from([int, float, bool, int | None, list[int] | bytes, Colour]))
 def test_a_word_fits_or_is_refused(word: str, kind: Any) -> None:
     schema, defs = schema_of(kind)
-    try:
+    # Nothing else than ValueError comes out.
+    with contextlib.suppress(ValueError):
         from_word(word, schema, defs)
-    except ValueError as error:
-        assert str(error)

@@ -130,9 +130,9 @@ def test_words_without_a_description() -> None:
 
 
 def test_words_without_a_description_may_be_wrong() -> None:
-    with pytest.raises(CommandError, match="^argument 'a': not JSON"):
+    with pytest.raises(CommandError, match=r"^argument 'a': not JSON"):
         bind_words(["a:=x"], None)
-    with pytest.raises(CommandError, match="^argument '2': not JSON"):
+    with pytest.raises(CommandError, match=r"^argument '2': not JSON"):
         bind_words(["1", ":=x"], None)
 
 
@@ -162,7 +162,9 @@ def test_methods_that_a_command_line_cannot_call() -> None:
         CommandError, match=r"svc.method takes a callback \('visit'\), which the command line cannot"
     ):
         check_method(method_of(calling))
-    with pytest.raises(CommandError, match="svc.method returns a channel, which the command line cannot use"):
+    with pytest.raises(
+        CommandError, match=r"svc.method returns a channel, which the command line cannot use"
+    ):
         check_method(method_of(add, result=ValueType("Channel", {"x-duplex": "channel"})))
 
 

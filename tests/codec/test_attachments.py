@@ -131,6 +131,7 @@ class Frozen:
         (Plain(BIG), Plain),
         (Slotted(BIG), Slotted),
         (Frozen(BIG), Frozen),
+        (Frozen(BIG, BIG), Frozen),
         ({"deep": [{"er": (Plain(BIG, {1: b"x"}),)}]}, dict[str, list[dict[str, tuple[Plain]]]]),
     ],
     ids=lambda part: str(type(part)),
@@ -241,7 +242,7 @@ def test_bad_references(payload: bytes, count: int, message: str) -> None:
 
 def test_an_extension_where_something_else_is_expected() -> None:
     payload, attachments = CODEC.encode(BIG)
-    with pytest.raises(DecodeError, match="^Expected `int`, got `bytes`$"):
+    with pytest.raises(DecodeError, match=r"^Expected `int`, got `bytes`$"):
         CODEC.decoder(int)(payload, attachments, None)
 
 

@@ -199,6 +199,7 @@ _scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.flo
 _plain = st.recursive(
     _scalars | st.text() | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(-(2**63), 2**64 - 1), inner),
+    max_leaves=10,
 )
 
 

@@ -19,11 +19,13 @@ import contextlib
 import doctest
 import inspect
 import io
+import itertools
 import os
 import re
 import shlex
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,15 +89,15 @@ class Session:
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
-        self._server: subprocess.Popen[str] | None = None
-        self._endpoint = ""
+        self._server: Server | None = None
+        self._exit_code = 0
         self._module = types.ModuleType(re.sub(r"\W", "_", f"document {name}"))
         self._printed: str | None = None
         (directory / "examples").symlink_to(ROOT / "examples")
         self._environment = {
             "HOME": str(directory),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "COLUMNS": "110",
+            "COLUMNS": "80",
             "TERM": "dumb",
             "NO_COLOR": "1",
             "PYTHONWARNINGS": "error",
@@ -114,7 +116,7 @@ class Session:
     def __exit__(self, *_: object) -> None:
         del sys.modules[self._module.__name__]
         if self._server is not None:
-            stop(self._server)
+            self._server.stop()
 
     def run(self, blocks: list[Block]) -> None:
         """Run all blocks of a document."""
@@ -156,7 +158,8 @@ class Session:
 
     async def _python(self, block: Block) -> str | None:
         if block.file is not None:
-            text = block.text if self._server is None else self._real(block.text)
+            # A server may be in the file, or called from it; only for the latter is there an endpoint.
+            text = self._real(block.text) if self._server is not None else block.text
             (self._directory / block.file).write_text(text, encoding="utf-8")
             return None
         # The line numbers of a traceback are those of the document.
@@ -180,7 +183,7 @@ class Session:
     def _real(self, text: str) -> str:
         if ENDPOINT in text and self._server is None:
             self._serve("duplex serve examples/calc.py --bind " + ENDPOINT, "")
-        return text.replace(ENDPOINT, self._endpoint)
+        return text if self._server is None else text.replace(ENDPOINT, self._server.endpoint)
 
     def _console(self, command: str, shown: str) -> None:
         program = shlex.split(command)[0]
@@ -195,7 +198,8 @@ class Session:
 
     def _command(self, command: str, shown: str) -> None:
         ran = subprocess.run(
-            ["bash", "-c", self._real(command)],
+            # A subshell first, so that `$?` is what the last command ended with.
+            ["bash", "-c", f"(exit {self._exit_code}); {self._real(command)}"],
             cwd=self._directory,
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -205,45 +209,59 @@ class Session:
             timeout=PATIENCE,
             check=False,
         )
-        printed = ran.stdout.replace(self._endpoint, ENDPOINT) if self._endpoint else ran.stdout
+        self._exit_code = ran.returncode
+        printed = ran.stdout if self._server is None else ran.stdout.replace(self._server.endpoint, ENDPOINT)
         if not same_output(shown, printed):
             raise DocumentError(f"$ {command}\nshown:\n{shown}\nprinted:\n{printed}")
 
     def _serve(self, command: str, shown: str) -> None:
         if self._server is not None:
-            stop(self._server)
-        self._server = subprocess.Popen(
-            shlex.split(command.replace(ENDPOINT, "tcp://127.0.0.1:*")),
-            cwd=self._directory,
-            env=self._environment,
-            executable=str(Path(sys.executable).with_name("duplex")),
+            self._server.stop()
+        lines = max(1, shown.count("\n"))
+        self._server = Server(command, lines, self._directory, self._environment)
+        printed = self._server.greeting.replace(self._server.endpoint, ENDPOINT)
+        if shown and not same_output(shown, printed):
+            raise DocumentError(f"$ {command}\nshown:\n{shown}\nprinted:\n{printed}")
+
+
+class Server:
+    """A ``duplex serve`` of a document, on a free port instead of the one that is shown.
+
+    Attributes:
+        greeting: its first lines.
+        endpoint: what it is bound to, which is in them.
+    """
+
+    def __init__(self, command: str, lines: int, directory: Path, environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            ["bash", "-c", f"exec {command.replace(ENDPOINT, 'tcp://127.0.0.1:*')}"],
+            cwd=directory,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        assert self._server.stdout is not None
-        printed = ""
-        for line in self._server.stdout:
-            printed += line
-            found = _ENDPOINT.search(line)
-            if found is not None:
-                self._endpoint = found[0]
-            if found is not None and printed.count("\n") >= shown.count("\n"):
-                break
-        else:
-            raise DocumentError(f"$ {command}\nended with:\n{printed}")
-        printed = printed.replace(self._endpoint, ENDPOINT)
-        if shown and not same_output(shown, printed):
-            raise DocumentError(f"$ {command}\nshown:\n{shown}\nprinted:\n{printed}")
+        assert self._process.stdout is not None
+        self.greeting = "".join(itertools.islice(self._process.stdout, lines))
+        found = _ENDPOINT.search(self.greeting)
+        if found is None:
+            self.stop()
+            raise DocumentError(f"$ {command}\nprinted:\n{self.greeting}")
+        self.endpoint = found[0]
+        # What it logs is not shown, but somebody has to read it, or it would wait.
+        self._reader = threading.Thread(target=self._process.stdout.read, daemon=True)
+        self._reader.start()
 
-
-def stop(process: subprocess.Popen[str]) -> None:
-    """End a process that was started here."""
-    process.terminate()
-    try:
-        process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        raise
+    def stop(self) -> None:
+        """End it."""
+        self._process.terminate()
+        try:
+            self._process.wait(PATIENCE)
+        finally:
+            self._process.kill()
+            self._process.wait()
+        if hasattr(self, "_reader"):
+            self._reader.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()

@@ -148,7 +148,7 @@ def leftovers(link: duplex.Link) -> list[str]:
         "waiters for credit": link.credit_waiters,
         "tasks": stray_tasks(link.peer),
     }
-    found = [f"{link.peer.name}: {what}: {value!r}" for what, value in held.items() if value]
+    found = [f"{link.peer.name}: {what}: {repr(value)[:200]}" for what, value in held.items() if value]
     window = link.peer.limits.link_window
     if link.is_open and incoming.balance + incoming.consumed + incoming.unconsumed != window:
         found.append(f"{link.peer.name}: the accounts of the link do not add up to {window}")

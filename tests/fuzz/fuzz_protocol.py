@@ -17,8 +17,7 @@ from collections.abc import Iterator
 
 from duplex._errors import RemoteProtocolError
 from duplex.protocol import ChannelOpened, MessageReceived
-from tests.protocol.helpers import check_accounts
-from tests.protocol.test_garbage import pair_in_use
+from tests.protocol.helpers import check_accounts, pair_in_use
 
 
 def split(data: bytes) -> Iterator[list[bytes]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack
@@ -229,4 +229,27 @@ def cancelled(channel: int, reason: str = "", closed: bool = False) -> CancelRec
     return CancelReceived(channel, reason, closed)
 
 
-NO_METADATA: Mapping[str, str | bytes] = {}
+#: Limits that are soon reached.
+SMALL = {
+    "max_message": 1024,
+    "max_attachments": 2,
+    "max_commands": 8,
+    "max_metadata": 100,
+    "max_channels": 3,
+    "channel_window": 200,
+    "link_window": 2000,
+}
+
+
+def pair_in_use() -> ConnectionPair:
+    """A pair with channels in several states, so that garbage has something to hit."""
+    pair = ConnectionPair(hello("a", **SMALL), hello("b", **SMALL))
+    first = pair.open(payload=b"x")
+    second = pair.open(pair.b, payload=b"x")
+    third = pair.open()
+    pair.a.end(first)
+    pair.a.cancel(third)
+    pair.b.send(second, b"y")
+    pair.a.close(second)
+    pair.flush()
+    return pair

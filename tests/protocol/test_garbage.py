@@ -13,33 +13,9 @@ from hypothesis import strategies as st
 
 from duplex._errors import RemoteProtocolError
 from duplex.protocol import LimitsInfo, MessageReceived
-from tests.protocol.helpers import ConnectionPair, batch, check_accounts, hello
-
-SMALL = {
-    "max_message": 1024,
-    "max_attachments": 2,
-    "max_commands": 8,
-    "max_metadata": 100,
-    "max_channels": 3,
-    "channel_window": 200,
-    "link_window": 2000,
-}
+from tests.protocol.helpers import ConnectionPair, batch, check_accounts, hello, pair_in_use
 
 common = settings(deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def pair_in_use() -> ConnectionPair:
-    """A pair with channels in several states, so that garbage has something to hit."""
-    pair = ConnectionPair(hello("a", **SMALL), hello("b", **SMALL))
-    first = pair.open(payload=b"x")
-    second = pair.open(pair.b, payload=b"x")
-    third = pair.open()
-    pair.a.end(first)
-    pair.a.cancel(third)
-    pair.b.send(second, b"y")
-    pair.a.close(second)
-    pair.flush()
-    return pair
 
 
 def feed(frames: list[bytes], *more: list[bytes]) -> None:

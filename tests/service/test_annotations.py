@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -159,7 +160,7 @@ class Later(msgspec.Struct):
     assert types_of(Service.from_module(module).methods["two"]) == [module.Later]
 
 
-def test_what_a_field_of_a_class_names_may_come_later_too() -> None:
+def test_what_a_field_of_a_class_names_may_come_later_too(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("late")
     source = """
 from __future__ import annotations
@@ -171,18 +172,16 @@ class Tree(msgspec.Struct):
 async def one(value: Tree) -> None: ...
 @service.rpc
 async def two() -> Tree: ...
+@duplex.rpc
+async def three(value: Tree) -> None: ...
 """
     exec(source, module.__dict__)
     with pytest.raises(ConfigurationError, match="'Leaf' is not defined"):
         module.service.methods
     exec("class Leaf(msgspec.Struct): ...", module.__dict__)
-    import sys
-
-    sys.modules["late"] = module
-    try:
-        assert sorted(module.service.methods) == ["one", "two"]
-    finally:
-        del sys.modules["late"]
+    monkeypatch.setitem(sys.modules, "late", module)
+    assert sorted(module.service.methods) == ["one", "two"]
+    assert sorted(Service.from_module(module).methods) == ["three"]
 
 
 def test_what_cannot_be_found_is_named() -> None:
@@ -251,7 +250,8 @@ def test_type_parameters_are_names() -> None:
     async def one(value: int) -> None: ...
 
     marker = types.SimpleNamespace(__name__="T")
-    vars(one)["__type_params__"] = (marker,)  # which Python 3.11 has not
+    attribute = "__type_params__"  # which Python 3.11 does not set
+    setattr(one, attribute, (marker,))
     assert names_for(one)["T"] is marker
 
 
@@ -301,6 +301,14 @@ def test_roles(annotation: Any, role: str | None) -> None:
     assert role_of(annotation) == role
 
 
+class TypeAliasType:
+    """Like that of Python 3.12."""
+
+    __value__ = Annotated[ReceiveChannel[int], "x"]
+
+
 def test_bare() -> None:
     assert bare(Annotated[int, 1]) is int
     assert bare(int) is int
+    assert bare(TypeAliasType()) == ReceiveChannel[int]
+    assert role_of(TypeAliasType()) == "receive"

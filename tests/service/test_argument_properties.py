@@ -22,6 +22,9 @@ from duplex.codec import CODECS, Codec
 from duplex.service import MethodSpec
 from tests.service.helpers import CODEC, FakeLive, spec_of
 
+#: A hundred signatures are inspected and compiled in each of them.
+pytestmark = pytest.mark.slow
+
 
 class Color(enum.Enum):
     RED = "red"

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 
 from duplex._errors import InvalidArgument
-from duplex.codec import MsgpackCodec
+from duplex.codec import CODECS, MsgpackCodec
 from tests.service.helpers import CODEC, FakeCallback, FakeLive, FakeReceive, call, call_raw, refusal, spec_of
 
 
@@ -302,6 +302,22 @@ def test_another_codec_is_compiled_for_anew() -> None:
     assert call_raw(spec, [1, 2], {}) == ((1, 2), {})
     assert call_raw(spec, [1, 2], {}, other) == ((1, 2), {})
     assert call_raw(spec, [1, 2], {}) == ((1, 2), {})
+
+
+def test_codecs_that_carry_less() -> None:
+    async def store(data: bytes, name: str = "") -> None: ...
+    async def take(data): ...  # type: ignore[no-untyped-def]
+
+    raw, json = CODECS["raw"], CODECS["json"]
+    payload, attachments = raw.encode_arguments([b"abc"], {})
+    for function, expected in ((store, b"abc"), (take, b"abc")):
+        args, kwargs = spec_of(function).arguments(raw, payload, attachments, None)
+        assert (list(args), dict(kwargs)) == ([expected], {})
+        assert type(args[0]) is bytes
+    with pytest.raises(InvalidArgument, match=r"^calc\.buy cannot be called with the codec 'raw': "):
+        spec_of(buy).arguments(raw, payload, attachments, None)
+    payload, attachments = json.encode_arguments([b"abc"], {"name": "n"})
+    assert spec_of(store).arguments(json, payload, attachments, None) == ((b"abc",), {"name": "n"})
 
 
 def test_defaults_are_left_to_python() -> None:

@@ -61,7 +61,8 @@ def test_a_channel_may_be_passed_for_it() -> None:
     assert call(spec_of(middle), "n", numbers, 2) == (("n",), {"numbers": numbers, "scale": 2})
     assert call(spec_of(named), "a", numbers=numbers) == (("a",), {"numbers": numbers})
     assert call(spec_of(anything), numbers) == ((), {"numbers": numbers})
-    assert call(spec_of(anything), numbers, numbers) == ((), {"numbers": numbers, "other": numbers})
+    other = FakeReceive()
+    assert call(spec_of(anything), numbers, other) == ((), {"numbers": numbers, "other": other})
 
 
 def test_only_a_receiving_end_is_meant_for_it() -> None:

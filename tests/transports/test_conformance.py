@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from duplex import BindError, ConfigurationError
 from duplex.testing import check_transport
 from duplex.transports import (
     Carrier,
@@ -104,6 +105,12 @@ class NeverDown(Through):
         pass
 
 
+class DownTwice(Through):
+    def carrier_down(self, carrier: Carrier, reason: str) -> None:
+        super().carrier_down(carrier, reason)
+        super().carrier_down(carrier, reason)
+
+
 class WithoutReason(Through):
     def carrier_down(self, carrier: Carrier, reason: str) -> None:
         super().carrier_down(carrier, "")
@@ -142,6 +149,26 @@ class SilentAfterDown(Through):
         super().carrier_down(self.known[carrier], reason)
 
 
+class NeedsATask(Through):
+    """Carriers that can send only from a task."""
+
+    def carrier_up(self, carrier: Carrier) -> None:
+        def send(frames: Frames) -> None:
+            trio.lowlevel.current_task()
+            inner(frames)
+
+        inner = carrier.send
+        stand_in: Any = _Carrier(carrier, send)
+        self.known = {**getattr(self, "known", {}), carrier: stand_in}
+        super().carrier_up(stand_in)
+
+    def carrier_message(self, carrier: Carrier, frames: Frames) -> None:
+        super().carrier_message(self.known[carrier], frames)
+
+    def carrier_down(self, carrier: Carrier, reason: str) -> None:
+        super().carrier_down(self.known[carrier], reason)
+
+
 class _Carrier:
     def __init__(self, inner: Carrier, send: Callable[[Frames], None]) -> None:
         self.address = inner.address
@@ -157,9 +184,11 @@ class _Carrier:
         (DropsEmptyFrames, "messages changed, or changed places"),
         (Duplicates, "carrier_up twice for one carrier"),
         (NeverDown, "waits for carrier_down"),
+        (DownTwice, "carrier_down for a carrier that is not up"),
         (WithoutReason, "carrier_down without a reason"),
         (MessageBeforeUp, "carrier_message for a carrier that is not up"),
         (FirstFrameAsView, "frame 0 is memoryview, not bytes"),
+        (NeedsATask, "sending from before_io_wait failed"),
         (SilentAfterDown, "does not raise CarrierDown"),
     ],
 )
@@ -168,6 +197,37 @@ async def test_the_suite_finds_faults(
 ) -> None:
     with pytest.raises(AssertionError) as caught:
         await check_transport(Wrapped(fault), "memory://*")
+    assert complaint in str(caught.value)
+
+
+class BindsTwice(MemoryTransport):  # type: ignore[misc]  # final, but a fault is wanted
+    def bind(self, endpoint: str, receiver: Receiver, options: TransportOptions) -> Port:
+        try:
+            return super().bind(endpoint, receiver, options)
+        except BindError:
+            return super().bind("memory://*", receiver, options)
+
+
+class TakesAnything(MemoryTransport):  # type: ignore[misc]  # as above
+    def connect(self, endpoint: str, receiver: Receiver, options: TransportOptions) -> Port:
+        try:
+            return super().connect(endpoint, receiver, options)
+        except ConfigurationError:
+            return super().connect("memory://nonsense", receiver, options)
+
+
+@pytest.mark.parametrize(
+    ("transport", "complaint"),
+    [
+        (BindsTwice(), "an endpoint could be bound twice"),
+        (TakesAnything(), "no ConfigurationError for 'nonsense'"),
+    ],
+)
+async def test_the_suite_finds_faults_of_endpoints(
+    transport: MemoryTransport, complaint: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    with pytest.raises(AssertionError) as caught:
+        await check_transport(transport, "memory://*")
     assert complaint in str(caught.value)
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,16 @@ import trio
 import trio.testing
 import zmq
 
-from duplex.transports import CarrierDown, Frames, TransportOptions, _zmq_dealer, _zmq_options, _zmq_router
+from duplex.transports import (
+    Carrier,
+    CarrierDown,
+    Frames,
+    TransportOptions,
+    ZmqTransport,
+    _zmq_dealer,
+    _zmq_options,
+    _zmq_router,
+)
 from tests.transports.helpers import CONNECTED, QUICK, Ports, Recorder, open_ports
 
 #: A remote end that answers every message with itself; argv: what to do, endpoint.
@@ -149,8 +159,6 @@ async def test_last_messages_come_before_the_end_however_it_is_noticed() -> None
 
 
 def transport_bind(receiver: Recorder, options: TransportOptions = QUICK) -> Any:
-    from duplex.transports import ZmqTransport
-
     return ZmqTransport().bind("tcp://127.0.0.1:*", receiver, options)
 
 
@@ -225,6 +233,87 @@ async def test_a_remote_end_that_stopped_reading(role: str, monkeypatch: pytest.
             else:
                 other.send(b"alive after all")
                 assert await here.up(2) is not carrier
+
+
+@pytest.mark.parametrize("endpoint", CONNECTED)
+async def test_a_message_is_as_good_as_the_event_of_its_connection(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The monitor and the data are two queues, and the data may be seen first."""
+    on_event = _zmq_dealer._Connection._on_event
+
+    def without_up(self: Any, event: int, value: int) -> None:
+        if event != zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            on_event(self, event, value)
+
+    monkeypatch.setattr(_zmq_dealer._Connection, "_on_event", without_up)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as other:
+        other.linger = 0
+        other.sndtimeo = 5000
+        other.bind(endpoint if endpoint.startswith("tcp") else f"ipc://{tmp_path / 'socket'}")
+        async with open_ports() as ports:
+            connecting = ports.connect(other.get_string(zmq.LAST_ENDPOINT).rstrip("\0"))
+            await trio.to_thread.run_sync(other.send, b"here I am")
+            assert await connecting.received() == [[b"here I am"]]
+            assert len(connecting.ups) == 1
+            other.close()
+            assert await connecting.down() == "the connection was closed or lost"
+
+
+async def test_a_receiver_that_refuses_what_a_message_announces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_zmq_dealer._Connection, "_on_event", lambda self, event, value: None)
+
+    class Refuses(Recorder):
+        def carrier_up(self, carrier: Carrier) -> None:
+            super().carrier_up(carrier)
+            self.port.close()
+
+    with zmq.Context() as context, context.socket(zmq.DEALER) as other:
+        other.linger = 0
+        other.sndtimeo = 5000
+        other.bind("tcp://127.0.0.1:*")
+        refuses = Refuses()
+        endpoint = other.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        refuses.port = ZmqTransport().connect(endpoint, refuses, QUICK)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(refuses.run)
+            await trio.to_thread.run_sync(other.send, b"here I am")
+        assert len(refuses.ups) == 1
+        assert not refuses.messages
+
+
+async def test_the_end_of_a_carrier_that_was_closed_here_is_no_news() -> None:
+    async with open_ports() as ports:
+        bound, connecting = await ports.pair("tcp://127.0.0.1:*")
+        other = ports.connect(bound.port.endpoint)
+        other.send(await other.up(), b"hello")
+        await bound.up(2)
+        bound.ups[0].close()
+        connecting.port.close()
+        await connecting.finished.wait()
+        other.port.close()
+        await bound.down()
+        assert [carrier for carrier, _ in bound.downs] == [bound.ups[1]]
+
+
+class TestBackoff:
+    def test_doubles_up_to_the_longest(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("random.uniform", lambda low, high: 1.0)
+        backoff = _zmq_dealer.Backoff(0.1, 1.0)
+        assert [backoff.pause(0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+        assert backoff.pause(0.99) == 1.0
+        assert backoff.pause(1.0) == 0.1
+        assert backoff.pause(0.5) == 0.2
+
+    def test_jitter(self) -> None:
+        pauses = {_zmq_dealer.Backoff(1.0, 1.0).pause(0) for _ in range(100)}
+        assert len(pauses) > 50
+        assert 0.75 <= min(pauses) < 1 < max(pauses) <= 1.25
+
+    def test_a_longest_below_the_shortest(self) -> None:
+        backoff = _zmq_dealer.Backoff(1.0, 0.1)
+        assert backoff.pause(0) >= 0.75
+        assert backoff.pause(0) >= 0.75
 
 
 class TestHostileSenders:

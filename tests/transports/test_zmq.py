@@ -57,6 +57,24 @@ class TestBinding:
         _zmq_socket.note_unbound("tcp://127.0.0.1:2")
         assert list(unbound) == ["tcp://127.0.0.1:2"]
 
+    def test_what_was_unbound_just_now_is_waited_for(self) -> None:
+        endpoint = "tcp://127.0.0.1:1"
+
+        class Busy:
+            calls = 0
+
+            def bind(self, endpoint: str) -> None:
+                self.calls += 1
+                if self.calls < 3:
+                    raise zmq.ZMQError(zmq.EADDRINUSE)
+
+        socket: Any = Busy()
+        with pytest.raises(zmq.ZMQError):
+            _zmq_socket.bind_socket(socket, endpoint)
+        _zmq_socket.note_unbound(endpoint)
+        _zmq_socket.bind_socket(socket, endpoint)
+        assert socket.calls == 3
+
     async def test_interface_names(self) -> None:
         async with open_ports() as ports:
             bound = ports.bind("tcp://lo:*")
@@ -352,6 +370,24 @@ async def test_exit_with_a_port_left_open_does_not_hang() -> None:
         """,
     )
     assert out == "end"
+
+
+async def test_the_parents_sockets_are_left_alone_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as in a real child, as far as the parent can see it."""
+    async with open_ports() as ports:
+        bound, connecting = await ports.pair("tcp://127.0.0.1:*")
+        loop: Any = connecting.ups[0]
+        shared = _zmq_socket._get_shared()
+        with monkeypatch.context() as patch:
+            patch.setattr(shared, "pid", -1)
+            shared.transmit_rest()
+            loop.stop()
+        assert not loop._socket.closed
+        assert not loop._scope.cancel_called
+        bound.send(bound.ups[0], b"still there")
+        assert loop._socket.poll(5000) == zmq.POLLIN
+        socket, monitor = loop._entry
+        _zmq_socket.close_pair(socket, monitor, 0)
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 from collections.abc import AsyncIterator
 from typing import Any
@@ -68,9 +68,9 @@ def blobs(items: list[Blob]) -> dict[str, bytes]:
 
 
 @odd.rpc(inline=True)
-def later(when: datetime.datetime, days: int = 1) -> datetime.datetime:
+def later(when: dt.datetime, days: int = 1) -> dt.datetime:
     """Return a later time."""
-    return when + datetime.timedelta(days=days)
+    return when + dt.timedelta(days=days)
 
 
 @odd.rpc(inline=True)

@@ -1,0 +1,136 @@
+"""``duplex serve``: endpoints, targets, signals and errors."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Invoke
+from tests.cli.harness import CALC, TARGETS, Result, finish, run, serving, start
+
+PIPE = {"stderr": -1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it(number: int) -> None:
+    with serving(CALC, **PIPE) as server:
+        assert server.endpoint.startswith("tcp://127.0.0.1:")
+        code, out, err = server.stop(number)
+    assert (code, out) == (0, "")
+    assert err.startswith("serving calc 1.0.0: add, count, total, ")
+    assert err.count("\n") == 1
+
+
+def test_a_signal_stops_it_while_calls_run() -> None:
+    with serving(TARGETS / "odd.py") as server:
+        with start("call", server.endpoint, "odd.forever") as client:
+            assert client.stdout is not None
+            assert client.stdout.readline() == "0\n"
+            assert server.stop().code == 0
+            assert finish(client).code == 78
+
+
+def test_a_second_signal_stops_it_at_once(tmp_path: Path) -> None:
+    target = tmp_path / "busy.py"
+    target.write_text(
+        "import duplex\n"
+        "@duplex.rpc(inline=True)\n"
+        "def block() -> None:\n"
+        "    print('blocked', flush=True)\n"
+        "    while True:\n"
+        "        pass\n"
+    )
+    with serving(target) as server, start("call", server.endpoint, "busy.block") as client:
+        assert server.stdout.readline() == "blocked\n"
+        server.process.send_signal(signal.SIGINT)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait() in (130, 143)
+        assert finish(client).code == 78
+
+
+def test_a_background_job_goes_on_ignoring_interrupts() -> None:
+    # As a shell without job control starts `duplex serve ... &`; Python leaves an ignored SIGINT ignored.
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with serving(CALC) as server:
+            signal.signal(signal.SIGINT, previous)
+            server.process.send_signal(signal.SIGINT)
+            assert run("call", server.endpoint, "calc.add", 1, 2).out == "3\n"
+            assert server.stop(signal.SIGTERM).code == 0
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def test_several_endpoints(tmp_path: Path, invoke: Invoke) -> None:
+    local = f"ipc://{tmp_path}/calc.sock"
+    with serving(CALC, "--bind", "tcp://127.0.0.1:*", "--bind", local, "--name", "sums") as server:
+        assert server.stdout.readline().strip() == local
+        for endpoint in (server.endpoint, local):
+            assert invoke("call", endpoint, "calc.add", 1, 2).out == "3\n"
+        assert "peer: sums\n" in invoke("call", local, "calc.add", 1, 2, "-v").err
+        assert server.stop().code == 0
+
+
+def test_functions_of_a_module(invoke: Invoke) -> None:
+    with serving("plain", cwd=TARGETS) as server:
+        assert invoke("call", server.endpoint, "plain.greet", "you").out == '"hello you"\n'
+        assert invoke("list", server.endpoint).out.startswith("plain 3.2.1")
+        assert server.stop().code == 0
+
+
+def test_a_class(invoke: Invoke) -> None:
+    with serving(f"{TARGETS / 'plain.py'}:Counter") as server:
+        assert invoke("call", server.endpoint, "counter.up").out == "1\n"
+        assert invoke("call", server.endpoint, "counter.up", "by=5").out == "6\n"
+        assert server.stop().code == 0
+
+
+def test_tracebacks_stay_here_unless_asked_for(invoke: Invoke) -> None:
+    with serving(TARGETS / "odd.py", **PIPE) as server:
+        err = invoke("call", server.endpoint, "odd.crash").err
+        assert "RuntimeError" not in err
+        assert "RuntimeError: the answer was not 42" in server.stop().err
+
+
+def test_an_endpoint_in_use(calc: str) -> None:
+    result = run("serve", CALC, "--bind", calc)
+    assert (result.code, result.out) == (1, "")
+    assert calc in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere.py"], "error: there is no file nowhere.py"),
+        (["no_such_module"], "error: there is no module 'no_such_module'"),
+        ([f"{CALC}:nope"], "calc.py:nope" if False else "has no attribute 'nope'"),
+        (["json"], "error: json has nothing to serve"),
+        ([], "Missing argument 'TARGET'"),
+        ([str(CALC), "--log-level", "loud"], "--log-level"),
+    ],
+)
+def test_errors(invoke: Invoke, words: list[str], message: str) -> None:
+    result = invoke("serve", *words)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+
+
+def test_a_malformed_endpoint() -> None:
+    result = run("serve", CALC, "--bind", "nonsense")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: 'nonsense' does not begin with a known scheme")
+
+
+def test_a_target_that_fails(tmp_path: Path) -> None:
+    target = tmp_path / "failing.py"
+    target.write_text("1 / 0\n")
+    result = run("serve", target)
+    assert result == Result(
+        2,
+        "",
+        f"error: importing {target} failed:\nTraceback (most recent call last):\n"
+        f'  File "{target}", line 1, in <module>\n    1 / 0\n    ~~^~~\nZeroDivisionError: division by zero\n',
+    )

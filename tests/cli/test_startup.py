@@ -1,0 +1,64 @@
+"""Calling from a shell costs little more than importing what Duplex stands on."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.harness import COMMAND, ROOT, environment_without
+
+#: The most that a call, process start included, may cost in units of the bare imports.
+LIMIT = 2.5
+RUNS = 7
+#: A busy machine gets another chance: the best of so many attempts counts.
+ATTEMPTS = 4
+
+IMPORTS = [sys.executable, "-c", "import trio, zmq, msgpack, msgspec"]
+#: Coverage of subprocesses would cost more than what is measured.
+ENVIRONMENT = environment_without("COV")
+
+
+def seconds(command: list[str]) -> float:
+    """How long a command takes."""
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT, env=ENVIRONMENT)
+    return time.perf_counter() - started
+
+
+def ratio(command: list[str], base: list[str]) -> float:
+    """How much longer a command takes than another, by the medians of runs in turn."""
+    pairs = [(seconds(command), seconds(base)) for _ in range(RUNS)]
+    return statistics.median(pair[0] for pair in pairs) / statistics.median(pair[1] for pair in pairs)
+
+
+@pytest.mark.slow
+def test_a_call_starts_quickly(calc: str, record_property: pytest.RecordProperty) -> None:
+    script = shutil.which("duplex", path=Path(sys.executable).parent)
+    command = [script] if script else list(COMMAND)
+    measured = []
+    for _ in range(ATTEMPTS):
+        measured.append(ratio([*command, "call", calc, "calc.add", "1", "2"], IMPORTS))
+        if measured[-1] <= LIMIT:
+            break
+    record_property("ratio", measured)
+    assert min(measured) <= LIMIT, f"a call takes {measured} times what the imports take"
+
+
+def test_what_a_call_does_not_need_is_not_imported() -> None:
+    listing = subprocess.run(
+        [sys.executable, "-c", "import sys, duplex.cli; print(*sys.modules)"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+    )
+    modules = set(listing.stdout.split())
+    assert "duplex.cli._session" in modules
+    assert not modules & {"rich", "numpy", "asyncio", "pygments", "httpx"}

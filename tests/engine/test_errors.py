@@ -1,0 +1,570 @@
+"""What a caller gets when something goes wrong at either side; and that everything else goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+
+import duplex
+from duplex._errors import ERROR_CLASSES
+from tests.engine.helpers import Pair, collect, linked, outcome
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int
+
+
+class Odd(BaseException):
+    """Not even an Exception."""
+
+
+errors = duplex.Service("errors")
+
+
+@errors.rpc
+async def good(value: int = 1) -> int:
+    return value
+
+
+@errors.rpc
+async def point(at: Point, *, scale: float = 1.0) -> Point:
+    return at
+
+
+@errors.rpc
+async def take(a: int, b: str, /, c: int = 1) -> None:
+    raise AssertionError("this handler must not run")  # pragma: no cover
+
+
+@errors.rpc
+async def none() -> None:
+    pass
+
+
+@errors.rpc
+async def sum_points(points: duplex.ReceiveChannel[Point]) -> int:
+    return sum([p.x + p.y async for p in points])
+
+
+@errors.rpc
+async def big(size: int) -> bytes:
+    return bytes(size)
+
+
+@errors.rpc
+async def big_stream(size: int) -> AsyncIterator[bytes]:
+    yield b"small"
+    yield bytes(size)
+
+
+@errors.rpc(inline=True)
+def big_inline(size: int) -> bytes:
+    return bytes(size)
+
+
+@errors.rpc
+async def opaque() -> Any:
+    return object()
+
+
+@errors.rpc(inline=True)
+def opaque_inline() -> Any:
+    return object()
+
+
+@errors.rpc
+async def opaque_stream() -> AsyncIterator[Any]:
+    yield 1
+    yield object()
+
+
+def _crash(how: str) -> None:
+    if how == "exception":
+        raise ValueError("the secret of the handler")
+    if how == "exit":
+        raise SystemExit("the secret of the handler")
+    if how == "base":
+        raise Odd("the secret of the handler")
+    if how == "stop":
+        raise StopIteration("the secret of the handler")
+    if how == "generator-exit":
+        raise GeneratorExit("the secret of the handler")
+    if how == "group":
+        raise ExceptionGroup("many", [ValueError("the secret of the handler"), KeyError("b")])
+    if how == "unicode":
+        raise ValueError("the secret of the handler \ud800")
+
+
+@errors.rpc
+async def crash(how: str) -> None:
+    if how == "nursery":
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(_fail_in_task, ValueError("the secret of the handler"))
+            nursery.start_soon(_fail_in_task, KeyError("another"))
+    _crash(how)
+
+
+@errors.rpc
+def crash_in_thread(how: str) -> None:
+    _crash(how)
+
+
+@errors.rpc(inline=True)
+def crash_inline(how: str) -> None:
+    _crash(how)
+
+
+@errors.rpc
+async def crash_stream(how: str) -> AsyncIterator[int]:
+    yield 1
+    _crash(how)
+
+
+@errors.rpc
+def crash_plain_stream(how: str) -> Iterator[int]:
+    yield 1
+    _crash(how)
+
+
+async def _fail_in_task(error: Exception) -> None:
+    await trio.lowlevel.checkpoint()
+    raise error
+
+
+@errors.rpc
+async def status(code: int, message: str = "", details: Any = None) -> None:
+    if code in ERROR_CLASSES:
+        raise ERROR_CLASSES[code](message, details=details)
+
+
+@errors.rpc
+async def raise_in_nursery() -> None:
+    """A nursery wraps what its tasks raise; alone in there, it is meant for the caller."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_fail_in_task, duplex.NotFound("in a task", details=1))
+
+
+@errors.rpc
+async def pass_on() -> None:
+    """Let the error of another call through."""
+    await duplex.current_call().link.service("home").refuse()  # type: ignore[attr-defined]
+
+
+@errors.rpc
+async def details_that_cannot_travel() -> None:
+    raise duplex.NotFound("still this message", details=object())
+
+
+@errors.rpc
+async def details_too_large(size: int) -> None:
+    raise duplex.NotFound("still this message", details=bytes(size))
+
+
+async def goes_on(pair: Pair) -> None:
+    """Check that the link does, and that it is the same one."""
+    assert pair.client.links == [pair.link]
+    assert await pair.service("errors").good(5) == 5
+
+
+# -- what does not exist -------------------------------------------------------------------------------
+
+
+async def test_unknown_method(endpoint: str) -> None:
+    async with linked(errors, endpoint=endpoint) as pair:
+        with pytest.raises(duplex.Unimplemented, match="service 'errors' has no method 'gone'") as caught:
+            await pair.service("errors").gone(1)
+        assert "good" in caught.value.message, "it says what there is"
+        assert caught.value.method == "errors.gone"
+        assert caught.value.peer == "server"
+        async with pair.service("errors").gone.open() as call:
+            with pytest.raises(duplex.Unimplemented):
+                await call.receive()
+            with pytest.raises(duplex.Unimplemented):
+                await call.send(1)
+            with pytest.raises(duplex.Unimplemented):
+                await call.result()
+        await goes_on(pair)
+
+
+async def test_unknown_service() -> None:
+    async with linked(errors) as pair:
+        with pytest.raises(duplex.Unimplemented, match="no service 'other'.*errors"):
+            await pair.service("other").method()
+        with pytest.raises(duplex.Unimplemented, match="no service 'other'"):
+            await pair.link.service("other").method()
+        await goes_on(pair)
+
+
+async def test_name_that_is_no_method() -> None:
+    from duplex.engine._calls import Request, call_unary
+
+    async with linked(errors) as pair:
+        request = Request("nodot", "nodot", pair.client.default_codec)
+        with pytest.raises(duplex.Unimplemented, match=r"named service\.method"):
+            await call_unary(pair.link, request, [], {})
+        with pytest.raises(duplex.LocalProtocolError, match="method name"):
+            await pair.service("errors")["x" * 300]()
+        await goes_on(pair)
+
+
+# -- arguments -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "named", "problem"),
+    [
+        ("good", ["text"], {}, "'value'"),
+        ("good", [1.5], {}, "'value'"),
+        ("good", [], {"value": None}, "'value'"),
+        ("good", [1, 2], {}, "got 2"),
+        ("good", [], {"valeu": 1}, "'valeu'"),
+        ("good", [1], {"value": 2}, "twice"),
+        ("take", [1], {}, "'b'"),
+        ("take", [], {}, "'a', 'b'"),
+        ("take", [1], {"b": "x"}, "'b'"),
+        ("take", [1, "x", 2, 3], {}, "got 4"),
+        ("take", [1, b"x"], {}, "'b'"),
+        ("none", [1], {}, "takes no arguments"),
+        ("none", [], {"a": 1}, "takes no arguments"),
+        ("point", [{"x": 1, "y": "z"}], {}, r"'at'.*y"),
+        ("point", [{"x": 1}], {}, r"'at'.*y"),
+        ("point", [Point(1, 2), 2.0], {}, "got 2"),
+        ("point", [Point(1, 2)], {"scale": "x"}, "'scale'"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+async def test_wrong_arguments(
+    method: str, arguments: list[Any], named: dict[str, Any], problem: str
+) -> None:
+    async with linked(errors) as pair:
+        remote = pair.service("errors")[method]
+        with pytest.raises(duplex.InvalidArgument, match=f"errors.{method}.*{problem}"):
+            await remote(*arguments, **named)
+        async with remote.open(*arguments, **named) as call:
+            with pytest.raises(duplex.InvalidArgument, match=problem):
+                await call.result()
+        await goes_on(pair)
+
+
+async def test_wrong_item_in_a_stream() -> None:
+    async with linked(errors) as pair:
+        async with pair.service("errors").sum_points.open() as call:
+            await call.send(Point(1, 2))
+            await call.send({"x": 1, "y": []})
+            with pytest.raises(duplex.InvalidArgument, match=r"item 2.*y"):
+                await call.result()
+        await goes_on(pair)
+
+
+async def test_argument_that_cannot_travel() -> None:
+    async with linked(errors) as pair:
+        remote = pair.service("errors")
+        for opened in (False, True):
+            with pytest.raises(duplex.EncodeError, match="object"):
+                if opened:
+                    async with remote.good.open(object()):
+                        pass  # pragma: no cover
+                else:
+                    await remote.good(object())
+        with pytest.raises(duplex.EncodeError):
+            await remote.good.notify(object())
+        async with remote.sum_points.open() as call:
+            with pytest.raises(duplex.EncodeError):
+                await call.send(object())
+            await call.send(Point(1, 2))
+            assert await call.result() == 3, "the channel stays usable"
+        await goes_on(pair)
+
+
+# -- sizes ---------------------------------------------------------------------------------------------
+
+SMALL = duplex.Limits(max_message=100_000)
+
+
+async def test_request_that_is_too_large(endpoint: str) -> None:
+    async with linked(errors, endpoint=endpoint, server={"limits": SMALL}) as pair:
+        remote = pair.service("errors")
+        with pytest.raises(duplex.MessageTooLarge) as caught:
+            await remote.good(bytes(100_001))
+        error = caught.value
+        assert error.limit == 100_000
+        assert error.size > 100_000
+        assert str(error.size) in str(error)
+        assert str(error.limit) in str(error)
+        assert "Limits(max_message" in str(error)
+        assert error.may_have_executed is False
+        assert error.code is duplex.StatusCode.RESOURCE_EXHAUSTED
+        with pytest.raises(duplex.MessageTooLarge):
+            async with remote.good.open(bytes(100_001)):
+                pass  # pragma: no cover
+        with pytest.raises(duplex.MessageTooLarge):
+            await remote.good.notify(bytes(100_001))
+        await goes_on(pair)
+
+
+async def test_streamed_item_that_is_too_large() -> None:
+    async with linked(errors, server={"limits": SMALL}) as pair:
+        async with pair.service("errors").sum_points.open() as call:
+            with pytest.raises(duplex.MessageTooLarge):
+                await call.send(bytes(100_001))
+            await call.send(Point(1, 2))
+            assert await call.result() == 3, "the channel stays usable"
+        await goes_on(pair)
+
+
+@pytest.mark.parametrize("method", ["big", "big_inline"])
+async def test_response_that_is_too_large(method: str, endpoint: str) -> None:
+    async with linked(errors, endpoint=endpoint, client={"limits": SMALL}) as pair:
+        with pytest.raises(duplex.ResourceExhausted, match=r"100000.*Limits\(max_message"):
+            await pair.service("errors")[method](100_001)
+        async with pair.service("errors")[method].open(100_001) as call:
+            with pytest.raises(duplex.ResourceExhausted):
+                await call.result()
+        await goes_on(pair)
+
+
+async def test_streamed_result_that_is_too_large() -> None:
+    async with linked(errors, client={"limits": SMALL}) as pair:
+        async with pair.service("errors").big_stream.open(100_001) as call:
+            assert await call.receive() == b"small"
+            with pytest.raises(duplex.ResourceExhausted, match=r"Limits\(max_message"):
+                await call.receive()
+        await goes_on(pair)
+
+
+async def test_raised_limit() -> None:
+    limits = duplex.Limits(max_message=40 * 1024 * 1024)
+    async with linked(errors, server={"limits": limits}, client={"limits": limits}) as pair:
+        assert len(await pair.service("errors").big(30 * 1024 * 1024)) == 30 * 1024 * 1024
+
+
+# -- handlers ------------------------------------------------------------------------------------------
+
+HOWS = ["exception", "exit", "base", "stop", "generator-exit", "group", "unicode"]
+_INCIDENT = re.compile(r"incident ([0-9a-f]{12})")
+
+
+def check_incident(error: Any, log: str, *, secret: bool) -> None:
+    """The caller has a number and nothing else; the log has the number and the traceback."""
+    assert type(error) is duplex.Internal, error
+    found = _INCIDENT.search(error.message)
+    assert found is not None
+    assert error.details == {"incident": found[1]}
+    assert "secret" not in repr(error.message) + repr(error.details)
+    assert "Traceback" not in repr(error.details)
+    assert not getattr(error, "__notes__", [])
+    assert f"incident {found[1]}" in log
+    assert not secret or "the secret of the handler" in log
+
+
+@pytest.mark.parametrize("how", [*HOWS, "nursery"])
+async def test_unexpected_exception(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with linked(errors) as pair:
+        check_incident(await outcome(pair.service("errors").crash(how)), caplog.text, secret=True)
+        await goes_on(pair)
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("where", ["crash_in_thread", "crash_inline"])
+async def test_unexpected_exception_of_a_plain_function(
+    where: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with linked(errors) as pair:
+        check_incident(await outcome(pair.service("errors")[where](how)), caplog.text, secret=True)
+        await goes_on(pair)
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("where", ["crash_stream", "crash_plain_stream"])
+async def test_unexpected_exception_of_a_generator(
+    where: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with linked(errors) as pair:
+        async with pair.service("errors")[where].open(how) as call:
+            assert await call.receive() == 1
+            check_incident(await outcome(call.receive()), caplog.text, secret=True)
+        await goes_on(pair)
+
+
+@pytest.mark.parametrize("method", ["opaque", "opaque_inline"])
+async def test_result_that_cannot_travel(method: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with linked(errors) as pair:
+        check_incident(await outcome(pair.service("errors")[method]()), caplog.text, secret=False)
+        await goes_on(pair)
+
+
+async def test_streamed_result_that_cannot_travel(caplog: pytest.LogCaptureFixture) -> None:
+    async with linked(errors) as pair:
+        async with pair.service("errors").opaque_stream.open() as call:
+            assert await call.receive() == 1
+            check_incident(await outcome(call.receive()), caplog.text, secret=False)
+        await goes_on(pair)
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+async def test_debug_lets_the_traceback_through(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"debug": True} if how == "option" else {}
+    monkeypatch.setenv("DUPLEX_DEBUG", "0" if how == "option" else "1")
+    async with linked(errors, server=options) as pair:
+        error = await outcome(pair.service("errors").crash("exception"))
+        assert "ValueError: the secret of the handler" in error.message
+        assert "in crash" in error.__notes__[0]
+        error = await outcome(pair.service("errors").crash("group"))
+        assert "KeyError" in error.__notes__[0]
+        await goes_on(pair)
+
+
+async def test_debug_off_wins_over_the_environment(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DUPLEX_DEBUG", "1")
+    async with linked(errors, server={"debug": False}) as pair:
+        check_incident(await outcome(pair.service("errors").crash("base")), caplog.text, secret=True)
+
+
+# -- errors that are meant for the caller --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", sorted(ERROR_CLASSES), ids=lambda code: duplex.StatusCode(code).name)
+async def test_every_status(code: int) -> None:
+    details = {"list": [1, "two", b"3"], "none": None}
+    async with linked(errors) as pair:
+        error = await outcome(pair.service("errors").status(code, "message", details))
+        assert type(error) is ERROR_CLASSES[code]
+        assert (error.code, error.message, error.details) == (code, "message", details)
+        assert str(error) == "errors.status at server: message"
+        error = await outcome(pair.service("errors").status(code))
+        assert (error.message, error.details) == ("", None)
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is type(error)
+        assert (again.code, again.method, str(again)) == (error.code, error.method, str(error))
+
+
+async def test_every_kind_of_function_raises_for_the_caller() -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    def in_thread() -> None:
+        raise duplex.AlreadyExists("thread", details=1)
+
+    @service.rpc(inline=True)
+    def inline() -> None:
+        raise duplex.AlreadyExists("inline", details=1)
+
+    @service.rpc
+    async def stream() -> AsyncIterator[int]:
+        yield 1
+        raise duplex.AlreadyExists("stream", details=1)
+
+    @service.rpc
+    def plain_stream() -> Iterator[int]:
+        yield 1
+        raise duplex.AlreadyExists("plain_stream", details=1)
+
+    async with linked(service, errors) as pair:
+        remote = pair.service("service")
+        for name in ("in_thread", "inline"):
+            with pytest.raises(duplex.AlreadyExists, match=name) as caught:
+                await remote[name]()
+            assert caught.value.details == 1
+        for name in ("stream", "plain_stream"):
+            async with remote[name].open() as call:
+                assert await call.receive() == 1
+                with pytest.raises(duplex.AlreadyExists, match=name):
+                    await call.receive()
+        await goes_on(pair)
+
+
+async def test_error_raised_in_a_nursery() -> None:
+    async with linked(errors) as pair:
+        with pytest.raises(duplex.NotFound, match="in a task") as caught:
+            await pair.service("errors").raise_in_nursery()
+        assert caught.value.details == 1
+        await goes_on(pair)
+
+
+async def test_error_of_a_call_further_on_is_not_ours(caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that lets the error of a call it made escape has failed; it did not say NotFound."""
+    home = duplex.Service("home")
+
+    @home.rpc
+    async def refuse() -> None:
+        raise duplex.NotFound("the secret of the handler")
+
+    async with linked(errors, offers=[home]) as pair:
+        check_incident(await outcome(pair.service("errors").pass_on()), caplog.text, secret=True)
+        await goes_on(pair)
+
+
+async def test_details_that_do_not_fit(caplog: pytest.LogCaptureFixture) -> None:
+    async with linked(errors, client={"limits": SMALL}) as pair:
+        remote = pair.service("errors")
+        calls: list[Callable[[], Awaitable[Any]]] = [
+            remote.details_that_cannot_travel,
+            lambda: remote.details_too_large(120_000),
+            lambda: remote.details_too_large(60_000),
+        ]
+        for call in calls[:2]:
+            with pytest.raises(duplex.NotFound, match="still this message") as caught:
+                await call()
+            assert caught.value.details is None
+        assert len(caplog.records) == 2, "both were noted"
+        with pytest.raises(duplex.NotFound) as caught:
+            await calls[2]()
+        assert caught.value.details == bytes(60_000)
+        await goes_on(pair)
+
+
+async def test_message_that_is_too_long() -> None:
+    async with linked(errors) as pair:
+        error = await outcome(pair.service("errors").status(5, "x" * 100_000))
+        assert type(error) is duplex.NotFound
+        assert 8000 < len(error.message) < 9000
+        await goes_on(pair)
+
+
+async def test_caller_sees_items_before_the_error() -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def three() -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+        raise duplex.OutOfRange("no more")
+
+    async with linked(service) as pair:
+        async with pair.service("service").three.open() as call:
+            await pair.settle()
+            assert await collect(call, 3) == [0, 1, 2]
+            with pytest.raises(duplex.OutOfRange):
+                await call.receive()
+
+
+async def test_status_number_of_a_newer_peer() -> None:
+    async with linked(errors) as pair:
+        handler = errors.methods["none"]
+
+        class Future:
+            """A handler whose status nobody knows yet."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(handler, name)
+
+            async def function(self) -> None:
+                error = duplex.RPCError("from the future")
+                error.code = 77  # type: ignore[assignment]
+                raise error
+
+        pair.server.handlers["errors.none"] = Future()  # type: ignore[assignment]
+        error = await outcome(pair.service("errors").none())
+        assert type(error) is duplex.Unknown
+        assert error.message == "from the future"
