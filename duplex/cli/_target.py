@@ -33,7 +33,7 @@ def load_services(target: str) -> list[duplex.Service]:
     label = place
     for name in attribute.split(".") if attribute else ():
         found = _attribute(found, name, label)
-        label = f"{label}{'.' if ':' in label else ':'}{name}"
+        label = _join(label, name)
     try:
         services = _services(found, label)
         for service in services:
@@ -50,13 +50,17 @@ def target_name(target: str) -> str:
     return Path(place).stem if _is_file(place) else place.rpartition(".")[2]
 
 
+def _join(label: str, name: str) -> str:
+    return f"{label}{'.' if ':' in label else ':'}{name}"
+
+
 def _services(found: Any, label: str) -> list[duplex.Service]:
     if isinstance(found, duplex.Service):
         return [found]
     if isinstance(found, types.ModuleType):
         services = duplex.services_of(found)
         if not services:
-            raise CommandError(f"{label} has nothing to serve: {_ADVICE}, as in {label}:NAME")
+            raise CommandError(f"{label} has nothing to serve: {_ADVICE}, as in {_join(label, 'NAME')}")
         return services
     if isinstance(found, type):
         found = _instance(found, label)

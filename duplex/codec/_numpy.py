@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import sys
 import types
 import typing
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from duplex._errors import DecodeError
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
 #: The dtypes that travel: numbers, dates and fixed-width strings, each a plain run of bytes. Objects would
 #: be pickles; records (structured dtypes) lose their fields in ``dtype.str``.
 _DTYPE: Final = re.compile(
-    r"\|b1|\|[iu]1|[<>][iu][248]|[<>]f(?:2|4|8|16)|[<>]c(?:8|16|32)|[<>][mM]8(?:\[\w+\])?|(?:\|S|[<>]U)[1-9]\d*"
+    r"\|b1|\|[iu]1|[<>][iu][248]|[<>]f(?:2|4|8|16)|[<>]c(?:8|16|32)|[<>][mM]8(?:\[\w+\])?|(?:\|S|[<>]U)[1-9]\d{0,5}"
 )
+
+#: How many rows an array may have that has nothing in them.
+_EMPTY_ROWS: Final = 65_536
 
 
 def _numpy_if_used() -> Any:
@@ -90,10 +95,18 @@ def describe(array: Array) -> tuple[str, list[int], memoryview]:
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError("a masked array would lose its mask: send .filled(), or .data and .mask")
     if not array.size:
+        if _has_empty_rows(array.shape):
+            raise ValueError(f"an array of shape {array.shape} is nothing but rows without elements")
         return array.dtype.str, list(array.shape), memoryview(b"")
     plain = np.ascontiguousarray(array).view(np.ndarray)
     # As bytes before it becomes a memoryview, which has no format for dates.
     return array.dtype.str, list(array.shape), memoryview(plain.reshape(-1).view(np.uint8))
+
+
+def _has_empty_rows(shape: Sequence[int]) -> bool:
+    """Whether an array without elements has very many rows. It takes no memory until somebody makes a list
+    of it, or a loop over it: then it takes all there is, whoever sent these few bytes."""
+    return math.prod(itertools.takewhile(bool, shape)) > _EMPTY_ROWS
 
 
 # -- in ------------------------------------------------------------------------------------------------
@@ -122,6 +135,8 @@ def build(dtype: str, shape: list[int], data: Any) -> Array:
         raise DecodeError(f"{view.nbytes} bytes are not an array of {dtype!r} and shape {shape}")
     if array.size:
         _check_content(np, kind, view)
+    elif _has_empty_rows(shape):
+        raise DecodeError(f"an array of shape {shape} is nothing but rows without elements")
     return typing.cast("Array", array)
 
 

@@ -20,6 +20,7 @@ from duplex._errors import (
     error_for_status,
 )
 from duplex._metadata import Metadata
+from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._conversation import Conversation
 from duplex.engine._live import CallValues, expose_channels
@@ -56,6 +57,10 @@ class Request(msgspec.Struct, frozen=True):
         return None if name == "msgpack" else name
 
 
+#: Who ended a call that ended with these statuses.
+_CUT_SHORT_BY: Final = {int(StatusCode.CANCELLED): "remote", int(StatusCode.DEADLINE_EXCEEDED): "deadline"}
+
+
 def _remaining() -> float | None:
     deadline = trio.current_effective_deadline()
     return None if deadline == math.inf else max(0.0, deadline - trio.current_time())
@@ -77,6 +82,7 @@ def outcome_error(event: ChannelClosed, codec: Codec) -> RPCError:
     error = error_for_status(event.status, event.message, details)
     error.metadata = event.trailers
     error.may_have_executed = event.may_have_executed
+    error.cancelled_by = _CUT_SHORT_BY.get(event.status)
     if isinstance(details, dict) and isinstance(details.get("traceback"), str):
         error.add_note(f"Remote traceback:\n{details['traceback']}")
     return error
@@ -129,6 +135,8 @@ class UnaryCall(CallValues):
             payload, attachments = codec.encode_arguments(*exposed(positional, keyword), self)
             if link.connection.link_credit <= 0:
                 await link.wait_link_credit(self)
+            if self._result is not None:
+                return self._take_result()
             if self.channel:
                 link.connection.send(self.channel, payload, attachments, END)
                 link.touch()
@@ -190,6 +198,11 @@ class UnaryCall(CallValues):
         """Cancel the call if it is still under way."""
         if self.channel and self._result is None:
             self.link.cancel_channel(self.channel, reason)
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether it is known how the call ended."""
+        return self._result is not None
 
     def _abort(self, _raise_cancel: Any) -> trio.lowlevel.Abort:
         self._task = None
@@ -525,7 +538,9 @@ class OpenCall:
             )
             await trio.lowlevel.checkpoint_if_cancelled()
             await link.wait_link_credit(call)
-            if call.channel:
+            if call.over:
+                call.revoke_exports()  # it was refused already; whoever uses the call learns how
+            elif call.channel:
                 link.connection.send(call.channel, payload, attachments)
                 link.touch()
                 call.commit_exports()
@@ -558,8 +573,12 @@ class OpenCall:
     ) -> bool:
         assert self._call is not None
         self._call.close_now()
-        if self._scope is not None and self._scope.__exit__(exc_type, exc, traceback):
-            raise deadline_exceeded(self._request) from None
+        scope = self._scope
+        if scope is not None:
+            swallowed = scope.__exit__(exc_type, exc, traceback)
+            if scope.cancelled_caught:
+                raise deadline_exceeded(self._request) from None
+            return bool(exc_type is not None and swallowed)
         return False
 
 

@@ -297,6 +297,11 @@ class Conversation(CallValues):
                 self.link.touch()
 
     @property
+    def has_outcome(self) -> bool:
+        """Whether it is known how the conversation ended."""
+        return self.over
+
+    @property
     def queued(self) -> int:
         """How many items were received and not taken."""
         return len(self._inbox)

@@ -27,6 +27,7 @@ from duplex.engine._nested import NestedChannel
 from duplex.engine._serve import IncomingCall
 from duplex.protocol import (
     END,
+    NOTIFY,
     CancelReceived,
     ChannelClosed,
     ChannelOpened,
@@ -98,6 +99,7 @@ class BaseLink:
         self.refusal: HandshakeError | None = None
         self.round_trip: float | None = None
         self._lost = trio.Event()
+        self._goodbye: str | None = None
         self._dirty = False
         self._flusher = peer.flusher
         self._unclaimed: dict[int, NestedChannel] = {}
@@ -226,13 +228,17 @@ class BaseLink:
         dispatch = self._dispatch
         try:
             for event in events:
+                if self.error is not None:
+                    return
                 dispatch[type(event)](event)
         except Exception:
             # A bug of ours must cost this link and no other: its state can no longer be trusted.
             logger.exception("handling a message from %s failed; the link is closed", self.peer_name)
             self.say_goodbye("closing", "internal error")
             return
-        if self.connection.pending_commands and not self._dirty:
+        if self._goodbye is not None:
+            self.lose(self._goodbye)
+        elif self.connection.pending_commands and not self._dirty:
             self.touch()
 
     def consumed(self, channel: int, cost: int) -> None:
@@ -264,6 +270,8 @@ class BaseLink:
 
     def _on_refused(self, event: LinkRefused) -> None:
         self.refusal = HandshakeError(event.reason, event.message)
+        self.transmit()  # it may be this side that refuses
+        self.port.sends_done()
         self.lose(str(self.refusal))
 
     def _on_announced(self, event: ServicesAnnounced) -> None:
@@ -274,7 +282,8 @@ class BaseLink:
         if event.reason == "draining":
             self.peer.offers_changed()
         else:
-            self.lose(f"it said goodbye ({event.reason}{': ' if event.message else ''}{event.message})")
+            # The link ends after this message, whose other events say which calls never began.
+            self._goodbye = f"it said goodbye ({event.reason}{': ' if event.message else ''}{event.message})"
 
     def lose(self, reason: str) -> None:
         """The link is over: fail what runs on it. Idempotent."""
@@ -293,7 +302,11 @@ class BaseLink:
         self._callbacks.clear()
         self._unclaimed.clear()
         for conversation in conversations:
-            conversation.on_lost(PeerLost(self.error.message))
+            error = PeerLost(self.error.message)
+            error.cancelled_by = "link"
+            conversation.on_lost(error)
+        for waiting in list(self.credit_waiters):
+            waiting.on_credit()
         self.carrier.close()
         self.peer.link_lost(self, reason, was_open=was_open)
 
@@ -358,13 +371,15 @@ class BaseLink:
             parent=parent,
             codec=codec,
         )
-        self.conversations[channel] = conversation
+        if not flags & NOTIFY:
+            self.conversations[channel] = conversation
         self.touch()
         return channel
 
     async def wait_link_credit(self, conversation: Conversation | UnaryCall) -> None:
-        """Wait until something may be sent on the link. Raises ``Unavailable`` when it is lost."""
-        while self.connection.link_credit <= 0:
+        """Wait until something may be sent on the link, or the conversation has its outcome. Raises
+        ``Unavailable`` when the link is lost."""
+        while self.connection.link_credit <= 0 and not conversation.has_outcome:
             if not self.connection.is_open:
                 raise self.unavailable()
             await conversation.wait_credit()
@@ -440,6 +455,8 @@ class BaseLink:
     # -- calls from the other side ---------------------------------------------------------------------
 
     def _on_opened(self, event: ChannelOpened) -> None:
+        if self._goodbye is not None:
+            return
         target = event.target
         if isinstance(target, str):
             handler = self.peer.handlers.get(target)

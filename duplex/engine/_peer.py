@@ -260,6 +260,8 @@ class BasePeer(Generic[LinkT, ServiceT]):
                     return link
             if receiver.refusal is not None:
                 raise receiver.refusal
+            if self._closed:
+                raise trio.ClosedResourceError("this peer was closed while it connected")
             await self._changed.wait()
 
     @staticmethod
@@ -417,11 +419,13 @@ class BasePeer(Generic[LinkT, ServiceT]):
                 service, "this peer has not connected or bound anywhere: await peer.connect(...) first"
             )
         if self._links and not self._still_connecting():
-            # Whoever is linked answers with the list of what it has, unless its announcement comes first.
-            return self._links[0]
+            # Whoever offers it but takes no more calls says so; anybody else answers with what it has.
+            return next((link for link in self._links if service in link.offers), self._links[0])
         with trio.move_on_after(self.connect_timeout):
             while True:
                 await self._changed.wait()
+                if self._closed:
+                    raise self._nobody(service, "this peer was closed")
                 link = self.pick_now(service)
                 if link is not None:
                     return link

@@ -17,7 +17,7 @@ import msgspec
 import outcome
 import trio
 
-from duplex._errors import DuplexError, EncodeError, ResourceExhausted, RPCError
+from duplex._errors import CallCancelled, DuplexError, EncodeError, ResourceExhausted, RPCError
 from duplex._metadata import Metadata
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
@@ -139,7 +139,7 @@ class IncomingCall(Conversation):
         """The caller gave the call up, or broke its rules."""
         if event.closed:
             self.link.forget(self.channel)
-            self.over = True
+            self.finish(CallCancelled(event.reason))
         self._stop()
 
     def on_lost(self, error: RPCError) -> None:
@@ -264,7 +264,7 @@ class IncomingCall(Conversation):
         args, kwargs = handler.arguments(self.codec, event.payload, event.attachments, self)
         if not self.notify:
             self.link.consumed(self.channel, event.cost)
-        if event.unary and handler.kind.streams_output:
+        if (event.unary or self.notify) and handler.kind.streams_output:
             raise _wrong_manner(handler, "streams its results")
         if handler.stream_parameter is not None:
             return args, self._with_stream(kwargs, ended=event.end)
@@ -415,6 +415,13 @@ def _is_cancellation(error: BaseException) -> bool:
     return isinstance(error, (trio.Cancelled, KeyboardInterrupt))
 
 
+def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Split what a handler raised into what must go on and what ends here."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split((trio.Cancelled, KeyboardInterrupt))
+    return None, error
+
+
 def _sole_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Unwrap a group around a single error, as a nursery in a handler makes."""
     error: BaseException = group
@@ -501,6 +508,12 @@ class Workers:
                         return
                     self._idle.append(task)
                     call = await trio.lowlevel.wait_task_rescheduled(abort)
-        except Exception:
+        except (trio.Cancelled, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             # What a handler raised beside its cancellation: the call was answered already.
-            logger.exception("the handler of %s failed while it was cancelled", call.method)
+            serious, rest = _split(error)
+            if rest is not None:
+                logger.error("the handler of %s failed while it was cancelled", call.method, exc_info=rest)
+            if serious is not None:
+                raise serious from None

@@ -98,7 +98,7 @@ else:
             raise TypeError("callbacks come from another peer; pass a plain function where one is expected")
 
         @abstractmethod
-        def __call__(self, *args: Any, **kwargs: Any):
+        def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
             """Call the function where it lives and return what it returns."""
 
 

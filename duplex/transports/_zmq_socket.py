@@ -184,7 +184,7 @@ class SocketLoop:
         with self._scope:
             async with trio.open_nursery() as nursery:
                 if self._monitor is not None:
-                    nursery.start_soon(self._watch, self._monitor)
+                    nursery.start_soon(self._watch, int(self._monitor.get(zmq.FD)))
                 await self._pump()
                 nursery.cancel_scope.cancel()
 
@@ -216,8 +216,7 @@ class SocketLoop:
             self._busy = False
         return not self._stopped
 
-    async def _watch(self, monitor: zmq.Socket[bytes]) -> None:
-        fd = int(monitor.get(zmq.FD))
+    async def _watch(self, fd: int) -> None:
         while not self._stopped:  # pragma: no branch  # stopped in the same pass of trio's loop
             if self.read_events():
                 self._interrupt()

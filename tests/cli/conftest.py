@@ -47,3 +47,13 @@ def invoke(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
         return Result(code, out, err)
 
     return run
+
+
+@pytest.fixture
+def forget_imports() -> Iterator[None]:
+    """Leave the import system as it was."""
+    path, modules = sys.path[:], set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]

@@ -38,10 +38,8 @@ class Result(NamedTuple):
 
 def start(*words: object, **options: Any) -> subprocess.Popen[str]:
     """Start the command with pipes to all three of its streams, unless ``options`` say otherwise."""
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen(
-        [*COMMAND, *map(str, words)], text=True, env=ENVIRONMENT, cwd=ROOT, **{**streams, **options}
-    )
+    usual = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT}
+    return subprocess.Popen([*COMMAND, *map(str, words)], text=True, env=ENVIRONMENT, **{**usual, **options})
 
 
 def finish(process: subprocess.Popen[str], given: str | None = None) -> Result:

@@ -19,6 +19,7 @@ from tests.cli.harness import Result, run, start
 # -- list ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_list(calc: str) -> None:
     result = run("list", calc)
     assert (result.code, result.err) == (0, "")
@@ -47,6 +48,7 @@ def test_list_in_json(calc: str, invoke: Invoke) -> None:
 # -- describe --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_describe_everything(calc: str) -> None:
     result = run("describe", calc)
     assert (result.code, result.err) == (0, "")
@@ -98,6 +100,7 @@ def test_describe_what_is_not_there(calc: str, invoke: Invoke, name: str, messag
 # -- ping ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ping(calc: str) -> None:
     result = run("ping", calc, "--count", 3, "--interval", 0)
     assert result.code == 0
@@ -200,14 +203,17 @@ def on_a_terminal(*words: object) -> str:
     return written.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 def test_a_single_result_is_indented_on_a_terminal(odd: str) -> None:
     assert on_a_terminal("call", odd, "odd.echo", '{"a": [1]}') == '{\n  "a": [\n    1\n  ]\n}\n'
 
 
+@pytest.mark.slow
 def test_streamed_results_are_lines_on_a_terminal(calc: str) -> None:
     assert on_a_terminal("call", calc, "calc.count", 2) == "0\n1\n"
 
 
+@pytest.mark.slow
 def test_signatures_are_coloured_on_a_terminal(calc: str) -> None:
     written = on_a_terminal("describe", calc, "calc.add")
     assert "\x1b[" in written
@@ -217,6 +223,7 @@ def test_signatures_are_coloured_on_a_terminal(calc: str) -> None:
 # -- help ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_version() -> None:
     assert run("--version") == Result(0, f"duplex {duplex.__version__}\n", "")
 
@@ -242,4 +249,4 @@ def test_interrupting_before_there_is_anything_to_cancel(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("duplex.cli._main.parse_json", interrupt)
-    assert invoke("call", "tcp://127.0.0.1:1", "a.b", "-d", "[]") == Result(130, "", "")
+    assert invoke("call", "tcp://127.0.0.1:1", "a.b", "-d", "[]") == Result(130, "", "\n")

@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def ratio(command: list[str], base: list[str]) -> float:
 
 
 @pytest.mark.slow
-def test_a_call_starts_quickly(calc: str, record_property: pytest.RecordProperty) -> None:
+def test_a_call_starts_quickly(calc: str, record_property: Callable[[str, object], None]) -> None:
     script = shutil.which("duplex", path=Path(sys.executable).parent)
     command = [script] if script else list(COMMAND)
     measured = []
@@ -50,6 +51,7 @@ def test_a_call_starts_quickly(calc: str, record_property: pytest.RecordProperty
     assert min(measured) <= LIMIT, f"a call takes {measured} times what the imports take"
 
 
+@pytest.mark.slow
 def test_what_a_call_does_not_need_is_not_imported() -> None:
     listing = subprocess.run(
         [sys.executable, "-c", "import sys, duplex.cli; print(*sys.modules)"],

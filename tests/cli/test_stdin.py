@@ -60,11 +60,14 @@ def test_an_item_comes_as_soon_as_it_is_complete() -> None:
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
+    max_leaves=8,
 )
 
 
-@hypothesis.given(st.lists(JSON), st.lists(st.integers(1, 20)), st.sampled_from([" ", "\n", "\r\n\t"]))
+@pytest.mark.slow
+@hypothesis.given(
+    st.lists(JSON, max_size=8), st.lists(st.integers(1, 20)), st.sampled_from([" ", "\n", "\r\n\t"])
+)
 def test_any_json_comes_through_in_any_chunks(values: list[Any], sizes: list[int], space: str) -> None:
     data = b"".join(msgspec.json.encode(value) + space.encode() for value in values)
     chunks = []

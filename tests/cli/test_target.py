@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,7 @@ from tests.cli.harness import TARGETS
 PLAIN = TARGETS / "plain.py"
 
 
-@pytest.fixture(autouse=True)
-def forget_imports() -> Iterator[None]:
-    """Leave the import system as it was."""
-    path, modules = sys.path[:], dict(sys.modules)
-    yield
-    sys.path[:] = path
-    sys.modules.clear()
-    sys.modules.update(modules)
+pytestmark = pytest.mark.usefixtures("forget_imports")
 
 
 def names(target: object) -> list[tuple[str, list[str]]]:
@@ -71,8 +63,14 @@ def test_an_attribute(attribute: str, expected: object) -> None:
 def test_an_attribute_of_an_attribute(tmp_path: Path) -> None:
     write(tmp_path, "inner.py", "import duplex\nclass Outer:\n    service = duplex.Service('deep')\n")
     path = write(tmp_path, "outer.py", "import inner\n")
-    assert names(f"{path}:inner") == [("deep", [])] or True
     assert names(f"{path}:inner.Outer.service") == [("deep", [])]
+
+
+def test_an_attribute_with_nothing_to_serve(tmp_path: Path) -> None:
+    write(tmp_path, "empty.py", "")
+    path = write(tmp_path, "outer.py", "import empty\n")
+    with pytest.raises(CommandError, match=r"outer.py:empty has nothing to serve: .*, as in .*:empty\.NAME"):
+        load_services(f"{path}:empty")
 
 
 def test_a_module_as_an_attribute(tmp_path: Path) -> None:

@@ -22,7 +22,17 @@ DTYPES = [
     *("|b1", "|i1", "|u1", "<i2", ">i2", "<u4", ">u8", "<i8", "<f2", "<f4", ">f8", "<c8", ">c16"),
     *("<M8[ns]", "<M8[D]", "<m8[25s]", "|S5", "<U3", ">U2", np.dtype(np.longdouble).str),
 ]
-SHAPES: list[tuple[int, ...]] = [(), (0,), (3,), (2, 3), (0, 5), (1, 1, 1, 1), (200, 300)]
+SHAPES: list[tuple[int, ...]] = [
+    (),
+    (0,),
+    (3,),
+    (2, 3),
+    (0, 5),
+    (1, 1, 1, 1),
+    (200, 300),
+    (300, 0),
+    (0, 100_000),
+]
 
 
 def make(dtype: str, shape: tuple[int, ...]) -> Any:
@@ -116,6 +126,8 @@ def test_subclasses_arrive_as_plain_arrays(tmp_path: Any) -> None:
         (np.zeros(2, [("a", "i4")]), "an array of dtype .*'a'.* cannot travel: "),
         (np.zeros(2, [("a", object)]), "cannot travel"),
         (np.zeros(2, "V4"), "cannot travel"),
+        (np.zeros((65_537, 0)), "an array of shape .65537, 0. is nothing but rows without elements"),
+        (np.zeros((300, 300, 0, 2)), "nothing but rows"),
         (np.ma.masked_array([1, 2], [True, False]), "a masked array would lose its mask"),
     ],
 )
@@ -284,6 +296,9 @@ def array_payload(*body: Any) -> bytes:
         (("<f8", [2**63, 0], b""), "no array of '<f8' and shape"),
         (("<f8", [2**64 - 1], b""), "no array of '<f8' and shape"),
         (("|u1", [2**40], b"x"), "no array of '|u1' and shape"),
+        (("<f8", [65_537, 0], b""), "an array of shape [65537, 0] is nothing but rows without elements"),
+        (("|u1", [256, 257, 0], b""), "nothing but rows without elements"),
+        (("|S1000000", [0], b""), "no array can have the dtype '|S1000000'"),
         (("|O", [1], b"12345678"), "no array can have the dtype '|O'"),
         (("O", [1], b"12345678"), "no array can have the dtype 'O'"),
         (("i4,O", [1], b"12345678"), "no array can have the dtype 'i4,O'"),
@@ -294,7 +309,7 @@ def array_payload(*body: Any) -> bytes:
         (("", [1], b"12345678"), "no array can have the dtype"),
         (("<f8" + " " * 14, [1], b"12345678"), "Expected `str` of length <= 16"),
         (("<M8[what]", [1], b"12345678"), "no array of '<M8[what]' and shape"),
-        (("|S99999999999", [0], b""), "no array of '|S99999999999' and shape"),
+        (("|S99999999999", [0], b""), "no array can have the dtype '|S99999999999'"),
         (("|b1", [3], b"\x00\x01\x02"), "an array of booleans holds something other than 0 and 1"),
         (("<U1", [1], b"\xff\xff\xff\x7f"), "an array of strings holds something other than Unicode"),
         ((">U1", [1], b"\x00\x11\x00\x00"), "an array of strings holds something other than Unicode"),

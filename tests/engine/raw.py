@@ -27,6 +27,8 @@ class _Raw:
         self.socket = self.context.socket(kind)
         self.socket.set(zmq.LINGER, 0)
         self.socket.set(zmq.SNDHWM, 0)
+        # A connection that a peer cuts stays cut.
+        self.socket.set(zmq.RECONNECT_IVL, -1)
         self.received: list[list[Any]] = []
 
     def close(self) -> None:
@@ -53,7 +55,11 @@ class _Raw:
             found = [command for command in self.received if command[0] == op]
             if len(found) >= count:
                 return found
-            self.received += msgpack.unpackb(self._split(await self.frames()), strict_map_key=False)
+            await self.more()
+
+    async def more(self) -> None:
+        """Wait for one message and keep its commands in ``received``."""
+        self.received += msgpack.unpackb(self._split(await self.frames()), strict_map_key=False)
 
 
 class RawDealer(_Raw):
@@ -92,7 +98,7 @@ class RawDealer(_Raw):
             for command in self.received:
                 if command[0] in (1, 5):
                     return command
-            self.received += msgpack.unpackb(self._split(await self.frames()), strict_map_key=False)
+            await self.more()
 
 
 class RawRouter(_Raw):

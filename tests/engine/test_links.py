@@ -354,6 +354,8 @@ async def test_full_link_is_told_as_such() -> None:
                 with pytest.raises(duplex.ResourceExhausted, match="max_channels") as caught:
                     await client.service("who").name_()
                 assert caught.value.may_have_executed is False
+            # The cancelled call counts until the other side has acknowledged that it is over.
+            await until(lambda: all(link.statistics().outgoing == 0 for link in client.links))
             assert await client.service("who").name_() == "a"
 
 

@@ -246,5 +246,5 @@ class FlowMachine(RuleBasedStateMachine):
 
 TestFlow = pytest.mark.slow(FlowMachine.TestCase)
 TestFlow.settings = settings(
-    max_examples=120, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=80, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )

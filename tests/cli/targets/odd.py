@@ -148,4 +148,4 @@ async def hand_out() -> duplex.Callback[[], int]:
     async def answer() -> int:
         return 42
 
-    return answer  # type: ignore[return-value]
+    return answer
