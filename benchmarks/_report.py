@@ -176,12 +176,12 @@ def _failure_text(failure: Failure) -> str:
 
 
 def _conditions_text(results: Results, how: Conditions) -> str:
-    spreads = [
-        spread
+    spreads = {
+        f"{peer} {key}": spread
         for peer in results.peers
         for key in results.scenarios
         if (spread := results.spread(peer, key)) is not None
-    ]
+    }
     versions = ", ".join(f"{name} {version}" for name, version in how.versions.items())
     lines = [
         f"Medians of {how.repeats} interleaved repeats of {how.seconds:g} s; {WARM_UP:.0%} of that is warm-up.",
@@ -190,7 +190,8 @@ def _conditions_text(results: Results, how: Conditions) -> str:
     if how.load is not None:
         lines.append(f"Load before the run: {how.load:.2f}.")
     if spreads:
-        lines.append(f"Largest distance between two repeats of one figure: {max(spreads):.0%} of its median.")
+        widest = max(spreads, key=spreads.__getitem__)
+        lines.append(f"Largest distance between two repeats: {spreads[widest]:.0%} of the median ({widest}).")
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ import trio
 from duplex._config import Keepalive, Limits
 from duplex._errors import ConfigurationError
 from duplex.builtin import health_service, reflection_service
-from duplex.client import ServiceProxy, service_name_of, typed_proxy
+from duplex.client import ServiceProxy, typed_proxy
 from duplex.client._proxy import Options
 from duplex.engine._flush import acquire_flusher, release_flusher
 from duplex.engine._link import BaseLink
@@ -105,7 +105,7 @@ class Peer(BasePeer[Link, Service]):
         if isinstance(obj, ModuleType):
             service = Service.from_module(obj, name=name, version=version)
         else:
-            service = Service.from_object(obj, name=name or service_name_of(type(obj)), version=version)
+            service = Service.from_object(obj, name=name, version=version)
         self.add_service(service)
         return service
 

@@ -6,8 +6,6 @@ it. Nothing else of the other process can be reached.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import trio
 
 import duplex
@@ -30,11 +28,11 @@ async def ask(questions: list[str], answer: duplex.Callback[[str], str]) -> dict
 
 
 @jobs.rpc
-async def counter() -> Callable[[int], int]:
+async def counter() -> duplex.Callback[[int], int]:
     """Return a function, which the caller may use until it leaves the call."""
     total = 0
 
-    def add(number: int) -> int:
+    async def add(number: int) -> int:
         nonlocal total
         total += number
         return total

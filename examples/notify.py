@@ -1,7 +1,7 @@
 """Notifications: calls without an answer, which therefore cost no round trip.
 
 Nobody learns of their outcome: the caller goes on as soon as the call is queued, and what fails is in the log
-of the peer that was called.
+of the peer that was called. To an ``inline`` handler they come in the order in which they were sent.
 """
 
 from __future__ import annotations
@@ -12,22 +12,18 @@ import duplex
 
 journal = duplex.Service("journal")
 entries: list[str] = []
-all_here = trio.Event()
 
 
-@journal.rpc
-async def write(entry: str) -> None:
+@journal.rpc(inline=True)
+def write(entry: str) -> None:
     """Note something."""
     entries.append(entry)
-    if len(entries) == 3:
-        all_here.set()
 
 
-@journal.rpc
-async def read() -> list[str]:
-    """Return the entries once there are three."""
-    await all_here.wait()
-    return sorted(entries)
+@journal.rpc(inline=True)
+def read() -> list[str]:
+    """Return everything."""
+    return entries
 
 
 async def main() -> None:

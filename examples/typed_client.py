@@ -1,13 +1,16 @@
 """A typed client without generated code: a Protocol class says what the service looks like.
 
 A type checker knows the arguments and results of ``remote``, and results are decoded as the annotations say:
-the caller gets a ``Point``, not a dict. The class of a service itself serves as well as a Protocol.
+the caller gets a ``Point``, not a dict. Plain ``async def`` methods are enough for calls that are awaited;
+``duplex.Streaming`` and ``duplex.Unary`` give a method its ``open()``, ``with_options()`` and ``notify()`` too.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+import itertools
+from collections.abc import AsyncIterator
+from typing import Never, Protocol
 
 import trio
 
@@ -25,15 +28,20 @@ class Point:
 class Geometry(Protocol):
     """What a caller knows of the service ``geometry``."""
 
-    async def middle(self, a: Point, b: Point) -> Point:
-        """Return the point between two others."""
+    async def middle(self, a: Point, b: Point) -> Point: ...
 
-    async def hull(self, points: list[Point]) -> tuple[Point, Point]:
-        """Return the lower left and the upper right corner around some points."""
+    #: Arguments, items that are sent (never any), items that are received.
+    walk: duplex.Streaming[[Point, Point, int], Never, Point]
+
+    #: Arguments (none), items that are sent, the result.
+    length: duplex.Streaming[[], Point, float]
+
+    #: Arguments and result.
+    distance: duplex.Unary[[Point, Point], float]
 
 
 class GeometryService:
-    """The service; that it fits the Protocol is checked below, at the price of nothing."""
+    """The service itself, which knows nothing of the Protocol."""
 
     @duplex.rpc
     async def middle(self, a: Point, b: Point) -> Point:
@@ -41,30 +49,45 @@ class GeometryService:
         return Point((a.x + b.x) / 2, (a.y + b.y) / 2)
 
     @duplex.rpc
-    async def hull(self, points: list[Point]) -> tuple[Point, Point]:
-        """Return the lower left and the upper right corner around some points."""
-        xs, ys = [point.x for point in points], [point.y for point in points]
-        return Point(min(xs), min(ys)), Point(max(xs), max(ys))
+    async def walk(self, start: Point, end: Point, steps: int) -> AsyncIterator[Point]:
+        """Yield points from one to another."""
+        for step in range(steps + 1):
+            share = step / steps
+            yield Point(start.x + share * (end.x - start.x), start.y + share * (end.y - start.y))
 
+    @duplex.rpc
+    async def length(self, path: duplex.ReceiveChannel[Point]) -> float:
+        """Return the length of a path."""
+        points = [point async for point in path]
+        return sum([await self.distance(a, b) for a, b in itertools.pairwise(points)], 0.0)
 
-async def furthest(geometry: Geometry) -> float:
-    """Take the service or a proxy for it: callers and tests need not know which."""
-    low, high = await geometry.hull([Point(1, 5), Point(4, 1)])
-    return max(high.x - low.x, high.y - low.y)
+    @duplex.rpc
+    async def distance(self, a: Point, b: Point) -> float:
+        """Return the distance between two points."""
+        return float(((b.x - a.x) ** 2 + (b.y - a.y) ** 2) ** 0.5)
 
 
 async def main() -> None:
-    service = GeometryService()
     async with duplex.open_peer() as server, duplex.open_peer() as client:
-        server.expose(service)  # as "geometry"
+        server.expose(GeometryService())  # named after the class: "geometry"
         await client.connect(await server.bind("tcp://127.0.0.1:*"))
+        remote = client.service(Geometry)
 
-        remote = client.service(Geometry)  # mypy: Geometry
-        point = await remote.middle(Point(0, 0), Point(4, 2))  # mypy: Point
-        print(point, type(point).__name__)
+        start, end = Point(0, 0), Point(3, 4)
+        point: Point = await remote.middle(start, end)
+        print("middle:", point)
 
-        print("remote:", await furthest(remote))
-        print("local:", await furthest(service))
+        async with remote.walk.open(start, end, 2) as points:
+            async for point in points:
+                print("walk:", point)
+
+        async with remote.length.open() as path:
+            for point in (start, end, start):
+                await path.send(point)
+            length: float = await path.result()
+            print("length:", length)
+
+        print("distance:", await remote.distance.with_options(timeout=5)(start, end))
 
 
 if __name__ == "__main__":

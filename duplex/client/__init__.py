@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from duplex.client._proxy import MethodProxy, ServiceProxy
-from duplex.client._typed import service_name_of, typed_proxy
+from duplex.client._typed import typed_proxy
 
-__all__ = ("MethodProxy", "ServiceProxy", "service_name_of", "typed_proxy")
+__all__ = ("MethodProxy", "ServiceProxy", "typed_proxy")

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import re
 import typing
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 from typing import Any, Final, final
 
 from duplex._errors import ConfigurationError
+from duplex._names import service_name_of
 from duplex.client._proxy import LinkPicker, MethodProxy, Options, ServiceProxy
 from duplex.engine._types import Streaming, Unary
 
 _ITERATORS: Final = (AsyncGenerator, AsyncIterator, AsyncIterable, Generator, Iterator, Iterable)
-
-
-def service_name_of(cls: type) -> str:
-    """Return the name that a class stands for: its ``service_name`` attribute, or its own name in lower case
-    with underscores, less a final ``Protocol`` or ``Service``."""
-    explicit = getattr(cls, "service_name", None)
-    if isinstance(explicit, str):
-        return explicit
-    name = re.sub(r"(Protocol|Service)$", "", cls.__name__) or cls.__name__
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def _method_types(cls: type) -> dict[str, Any]:

@@ -143,6 +143,8 @@ def compile_converter(annotation: Any, facts: TypeFacts, *, base64: bool) -> Con
     run: Callable[..., Any] = msgspec.convert
     if facts.bytes and not base64:
         run = functools.partial(run, builtin_types=(bytes, bytearray, memoryview))
+    if base64:  # JSON: the keys of objects are text, whatever the keys of the dict are
+        run = functools.partial(run, str_keys=True)
     local_hook = adapt_local if facts.custom else None
 
     def convert(value: Any, dec_hook: Callable[[Any, Any], Any] | None = local_hook) -> Any:
@@ -152,6 +154,11 @@ def compile_converter(annotation: Any, facts: TypeFacts, *, base64: bool) -> Con
             return run((value,), box, dec_hook=dec_hook).value
         except BAD_BYTES as error:
             raise decode_error(error, box="$[0]") from None
+        except AttributeError as error:
+            # msgspec takes an array for a mapping, since it can be indexed, and asks for its keys.
+            if not _numpy.is_array(error.obj):
+                raise
+            raise DecodeError("Expected `object`, got `ndarray`") from None
 
     return convert
 

@@ -219,11 +219,12 @@ class BaseLink:
         try:
             events = self.connection.receive(frames, trio.current_time())
         except RemoteProtocolError as error:
-            logger.warning("the link to %s broke the protocol and is closed: %s", self.peer_name, error)
-            self.refusal = HandshakeError("protocol", str(error))
+            why = str(error)  # not the error itself: a log that keeps records would keep the link
+            logger.warning("the link to %s broke the protocol and is closed: %s", self.peer_name, why)
+            self.refusal = HandshakeError("protocol", why)
             self.transmit()
             self.port.sends_done()
-            self.lose(f"it broke the protocol: {error}")
+            self.lose(f"it broke the protocol: {why}")
             return
         dispatch = self._dispatch
         try:

@@ -17,7 +17,7 @@ from duplex.engine._flush import Flusher
 from duplex.engine._handler import Handler
 from duplex.engine._link import BaseLink
 from duplex.engine._serve import Workers
-from duplex.protocol import FRAME_SLACK, PROTOCOL_NAME, VERSIONS, Hello, ServiceInfo, limits_info
+from duplex.protocol import PROTOCOL_NAME, VERSIONS, Hello, ServiceInfo, limits_info, max_frame
 from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
 
 logger = logging.getLogger("duplex")
@@ -190,7 +190,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
 
     def _options(self) -> TransportOptions:
         return TransportOptions(
-            max_frame=self.limits.max_message + FRAME_SLACK,
+            max_frame=max_frame(limits_info(self.limits)),
             heartbeat_interval=self.keepalive.interval,
             heartbeat_timeout=self.keepalive.timeout,
         )

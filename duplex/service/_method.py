@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import FrozenInstanceError, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final, final
 
 from duplex.codec._base import Buffer, Codec, LiveValues
@@ -13,7 +13,7 @@ from duplex.service._arguments import Binder, Parameter
 
 
 @final
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class MethodSpec:
     """A method that can be served; implements :class:`duplex.engine._handler.Handler`. Frozen.
 
@@ -47,12 +47,6 @@ class MethodSpec:
     idempotent: bool = False
     deprecated: str | None = None
     _binder: Binder = field(kw_only=True, repr=False)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # The attributes cannot be declared frozen, since Handler declares plain ones.
-        if hasattr(self, "_binder"):
-            raise FrozenInstanceError(f"cannot assign to field {name!r}")
-        object.__setattr__(self, name, value)
 
     @property
     def name(self) -> str:

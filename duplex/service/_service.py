@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar, final, overload
 
 from duplex._errors import ConfigurationError
+from duplex._names import service_name_of
 from duplex.service._annotations import Scope, UnresolvedNameError, capture_scope, hints_of, in_class_body
 from duplex.service._method import MethodSpec, RpcOptions
 from duplex.service._signature import callable_of, flavor_of, inspect_function
@@ -240,7 +241,7 @@ class Service:
             raise ConfigurationError(f"{instance.__name__} is a class; expose an instance of it")
         if description is None:
             description = inspect.cleandoc(owner.__doc__) if owner.__doc__ else None
-        service = cls(name or _class_service_name(owner), version=version, description=description)
+        service = cls(name or service_name_of(owner), version=version, description=description)
         class_names = {base.__name__: base for base in owner.__mro__}
         for base in reversed(owner.__mro__):
             class_names.update(vars(base))
@@ -382,15 +383,6 @@ def _decorated_functions(module: types.ModuleType) -> Iterator[tuple[Any, RpcOpt
         if options is not None and not any(value is other for other in seen):
             seen.append(value)
             yield value, options
-
-
-def _class_service_name(cls: type) -> str:
-    # duplex.client names the service of a class by the same rule.
-    explicit = getattr(cls, "service_name", None)
-    if isinstance(explicit, str):
-        return explicit
-    name = re.sub(r"(Protocol|Service)$", "", cls.__name__) or cls.__name__
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def _module_name(module: types.ModuleType) -> str:

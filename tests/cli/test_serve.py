@@ -31,7 +31,9 @@ def test_a_signal_stops_it_while_calls_run() -> None:
             assert client.stdout is not None
             assert client.stdout.readline() == "0\n"
             assert server.stop().code == 0
-            assert finish(client).code == 78
+            result = finish(client)
+    assert result.code == 78
+    assert result.err.startswith("error: UNAVAILABLE: odd.forever")
 
 
 def test_a_second_signal_stops_it_at_once(tmp_path: Path) -> None:

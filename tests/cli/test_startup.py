@@ -16,7 +16,7 @@ from tests.cli.harness import COMMAND, ROOT, environment_without
 
 #: The most that a call, process start included, may cost in units of the bare imports.
 LIMIT = 2.5
-RUNS = 7
+RUNS = 5
 #: A busy machine gets another chance: the best of so many attempts counts.
 ATTEMPTS = 4
 

@@ -60,6 +60,11 @@ def test_an_attribute(attribute: str, expected: object) -> None:
     assert names(f"{PLAIN}:{attribute}") == [expected]
 
 
+def test_a_class_whose_signature_python_does_not_know(tmp_path: Path) -> None:
+    source = "import duplex\nclass Table(dict):\n    @duplex.rpc\n    def look(self, key: str): ...\n"
+    assert names(f"{write(tmp_path, 'tables.py', source)}:Table") == [("table", ["look"])]
+
+
 def test_an_attribute_of_an_attribute(tmp_path: Path) -> None:
     write(tmp_path, "inner.py", "import duplex\nclass Outer:\n    service = duplex.Service('deep')\n")
     path = write(tmp_path, "outer.py", "import inner\n")

@@ -184,6 +184,26 @@ def test_annotations(annotation: Any, fits: list[Any], not_fit: list[Any]) -> No
             through([value], list[annotation])
 
 
+@pytest.mark.parametrize(
+    "annotation", [dict, dict[Any, Any], dict[str, int], Series, list[int], set[Any], int, str]
+)
+def test_an_array_is_nothing_else(annotation: Any) -> None:
+    for array in (F8, np.array(["a"]), np.zeros(0)):
+        with pytest.raises(DecodeError, match=r"^Expected `.*`, got `.*ndarray`$"):
+            through(array, annotation)
+
+
+def test_an_attribute_error_of_a_user() -> None:
+    class Wrong(msgspec.Struct):
+        number: int
+
+        def __post_init__(self) -> None:
+            self.nonsense  # type: ignore[attr-defined]
+
+    with pytest.raises(AttributeError, match="nonsense"):
+        CODEC.convert({"number": 1}, Wrong)
+
+
 def test_messages_of_dtype_and_dimensions() -> None:
     with pytest.raises(
         DecodeError, match=r"^Expected an array of `float64` or `int64`, got one of `float32`$"

@@ -164,7 +164,9 @@ def _owed(links: Iterable[duplex.Link]) -> list[str]:
         if other is not None and other is not link:
             mine, theirs = link.statistics().send_credit, other.connection._incoming.balance
             if mine != theirs:
-                found.append(f"{link.peer.name} may send {mine} bytes, but {other.peer.name} expects {theirs}")
+                found.append(
+                    f"{link.peer.name} may send {mine} bytes, but {other.peer.name} expects {theirs}"
+                )
     return found
 
 

@@ -90,7 +90,14 @@ async def test_trailers_come_with_an_error() -> None:
 @pytest.mark.parametrize("method", ["trail", "trail_inline"])
 @pytest.mark.parametrize(
     "trailers",
-    [{"UPPER": "x"}, {"a": 1}, {"": "x"}, {"a": "x" * 20_000}, {str(n): "" for n in range(300)}, {"a": "\ud800"}],
+    [
+        {"UPPER": "x"},
+        {"a": 1},
+        {"": "x"},
+        {"a": "x" * 20_000},
+        {str(n): "" for n in range(300)},
+        {"a": "\ud800"},
+    ],
     ids=["key", "value", "empty", "large", "many", "surrogate"],
 )
 async def test_trailers_that_cannot_travel(
