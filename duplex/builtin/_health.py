@@ -57,13 +57,15 @@ def health_service(peer: Health) -> Service:
     @service.rpc(idempotent=True)
     async def watch(service: str = "") -> AsyncIterator[HealthStatus]:
         """Stream the status of a service: the present one at once, then every change."""
-        present = status(service)
-        yield present
+        told: HealthStatus | None = None
         while True:
-            await peer.health_changed()
-            previous, present = present, status(service)
-            if present is not previous:
+            # Asked again after every yield, which may have taken long: nothing that happened then is missed.
+            present = status(service)
+            if present is not told:
+                told = present
                 yield present
+            else:
+                await peer.health_changed()
 
     @service.rpc(name="list", idempotent=True, inline=True)
     def list_() -> dict[str, HealthStatus]:

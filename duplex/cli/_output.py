@@ -106,7 +106,7 @@ class ResultWriter:
 
         Raises:
             BrokenPipeError: nobody reads any more.
-            CommandError: it has no form in JSON.
+            CommandError: it has no form in JSON, or cannot be written.
         """
         if self._raw and isinstance(value, str):
             data = value.encode() + b"\n"
@@ -114,10 +114,15 @@ class ResultWriter:
             data = bytes(value)
         else:
             data = to_json(value, pretty=alone and self._pretty) + b"\n"
-        if len(data) <= select.PIPE_BUF and select.select((), (self._descriptor,), (), 0)[1]:
-            os.write(self._descriptor, data)
-        else:
-            await trio.to_thread.run_sync(self._write_all, data, abandon_on_cancel=True)
+        try:
+            if len(data) <= select.PIPE_BUF and select.select((), (self._descriptor,), (), 0)[1]:
+                os.write(self._descriptor, data)
+            else:
+                await trio.to_thread.run_sync(self._write_all, data, abandon_on_cancel=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise CommandError(f"the result cannot be written: {error.strerror}", FAILED) from None
 
     def _write_all(self, data: bytes) -> None:
         view = memoryview(data)

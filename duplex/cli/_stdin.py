@@ -141,13 +141,18 @@ class Items:
         """Read to the end, and send every item as soon as it is there.
 
         Raises:
-            CommandError: an item is not JSON, or not of the expected type.
+            CommandError: an item is not JSON, or not of the expected type; or there is nothing to read from.
         """
         splitter: Splitter = LineSplitter() if self._lines else JsonSplitter()
+        if sys.stdin is None:
+            return  # it was closed before Python started
         descriptor = sys.stdin.fileno()
         while True:
             # A thread that still waits when the call is over goes down with the process.
-            data = await trio.to_thread.run_sync(os.read, descriptor, _CHUNK, abandon_on_cancel=True)
+            try:
+                data = await trio.to_thread.run_sync(os.read, descriptor, _CHUNK, abandon_on_cancel=True)
+            except OSError as error:
+                raise CommandError(f"standard input cannot be read: {error.strerror}") from None
             for text in splitter.feed(data) if data else splitter.finish():
                 await send(self._value(text))
             if not data:

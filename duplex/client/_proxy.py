@@ -104,7 +104,7 @@ class MethodProxy:
             self._request.result_type,
         )
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         """Call the method and return its single result.
 
         The deadline is that of the trio cancel scopes around the call, or ``timeout`` of the options if that
@@ -131,7 +131,7 @@ class MethodProxy:
             return await call_unary(link, _without_timeout(request), args, kwargs)
         raise deadline_exceeded(request)
 
-    def open(self, *args: Any, **kwargs: Any) -> OpenCall:
+    def open(self, /, *args: Any, **kwargs: Any) -> OpenCall:
         """Open a call: ``async with remote.method.open(...) as call``.
 
         Inside, ``async for`` gives streamed results, ``send`` and ``send_eof`` stream arguments, and
@@ -142,7 +142,7 @@ class MethodProxy:
     async def _pick(self) -> BaseLink:
         return self._picker.pick_now(self._service) or await self._picker.pick(self._service)
 
-    async def notify(self, *args: Any, **kwargs: Any) -> None:
+    async def notify(self, /, *args: Any, **kwargs: Any) -> None:
         """Call the method without waiting for its outcome, which nobody learns.
 
         Returns when the call is queued on a link. Callbacks and channels cannot be passed.

@@ -36,7 +36,9 @@ def _method_types(cls: type) -> dict[str, Any]:
             raise ConfigurationError(
                 f"{cls.__name__}.{name}: its annotations name something unknown: {error}"
             ) from None
-        if typing.get_origin(annotation) in _ITERATORS and not (inspect.iscoroutinefunction(function)):
+        if (typing.get_origin(annotation) or annotation) in _ITERATORS and not (
+            inspect.iscoroutinefunction(function)
+        ):
             annotation = (typing.get_args(annotation) or (Any,))[0]
         types[name] = (remote, annotation)
     return types

@@ -185,6 +185,7 @@ def adapt_scalar(value: Any, kind: Any) -> Any:
     if not fits:
         raise DecodeError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
     try:
-        return kind(value)
-    except (TypeError, OverflowError) as error:
+        with np.errstate(over="raise"):
+            return kind(value)
+    except (TypeError, OverflowError, FloatingPointError) as error:
         raise DecodeError(f"Expected `{kind.__name__}`: {error}") from None

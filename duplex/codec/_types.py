@@ -24,6 +24,13 @@ BYTES_TYPES: Final = (
 #: Nodes of types that would show the encoding itself.
 _RAW: Final = (msgspec.inspect.RawType, msgspec.inspect.ExtType)
 
+#: Nodes of types that are made from objects with named fields.
+_OBJECTS: Final = (
+    msgspec.inspect.StructType,
+    msgspec.inspect.DataclassType,
+    msgspec.inspect.TypedDictType,
+)
+
 
 @final
 class PerType(dict[Any, T], Generic[T]):
@@ -146,8 +153,13 @@ def compile_converter(annotation: Any, facts: TypeFacts, *, base64: bool) -> Con
     if base64:  # JSON: the keys of objects are text, whatever the keys of the dict are
         run = functools.partial(run, str_keys=True)
     local_hook = adapt_local if facts.custom else None
+    # msgspec takes an array for a mapping, since it can be indexed: one without any keys, if no field is
+    # required. Deeper inside of a value that happens, too, but nobody has time to look for it.
+    takes_mappings = isinstance(facts.root, _OBJECTS)
 
     def convert(value: Any, dec_hook: Callable[[Any, Any], Any] | None = local_hook) -> Any:
+        if takes_mappings and type(value) is not dict and _numpy.is_array(value):
+            raise DecodeError("Expected `object`, got `ndarray`")
         try:
             if dec_hook is None:  # named arguments cost more than the conversion of a number
                 return run((value,), box).value
@@ -155,10 +167,9 @@ def compile_converter(annotation: Any, facts: TypeFacts, *, base64: bool) -> Con
         except BAD_BYTES as error:
             raise decode_error(error, box="$[0]") from None
         except AttributeError as error:
-            # msgspec takes an array for a mapping, since it can be indexed, and asks for its keys.
             if not _numpy.is_array(error.obj):
                 raise
-            raise DecodeError("Expected `object`, got `ndarray`") from None
+            raise DecodeError("Expected `object`, got `ndarray`") from None  # asked for its keys
 
     return convert
 

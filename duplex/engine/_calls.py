@@ -570,16 +570,15 @@ class OpenCall:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> None:
         assert self._call is not None
         self._call.close_now()
         scope = self._scope
         if scope is not None:
-            swallowed = scope.__exit__(exc_type, exc, traceback)
+            # Swallows only the cancellation that it made itself.
+            scope.__exit__(exc_type, exc, traceback)
             if scope.cancelled_caught:
                 raise deadline_exceeded(self._request) from None
-            return bool(exc_type is not None and swallowed)
-        return False
 
 
 @final
@@ -597,7 +596,7 @@ class RemoteCallback(Callback[..., Any]):
     def _set_type(self, result_type: Any) -> None:
         self._result_type = result_type
 
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function where it lives and return what it returns."""
         if self._conversation.over:
             await trio.lowlevel.checkpoint()

@@ -177,3 +177,14 @@ async def test_nobody_reads(pipe: Pipe) -> None:
         await writer.write(1, alone=True)
     with pytest.raises(BrokenPipeError):
         await writer.write("x" * 100_000, alone=True)
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+async def test_a_disk_that_is_full(size: int) -> None:
+    with open("/dev/full", "wb") as full:
+        writer = ResultWriter(raw=False, descriptor=full.fileno())
+        with pytest.raises(
+            CommandError, match="the result cannot be written: No space left on device"
+        ) as caught:
+            await writer.write("x" * size, alone=True)
+    assert caught.value.exit_code == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -150,3 +151,29 @@ async def test_items_that_are_wrong(
     with pytest.raises(CommandError) as caught:
         await sent(monkeypatch, data, items)
     assert message in str(caught.value)
+
+
+async def test_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+
+    async def send(value: object) -> None:
+        raise AssertionError("there is nothing to send")
+
+    await Items(None, {}, lines=False).send_to(send)
+
+
+async def test_standard_input_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Folder:
+        def fileno(self) -> int:
+            return folder
+
+    async def send(value: object) -> None:
+        raise AssertionError("there is nothing to send")
+
+    folder = os.open(tmp_path, os.O_RDONLY)
+    monkeypatch.setattr("sys.stdin", Folder())
+    try:
+        with pytest.raises(CommandError, match="standard input cannot be read: Is a directory"):
+            await Items(None, {}, lines=True).send_to(send)
+    finally:
+        os.close(folder)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from duplex._errors import ConfigurationError, DecodeError, EncodeError
 from duplex.codec import CODECS, MsgpackCodec, foreign_types
 from tests.codec.helpers import CODEC, LARGE, through
+from tests.codec.test_values import Options
 
 T = TypeVar("T", bound=np.generic)
 
@@ -136,6 +137,10 @@ def test_arrays_that_cannot_travel(array: Any, message: str) -> None:
         CODEC.encode({"a": [array]})
 
 
+class Settings(msgspec.Struct):
+    depth: int = 3
+
+
 class Series(msgspec.Struct):
     name: str
     data: npt.NDArray[np.float32]
@@ -185,10 +190,11 @@ def test_annotations(annotation: Any, fits: list[Any], not_fit: list[Any]) -> No
 
 
 @pytest.mark.parametrize(
-    "annotation", [dict, dict[Any, Any], dict[str, int], Series, list[int], set[Any], int, str]
+    "annotation",
+    [dict, dict[Any, Any], dict[str, int], Series, Settings, Options, list[int], set[Any], int, str],
 )
 def test_an_array_is_nothing_else(annotation: Any) -> None:
-    for array in (F8, np.array(["a"]), np.zeros(0)):
+    for array in (F8, np.array(["a"]), np.zeros(0), F4):
         with pytest.raises(DecodeError, match=r"^Expected `.*`, got `.*ndarray`$"):
             through(array, annotation)
 
@@ -264,6 +270,7 @@ def test_scalar_annotations(annotation: Any, value: Any) -> None:
     ("annotation", "value", "message"),
     [
         (np.int8, 300, "Expected `int8`: Python integer 300 out of bounds for int8"),
+        (np.float32, 1e300, "Expected `float32`: overflow encountered in cast"),
         (np.int64, 1.5, "Expected `int64`, got `float`"),
         (np.int64, True, "Expected `int64`, got `bool`"),
         (np.float64, "1", "Expected `float64`, got `str`"),

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from duplex._errors import DecodeError
-from duplex.codec import Buffer, MsgpackCodec
+from duplex.codec import Buffer, LiveKind, MsgpackCodec
 from duplex.codec._buffers import may_hold_large
-from tests.codec.helpers import CODEC, LARGE, through
+from tests.codec.helpers import CODEC, LARGE, FakeLive, through
 
 BIG = bytes(range(256)) * (LARGE // 256)
 SMALL = BIG[:-1]
@@ -163,6 +163,39 @@ def test_a_field_that_was_never_set() -> None:
     assert through(value) == {"data": BIG}
 
 
+@attrs.define(slots=False)
+class Partial:
+    data: bytes
+    _cache: bytes = b""
+
+
+class Heir(Partial):
+    """No attrs class by itself."""
+
+
+def test_private_fields_are_left_alone() -> None:
+    value = Partial(b"x", BIG)
+    value.extra = BIG  # type: ignore[attr-defined]
+    value.more = 1  # type: ignore[attr-defined]
+    for data in (b"x", BIG):
+        value.data = data
+        plain, _ = MsgpackCodec(max_attachments=0).encode(value)
+        assert (
+            through(value) == CODEC.decoder(Any)(plain, (), None) == {"data": data, "extra": BIG, "more": 1}
+        )
+    exported = []
+
+    class Exporting(FakeLive):
+        def export(self, value: Any) -> Any:
+            exported.append(value)
+            return LiveKind.CALLBACK, 1
+
+    heir = Heir(BIG)
+    CODEC.encode([heir, BIG], Exporting())
+    assert exported == [heir]
+    assert exported[0] is heir
+
+
 def test_keys_stay_in_the_payload() -> None:
     payload, attachments = CODEC.encode({BIG: 1})
     assert len(payload) > LARGE
@@ -262,10 +295,15 @@ def test_a_very_large_buffer_is_found() -> None:
 
 
 def test_what_looks_like_headers() -> None:
-    # ơ is c6 a1, and ư is c6 b0, in UTF-8: too many first bytes, no second one.
+    # ơ is c6 a1, and ư is c6 b0, in UTF-8.
     assert not may_hold_large(msgspec.msgpack.encode("ơư" * 100_000))
-    # Too many of both: the walk decides.
-    assert may_hold_large(b"\xc6\x00" * 100_000)
+    assert not may_hold_large(b"\xc6\x00\x00\xff\xff" * 20_000)
+    assert may_hold_large(b"\xc6\x00\xc6\x00\x01\x00\x00" + bytes(65_536))
+    assert not may_hold_large(b"\xc6\x00\xc6\x00\x01\x00\x00" + bytes(65_535))
+    # Too many chance hits, far too long to be true: the walk decides.
+    far_too_long = b"\xc6\x00\xff\xff\xff"
+    assert not may_hold_large(far_too_long * 1000)
+    assert may_hold_large(far_too_long * 1001)
     value = [0xC600] * 100_000
     payload, attachments = CODEC.encode(value)
     assert not attachments

@@ -187,6 +187,20 @@ async def collect(channel: Any, count: int | float = math.inf) -> list[Any]:
     return items
 
 
+async def made(method: Any, *arguments: Any, opened: bool) -> Any:
+    """Call a method and return its single result, by awaiting the method itself or by opening the call."""
+    if not opened:
+        return await method(*arguments)
+    async with method.open(*arguments) as call:
+        return await call.result()
+
+
+async def feed(sink: Any, item: Any) -> None:
+    """Send an item again and again, until that raises."""
+    while True:
+        await sink.send(item)
+
+
 async def outcome(awaitable: Awaitable[Any]) -> Any:
     """Return what a call gives, or the error that it raises."""
     try:

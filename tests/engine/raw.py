@@ -38,7 +38,7 @@ class _Raw:
 
     async def frames(self) -> list[bytes]:
         """Wait for one message."""
-        fd = self.socket.get(zmq.FD)
+        fd = int(self.socket.get(zmq.FD))
         while True:
             try:
                 return self.socket.recv_multipart(zmq.NOBLOCK)
@@ -108,7 +108,9 @@ class RawRouter(_Raw):
         super().__init__(zmq.ROUTER)
         self.socket.set(zmq.ROUTER_MANDATORY, 1)
         self.socket.bind("tcp://127.0.0.1:*")
-        self.endpoint = self.socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+        bound = self.socket.get(zmq.LAST_ENDPOINT)
+        assert isinstance(bound, bytes)
+        self.endpoint = bound.rstrip(b"\0").decode()
         self.peer = b""
 
     def __enter__(self) -> RawRouter:

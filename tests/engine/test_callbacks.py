@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 import duplex
-from tests.engine.helpers import Pair, collect, linked, outcome, process, until
+from tests.engine.helpers import Pair, collect, linked, made, outcome, process, until
 
 callbacks = duplex.Service("callbacks")
 #: Callbacks that handlers kept beyond their calls.
@@ -69,7 +69,7 @@ async def counter(start: int) -> Callable[..., Any]:
 @callbacks.rpc
 async def forward(function: duplex.Callback[..., Any]) -> Any:
     """Pass a callback of the caller's back to the caller."""
-    return await duplex.current_call().link.service("home").apply(function, 1)  # type: ignore[attr-defined]
+    return await duplex.current_call().link.service("home").apply(function, 1)
 
 
 @callbacks.rpc
@@ -415,11 +415,7 @@ async def test_function_beside_something_that_cannot_travel(opened: bool) -> Non
     async with linked(callbacks) as pair:
         method = pair.service("callbacks").untyped
         with pytest.raises(duplex.EncodeError):
-            if opened:
-                async with method.open([lambda: 1, object()]):
-                    pass  # pragma: no cover
-            else:
-                await method([lambda: 1, object()])
+            await made(method, [lambda: 1, object()], opened=opened)
 
 
 @pytest.mark.parametrize("opened", [False, True], ids=["awaited", "opened"])
@@ -427,11 +423,7 @@ async def test_function_beside_something_too_large(opened: bool) -> None:
     async with linked(callbacks, server={"limits": duplex.Limits(max_message=1024)}) as pair:
         method = pair.service("callbacks").untyped
         with pytest.raises(duplex.MessageTooLarge):
-            if opened:
-                async with method.open([lambda: 1, bytes(2000)]):
-                    pass  # pragma: no cover
-            else:
-                await method([lambda: 1, bytes(2000)])
+            await made(method, [lambda: 1, bytes(2000)], opened=opened)
 
 
 async def test_function_for_a_method_that_does_not_exist() -> None:
@@ -455,5 +447,6 @@ async def test_callback_over_processes() -> None:
 
 
 def test_callbacks_come_from_peers_only() -> None:
+    make: Any = duplex.Callback
     with pytest.raises(TypeError, match="pass a plain function"):
-        duplex.Callback()
+        make()

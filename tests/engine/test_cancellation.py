@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 import duplex
-from tests.engine.helpers import collect, linked, outcome, until
+from tests.engine.helpers import collect, linked, made, outcome, until
 
 
 class Sleeper:
@@ -168,10 +168,22 @@ async def test_leaving_the_block_with_an_error() -> None:
     sleeper = Sleeper()
     async with linked(sleeper.service) as pair:
         with pytest.raises(ZeroDivisionError):
-            async with pair.service("sleeper").unary.open():
-                await until(lambda: sleeper.started)
-                raise ZeroDivisionError
+            await _fail_within(pair.service("sleeper").unary, lambda: sleeper.started)
         await until(lambda: sleeper.ended)
+
+
+async def _fail_within(method: duplex.MethodProxy, condition: Callable[[], object]) -> None:
+    """Raise in the block of an open call, once something is so."""
+    async with method.open():
+        await until(condition)
+        raise ZeroDivisionError
+
+
+async def _sleep_within(method: duplex.MethodProxy, seconds: float) -> None:
+    """Sleep in the block of an open call."""
+    async with method.open() as call:
+        await call.receive()
+        await trio.sleep(seconds)
 
 
 async def test_cancelled_while_sending_and_receiving() -> None:
@@ -356,11 +368,7 @@ async def test_timeout_passes(opened: bool, autojump_clock: object) -> None:
         remote = pair.service("sleeper").with_options(timeout=3)
         started = trio.current_time()
         with pytest.raises(duplex.DeadlineExceeded) as caught:
-            if opened:
-                async with remote.unary.open() as call:
-                    await call.result()
-            else:
-                await remote.unary()
+            await made(remote.unary, opened=opened)
         assert trio.current_time() - started == pytest.approx(3, abs=0.002)
         error = caught.value
         assert error.method == "sleeper.unary"
@@ -378,13 +386,10 @@ async def test_timeout_bounds_the_whole_block(autojump_clock: object) -> None:
         remote = pair.service("sleeper").with_options(timeout=3)
         started = trio.current_time()
         with pytest.raises(duplex.DeadlineExceeded):
-            async with remote.stream.open() as call:
-                assert await call.receive() == 1
-                await trio.sleep(100)
+            await _sleep_within(remote.stream, 100)
         assert trio.current_time() - started == pytest.approx(3, abs=0.002)
         with pytest.raises(ZeroDivisionError):
-            async with remote.stream.open():
-                raise ZeroDivisionError
+            await _fail_within(remote.stream, lambda: True)
         async with remote.stream.open() as call:
             assert await call.receive() == 1
         with trio.move_on_after(1) as scope:

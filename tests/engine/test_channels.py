@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 import duplex
-from tests.engine.helpers import collect, linked, outcome, stray_tasks, until
+from tests.engine.helpers import collect, feed, linked, outcome, stray_tasks, until
 
 channels = duplex.Service("channels")
 
@@ -170,12 +170,11 @@ async def test_sender_stops_when_the_handler_has_had_enough(endpoint: str) -> No
         sink, source = trio.open_memory_channel[int](0)
         async with trio.open_nursery() as nursery:
 
-            async def feed() -> None:
+            async def keep_on() -> None:
                 with pytest.raises(trio.BrokenResourceError):
-                    while True:
-                        await sink.send(7)
+                    await feed(sink, 7)
 
-            nursery.start_soon(feed)
+            nursery.start_soon(keep_on)
             assert await pair.service("channels").first(source) == 7
 
 
@@ -200,8 +199,7 @@ async def test_handler_closes_its_receiving_end_early() -> None:
             await sink.send(1)
             assert await notes.receive() == "closed"
             with pytest.raises(trio.BrokenResourceError):
-                while True:
-                    await sink.send(2)
+                await feed(sink, 2)
 
 
 async def test_handler_closes_its_sending_end_early() -> None:
@@ -267,14 +265,13 @@ async def test_reader_of_a_result_closes_early() -> None:
     async def numbers() -> trio.MemoryReceiveChannel[int]:
         sink, source = trio.open_memory_channel[int](0)
 
-        async def feed() -> None:
+        async def keep_on() -> None:
             try:
-                while True:
-                    await sink.send(1)
+                await feed(sink, 1)
             except trio.BrokenResourceError as error:
                 seen.append(error)
 
-        duplex.current_call().link.peer.spawn(feed)
+        duplex.current_call().link.peer.spawn(keep_on)
         return source
 
     async with linked(service) as pair:
@@ -335,8 +332,7 @@ async def test_unread_channels_do_not_hold_a_call() -> None:
             sink.send_nowait(number)
         assert await pair.service("channels").ignore([source, {"deep": [source.clone()]}]) == "ignored"
         with pytest.raises(trio.BrokenResourceError):
-            while True:
-                await sink.send(0)
+            await feed(sink, 0)
 
 
 async def test_lost_link_ends_channels(endpoint: str) -> None:

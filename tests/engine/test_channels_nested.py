@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 import duplex
-from tests.engine.helpers import collect, linked, outcome
+from tests.engine.helpers import collect, feed, linked, outcome
 
 nested = duplex.Service("nested")
 
@@ -185,8 +185,6 @@ async def test_cancelled_call_releases_all_levels() -> None:
             await inner_sink.send(1)
             call.cancel()
             with pytest.raises(trio.BrokenResourceError):
-                while True:
-                    await inner_sink.send(2)
+                await feed(inner_sink, 2)
             with pytest.raises(trio.BrokenResourceError):
-                while True:
-                    await outer_sink.send(None)
+                await feed(outer_sink, None)

@@ -13,7 +13,7 @@ import trio
 
 import duplex
 from duplex._errors import ERROR_CLASSES
-from tests.engine.helpers import Pair, collect, linked, outcome
+from tests.engine.helpers import Pair, collect, linked, made, outcome
 
 
 @dataclasses.dataclass
@@ -109,7 +109,7 @@ async def crash(how: str) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep_forever)
             nursery.start_soon(_fail_in_task, ValueError("the secret of the handler"))
-            nursery.start_soon(_fail_in_task, KeyError("another"))
+            nursery.start_soon(_fail_in_task, KeyError("the secret of the handler"))
     _crash(how)
 
 
@@ -156,7 +156,7 @@ async def raise_in_nursery() -> None:
 @errors.rpc
 async def pass_on() -> None:
     """Let the error of another call through."""
-    await duplex.current_call().link.service("home").refuse()  # type: ignore[attr-defined]
+    await duplex.current_call().link.service("home").refuse()
 
 
 @errors.rpc
@@ -197,7 +197,7 @@ async def test_unknown_method(endpoint: str) -> None:
 
 async def test_unknown_service() -> None:
     async with linked(errors) as pair:
-        with pytest.raises(duplex.Unimplemented, match="no service 'other'.*errors"):
+        with pytest.raises(duplex.Unimplemented, match=r"no service 'other'.*errors"):
             await pair.service("other").method()
         with pytest.raises(duplex.Unimplemented, match="no service 'other'"):
             await pair.link.service("other").method()
@@ -270,11 +270,7 @@ async def test_argument_that_cannot_travel() -> None:
         remote = pair.service("errors")
         for opened in (False, True):
             with pytest.raises(duplex.EncodeError, match="object"):
-                if opened:
-                    async with remote.good.open(object()):
-                        pass  # pragma: no cover
-                else:
-                    await remote.good(object())
+                await made(remote.good, object(), opened=opened)
         with pytest.raises(duplex.EncodeError):
             await remote.good.notify(object())
         async with remote.sum_points.open() as call:
@@ -564,7 +560,7 @@ async def test_status_number_of_a_newer_peer() -> None:
                 error.code = 77  # type: ignore[assignment]
                 raise error
 
-        pair.server.handlers["errors.none"] = Future()  # type: ignore[assignment]
+        pair.server.handlers["errors.none"] = Future()
         error = await outcome(pair.service("errors").none())
         assert type(error) is duplex.Unknown
         assert error.message == "from the future"

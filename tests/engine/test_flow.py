@@ -11,7 +11,7 @@ import trio.testing
 
 import duplex
 from duplex.protocol import MESSAGE_OVERHEAD
-from tests.engine.helpers import Pair, collect, linked, until
+from tests.engine.helpers import Pair, collect, feed, linked, until
 
 #: Small windows, so that little has to be sent to fill them.
 LIMITS = duplex.Limits(channel_window=16 * 1024, link_window=64 * 1024)
@@ -143,8 +143,8 @@ async def test_several_slow_readers_fill_the_link_and_no_more() -> None:
             nursery.start_soon(call)
             await trio.testing.wait_all_tasks_blocked()
             assert results == []
-            for one in calls:
-                nursery.start_soon(collect, one)
+            for reader in calls:
+                nursery.start_soon(collect, reader)
         assert results == [3]
         assert streams.sent == 800
         for one in opened:
@@ -294,8 +294,7 @@ async def test_ending_wakes_a_sender_that_waits() -> None:
 
             async def send() -> None:
                 with pytest.raises(trio.ClosedResourceError):
-                    while True:
-                        await call.send(ITEM)
+                    await feed(call, ITEM)
 
             nursery.start_soon(send)
             await trio.testing.wait_all_tasks_blocked()
@@ -310,8 +309,7 @@ async def test_end_of_the_call_wakes_a_sender_that_waits() -> None:
 
             async def send() -> None:
                 with pytest.raises(trio.BrokenResourceError):
-                    while True:
-                        await call.send(ITEM)
+                    await feed(call, ITEM)
 
             nursery.start_soon(send)
             await trio.testing.wait_all_tasks_blocked()
@@ -324,12 +322,11 @@ async def test_closed_receiving_end_drops_and_pays_back() -> None:
     closed = trio.Event()
 
     @service.rpc
-    async def deaf(items: duplex.ReceiveChannel[bytes]) -> str:
+    async def deaf(items: duplex.ReceiveChannel[bytes]) -> None:
         await items.receive()
         await items.aclose()
         closed.set()
         await trio.sleep_forever()
-        return ""  # pragma: no cover
 
     async with linked(service, server=OPTIONS) as pair:
         async with pair.service("service").deaf.open() as call:

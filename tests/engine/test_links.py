@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -107,7 +108,7 @@ async def test_calls_go_round_robin(scheme: str, tmp_path: Path) -> None:
             remote = client.service("who")
             names = [await remote.name_() for _ in range(10)]
             assert Counter(names) == {"a": 5, "b": 5}
-            assert all(one != two for one, two in zip(names, names[1:], strict=False))
+            assert all(one != two for one, two in itertools.pairwise(names))
             assert {link.peer_name for link in client.links} == {"a", "b"}
             for link in client.links:
                 assert {await link.service("who").name_() for _ in range(3)} == {link.peer_name}
@@ -504,11 +505,15 @@ async def test_ping_on_a_link_that_is_lost_meanwhile() -> None:
         assert isinstance(results[0], (float, duplex.Unavailable))
 
 
+async def _fail_within() -> None:
+    async with duplex.open_peer() as peer:
+        await peer.bind("memory://*")
+        raise ZeroDivisionError
+
+
 async def test_error_in_the_block_comes_out_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError):
-        async with duplex.open_peer() as peer:
-            await peer.bind("memory://*")
-            raise ZeroDivisionError
+        await _fail_within()
     with pytest.raises(ExceptionGroup, match="mine"):
         async with duplex.open_peer():
             raise ExceptionGroup("mine", [ValueError()])

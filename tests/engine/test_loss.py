@@ -14,7 +14,7 @@ import trio.testing
 
 import duplex
 from duplex.transports import Carrier, Frames
-from tests.engine.helpers import collect, linked, outcome, process, until
+from tests.engine.helpers import collect, linked, made, outcome, process, until
 from tests.engine.serve_loss import loss
 
 #: Seconds within which a loss is to be noticed. In practice it takes milliseconds.
@@ -67,7 +67,7 @@ class Calls:
             await until(lambda: self.under_way == set(kinds))
             yield
             nursery.cancel_scope.deadline = trio.current_time() + PROMPT
-        assert list(self.outcomes) and self.outcomes.keys() == set(kinds), "a call went on"
+        assert self.outcomes.keys() == set(kinds), "a call went on"
 
     def check(self, name: str) -> None:
         """Every call has ended because the peer was lost, and says so."""
@@ -311,11 +311,7 @@ async def test_refused_while_waiting_for_credit() -> None:
             with trio.fail_after(1):
                 for opened in (False, True):
                     with pytest.raises(duplex.Unimplemented):
-                        if opened:
-                            async with remote.gone.open(lambda: 1) as other:
-                                await other.result()
-                        else:
-                            await remote.gone(lambda: 1)
+                        await made(remote.gone, lambda: 1, opened=opened)
 
 
 async def test_goodbye_of_a_peer_that_never_began_a_call() -> None:

@@ -1,0 +1,208 @@
+"""A thousand calls of each kind leave nothing in memory, and no tasks but idle workers."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+import trio
+
+import duplex
+from duplex.engine._calls import UnaryCall
+from duplex.engine._conversation import Conversation
+from duplex.engine._live import CallValues
+from duplex.engine._nested import NestedChannel
+from tests.engine.helpers import Pair, collect, linked, outcome, quiet
+
+leaky = duplex.Service("leaky")
+
+
+@leaky.rpc
+async def echo(value: Any) -> Any:
+    return value
+
+
+@leaky.rpc(inline=True)
+def inline(value: Any) -> Any:
+    return value
+
+
+@leaky.rpc
+async def fail() -> None:
+    raise duplex.NotFound("no")
+
+
+@leaky.rpc
+async def hang() -> None:
+    await trio.sleep_forever()
+
+
+@leaky.rpc
+async def count(upto: int) -> AsyncIterator[int]:
+    for number in range(upto):
+        yield number
+
+
+@leaky.rpc
+async def shout(words: duplex.ReceiveChannel[int]) -> AsyncIterator[int]:
+    async for word in words:
+        yield word
+
+
+@leaky.rpc
+async def apply(function: duplex.Callback[[int], int]) -> int:
+    return await function(1)
+
+
+@leaky.rpc
+async def drain(sink: duplex.SendChannel[int], source: duplex.ReceiveChannel[int]) -> int:
+    await sink.send(1)
+    return await source.receive()
+
+
+@leaky.rpc
+async def adder(start: int) -> Callable[[int], int]:
+    return lambda number: start + number
+
+
+async def _unary(pair: Pair) -> None:
+    await pair.service("leaky").echo(1)
+
+
+async def _inline(pair: Pair) -> None:
+    await pair.service("leaky").inline(1)
+
+
+async def _failing(pair: Pair) -> None:
+    await outcome(pair.service("leaky").fail())
+
+
+async def _unknown(pair: Pair) -> None:
+    await outcome(pair.service("leaky").gone(lambda: 1))
+
+
+async def _notified(pair: Pair) -> None:
+    await pair.service("leaky").echo.notify(1)
+
+
+async def _cancelled(pair: Pair) -> None:
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pair.service("leaky").hang)
+            await trio.lowlevel.checkpoint()
+            scope.cancel()
+
+
+async def _timed_out(pair: Pair) -> None:
+    await outcome(pair.service("leaky").with_options(timeout=0).hang())
+
+
+async def _streaming(pair: Pair) -> None:
+    async with pair.service("leaky").count.open(3) as call:
+        await collect(call)
+
+
+async def _left_early(pair: Pair) -> None:
+    async with pair.service("leaky").count.open(1000) as call:
+        await call.receive()
+
+
+async def _bidirectional(pair: Pair) -> None:
+    async with pair.service("leaky").shout.open() as call:
+        await call.send(1)
+        await call.receive()
+        await call.send_eof()
+        await collect(call)
+
+
+async def _callback(pair: Pair) -> None:
+    await pair.service("leaky").apply(lambda n: n)
+
+
+async def _callback_as_result(pair: Pair) -> None:
+    async with pair.service("leaky").adder.open(1) as call:
+        await (await call.result())(2)
+
+
+async def _channels(pair: Pair) -> None:
+    sink, source = trio.open_memory_channel[int](1)
+    other_sink, other_source = trio.open_memory_channel[int](1)
+    with sink, source, other_sink, other_source:
+        other_sink.send_nowait(5)
+        await pair.service("leaky").drain(sink, other_source)
+
+
+async def _unencodable(pair: Pair) -> None:
+    sink, source = trio.open_memory_channel[int](1)
+    with sink, source:
+        await outcome(pair.service("leaky").echo([lambda: 1, source, object()]))
+
+
+KINDS: dict[str, Callable[[Pair], Coroutine[Any, Any, None]]] = {
+    name.strip("_").replace("_", " "): function
+    for name, function in list(globals().items())
+    if name.startswith("_") and callable(function) and getattr(function, "__module__", "") == __name__
+}
+
+
+def _census() -> Counter[str]:
+    """Count what calls are made of."""
+    gc.collect()
+    return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, CallValues))
+
+
+def test_the_census_counts_what_it_should() -> None:
+    assert issubclass(UnaryCall, CallValues)
+    assert issubclass(Conversation, CallValues)
+    assert issubclass(NestedChannel, CallValues)
+    assert len(KINDS) == 14
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+async def test_thousand_calls(kind: str) -> None:
+    make = KINDS[kind]
+    async with linked(leaky, within=30) as pair:
+        for _ in range(5):
+            await make(pair)
+        await quiet(pair.link, pair.back)
+        before = _census()
+        tasks = _tasks(pair)
+        for _ in range(1000):
+            await make(pair)
+        await quiet(pair.link, pair.back)
+        grown = _census() - before
+        assert grown.total() <= 5, grown
+        workers = len(pair.server.workers._idle) + len(pair.client.workers._idle)
+        assert _tasks(pair) <= tasks + workers
+
+
+def _tasks(pair: Pair) -> int:
+    return len(pair.server._nursery.child_tasks) + len(pair.client._nursery.child_tasks)
+
+
+@pytest.mark.slow
+async def test_hundred_links_leave_nothing() -> None:
+    def links() -> int:
+        gc.collect()
+        return sum(isinstance(thing, duplex.Link) for thing in gc.get_objects())
+
+    with trio.fail_after(20):
+        async with duplex.open_peer(services=[leaky]) as server:
+            endpoint = await server.bind("memory://*")
+            before = links()
+            for number in range(100):
+                async with duplex.open_peer() as client:
+                    link = await client.connect(endpoint)
+                    assert await client.service("leaky").echo(number) == number
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(outcome, link.service("leaky").hang())
+                        await trio.lowlevel.checkpoint()
+                        await client.aclose()
+            del link, client
+            while server.links:
+                await trio.lowlevel.checkpoint()
+            assert links() - before <= 2
