@@ -193,7 +193,7 @@ class IncomingCall(Conversation):
         self._scope = scope
         if self.deadline is not None:
             scope.deadline = self.deadline
-        _current.set(self)
+        token = _current.set(self)
         try:
             await self._run()
         except BaseException as error:
@@ -202,6 +202,7 @@ class IncomingCall(Conversation):
                 raise
             self._fail(error)
         finally:
+            _current.reset(token)  # or the idle worker's context would keep the call
             self._scope = None
             if self.deadline is not None:
                 scope.deadline = math.inf
@@ -495,6 +496,7 @@ class Workers:
 
     async def _work(self, call: IncomingCall) -> None:
         task = trio.lowlevel.current_task()
+        method = call.method
 
         def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
             self._idle.remove(task)
@@ -503,7 +505,9 @@ class Workers:
         try:
             with trio.CancelScope() as scope:
                 while True:
+                    method = call.method
                     await call.run(scope)
+                    del call  # an idle worker must not keep it
                     if scope.cancel_called or len(self._idle) >= MAX_IDLE_WORKERS:
                         return
                     self._idle.append(task)
@@ -514,6 +518,6 @@ class Workers:
             # What a handler raised beside its cancellation: the call was answered already.
             serious, rest = _split(error)
             if rest is not None:
-                logger.error("the handler of %s failed while it was cancelled", call.method, exc_info=rest)
+                logger.error("the handler of %s failed while it was cancelled", method, exc_info=rest)
             if serious is not None:
                 raise serious from None

@@ -33,14 +33,18 @@ class Gaps:
         self._last = now
 
 
-async def exchange(channel: Any, count: int) -> float:
-    """Send the numbers up to ``count`` and receive the same, in order; return the longest gap in seconds."""
+async def exchange(channel: Any, count: int, *, end: bool) -> float:
+    """Send the numbers up to ``count`` and receive the same, in order; return the longest gap in seconds.
+
+    One side says ``end``. The other's end is that of the call, which brings the trailers.
+    """
     gaps = Gaps()
 
     async def send() -> None:
         for number in range(count):
             await channel.send(number)
-        await channel.send_eof()
+        if end:
+            await channel.send_eof()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
@@ -58,7 +62,7 @@ async def exchange(channel: Any, count: int) -> float:
 @load.rpc(name="exchange")
 async def serve_exchange(channel: duplex.Channel[int, int], count: int) -> None:
     """Do as the caller does, and tell the longest gap in the trailers."""
-    duplex.current_call().trailers["longest-gap"] = str(await exchange(channel, count))
+    duplex.current_call().trailers["longest-gap"] = str(await exchange(channel, count, end=False))
 
 
 @load.rpc

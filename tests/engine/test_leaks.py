@@ -180,6 +180,27 @@ async def test_thousand_calls(kind: str) -> None:
         assert _tasks(pair) <= tasks + workers
 
 
+async def test_idle_workers_hold_nothing() -> None:
+    """Least of all the arguments of the last call that they served."""
+    go = trio.Event()
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def wait(data: bytes) -> None:
+        await go.wait()
+
+    async with linked(service) as pair:
+        before = _census()
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(pair.service("service").wait, bytes(1000))
+            await pair.settle()
+            go.set()
+        await quiet(pair.link, pair.back)
+        assert len(pair.server.workers._idle) == 50
+        assert (_census() - before).total() <= 1
+
+
 def _tasks(pair: Pair) -> int:
     return len(pair.server._nursery.child_tasks) + len(pair.client._nursery.child_tasks)
 

@@ -156,7 +156,7 @@ def test_a_spec_is_what_the_engine_needs() -> None:
 def test_a_spec_is_frozen() -> None:
     spec = spec_of(unary)
     with pytest.raises(FrozenInstanceError, match="'method'"):
-        spec.method = "other"
+        spec.method = "other"  # type: ignore[misc]
     assert spec.name == "unary"
     assert "calc.unary" in repr(spec)
 
