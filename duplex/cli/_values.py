@@ -26,8 +26,8 @@ LIVE: Final[Mapping[str, str]] = {
 
 #: References and unions within one another that are followed; what lies deeper counts as untyped.
 _DEEPEST: Final = 32
-#: The dtype in the text of an array type: ``ndarray[tuple[Any, ...], dtype[float64]]``.
-_DTYPE: Final = re.compile(r"\bdtype\[(\w+)\]")
+#: The dtype in the text of an array type: ``NDArray[float64]``.
+_DTYPE: Final = re.compile(r"\bNDArray\[(\w+)\]")
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -23,7 +23,7 @@ from duplex._metadata import Metadata
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._conversation import Conversation
-from duplex.engine._live import CallValues, expose_channels
+from duplex.engine._live import CallValues
 from duplex.engine._types import Callback, Channel
 from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, MessageReceived
 
@@ -64,11 +64,6 @@ _CUT_SHORT_BY: Final = {int(StatusCode.CANCELLED): "remote", int(StatusCode.DEAD
 def _remaining() -> float | None:
     deadline = trio.current_effective_deadline()
     return None if deadline == math.inf else max(0.0, deadline - trio.current_time())
-
-
-def exposed(positional: Sequence[Any], keyword: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return arguments with the memory channels in them marked."""
-    return expose_channels(positional), expose_channels(keyword) if keyword else keyword
 
 
 def outcome_error(event: ChannelClosed, codec: Codec) -> RPCError:
@@ -132,7 +127,7 @@ class UnaryCall(CallValues):
         request = self._request
         codec = request.codec
         try:
-            payload, attachments = codec.encode_arguments(*exposed(positional, keyword), self)
+            payload, attachments = codec.encode_arguments(positional, keyword, self)
             if link.connection.link_credit <= 0:
                 await link.wait_link_credit(self)
             if self._result is not None:
@@ -285,7 +280,7 @@ async def notify(
     """
     call = UnaryCall(link, request)
     try:
-        payload, attachments = request.codec.encode_arguments(*exposed(positional, keyword), None)
+        payload, attachments = request.codec.encode_arguments(positional, keyword, None)
         await trio.lowlevel.checkpoint()
         await link.wait_link_credit(call)
         link.open_channel(
@@ -533,9 +528,7 @@ class OpenCall:
         request = self._request
         call = _OutgoingConversation(link, request)
         try:
-            payload, attachments = request.codec.encode_arguments(
-                *exposed(self._positional, self._keyword), call
-            )
+            payload, attachments = request.codec.encode_arguments(self._positional, self._keyword, call)
             await trio.lowlevel.checkpoint_if_cancelled()
             await link.wait_link_credit(call)
             if call.over:

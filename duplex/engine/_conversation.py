@@ -15,7 +15,7 @@ import trio
 
 from duplex._errors import DecodeError, InvalidArgument, RPCError
 from duplex.codec._base import Buffer, Codec
-from duplex.engine._live import CallValues, expose_channels
+from duplex.engine._live import CallValues
 from duplex.protocol import CancelReceived, ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ class Conversation(CallValues):
             await trio.lowlevel.checkpoint()
         self.check_can_send()
         try:
-            payload, attachments = self.codec.encode(expose_channels(value), self)
+            payload, attachments = self.codec.encode(value, self)
             link = self.link
             connection = link.connection
             if connection.link_credit > 0 and connection.credit(self.channel) > 0:

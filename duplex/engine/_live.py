@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -39,52 +39,6 @@ _FUNCTIONS: Final = (
     functools.partial,
     Callback,
 )
-
-
-#: Trio's memory channels are attrs classes, which msgspec would encode as maps without asking anybody.
-_MEMORY_CHANNELS: Final = frozenset({trio.MemorySendChannel, trio.MemoryReceiveChannel})
-_CONTAINERS: Final = frozenset({list, tuple, dict})
-_SUSPECTS: Final = _MEMORY_CHANNELS | _CONTAINERS
-#: Longer containers are not searched for memory channels: they hold data.
-_LONGEST_SEARCHED: Final = 64
-
-
-@final
-class _Exposed:
-    """Stands for a memory channel in a value that is about to be encoded."""
-
-    __slots__ = ("channel",)
-
-    def __init__(self, channel: Any) -> None:
-        self.channel = channel
-
-
-def expose_channels(value: Any) -> Any:
-    """Return a value with the memory channels in it marked, so that the codec asks for them.
-
-    They are found as the value itself, and in lists, tuples and dicts of up to 64 entries at any depth.
-    """
-    kind = type(value)
-    if kind in _MEMORY_CHANNELS:
-        return _Exposed(value)
-    if kind in _CONTAINERS and len(value) <= _LONGEST_SEARCHED and _holds_channels(value):
-        if kind is dict:
-            return {key: expose_channels(item) for key, item in value.items()}
-        return kind([expose_channels(item) for item in value])
-    return value
-
-
-def _holds_channels(container: Any) -> bool:
-    items = container.values() if type(container) is dict else container
-    if _SUSPECTS.isdisjoint(map(type, items)):
-        return False
-    for item in items:
-        kind = type(item)
-        if kind in _MEMORY_CHANNELS or (
-            kind in _CONTAINERS and len(item) <= _LONGEST_SEARCHED and _holds_channels(item)
-        ):
-            return True
-    return False
 
 
 class CallValues:
@@ -116,9 +70,7 @@ class CallValues:
 
     def export(self, value: Any) -> tuple[LiveKind, int] | None:
         """See :meth:`duplex.codec.LiveValues.export`."""
-        if type(value) is _Exposed:
-            value = value.channel
-        elif isinstance(value, _FUNCTIONS):
+        if isinstance(value, _FUNCTIONS):
             root = self._living_root()
             root.ensure_open()
             number = self.link.export_callback(value)

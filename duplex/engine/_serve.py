@@ -23,7 +23,6 @@ from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
-from duplex.engine._live import expose_channels
 from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd
 from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
@@ -299,7 +298,7 @@ class IncomingCall(Conversation):
     # -- answering -------------------------------------------------------------------------------------
 
     async def _answer(self, result: Any) -> None:
-        payload, attachments = self.codec.encode(expose_channels(result), self)
+        payload, attachments = self.codec.encode(result, self)
         if self._fresh is not None:
             await self.send_payload(payload, attachments, RESULT)
             await _wait_released(self.commit_exports())

@@ -37,6 +37,11 @@ def type_text(annotation: Any) -> str:
     if origin is typing.Literal:
         return f"Literal[{', '.join(map(value_text, arguments))}]"
     name = _name(annotation if origin is None else origin)
+    if name == "ndarray" and arguments:
+        # numpy.typing.NDArray[float64], whose expansion differs from one numpy to the next
+        dtype = typing.get_args(arguments[-1])
+        known = dtype and not isinstance(dtype[0], typing.TypeVar)
+        return f"NDArray[{type_text(dtype[0])}]" if known else "NDArray"
     if arguments:
         return f"{name}[{', '.join(map(type_text, arguments))}]"
     return f"{name}[()]" if annotation == tuple[()] else name

@@ -2,4 +2,5 @@
 
 from __future__ import annotations
 
+from duplex.testing._check_codec import check_codec as check_codec
 from duplex.testing._check_transport import check_transport as check_transport

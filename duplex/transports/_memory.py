@@ -201,10 +201,10 @@ class _Port:
         try:
             while not self._closed:
                 await self._wait()
-                for _ in range(min(_TURN, len(self._inbox))):
-                    # Looked at each time: the receiver may close the port.
-                    if not self._closed:
-                        self._handle(*self._inbox.popleft())
+                for _ in range(_TURN):
+                    if not self._inbox:  # the receiver may also have closed the port
+                        break
+                    self._handle(*self._inbox.popleft())
         finally:
             self.close()
 
@@ -332,8 +332,7 @@ class _ConnectingPort(_Port):
             self._link = None
             # Not at once: whoever closes a connection would otherwise be given the next one in the same tick.
             self._seek_at = trio.current_time() + self.options.reconnect_interval
-            self._wake()
-        link.end("the remote end closed the connection")
+        link.end("the remote end closed the connection")  # which also wakes this port
 
     def _detach(self) -> None:
         self._seek_at = None

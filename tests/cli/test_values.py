@@ -147,14 +147,14 @@ ARRAY = {"type": "object", "x-duplex": "ndarray"}
 
 
 def test_nested_lists_become_arrays() -> None:
-    array = from_word("[[1, 2], [3, 4]]", ARRAY, {}, "ndarray[tuple[Any, ...], dtype[float64]]")
+    array = from_word("[[1, 2], [3, 4]]", ARRAY, {}, "NDArray[float64]")
     assert isinstance(array, np.ndarray)
     assert array.dtype == np.float64
     assert array.tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
 @pytest.mark.parametrize(
-    "type_text", ["", "ndarray", "ndarray[tuple[Any, ...], dtype[integer]]", "dtype[nothing]"]
+    "type_text", ["", "ndarray", "NDArray[integer]", "NDArray[nothing]"]
 )
 def test_arrays_without_an_exact_type_take_that_of_their_items(type_text: str) -> None:
     assert from_json([1, 2], ARRAY, {}, type_text).dtype == np.int64
@@ -163,7 +163,7 @@ def test_arrays_without_an_exact_type_take_that_of_their_items(type_text: str) -
 @pytest.mark.parametrize("word", ['["a"]', "[[1], [2, 3]]", "[{}]"])
 def test_lists_that_are_no_arrays(word: str) -> None:
     with pytest.raises(ValueError, match="no array"):
-        from_word(word, ARRAY, {}, "ndarray[tuple[Any, ...], dtype[float64]]")
+        from_word(word, ARRAY, {}, "NDArray[float64]")
 
 
 def test_lists_of_objects_are_no_arrays() -> None:

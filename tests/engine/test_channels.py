@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import AsyncIterator
 from typing import Any
@@ -556,3 +557,107 @@ async def test_generator_yields_channels(ends: bool) -> None:
                 assert await collect(message["items"]) == list(range(group))
             if ends:
                 assert await collect(call) == []
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+async def test_local_reader_hears_when_the_block_of_the_peer_is_left(
+    autojump_clock: object, blocked: bool
+) -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def send(sink: duplex.SendChannel[int]) -> None:
+        if blocked:
+            await sink.send(1)
+        await trio.sleep_forever()
+
+    sink, source = trio.open_memory_channel[int](0)
+    with trio.fail_after(60):
+        async with duplex.open_peer(services=[service]) as server, trio.open_nursery() as nursery:
+            endpoint = await server.bind("memory://*")
+            async with duplex.open_peer() as client:
+                await client.connect(endpoint)
+                nursery.start_soon(outcome, client.service("service").send(sink))
+                await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(1):
+            await collect(source)
+
+
+async def test_channel_in_a_dataclass() -> None:
+    """Channels travel wherever other values do, or are refused; never is something else sent in their place."""
+
+    @dataclasses.dataclass
+    class Request:
+        text: str
+        reply: Any
+
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def answer(request: dict[str, Any]) -> None:
+        await request["reply"].send(request["text"])
+
+    async with linked(service) as pair:
+        sink, source = trio.open_memory_channel[str](1)
+        result = await outcome(pair.service("service").answer(Request("hello", sink)))
+        if not isinstance(result, duplex.EncodeError):
+            assert result is None
+            assert await source.receive() == "hello"
+
+
+async def test_channels_in_a_long_list() -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def drain_all(sources: list[Any]) -> list[list[int]]:
+        return [await collect(source) for source in sources]
+
+    async with linked(service) as pair:
+        sources: list[Any] = []
+        for number in range(100):
+            sink, source = trio.open_memory_channel[int](1)
+            with sink:
+                sink.send_nowait(number)
+            sources.append(source)
+        result = await outcome(pair.service("service").drain_all(sources))
+        assert isinstance(result, duplex.EncodeError) or result == [[number] for number in range(100)]
+
+
+async def test_channel_in_the_details_of_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def refuse() -> None:
+        raise duplex.NotFound("no", details={"more": trio.open_memory_channel[int](0)[1]})
+
+    async with linked(service) as pair:
+        with pytest.raises(duplex.NotFound) as caught:
+            await pair.service("service").refuse()
+        assert caught.value.details is None
+        assert "cannot travel" in caplog.text
+
+
+async def test_result_that_cannot_be_sent_releases_its_channel() -> None:
+    """Whoever feeds a channel that was in a lost result must not wait for ever: nobody else could close it."""
+    service = duplex.Service("service")
+    seen: list[Any] = []
+
+    @service.rpc
+    async def numbers() -> list[Any]:
+        sink, source = trio.open_memory_channel[int](0)
+
+        async def keep_on() -> None:
+            try:
+                await feed(sink, 1)
+            except trio.BrokenResourceError as error:
+                seen.append(error)
+
+        duplex.current_call().link.peer.spawn(keep_on)
+        return [source, object()]
+
+    async with linked(service) as pair:
+        async with pair.service("service").numbers.open() as call:
+            with pytest.raises(duplex.Internal):
+                await call.result()
+        await until_no_strays(pair.server)
+        assert seen

@@ -350,3 +350,42 @@ async def test_empty_items_cost_something_too() -> None:
         async with pair.service("service").nothings.open():
             await trio.testing.wait_all_tasks_blocked()
             assert 0 < sent <= LIMITS.channel_window // MESSAGE_OVERHEAD + 1
+
+
+async def test_credit_of_what_was_taken_is_not_kept_back() -> None:
+    """Who has taken most of a stream may go on to something else on the same link, which needs credit too."""
+    limits = duplex.Limits(channel_window=16 * 1024, link_window=16 * 1024)
+    streams = Streams()
+    async with linked(streams.service, client={"limits": limits}) as pair:
+        async with pair.service("streams").flood.open(1000) as call:
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(await collect(call, FIT - 3)) == FIT - 3
+            with trio.fail_after(1):
+                assert await pair.service("streams").good(6) == 6
+
+
+async def test_number_of_a_bad_item() -> None:
+    """It counts items, not attempts to receive one."""
+    service = duplex.Service("service")
+    problems: list[str] = []
+    tried = trio.Event()
+
+    @service.rpc
+    async def picky(items: duplex.ReceiveChannel[int]) -> None:
+        for _ in range(3):
+            with trio.move_on_after(0):
+                await items.receive()
+        tried.set()
+        await items.receive()
+        try:
+            await items.receive()
+        except duplex.InvalidArgument as error:
+            problems.append(error.message)
+
+    async with linked(service) as pair:
+        async with pair.service("service").picky.open() as call:
+            await tried.wait()
+            await call.send(1)
+            await call.send("text")
+            assert await call.result() is None
+    assert problems[0].startswith("streamed item 2:")

@@ -177,6 +177,33 @@ async def test_threads_are_limited() -> None:
     assert most == 2
 
 
+async def test_generator_that_waits_for_a_thread_can_be_given_up() -> None:
+    """It never began, so there is nothing that would need a thread to be closed."""
+    entered, go = threading.Event(), threading.Event()
+    service = duplex.Service("service")
+
+    @service.rpc
+    def blocked() -> None:
+        entered.set()
+        go.wait(5)
+
+    @service.rpc
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    async with linked(service, server={"max_threads": 1}) as pair:
+        async with pair.service("service").blocked.open():
+            await until(entered.is_set)
+            async with pair.service("service").numbers.open():
+                await pair.settle()
+                assert pair.back.statistics().incoming == 2
+            with trio.move_on_after(0.5) as scope:
+                await until(lambda: pair.back.statistics().incoming == 1)
+            go.set()
+            assert not scope.cancelled_caught
+    assert go.is_set()
+
+
 async def test_abandoned_threads_keep_their_place() -> None:
     """Callers that give up do not make the server start more threads than it may."""
     entered, go = threading.Semaphore(0), threading.Event()
@@ -356,3 +383,90 @@ async def test_more_calls_than_workers_are_kept() -> None:
             assert pair.back.statistics().incoming == MAX_IDLE_WORKERS + 20
             go.set()
         assert len(pair.server.workers._idle) == MAX_IDLE_WORKERS
+
+
+async def test_inline_function_that_returns_live_values() -> None:
+    """It may return what any other may."""
+    service = duplex.Service("service")
+
+    @service.rpc(inline=True)
+    def function() -> Any:
+        return lambda number: number + 1
+
+    @service.rpc(inline=True)
+    def channel() -> Any:
+        sink, source = trio.open_memory_channel[int](10)
+        with sink:
+            for number in range(3):
+                sink.send_nowait(number)
+        return source
+
+    async with linked(service) as pair:
+        async with pair.service("service").function.open() as call:
+            assert await (await call.result())(1) == 2
+        async with pair.service("service").channel.open() as call:
+            assert await collect(await call.result()) == [0, 1, 2]
+
+
+async def test_handler_that_closes_its_own_link() -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def leave() -> str:
+        link: Any = duplex.current_call().link
+        await link.aclose()
+        return "nobody hears this"
+
+    async with linked(service, check=False) as pair:
+        with pytest.raises(duplex.PeerLost):
+            await pair.link.service("service").leave()
+        await until(lambda: not pair.link.is_open)
+        assert await pair.service("duplex.health").check() == "SERVING", "it has connected again"
+
+
+@pytest.mark.parametrize("inline", [False, True])
+async def test_handler_that_closes_its_own_peer(inline: bool) -> None:
+    service = duplex.Service("service")
+    closing: list[duplex.Peer] = []
+
+    async def leave() -> None:
+        await closing[0].aclose()
+
+    def leave_inline() -> None:
+        closing[0].close()
+
+    service.add(leave_inline if inline else leave, name="leave", inline=inline)
+    async with linked(service, check=False) as pair:
+        closing.append(pair.server)
+        with pytest.raises(duplex.PeerLost):
+            await pair.link.service("service").leave()
+        assert pair.server.links == []
+
+
+@pytest.mark.parametrize("where", ["async", "inline", "group"])
+async def test_keyboard_interrupt_is_not_an_error_of_the_handler(where: str) -> None:
+    """Whoever presses Ctrl-C means the program."""
+    service = duplex.Service("service")
+
+    async def interrupted() -> None:
+        if where == "group":
+            raise BaseExceptionGroup("", [KeyboardInterrupt(), ValueError()])
+        raise KeyboardInterrupt
+
+    def interrupted_inline() -> None:
+        raise KeyboardInterrupt
+
+    service.add(
+        interrupted_inline if where == "inline" else interrupted, name="stop", inline=where == "inline"
+    )
+    caught: BaseException | None = None
+    try:
+        async with duplex.open_peer() as client, duplex.open_peer(services=[service]) as server:
+            with trio.fail_after(5):
+                await client.connect(await server.bind("memory://*"))
+                await client.service("service").stop()
+    except BaseException as error:
+        caught = error
+    while isinstance(caught, BaseExceptionGroup):
+        caught = caught.exceptions[0]
+    assert isinstance(caught, KeyboardInterrupt)

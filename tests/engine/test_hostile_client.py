@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 import duplex
+from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
 from tests.engine.helpers import leftovers, quiet, until
 from tests.engine.hostile import (
     BREAKS_CHANNEL,
@@ -386,3 +387,35 @@ async def test_many_hostile_connections_leave_nothing(caplog: pytest.LogCaptureF
         await until(lambda: len(place.server.links) == 1)
         await place.go_on()
         assert count() - before <= 2
+
+
+class _Silent:
+    """Opens connections in memory, says one thing on each, and listens to nothing."""
+
+    def __init__(self, said: bytes) -> None:
+        self.said = said
+        self.port: Port
+
+    def carrier_up(self, carrier: Carrier) -> None:
+        carrier.send([self.said])
+
+    def carrier_message(self, carrier: Carrier, frames: Frames) -> None:
+        pass
+
+    def carrier_down(self, carrier: Carrier, reason: str) -> None:
+        self.port.close()
+
+
+async def test_connections_that_never_greet_are_bounded(autojump_clock: object) -> None:
+    """By number or by time: what they hold must not grow with how many there are."""
+    async with duplex.open_peer(limits=LIMITS) as server, trio.open_nursery() as nursery:
+        endpoint = await server.bind("memory://*")
+        for _ in range(20):
+            silent = _Silent(batch())
+            silent.port = transport_for(endpoint).connect(endpoint, silent, TransportOptions())
+            nursery.start_soon(silent.port.run)
+        await trio.sleep(100)
+        assert server.links == []
+        held = sum(len(receiver.links) for receiver in server._receivers)
+        nursery.cancel_scope.cancel()
+    assert held <= LIMITS.max_links

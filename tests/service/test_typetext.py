@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, ForwardRef, Literal, NewType, Optional, TypeVar, Union
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from duplex import Callback, Channel, ReceiveChannel
@@ -64,7 +65,8 @@ class Point:
         (UserId, "UserId"),
         (ForwardRef("Point"), "Point"),
         (np.ndarray, "ndarray"),
-        (np.ndarray[Any, np.dtype[np.float64]], "ndarray[Any, dtype[float64]]"),
+        (npt.NDArray, "NDArray"),
+        (np.ndarray[Any, np.dtype[np.float64]], "NDArray[float64]"),
     ],
 )
 def test_types(annotation: Any, text: str) -> None:

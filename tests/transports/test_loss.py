@@ -194,14 +194,123 @@ async def test_the_end_is_noticed_by_a_send_when_no_event_came(monkeypatch: pyte
         bound, connecting = await ports.pair("tcp://127.0.0.1:*")
         connecting.port.close()
         with trio.fail_after(5):
-            while True:
-                try:
-                    bound.ups[0].send([b"anyone there?"])
-                except CarrierDown:
-                    break
+            while not refuses(bound.ups[0]):
                 await trio.sleep(0.001)  # libzmq closes in the background, unobserved here
         assert not bound.downs, "carrier_down may come only from the port's own task"
         assert await bound.down() == "the connection was closed or lost"
+
+
+def refuses(carrier: Carrier) -> bool:
+    try:
+        carrier.send([b"anyone there?"])
+    except CarrierDown:
+        return True
+    return False
+
+
+async def test_an_end_that_is_noticed_while_another_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_zmq_router.RouterPort, "_on_event", lambda self, event, value: None)
+
+    class Chain(Recorder):
+        def carrier_down(self, carrier: Carrier, reason: str) -> None:
+            super().carrier_down(carrier, reason)
+            for other in self.ups:
+                while not refuses(other):
+                    time.sleep(0.001)  # libzmq closes in the background, unobserved here
+
+    bound = Chain()
+    bound.port = transport_bind(bound)
+    async with open_ports() as ports, trio.open_nursery() as nursery:
+        nursery.start_soon(bound.run)
+        ends = [ports.connect(bound.port.endpoint) for _ in range(3)]
+        for number, end in enumerate(ends, 1):
+            end.send(await end.up(), b"hello")
+            await bound.up(number)
+        for end in ends:
+            end.port.close()
+        while not refuses(bound.ups[0]):
+            await trio.sleep(0.001)  # as above
+        await bound.down(3)
+        assert [carrier for carrier, _ in bound.downs] == bound.ups
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("what", ["carrier", "port"])
+async def test_closing_while_several_ends_are_reported(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+    on_event = _zmq_router.RouterPort._on_event
+
+    def count(self: Any, event: int, value: int) -> None:
+        if event == zmq.EVENT_DISCONNECTED:
+            ended.append(value)
+        on_event(self, event, value)
+
+    monkeypatch.setattr(_zmq_router.RouterPort, "_on_event", count)
+
+    class Closes(Recorder):
+        def carrier_down(self, carrier: Carrier, reason: str) -> None:
+            super().carrier_down(carrier, reason)
+            for closed in self.ups if what == "carrier" else [self.port]:
+                closed.close()
+
+    bound = Closes()
+    bound.port = transport_bind(bound)
+    with zmq.Context() as context:
+        for _ in range(3):
+            with context.socket(zmq.DEALER) as other:
+                other.linger = 1000
+                other.connect(bound.port.endpoint)
+                other.send(b"hello")
+    loop: Any = bound.port
+    with trio.fail_after(5):
+        while len(ended) < 3:
+            loop.read_events()
+            await trio.sleep(0.001)  # the port does not run yet, so that it finds all of it at once
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bound.run)
+        await bound.down()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert len(bound.ups) == 3
+        assert len(bound.downs) == 1
+        bound.port.close()
+
+
+async def test_nothing_is_sent_on_the_connection_after_the_lost_one() -> None:
+    """The remote end comes back while this event loop is busy, so the loss has not been noticed yet."""
+    with zmq.Context() as context:
+        old = context.socket(zmq.ROUTER)
+        old.bind("tcp://127.0.0.1:*")
+        endpoint = old.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        async with open_ports() as ports:
+            connecting = ports.connect(endpoint)
+            carrier = await connecting.up()
+            await trio.testing.wait_all_tasks_blocked()
+            old.close(0)
+            with context.socket(zmq.ROUTER) as new:
+                new.linger = 0
+                while True:
+                    try:
+                        new.bind(endpoint)
+                        break
+                    except zmq.ZMQError:
+                        time.sleep(0.001)  # the old socket is closed in the background
+                time.sleep(0.1)  # libzmq would connect again meanwhile, if it were left to
+                carrier.send([b"stale"])
+                assert not connecting.downs
+                connecting.send(await connecting.up(2), b"fresh")
+                assert await trio.to_thread.run_sync(new.poll, 5000) == zmq.POLLIN
+                assert new.recv_multipart()[1:] == [b"fresh"]
+
+
+async def test_a_connection_that_stands_has_no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_zmq_dealer, "CONNECT_TIMEOUT_MS", 50)
+    monkeypatch.setattr(_zmq_dealer, "HANDSHAKE_MS", 50)
+    async with open_ports() as ports:
+        bound, connecting = await ports.pair("tcp://127.0.0.1:*")
+        await trio.sleep(0.15)  # longer than the limit of an attempt
+        assert not connecting.downs
+        bound.send(bound.ups[0], b"still there")
+        await connecting.received()
 
 
 @pytest.mark.parametrize("role", ["bound", "connecting"])
@@ -375,10 +484,14 @@ class TestHostileSenders:
                 for number, dealer in enumerate((owner, thief)):
                     dealer.linger = 0
                     dealer.routing_id = b"the same"
-                    dealer.connect(bound.port.endpoint)
-                    dealer.send(b"%d" % number)
-                    if dealer is owner:
-                        await bound.up()
+                    with dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) as monitor:
+                        dealer.connect(bound.port.endpoint)
+                        dealer.send(b"%d" % number)
+                        assert await trio.to_thread.run_sync(monitor.poll, 5000)
+                        dealer.disable_monitor()
+                    await bound.up()
+                # The thief's message may be on its way still; the owner's comes after it, if it comes.
+                assert await trio.to_thread.run_sync(lambda: owner.poll(20)) == 0
                 owner.send(b"again")
                 assert await bound.received(2) == [[b"0"], [b"again"]]
                 bound.send(bound.ups[0], b"for the owner")

@@ -13,7 +13,7 @@ import zmq
 
 from duplex.transports import Carrier, Frames, transport_for
 from duplex.transports._zmq_socket import SocketLoop
-from tests.transports.helpers import QUICK, open_ports
+from tests.transports.helpers import QUICK, Recorder, open_ports
 
 
 def forget(loop: SocketLoop) -> None:
@@ -46,6 +46,32 @@ async def test_a_send_takes_the_note_of_a_message(look: bool, monkeypatch: pytes
                 await bound.received(2)
             assert scope.cancelled_caught is not look
             remote.close(0)
+
+
+async def test_a_send_from_carrier_up_takes_the_note() -> None:
+    """The same from within a callback that comes after the loop has seen the socket empty."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as remote:
+        remote.linger = 0
+        remote.bind("tcp://127.0.0.1:*")
+
+        class Greets(Recorder):
+            def carrier_up(self, carrier: Carrier) -> None:
+                super().carrier_up(carrier)
+                loop: Any = carrier
+                remote.send(b"welcome")
+                assert select.select([loop._fd], [], [], 5)[0], "the note did not come"
+                time.sleep(0.01)  # for the reason given above
+                while select.select([loop._fd], [], [], 0)[0]:
+                    carrier.send([b"takes the note"])
+                self.port.sends_done()
+
+        greets = Greets()
+        endpoint = remote.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        greets.port = transport_for(endpoint).connect(endpoint, greets, QUICK)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(greets.run)
+            assert await greets.received() == [[b"welcome"]]
+            nursery.cancel_scope.cancel()
 
 
 class Streamer:

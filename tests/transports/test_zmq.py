@@ -49,6 +49,7 @@ class TestBinding:
             bound = ports.bind("tcp://127.0.0.1:*")
             for _ in range(20):
                 bound.port.close()
+                assert bound.port.endpoint in _zmq_socket._get_shared().unbound
                 bound = ports.bind(bound.port.endpoint)
 
     def test_what_was_unbound_long_ago_is_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:

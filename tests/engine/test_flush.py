@@ -1,0 +1,116 @@
+"""The instrument that transmits once in a pass of the scheduler, and must outlive whatever goes wrong there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+import duplex
+from duplex.engine._flush import Flusher, acquire_flusher, release_flusher
+from tests.engine.helpers import linked
+
+
+class Port:
+    """Counts the ends of bursts."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.done = 0
+        self.fails = fails
+
+    def sends_done(self) -> None:
+        self.done += 1
+        if self.fails:
+            raise ZeroDivisionError("in the port")
+
+
+class Link:
+    """Counts transmissions."""
+
+    def __init__(self, port: Port, fails: bool = False) -> None:
+        self.port: Any = port
+        self.sent = 0
+        self.fails = fails
+
+    def transmit(self) -> None:
+        self.sent += 1
+        if self.fails:
+            raise ZeroDivisionError("in the link")
+
+
+def test_a_port_is_told_once_for_all_its_links() -> None:
+    one, other = Port(), Port()
+    links = [Link(one), Link(one), Link(other)]
+    flusher = Flusher()
+    flusher.dirty.extend(links)
+    flusher.before_io_wait(0)
+    assert [link.sent for link in links] == [1, 1, 1]
+    assert (one.done, other.done) == (1, 1)
+    flusher.before_io_wait(0)
+    assert (one.done, other.done) == (1, 1), "there was nothing to do"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_nothing_escapes(count: int, caplog: pytest.LogCaptureFixture) -> None:
+    """trio drops an instrument that raises, and with it everything that was ever to be sent."""
+    port = Port(fails=True)
+    links = [Link(port, fails=True) for _ in range(count)]
+    flusher = Flusher()
+    flusher.dirty.extend(links)
+    flusher.before_io_wait(0)
+    assert [link.sent for link in links] == [1] * count
+    assert port.done == 1
+    assert len(caplog.records) == count + 1
+
+
+async def test_one_flusher_for_a_run() -> None:
+    one, two = acquire_flusher(), acquire_flusher()
+    assert one is two
+    release_flusher(two)
+    port = Port()
+    one.dirty.append(Link(port))
+    release_flusher(one)
+    assert port.done == 1, "the last one to leave transmits what is left"
+    assert acquire_flusher() is one
+    release_flusher(one)
+
+
+async def test_what_is_queued_in_one_pass_is_one_message() -> None:
+    """Ten calls made by ten tasks at once are one message, and so are the answers."""
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def good() -> None:
+        pass
+
+    async with linked(service) as pair:
+        messages = 0
+        receive: Callable[..., Any] = pair.back.connection.receive
+
+        def count(*arguments: Any) -> Any:
+            nonlocal messages
+            messages += 1
+            return receive(*arguments)
+
+        pair.back.connection.receive = count  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(pair.service("service").good)
+        assert messages == 1
+
+
+async def test_a_bug_in_handling_a_message_costs_its_link_only(caplog: pytest.LogCaptureFixture) -> None:
+    async with linked() as good, duplex.open_peer(name="other") as other:
+        link = await other.connect(good.endpoint)
+        (back,) = [one for one in good.server.links if one.peer_name == "other"]
+
+        def broken(event: Any) -> None:
+            raise ZeroDivisionError("a bug of ours")
+
+        back._dispatch = dict.fromkeys(back._dispatch, broken)
+        with pytest.raises(duplex.PeerLost):
+            await link.service("duplex.health").check()
+        assert "a bug of ours" in caplog.text
+        assert await good.service("duplex.health").check() == "SERVING"
