@@ -6,12 +6,16 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 BENCH  := $(VENV)/.ready-bench
+FUZZ   := $(VENV)/.ready-fuzz
+
+# Seconds that `make fuzz` runs.
+FUZZ_SECONDS ?= 120
 
 PROTOCOL := duplex/protocol/*,duplex/codec/*
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench coverage-protocol clean
+.PHONY: help demo test check format bench fuzz coverage-protocol clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +44,9 @@ format: $(READY) ## format the code and repair what ruff can
 bench: $(BENCH) ## run the benchmarks
 	@$(BIN)/python -m benchmarks
 
+fuzz: $(FUZZ) ## feed garbage to the protocol, guided by coverage
+	@$(BIN)/python -m tests.fuzz.fuzz_protocol -max_total_time=$(FUZZ_SECONDS)
+
 clean: ## remove .venv and everything generated
 	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* \
 	    .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -59,4 +66,9 @@ $(READY): pyproject.toml
 $(BENCH): $(READY)
 	@echo "installing what the benchmarks compare with"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+$(FUZZ): $(READY)
+	@echo "installing the fuzzer"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[fuzz]'
 	@touch $@

@@ -153,9 +153,7 @@ def test_nested_lists_become_arrays() -> None:
     assert array.tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
-@pytest.mark.parametrize(
-    "type_text", ["", "ndarray", "NDArray[integer]", "NDArray[nothing]"]
-)
+@pytest.mark.parametrize("type_text", ["", "ndarray", "NDArray[integer]", "NDArray[nothing]"])
 def test_arrays_without_an_exact_type_take_that_of_their_items(type_text: str) -> None:
     assert from_json([1, 2], ARRAY, {}, type_text).dtype == np.int64
 

@@ -357,8 +357,9 @@ async def test_credit_of_what_was_taken_is_not_kept_back() -> None:
     limits = duplex.Limits(channel_window=16 * 1024, link_window=16 * 1024)
     streams = Streams()
     async with linked(streams.service, client={"limits": limits}) as pair:
-        async with pair.service("streams").flood.open(1000) as call:
+        async with pair.service("streams").flood.open(FIT) as call:
             await trio.testing.wait_all_tasks_blocked()
+            assert pair.back.statistics().send_credit <= 0
             assert len(await collect(call, FIT - 3)) == FIT - 3
             with trio.fail_after(1):
                 assert await pair.service("streams").good(6) == 6

@@ -77,7 +77,7 @@ async def test_one_flusher_for_a_run() -> None:
     release_flusher(one)
 
 
-async def test_what_is_queued_in_one_pass_is_one_message() -> None:
+async def test_what_is_queued_in_one_pass_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten calls made by ten tasks at once are one message, and so are the answers."""
     service = duplex.Service("service")
 
@@ -94,7 +94,7 @@ async def test_what_is_queued_in_one_pass_is_one_message() -> None:
             messages += 1
             return receive(*arguments)
 
-        pair.back.connection.receive = count  # type: ignore[method-assign]
+        monkeypatch.setattr(pair.back.connection, "receive", count)
         async with trio.open_nursery() as nursery:
             for _ in range(10):
                 nursery.start_soon(pair.service("service").good)
