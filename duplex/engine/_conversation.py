@@ -138,7 +138,7 @@ class Conversation(CallValues):
             # is given back in bundles; an empty inbox ends a bundle, so nothing is kept back for long.
             self._received += 1
             message: MessageReceived | None = inbox.popleft()
-            self._taken += message.cost  # type: ignore[union-attr]
+            self.take(message.cost)  # type: ignore[union-attr]
             if not inbox:
                 self.give_back()
             return self.decode_item(message)  # type: ignore[arg-type]
@@ -154,9 +154,8 @@ class Conversation(CallValues):
         if self._receiver is not None:
             await trio.lowlevel.checkpoint()
             raise trio.BusyResourceError("another task is receiving from this channel")
-        self._received += 1
         inbox = self._inbox
-        if not inbox or not self._received % ITEMS_PER_CHECKPOINT:
+        if not inbox or not (self._received + 1) % ITEMS_PER_CHECKPOINT:
             await trio.lowlevel.checkpoint()
         while not inbox:
             self.check_can_receive()
@@ -166,15 +165,31 @@ class Conversation(CallValues):
                 raise trio.BusyResourceError("another task is receiving from this channel")
             self._receiver = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort_receive)
+        self._received += 1
         message = inbox.popleft()
-        self._taken += message.cost
+        self.take(message.cost)
         self.give_back()
         return message
+
+    def take(self, cost: int) -> None:
+        """Note that a message was taken, for :meth:`give_back`."""
+        link = self.link
+        if not self._taken:
+            link.bundles[self] = None
+        self._taken += cost
+        link.held_back += cost
+        if link.held_back >= link.most_held_back:
+            for conversation in list(link.bundles):
+                conversation.give_back()
 
     def give_back(self) -> None:
         """Give credit back for the messages that were taken."""
         taken, self._taken = self._taken, 0
-        self.link.consumed(self.channel, taken)
+        if taken:
+            link = self.link
+            link.bundles.pop(self, None)
+            link.held_back -= taken
+            link.consumed(self.channel, taken)
 
     def _abort_receive(self, _raise_cancel: Any) -> trio.lowlevel.Abort:
         self._receiver = None
@@ -223,7 +238,7 @@ class Conversation(CallValues):
         """Drop what was received and not taken, giving its credit back."""
         inbox = self._inbox
         while inbox:
-            self._taken += inbox.popleft().cost
+            self.take(inbox.popleft().cost)
         self.give_back()
 
     # -- sending ---------------------------------------------------------------------------------------

@@ -18,15 +18,12 @@ class Kind(enum.Enum):
     CLIENT_STREAMING = "client_streaming"
     BIDIRECTIONAL = "bidirectional"
 
-    @property
-    def streams_input(self) -> bool:
-        """Whether the caller sends a stream."""
-        return self in (Kind.CLIENT_STREAMING, Kind.BIDIRECTIONAL)
-
-    @property
-    def streams_output(self) -> bool:
-        """Whether the handler sends a stream."""
-        return self in (Kind.SERVER_STREAMING, Kind.BIDIRECTIONAL)
+    def __init__(self, value: str) -> None:
+        # Plain attributes: they are asked for on every call.
+        #: Whether the caller sends a stream.
+        self.streams_input = value in ("client_streaming", "bidirectional")
+        #: Whether the handler sends a stream.
+        self.streams_output = value in ("server_streaming", "bidirectional")
 
 
 @enum.unique

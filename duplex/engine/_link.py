@@ -87,11 +87,18 @@ class BaseLink:
         self.port = port
         self.carrier = carrier
         self.connecting = connecting
-        self.connection = Connection(peer.hello(), connecting=connecting, now=trio.current_time())
+        self.made_at = trio.current_time()
+        self.connection = Connection(peer.hello(), connecting=connecting, now=self.made_at)
         #: Conversations by channel number.
         self.conversations: dict[int, Conversation | UnaryCall] = {}
         #: Conversations with tasks that wait for credit, in order of arrival (an ordered set).
         self.credit_waiters: dict[Conversation | UnaryCall, None] = {}
+        #: Conversations that owe the other side credit for messages that were taken (an ordered set), how
+        #: much that is together, and from how much on it is given back.
+        self.bundles: dict[Conversation, None] = {}
+        self.held_back = 0
+        limits = peer.limits
+        self.most_held_back = min(limits.channel_window, limits.link_window) // 4
         #: Services that the other side offers, by name.
         self.offers: dict[str, ServiceInfo] = {}
         #: Why the link is over, once it is.
@@ -302,6 +309,7 @@ class BaseLink:
         self.conversations.clear()
         self._callbacks.clear()
         self._unclaimed.clear()
+        self.bundles.clear()
         for conversation in conversations:
             error = PeerLost(self.error.message)
             error.cancelled_by = "link"

@@ -106,14 +106,20 @@ class CallValues:
                 export.start_pump(value)
         return [export for export, _ in fresh]
 
-    def revoke_exports(self) -> None:
-        """The message that would have carried the latest exports was not sent: it was never meant."""
+    def revoke_exports(self) -> list[Any]:
+        """The message that would have carried the latest exports was not sent, so nothing was passed.
+
+        Returns the local channels, which are as they were.
+        """
         fresh, self._fresh = self._fresh or [], None
-        for export, _ in fresh:
+        channels = []
+        for export, value in fresh:
             if isinstance(export, int):
                 self.link.withdraw_callbacks([export])
             else:
                 export.revoke()
+                channels.append(value)
+        return channels
 
     def import_(self, kind: LiveKind, number: int) -> Any:
         """See :meth:`duplex.codec.LiveValues.import_`."""

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("duplex")
 
 
+async def close_local(channel: Any) -> None:
+    """Close a local channel that was passed to another peer, at once and whatever it says."""
+    with trio.CancelScope(shield=True) as scope:
+        scope.cancel()
+        try:
+            await channel.aclose()
+        except Exception:
+            logger.exception("closing a channel that was passed to another peer failed")
+
+
 @final
 class ReceiveEnd(ReceiveChannel[Any]):
     """The receiving end of a conversation."""
@@ -244,25 +254,22 @@ class NestedChannel(Conversation):
 
     async def _pump(self, step: Callable[[Any], Awaitable[None]], local: Any) -> None:
         self._pump_scope = trio.CancelScope()
-        with self._pump_scope:
-            if self.over:
-                self._pump_scope.cancel()
-            try:
-                await step(local)
-            except (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                self._give_up(str(error) or type(error).__name__)
-            except Exception as error:
-                # The application's own channel failed; that must cost its call and nothing else.
-                logger.exception("a channel passed to %s failed", self.link.peer_name)
-                self._give_up(f"the channel failed at its origin: {type(error).__name__}")
-        self.drop_inbox()
-        with trio.CancelScope(shield=True) as scope:
-            scope.cancel()
-            try:
-                await local.aclose()
-            except Exception:
-                logger.exception("closing a channel passed to %s failed", self.link.peer_name)
-        self._is_pumped.set()
+        try:
+            with self._pump_scope:
+                if self.over:
+                    self._pump_scope.cancel()
+                try:
+                    await step(local)
+                except (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                    self._give_up(str(error) or type(error).__name__)
+                except Exception as error:
+                    # The application's own channel failed; that must cost its call and nothing else.
+                    logger.exception("a channel passed to %s failed", self.link.peer_name)
+                    self._give_up(f"the channel failed at its origin: {type(error).__name__}")
+        finally:
+            self.drop_inbox()
+            await close_local(local)
+            self._is_pumped.set()
 
     def _give_up(self, reason: str) -> None:
         if not self.over:

@@ -55,6 +55,10 @@ class _PortReceiver(Generic[LinkT]):
 
     def carrier_up(self, carrier: Carrier) -> None:
         self.attempts += 1
+        if len(self.links) >= 2 * self.peer.limits.max_links:
+            # Greeted links are refused with a reason from max_links on; this bounds those that never greet.
+            carrier.close()
+            return
         self.links[carrier] = self.peer.make_link(self.port, carrier, connecting=self.connecting)
 
     def carrier_message(self, carrier: Carrier, frames: Frames) -> None:
@@ -66,10 +70,6 @@ class _PortReceiver(Generic[LinkT]):
         link = self.links.pop(carrier, None)
         if link is not None:
             link.lose(reason)
-
-    def port_disturbed(self) -> None:
-        for link in self.links.values():
-            link.ping_now()
 
     def forget(self, link: BaseLink) -> None:
         self.links.pop(link.carrier, None)
@@ -320,11 +320,17 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self._announce_change()
 
     async def watch_links(self) -> None:
-        """Ping every link now and then, so that a transport which knows the other side to be gone says so."""
+        """Ping every link now and then, so that a transport which knows the other side to be gone says so, and
+        end those whose other side has connected here and does not greet."""
         while True:
             await trio.sleep(self.keepalive.interval)
-            for link in list(self._links):
-                link.ping_now()
+            latest = trio.current_time() - self.keepalive.timeout
+            for receiver in list(self._receivers):
+                for link in list(receiver.links.values()):
+                    if link.connection.is_open:
+                        link.ping_now()
+                    elif not link.connecting and link.made_at <= latest:
+                        link.lose(f"it did not greet within {self.keepalive.timeout:g} s")
 
     # -- health ----------------------------------------------------------------------------------------
 

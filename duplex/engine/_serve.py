@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import inspect
 import logging
 import math
 import secrets
 import threading
 import traceback
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
 
 import msgspec
@@ -20,10 +21,10 @@ import trio
 from duplex._errors import CallCancelled, DuplexError, EncodeError, ResourceExhausted, RPCError
 from duplex._metadata import Metadata
 from duplex._status import StatusCode
-from duplex.codec._base import Codec
+from duplex.codec._base import Buffer, Codec
 from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
-from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd
+from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd, close_local
 from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class IncomingCall(Conversation):
     """
 
     __slots__ = (
+        "_encoded",
         "_event",
         "_scope",
         "_state",
@@ -96,6 +98,7 @@ class IncomingCall(Conversation):
         self._event = event
         self._scope: trio.CancelScope | None = None
         self._stopped = False
+        self._encoded: tuple[bytes, Sequence[Buffer]] | None = None
         self._trailers: dict[str, str | bytes] | None = None
         self._state: dict[Any, Any] | None = None
 
@@ -176,12 +179,18 @@ class IncomingCall(Conversation):
             if self.notify:
                 self._finish_notify()
                 return
-            payload, attachments = self.codec.encode(result, None)
-            self._close(0, payload=payload, attachments=attachments)
+            payload, attachments = self.codec.encode(result, self)
+            if self._fresh is None:
+                self._close(0, payload=payload, attachments=attachments)
+            else:
+                # The call lives as long as the callbacks and channels in its result, so it needs a task.
+                self._encoded = payload, attachments
+                self.link.peer.workers.submit(self)
         except KeyboardInterrupt:
             self._fail(RPCError("the peer is stopping", code=StatusCode.UNAVAILABLE))
             raise
         except BaseException as error:
+            self._drop_result()
             self._fail(error)
 
     async def run(self, scope: trio.CancelScope) -> None:
@@ -207,6 +216,9 @@ class IncomingCall(Conversation):
                 scope.deadline = math.inf
 
     async def _run(self) -> None:
+        if self._encoded is not None:
+            await self._answer_encoded(*self._encoded)
+            return
         handler = self.handler
         args, kwargs = self._bind_first() if self._event.payload is not None else await self._bind_later()
         function = handler.function
@@ -248,8 +260,15 @@ class IncomingCall(Conversation):
                 await self.send_item(item)
         finally:
             if steps.must_be_closed():
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(generator.close, limiter=self.link.peer.threads)
+                await self._close_generator(generator)
+
+    async def _close_generator(self, generator: Generator[Any, Any, Any]) -> None:
+        if inspect.getgeneratorstate(generator) == inspect.GEN_SUSPENDED:
+            # Its own clean-up may block, so it gets a thread, and not one of those that calls may hold.
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(generator.close, limiter=trio.CapacityLimiter(1))
+        else:
+            generator.close()
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         # A cancelled caller gets its answer at once; the thread's result is dropped, and its place in the
@@ -298,9 +317,25 @@ class IncomingCall(Conversation):
     # -- answering -------------------------------------------------------------------------------------
 
     async def _answer(self, result: Any) -> None:
-        payload, attachments = self.codec.encode(result, self)
+        try:
+            payload, attachments = self.codec.encode(result, self)
+        except BaseException:
+            self._drop_result()
+            raise
+        await self._answer_encoded(payload, attachments)
+
+    def _drop_result(self) -> None:
+        """A result could not be sent. Nobody else has the channels in it any more, so they are closed."""
+        for channel in self.revoke_exports():
+            self.link.peer.spawn(close_local, channel)
+
+    async def _answer_encoded(self, payload: bytes, attachments: Sequence[Buffer]) -> None:
         if self._fresh is not None:
-            await self.send_payload(payload, attachments, RESULT)
+            try:
+                await self.send_payload(payload, attachments, RESULT)
+            except BaseException:
+                self._drop_result()
+                raise
             await _wait_released(self.commit_exports())
             self._close(0)
             return

@@ -137,11 +137,3 @@ class Streaming(Protocol[P, SendT_, R]):
 
     def with_options(self, **options: Any) -> Self:
         """Return the method with other options."""
-
-
-def is_live_annotation(annotation: Any) -> bool:
-    """Tell whether an annotation is itself a callback or a channel (not merely contains one)."""
-    origin = getattr(annotation, "__origin__", annotation)
-    return isinstance(origin, type) and issubclass(
-        origin, (Callback, trio.abc.SendChannel, trio.abc.ReceiveChannel)
-    )
