@@ -463,3 +463,60 @@ async def test_worker_does_not_keep_a_deadline(autojump_clock: object) -> None:
         pair.server.handlers["sleeper.later"] = sleeper.service.methods["later"]
         done.append(await pair.service("sleeper").later())
         assert done == [2]
+
+
+@pytest.mark.parametrize("shielded", [False, True])
+async def test_sending_right_after_the_call_was_cancelled(
+    shielded: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The handler has not come to its next checkpoint yet. It is cancelled there, and nothing was wrong."""
+    service = duplex.Service("service")
+    seen: list[BaseException] = []
+    started = trio.Event()
+
+    @service.rpc
+    async def busy(channel: duplex.Channel[int, int]) -> None:
+        call = duplex.current_call()
+        started.set()
+        try:
+            with trio.CancelScope(shield=shielded):
+                while not call._stopped:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                await channel.send(1)
+                await channel.send_eof()
+        except BaseException as error:
+            seen.append(error)
+            raise
+
+    async with linked(service) as pair:
+        async with pair.service("service").busy.open():
+            await started.wait()
+        await until(lambda: seen)
+    expected = trio.BrokenResourceError if shielded else trio.Cancelled
+    assert isinstance(seen[0], expected), seen
+    assert caplog.text == ""
+
+
+async def test_handler_that_fails_because_its_caller_gave_up(caplog: pytest.LogCaptureFixture) -> None:
+    """The end of the caller's channel may reach it before its own cancellation does; that is no incident."""
+    service = duplex.Service("service")
+    seen: list[BaseException] = []
+
+    @service.rpc
+    async def busy(sink: duplex.SendChannel[int]) -> None:
+        call = duplex.current_call()
+        try:
+            await sink.send(1)
+            while not call._stopped:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            await sink.send(2)
+        except BaseException as error:
+            seen.append(error)
+            raise
+
+    async with linked(service) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        async with pair.service("service").busy.open(sink):
+            assert await source.receive() == 1
+        await until(lambda: seen)
+    assert "incident" not in caplog.text

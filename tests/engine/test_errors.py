@@ -564,3 +564,72 @@ async def test_status_number_of_a_newer_peer() -> None:
         error = await outcome(pair.service("errors").none())
         assert type(error) is duplex.Unknown
         assert error.message == "from the future"
+
+
+async def test_errors_of_the_applications_own_classes() -> None:
+    """A subclass says what its base class says."""
+
+    class OutOfStock(duplex.FailedPrecondition):
+        def __init__(self, item: str) -> None:
+            super().__init__(f"{item} is sold out", details={"item": item})
+
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def buy(item: str) -> None:
+        raise OutOfStock(item)
+
+    async with linked(service) as pair:
+        with pytest.raises(duplex.FailedPrecondition, match="tea is sold out") as caught:
+            await pair.service("service").buy("tea")
+        assert type(caught.value) is duplex.FailedPrecondition
+        assert caught.value.details == {"item": "tea"}
+
+
+async def test_error_with_metadata_that_cannot_travel(caplog: pytest.LogCaptureFixture) -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def refuse() -> None:
+        error = duplex.NotFound("still this message", details=1)
+        error.metadata = {"UPPER": "x"}
+        raise error
+
+    async with linked(service) as pair:
+        with pytest.raises(duplex.NotFound, match="still this message"):
+            await pair.service("service").refuse()
+        assert caplog.records
+
+
+@pytest.mark.parametrize("limits", [{"max_commands": 1}, {"max_message": 1024, "max_metadata": 0}], ids=str)
+async def test_smallest_limits(limits: dict[str, int]) -> None:
+    """All that fits still works."""
+    options = {"limits": duplex.Limits(max_channels=50, **limits)}
+    results: list[int] = []
+
+    async with linked(errors, server=options, client=options) as pair:
+
+        async def call(number: int) -> None:
+            results.append(await pair.service("errors").good(number))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(call, number)
+        assert sorted(results) == list(range(50))
+        async with pair.service("errors").sum_points.open() as adding:
+            for number in range(50):
+                await adding.send(Point(number, 0))
+            assert await adding.result() == sum(range(50))
+
+
+async def test_no_attachments_are_taken() -> None:
+    """Large buffers go into the message, or the error names the limit."""
+    options = {"limits": duplex.Limits(max_attachments=0)}
+    async with linked(errors, server=options, client=options) as pair:
+        for call in (pair.service("errors").good(bytes(200_000)), pair.service("errors").big(200_000)):
+            result = await outcome(call)
+            if isinstance(result, duplex.ResourceExhausted):
+                assert "max_attachments" in result.message
+            else:
+                assert isinstance(result, (bytes, duplex.InvalidArgument))
+        await goes_on(pair)

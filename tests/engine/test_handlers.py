@@ -470,3 +470,64 @@ async def test_keyboard_interrupt_is_not_an_error_of_the_handler(where: str) -> 
     while isinstance(caught, BaseExceptionGroup):
         caught = caught.exceptions[0]
     assert isinstance(caught, KeyboardInterrupt)
+
+
+async def test_plain_function_calls_back_from_its_thread() -> None:
+    """With trio's own bridge, as any code in a thread does."""
+    service = duplex.Service("service")
+    home = duplex.Service("home")
+
+    @home.rpc
+    async def where() -> str:
+        return duplex.current_call().peer.name
+
+    @service.rpc
+    def ask(function: duplex.Callback[[int], int]) -> list[Any]:
+        link: Any = duplex.current_call().link
+        return [
+            trio.from_thread.run(link.service("home").where),
+            trio.from_thread.run(function, 20),
+            duplex.current_call().method,
+        ]
+
+    async with linked(service, offers=[home]) as pair:
+        assert await pair.service("service").ask(lambda n: n + 1) == ["server", 21, "service.ask"]
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "inproc"])
+async def test_peers_of_two_event_loops_in_one_process(scheme: str) -> None:
+    """One of them in a thread of its own."""
+    endpoint: list[str] = []
+    bound, stop = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        async with duplex.open_peer(services=[handlers], name="elsewhere") as server:
+            endpoint.append(await server.bind("tcp://127.0.0.1:*" if scheme == "tcp" else "inproc://*"))
+            bound.set()
+            await until(stop.is_set)
+
+    thread = threading.Thread(target=trio.run, args=(serve,))
+    thread.start()
+    try:
+        with trio.fail_after(5):
+            await until(bound.is_set)
+            async with duplex.open_peer() as client:
+                link = await client.connect(endpoint[0])
+                assert link.peer_name == "elsewhere"
+                for _ in range(20):
+                    assert await client.service("handlers").thread_of_async() == thread.ident
+    finally:
+        stop.set()
+        thread.join(5)
+
+
+async def test_names_need_not_be_ascii() -> None:
+    service = duplex.Service("größe")
+
+    @service.rpc(name="länge")
+    async def length(text: str) -> int:
+        return len(text)
+
+    async with linked(service, client={"name": "Клиент"}) as pair:
+        assert await pair.service("größe")["länge"]("☺😈") == 2
+        assert pair.back.peer_name == "Клиент"

@@ -534,3 +534,36 @@ async def test_peers_in_one_run_do_not_disturb_each_other_when_they_close() -> N
                         await inner.connect(endpoint)
                         assert await inner.service("who").name_() == "a"
                     assert await outer.service("who").name_() == "a"
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "ü" * 128, "\ud800"], ids=["long", "long in bytes", "surrogate"])
+async def test_name_that_cannot_travel(name: str) -> None:
+    """It is refused where it is given, rather than when somebody connects."""
+    with pytest.raises(duplex.ConfigurationError, match="name"):
+        async with duplex.open_peer(name=name) as peer:
+            await peer.connect(await peer.bind("memory://*"))
+
+
+async def test_longest_name() -> None:
+    async with linked(client={"name": "ü" * 127}) as pair:
+        assert pair.back.peer_name == "ü" * 127
+
+
+async def test_version_that_cannot_travel() -> None:
+    with pytest.raises(duplex.ConfigurationError, match="version"):
+        async with duplex.open_peer(services=[duplex.Service("x", version="1" * 256)]) as peer:
+            await peer.connect(await peer.bind("memory://*"))
+
+
+def _add_services(peer: duplex.Peer, count: int) -> None:
+    for number in range(count):
+        peer.add_service(duplex.Service(f"service-{number}"))
+
+
+async def test_too_many_services() -> None:
+    async with linked() as pair:
+        with pytest.raises(duplex.ConfigurationError, match="1024"):
+            _add_services(pair.server, 1025)
+        await pair.settle()
+        assert pair.link.is_open
+        assert len(pair.link.services) == 1024

@@ -389,3 +389,24 @@ async def test_silent_peer_does_not_hold_a_call_with_a_timeout(autojump_clock: o
         with pytest.raises(duplex.DeadlineExceeded):
             await pair.link.service("loss").with_options(timeout=3).good()
         assert trio.current_time() - started == pytest.approx(3)
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+async def test_port_that_is_gone_without_a_goodbye(endpoint: str, side: str) -> None:
+    """As when an event loop ends in the middle of everything; inproc notices it with the next ping."""
+    keepalive = duplex.Keepalive(interval=0.05, timeout=1)
+    options = {"keepalive": keepalive}
+    async with linked(loss, endpoint=endpoint, check=False, server=options, client=options) as pair:
+        peer, other = (pair.server, pair.link) if side == "server" else (pair.client, pair.back)
+        for receiver in peer._receivers:
+            receiver.port.close()
+        with trio.fail_after(PROMPT):
+            await other.wait_closed()
+
+
+async def test_links_are_pinged(autojump_clock: object) -> None:
+    async with linked(loss, within=100) as pair:
+        assert pair.link.statistics().round_trip is None
+        await trio.sleep(20)
+        assert pair.link.statistics().round_trip is not None
+        assert pair.back.statistics().round_trip is not None

@@ -145,7 +145,9 @@ async def test_too_much_metadata_is_refused_before_it_is_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"timout": 1}, {"timeout": "1"}, {"timeout": True}, {"codec": "yaml"}], ids=str
+    "options",
+    [{"timeout": float("nan")}, {"timout": 1}, {"timeout": "1"}, {"timeout": True}, {"codec": "yaml"}],
+    ids=str,
 )
 async def test_wrong_options(options: dict[str, Any]) -> None:
     async with linked(meta) as pair:
