@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol, final
 
@@ -50,7 +51,9 @@ class Options:
         if "codec" in changes and isinstance(changes["codec"], str):
             changes["codec"] = get_codec(changes["codec"])
         timeout = changes.get("timeout")
-        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float))):
+        if timeout is not None and (
+            isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or math.isnan(timeout)
+        ):
             raise ConfigurationError(f"timeout must be a number of seconds or None, not {timeout!r}")
         if changes.get("metadata") is not None:
             changes["metadata"] = {**(self.metadata or {}), **_checked(changes["metadata"])}

@@ -303,7 +303,7 @@ async def notify(
 class _OutgoingConversation(Conversation):
     """The channel under an :class:`OutgoingCall`."""
 
-    __slots__ = ("closed", "request", "result_message")
+    __slots__ = ("closed", "ended", "request", "result_message")
 
     opener = True
 
@@ -312,6 +312,12 @@ class _OutgoingConversation(Conversation):
         self.request = request
         self.closed: ChannelClosed | None = None
         self.result_message: MessageReceived | None = None
+        #: The other side ended its direction, before it closed the call.
+        self.ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+        super().on_end()
 
     def ensure_open(self) -> int:
         if not self.channel:
@@ -414,8 +420,9 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
     async def result(self) -> ReceiveT:
         """End the input stream if that was not done, wait for the call's single result and return it.
 
-        May be asked again for the same value. Raises ``RPCError`` with the outcome, and ``TypeError`` if the
-        method streams its results.
+        May be asked again for the same value. After the end of a stream whose handler went on (it called
+        ``send_eof``), this waits for the handler and returns ``None``. Raises ``RPCError`` with the outcome,
+        and ``TypeError`` if the method streams its results and they were not received.
         """
         call = self._call
         if self._value is not _NONE:
@@ -424,6 +431,8 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         call.check_can_receive()
         call.end_now()
         message: Any = await self._wait_result()
+        if message is None:
+            return cast("ReceiveT", None)
         try:
             self._value = call.codec.decoder(call.request.result_type)(
                 message.payload, message.attachments, call
@@ -433,7 +442,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         await call.wait_forwarded()
         return cast("ReceiveT", self._value)
 
-    async def _wait_result(self) -> ChannelClosed | MessageReceived:
+    async def _wait_result(self) -> ChannelClosed | MessageReceived | None:
         call = self._call
         while call.result_message is None and not call.over and not call.queued:
             with _until_woken(call):
@@ -442,6 +451,8 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
             return call.result_message
         if call.error is not None:
             raise call.error_for_caller()
+        if call.ended and not call.queued and call.closed is not None and call.closed.payload is None:
+            return None
         if call.queued or call.closed is None or call.closed.payload is None:
             raise TypeError(f"{self.method} streams its results: iterate over the call instead")
         return call.closed

@@ -50,6 +50,7 @@ class Conversation(CallValues):
         "_taken",
         "codec",
         "error",
+        "_stopped",
     )
 
     #: Whether this side opened the channel.
@@ -62,6 +63,8 @@ class Conversation(CallValues):
         self.codec = codec
         self.over = False
         self.error: RPCError | None = None
+        #: The other side gave up a channel that it opened; its handler is being cancelled.
+        self._stopped = False
         self._item_type = item_type
         self._decode: Callable[..., Any] | None = None
         self._inbox: deque[MessageReceived] = deque()
@@ -151,6 +154,7 @@ class Conversation(CallValues):
 
     async def next_message(self) -> MessageReceived | None:
         """Wait for a message and take it; ``None`` at the end."""
+        self.link.peer.check_thread()
         if self._receiver is not None:
             await trio.lowlevel.checkpoint()
             raise trio.BusyResourceError("another task is receiving from this channel")
@@ -248,6 +252,8 @@ class Conversation(CallValues):
         self._sent += 1
         if not self._sent % ITEMS_PER_CHECKPOINT:
             await trio.lowlevel.checkpoint()
+        if self._stopped:
+            await trio.lowlevel.checkpoint()  # which raises Cancelled, but within a shield
         self.check_can_send()
         try:
             payload, attachments = self.codec.encode(value, self)
@@ -278,6 +284,7 @@ class Conversation(CallValues):
 
     async def wait_credit(self) -> None:
         """Wait until more may be sent, or the conversation is over."""
+        self.link.peer.check_thread()
         task = trio.lowlevel.current_task()
         waiting = self.link.credit_waiters
         waiting[self] = None
@@ -297,6 +304,8 @@ class Conversation(CallValues):
         """Raise what :meth:`duplex.SendChannel.send` raises when nothing can be sent."""
         if self._closed_send:
             raise trio.ClosedResourceError("this channel was closed for sending")
+        if self._stopped:
+            raise trio.BrokenResourceError("the caller has given the call up and takes nothing more")
         if self.over:
             if self.error is not None:
                 raise self.error_for_caller()
@@ -307,7 +316,7 @@ class Conversation(CallValues):
         if not self._closed_send:
             self._closed_send = True
             self.on_credit()
-            if not self.over:
+            if not self.over and not self._stopped:
                 self.link.connection.end(self.channel)
                 self.link.touch()
 

@@ -211,6 +211,7 @@ class BaseLink:
         elif self.connection.pending_commands >= FLUSH_AT:
             self.transmit()
             self.port.sends_done()
+            self._dirty = True  # it is on the flusher's list still
 
     def transmit(self) -> None:
         """Hand everything that is queued to the transport."""
@@ -367,6 +368,7 @@ class BaseLink:
     ) -> int:
         """Open a channel for a conversation and return its number; there must be link credit if there is a
         payload. Raises ``Unavailable`` if the link takes no new calls, ``ResourceExhausted`` over limits."""
+        self.peer.check_thread()
         connection = self.connection
         if not connection.is_open or (parent is None and (connection.leaving or connection.remote_leaving)):
             raise self.unavailable()
@@ -388,6 +390,7 @@ class BaseLink:
     async def wait_link_credit(self, conversation: Conversation | UnaryCall) -> None:
         """Wait until something may be sent on the link, or the conversation has its outcome. Raises
         ``Unavailable`` when the link is lost."""
+        self.peer.check_thread()
         while self.connection.link_credit <= 0 and not conversation.has_outcome:
             if not self.connection.is_open:
                 raise self.unavailable()

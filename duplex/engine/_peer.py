@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,7 +18,16 @@ from duplex.engine._flush import Flusher
 from duplex.engine._handler import Handler
 from duplex.engine._link import BaseLink
 from duplex.engine._serve import Workers
-from duplex.protocol import PROTOCOL_NAME, VERSIONS, Hello, ServiceInfo, limits_info, max_frame
+from duplex.protocol import (
+    MAX_NAME,
+    MAX_SERVICES,
+    PROTOCOL_NAME,
+    VERSIONS,
+    Hello,
+    ServiceInfo,
+    limits_info,
+    max_frame,
+)
 from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
 
 logger = logging.getLogger("duplex")
@@ -38,6 +48,18 @@ class ServedService(Protocol):
     @property
     def methods(self) -> Mapping[str, Handler]:
         """Handlers by method name, without the service's."""
+
+
+def check_name(what: str, text: str) -> None:
+    """Raise ``ConfigurationError`` for a text that other peers could not read as a name or version."""
+    if not isinstance(text, str):
+        raise ConfigurationError(f"{what} is a str, not {text!r}")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{what} is not encodable as UTF-8: {text!r}") from None
+    if size > MAX_NAME:
+        raise ConfigurationError(f"{what} has at most {MAX_NAME} bytes, not {size}: {text[:40]!r}...")
 
 
 class _PortReceiver(Generic[LinkT]):
@@ -102,6 +124,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         max_threads: int,
         debug: bool,
     ) -> None:
+        check_name("the name of a peer", name)
         self.id = peer_id
         self.name = name
         self.limits = limits
@@ -126,6 +149,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self._unhealthy: set[str] = set()
         self._health_event = trio.Event()
         self._closed = False
+        self._thread = threading.get_ident()
         self._hello: Hello | None = None
 
     # -- services --------------------------------------------------------------------------------------
@@ -138,6 +162,9 @@ class BasePeer(Generic[LinkT, ServiceT]):
         """
         if service.name in self._services:
             raise ConfigurationError(f"this peer offers a service named {service.name!r} already")
+        if len(self._services) >= MAX_SERVICES:
+            raise ConfigurationError(f"a peer offers at most {MAX_SERVICES} services, its own two included")
+        check_name(f"the version of service {service.name!r}", service.version)
         self._services[service.name] = service
         for method, handler in service.methods.items():
             self.handlers[f"{service.name}.{method}"] = handler
@@ -196,6 +223,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         )
 
     def _open_port(self, endpoint: str, *, connecting: bool) -> _PortReceiver[LinkT]:
+        self.check_thread()
         if self._closed:
             raise trio.ClosedResourceError("this peer is closed")
         if not isinstance(endpoint, str):
@@ -392,6 +420,15 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self._changed.set()
         self._changed = trio.Event()
 
+    def check_thread(self) -> None:
+        """Raise ``RuntimeError`` if this is not the thread whose event loop the peer belongs to: tasks of
+        another loop would wait for ever, and break this one."""
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                "this peer belongs to the event loop of another thread; from a thread of that loop's, call "
+                "trio.from_thread.run(...), and in a program with several loops open a peer in each"
+            )
+
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any, name: str | None = None) -> None:
         """Run something of the peer's own until it ends or the peer does, in the peer's context, not that of
         whoever asks for it."""
@@ -416,6 +453,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
             Unavailable: there is none; the message says what is linked and what they offer.
             Unimplemented: all linked peers answer that they do not offer it.
         """
+        self.check_thread()
         link = self.pick_now(service)
         if link is not None:
             return link

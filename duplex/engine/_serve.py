@@ -37,6 +37,7 @@ MAX_IDLE_WORKERS: Final = 256
 
 _current: contextvars.ContextVar[IncomingCall] = contextvars.ContextVar("duplex-call")
 _END: Final = object()
+_CHANNEL_ERRORS: Final = (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
 
 
 def current_call() -> IncomingCall:
@@ -80,7 +81,6 @@ class IncomingCall(Conversation):
         "_event",
         "_scope",
         "_state",
-        "_stopped",
         "_trailers",
         "deadline",
         "handler",
@@ -97,7 +97,6 @@ class IncomingCall(Conversation):
         self._ended = event.end
         self._event = event
         self._scope: trio.CancelScope | None = None
-        self._stopped = False
         self._encoded: tuple[bytes, Sequence[Buffer]] | None = None
         self._trailers: dict[str, str | bytes] | None = None
         self._state: dict[Any, Any] | None = None
@@ -382,6 +381,9 @@ class IncomingCall(Conversation):
         if self.over:
             if not isinstance(error, (DuplexError, trio.BrokenResourceError)):
                 logger.error("the handler of %s failed after its call was over", self.method, exc_info=error)
+            return
+        if self._stopped and isinstance(error, _CHANNEL_ERRORS):
+            self._answer_stopped()  # a channel told it, before its own cancellation did, that nobody waits
             return
         if isinstance(error, RPCError) and error.method is None:
             details = None

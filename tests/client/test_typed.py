@@ -248,3 +248,12 @@ async def test_annotation_that_cannot_be_resolved() -> None:
 def test_name_of_a_class(name: str, expected: str) -> None:
     assert service_name_of(type(name, (), {})) == expected
     assert service_name_of(type(name, (), {"service_name": "own.name"})) == "own.name"
+
+
+async def test_attribute_that_cannot_be_resolved() -> None:
+    class Broken(Protocol):
+        method: duplex.Unary[[Nowhere], int]  # type: ignore[name-defined]  # noqa: F821
+
+    async with duplex.open_peer() as peer:
+        with pytest.raises(duplex.ConfigurationError, match=r"Broken.*Nowhere"):
+            peer.service(Broken)

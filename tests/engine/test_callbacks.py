@@ -450,3 +450,38 @@ def test_callbacks_come_from_peers_only() -> None:
     make: Any = duplex.Callback
     with pytest.raises(TypeError, match="pass a plain function"):
         make()
+
+
+async def test_annotation_without_parameters() -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def call(function: duplex.Callback) -> Any:  # type: ignore[type-arg]
+        return await function(1, two=2)
+
+    async with linked(service) as pair:
+        assert await pair.service("service").call(lambda one, *, two: [one, two]) == [1, 2]
+
+
+async def test_function_for_a_method_that_streams() -> None:
+    """Its arguments come in a message of their own; it must be opened all the same."""
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def each(function: duplex.Callback[[], int]) -> AsyncIterator[int]:
+        yield await function()
+
+    @service.rpc
+    async def listen(function: duplex.Callback[[], int], items: duplex.ReceiveChannel[int]) -> int:
+        return await function() + await items.receive()
+
+    async with linked(service) as pair:
+        remote = pair.service("service")
+        for method in (remote.each, remote.listen):
+            with pytest.raises((TypeError, duplex.InvalidArgument), match=r"open\("):
+                await method(lambda: 1)
+        async with remote.each.open(lambda: 1) as call:
+            assert await collect(call) == [1]
+        async with remote.listen.open(lambda: 1) as call:
+            await call.send(2)
+            assert await call.result() == 3

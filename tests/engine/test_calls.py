@@ -318,3 +318,83 @@ async def test_outcome_of_a_void_stream_call() -> None:
                     await call.receive()
         assert caught.value.method == "failing.numbers"
         assert caught.value.peer == "server"
+
+
+async def test_two_tasks_begin_to_receive_at_once() -> None:
+    """One of them waits, the other is told; which, trio decides."""
+    async with linked(calls) as pair:
+        async with pair.service("calls").shout.open() as call:
+            results: list[Any] = []
+
+            async def receive() -> None:
+                try:
+                    results.append(await call.receive())
+                except trio.BusyResourceError as error:
+                    results.append(error)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receive)
+                nursery.start_soon(receive)
+                await trio.testing.wait_all_tasks_blocked()
+                assert [type(result) for result in results] == [trio.BusyResourceError]
+                await call.send("a")
+            assert results[1] == "A"
+
+
+async def test_cancelled_receive_took_nothing() -> None:
+    async with linked(calls) as pair:
+        async with pair.service("calls").shout.open() as call:
+            for word in ("a", "b"):
+                with trio.CancelScope() as scope:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(call.receive)
+                        await trio.testing.wait_all_tasks_blocked()
+                        scope.cancel()
+                await call.send(word)
+                assert await call.receive() == word.upper()
+
+
+async def test_cancelled_result_may_be_asked_for_again() -> None:
+    go = trio.Event()
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def wait() -> int:
+        await go.wait()
+        return 1
+
+    async with linked(service) as pair:
+        async with pair.service("service").wait.open() as call:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(call.result)
+                    await trio.testing.wait_all_tasks_blocked()
+                    scope.cancel()
+            go.set()
+            assert await call.result() == 1
+
+
+async def test_handler_closes_its_channel() -> None:
+    """Both directions at once: the caller hears the end, and what it sends is dropped."""
+    service = duplex.Service("service")
+    closed = trio.Event()
+
+    @service.rpc
+    async def brief(channel: duplex.Channel[str, str]) -> None:
+        await channel.send(await channel.receive())
+        await channel.aclose()
+        await channel.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await channel.receive()
+        with pytest.raises(trio.ClosedResourceError):
+            await channel.send("more")
+        closed.set()
+        await trio.sleep_forever()
+
+    async with linked(service) as pair:
+        async with pair.service("service").brief.open() as call:
+            await call.send("a")
+            assert await collect(call) == ["a"]
+            await closed.wait()
+            for _ in range(100):
+                await call.send("x" * 100_000)

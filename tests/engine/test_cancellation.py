@@ -306,6 +306,7 @@ async def test_cancelling_travels_on() -> None:
         await until(lambda: sorted(sleeper.ended) == ["nest", "unary"])
 
 
+@pytest.mark.slow
 async def test_thousand_cancelled_calls() -> None:
     sleeper = Sleeper()
     async with linked(sleeper.service) as pair:

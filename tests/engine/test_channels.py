@@ -661,3 +661,54 @@ async def test_result_that_cannot_be_sent_releases_its_channel() -> None:
                 await call.result()
         await until_no_strays(pair.server)
         assert seen
+
+
+async def test_channel_that_fails_to_close(caplog: pytest.LogCaptureFixture) -> None:
+    """Even that is the trouble of its own call only, passed or not."""
+
+    class Faulty(trio.abc.ReceiveChannel[int]):
+        async def receive(self) -> int:
+            await trio.lowlevel.checkpoint()
+            raise trio.EndOfChannel
+
+        async def aclose(self) -> None:
+            await trio.lowlevel.checkpoint()
+            raise ZeroDivisionError("in closing")
+
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def lost() -> list[Any]:
+        return [Faulty(), object()]
+
+    async with linked(channels, service) as pair:
+        await outcome(pair.service("channels").first(Faulty()))
+        with pytest.raises(duplex.Internal):
+            await pair.service("service").lost()
+        assert await pair.service("channels").ignore(1) == "ignored"
+
+
+async def test_two_tasks_receive_from_a_channel() -> None:
+    service = duplex.Service("service")
+    results: list[Any] = []
+
+    @service.rpc
+    async def contend(source: duplex.ReceiveChannel[int], other: duplex.ReceiveChannel[int]) -> None:
+        async def receive() -> None:
+            try:
+                results.append(await source.receive())
+            except trio.BusyResourceError as error:
+                results.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            nursery.start_soon(receive)
+
+    async with linked(service) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        _, other = trio.open_memory_channel[int](0)
+        async with pair.service("service").contend.open(source, other) as call:
+            await until(lambda: results)
+            await sink.send(7)
+            assert await call.result() is None
+    assert [type(result) for result in results] == [trio.BusyResourceError, int]

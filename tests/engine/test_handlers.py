@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 import duplex
-from tests.engine.helpers import GUARD, collect, linked, until
+from tests.engine.helpers import GUARD, collect, linked, outcome, until
 
 handlers = duplex.Service("handlers")
 
@@ -438,8 +438,15 @@ async def test_handler_that_closes_its_own_peer(inline: bool) -> None:
     service.add(leave_inline if inline else leave, name="leave", inline=inline)
     async with linked(service, check=False) as pair:
         closing.append(pair.server)
-        with pytest.raises(duplex.PeerLost):
-            await pair.link.service("service").leave()
+        results: list[Any] = []
+
+        async def call() -> None:
+            results.append(await outcome(pair.link.service("service").leave()))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(call)
+        assert [type(result) for result in results] == [duplex.PeerLost] * 3
         assert pair.server.links == []
 
 

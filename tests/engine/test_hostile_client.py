@@ -368,6 +368,7 @@ async def test_call_to_a_hostile_peer_that_never_answers() -> None:
             await until(lambda: not _held(link))
 
 
+@pytest.mark.slow
 async def test_many_hostile_connections_leave_nothing(caplog: pytest.LogCaptureFixture) -> None:
     # Records would be kept, and they hold errors, whose tracebacks hold links.
     caplog.set_level(logging.CRITICAL, logger="duplex")
@@ -419,3 +420,19 @@ async def test_connections_that_never_greet_are_bounded(autojump_clock: object) 
         held = sum(len(receiver.links) for receiver in server._receivers)
         nursery.cancel_scope.cancel()
     assert held <= LIMITS.max_links
+
+
+async def test_broken_value_costs_itself_only() -> None:
+    """A nested channel whose opener breaks its rules is over; its call goes on."""
+    async with arena() as place:
+        with RawDealer(place.endpoint) as raw:
+            await raw.shake_hands()
+            link = await place.hostile_link()
+            value = [7, 3, None, 1, None, 0, None, None, None, 1]
+            raw.say([7, 1, "svc.listen", 0, NONE], value, [8, 3, b"x"])
+            (closed,) = await raw.commands(10)
+            assert closed[1:3] == [3, 13]
+            raw.say([8, 1, b"\x02"], [9, 1])
+            closed = (await raw.commands(10, 2))[1]
+            assert closed[1:4] == [1, 0, b"\x02"]
+            await until(lambda: not _held(link))

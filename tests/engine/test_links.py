@@ -567,3 +567,48 @@ async def test_too_many_services() -> None:
         await pair.settle()
         assert pair.link.is_open
         assert len(pair.link.services) == 1024
+
+
+async def test_peer_that_is_closed_while_it_connects(autojump_clock: object) -> None:
+    async with duplex.open_peer() as peer:
+        results: list[Any] = []
+
+        async def connect() -> None:
+            try:
+                results.append(await peer.connect("memory://nobody", timeout=1000))
+            except (trio.ClosedResourceError, duplex.ConnectError) as error:
+                results.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connect)
+            await trio.testing.wait_all_tasks_blocked()
+            started = trio.current_time()
+            await peer.aclose()
+        assert isinstance(results[0], (trio.ClosedResourceError, duplex.ConnectError))
+        assert trio.current_time() - started < 1
+
+
+async def test_call_waits_for_the_right_peer(autojump_clock: object) -> None:
+    """One that has something else to offer comes first."""
+    with trio.fail_after(100):
+        async with (
+            duplex.open_peer() as waiting,
+            duplex.open_peer(services=[named("wrong", "else")]) as wrong,
+            duplex.open_peer(services=[named("right")]) as right,
+        ):
+            address = await waiting.bind("memory://*")
+            results: list[Any] = []
+
+            async def call(timeout: float | None) -> None:
+                remote = waiting.service("who").with_options(timeout=timeout)
+                results.append(await remote.name_())
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call, None)
+                nursery.start_soon(call, 50)
+                await trio.testing.wait_all_tasks_blocked()
+                await wrong.connect(address)
+                await trio.testing.wait_all_tasks_blocked()
+                assert results == []
+                await right.connect(address)
+            assert results == ["right", "right"]

@@ -410,3 +410,37 @@ async def test_links_are_pinged(autojump_clock: object) -> None:
         await trio.sleep(20)
         assert pair.link.statistics().round_trip is not None
         assert pair.back.statistics().round_trip is not None
+
+
+@pytest.mark.parametrize("how", ["value", "function", "error", "status"])
+async def test_handler_that_ends_after_the_link(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody hears what it returns; an unexpected error is in the log all the same."""
+    service = duplex.Service("service")
+    started, go, ended = trio.Event(), trio.Event(), trio.Event()
+
+    @service.rpc
+    async def late() -> Any:
+        started.set()
+        try:
+            with trio.CancelScope(shield=True):
+                await go.wait()
+            if how == "error":
+                raise ValueError("the secret of the handler")
+            if how == "status":
+                raise duplex.NotFound("too late")
+            return (lambda: 1) if how == "function" else 1
+        finally:
+            ended.set()
+
+    async with linked(service, check=False) as pair:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outcome, pair.link.service("service").late())
+            await started.wait()
+            await pair.link.aclose()
+            await pair.back.wait_closed()
+            go.set()
+            await ended.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert ("the secret of the handler" in caplog.text) is (how == "error")
+        assert not pair.back.conversations
+        assert await pair.service("duplex.health").check() == "SERVING", "the peer goes on"

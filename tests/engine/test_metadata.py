@@ -195,3 +195,32 @@ async def test_json_codec_is_what_travels() -> None:
     async with linked(service) as pair:
         request = Request("service.echo", "service.echo", get_codec("json"))
         assert await call_unary(pair.link, request, [1], {}) == 1
+
+
+async def test_raw_codec() -> None:
+    """Bytes in, bytes out; what is not bytes is refused by whoever would send it."""
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def echo(data: bytes) -> bytes:
+        return data
+
+    @service.rpc
+    async def number(data: bytes) -> int:
+        return len(data)
+
+    @service.rpc
+    async def crash(data: bytes) -> bytes:
+        raise ValueError("the secret of the handler")
+
+    async with linked(service) as pair:
+        remote = pair.service("service").with_options(codec="raw")
+        assert bytes(await remote.echo(b"\x00\xff")) == b"\x00\xff"
+        with pytest.raises(duplex.EncodeError):
+            await remote.echo(1)
+        with pytest.raises(duplex.Internal, match="incident"):
+            await remote.number(b"abc")
+        with pytest.raises(duplex.Internal, match="incident") as caught:
+            await remote.crash(b"abc")
+        assert "secret" not in caught.value.message
+        assert bytes(await remote.echo(b"again")) == b"again"
