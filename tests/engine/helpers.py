@@ -146,6 +146,7 @@ def leftovers(link: duplex.Link) -> list[str]:
         "callbacks": link._callbacks,
         "nested channels that nobody claimed": link._unclaimed,
         "waiters for credit": link.credit_waiters,
+        "conversations that owe credit": link.bundles,
         "tasks": stray_tasks(link.peer),
     }
     found = [f"{link.peer.name}: {what}: {repr(value)[:200]}" for what, value in held.items() if value]

@@ -42,9 +42,9 @@ async def test_use_from_another_event_loop_is_refused() -> None:
             with pytest.raises(RuntimeError, match="event loop of another thread"):
                 await _elsewhere(call)
         async with remote.count.open(1) as stream:
+            assert await stream.receive() == 0
             with pytest.raises(RuntimeError, match="event loop of another thread"):
                 await _elsewhere(stream.receive)
-            assert await stream.receive() == 0
         assert await remote.double(2) == 4
 
 
