@@ -168,8 +168,8 @@ class MessageTooLarge(ResourceExhausted):
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
-            f"a message of {size} bytes is over the receiver's limit of {limit} bytes; raise "
-            f"Limits(max_message=...) there, or send it in pieces over a stream"
+            f"a message of {size} bytes is over the receiver's limit of {limit} bytes: open the receiving peer "
+            f"with a higher Limits(max_message=...), or send it in pieces over a stream"
         )
         self.size = size
         self.limit = limit

@@ -28,6 +28,8 @@ def _proxy(picker: Any, target: object, name: str | None, options: Options) -> A
     if isinstance(target, Service):
         target = target.name
     if isinstance(target, str):
+        if not target:
+            raise ConfigurationError("the name of a service must not be empty")
         if name is not None:
             raise ConfigurationError("name= goes with a class; a service given by name has it already")
         return ServiceProxy(picker, target, options)

@@ -194,7 +194,8 @@ class ServiceProxy:
         """Return the service with other options for its calls.
 
         Args:
-            timeout: seconds for each call, beside the deadline of trio's cancel scopes; ``None`` for none.
+            timeout: seconds for each call, beside the deadline of trio's cancel scopes; ``None`` for none,
+                0 or less, as time that has run out, fails at once with nothing sent.
             metadata: headers, added to those set before.
             codec: ``"msgpack"``, ``"json"`` or ``"raw"``.
 

@@ -258,6 +258,11 @@ async def call_unary(
     """
     if request.timeout is None:
         return await UnaryCall(link, request).run(positional, keyword)
+    if request.timeout <= 0:
+        await trio.lowlevel.checkpoint()
+        late = deadline_exceeded(request)
+        late.may_have_executed = False
+        raise _blame(late, request, link)
     with trio.CancelScope(deadline=trio.current_time() + request.timeout):
         return await UnaryCall(link, request).run(positional, keyword)
     raise _blame(deadline_exceeded(request), request, link)

@@ -120,6 +120,7 @@ class Conversation(CallValues):
         self.over = True
         self.error = error
         self._ended = True
+        self.give_back()
         self.release(failed=error is not None)
         self.wake_receiver()
         self.on_credit()
@@ -216,7 +217,8 @@ class Conversation(CallValues):
 
     def bad_item(self, error: DecodeError) -> RPCError:
         """Return the error for an item that is not of the expected type."""
-        return InvalidArgument(f"streamed item {self._received}: {error}")
+        text = str(error)
+        return InvalidArgument(f"streamed item {self._received}: {text[:1].lower()}{text[1:]}")
 
     def error_for_caller(self) -> RPCError:
         """Return the error to raise in the application; asked only if there is one."""

@@ -454,6 +454,9 @@ class BasePeer(Generic[LinkT, ServiceT]):
             Unimplemented: all linked peers answer that they do not offer it.
         """
         self.check_thread()
+        if self._closed:
+            await trio.lowlevel.checkpoint()
+            raise self._nobody(service, "this peer is closed")
         link = self.pick_now(service)
         if link is not None:
             return link

@@ -444,3 +444,31 @@ async def test_handler_that_ends_after_the_link(how: str, caplog: pytest.LogCapt
         assert ("the secret of the handler" in caplog.text) is (how == "error")
         assert not pair.back.conversations
         assert await pair.service("duplex.health").check() == "SERVING", "the peer goes on"
+
+
+async def test_closing_at_the_bound_side_blames_nobody(
+    endpoint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was still on its way when the link was closed is not a fault of whoever sent it."""
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def swallow(items: duplex.ReceiveChannel[bytes]) -> None:
+        async for _ in items:
+            pass
+
+    async with linked(service, endpoint=endpoint, check=False) as pair, trio.open_nursery() as nursery:
+        sent = 0
+
+        async def flood() -> None:
+            nonlocal sent
+            async with pair.link.service("service").swallow.open() as call:
+                while True:
+                    await call.send(bytes(1000))
+                    sent += 1
+
+        for _ in range(5):
+            nursery.start_soon(outcome, flood())
+        await until(lambda: sent > 500)
+        await pair.back.aclose()
+    assert caplog.text == ""
