@@ -228,7 +228,10 @@ class BaseLink:
             events = self.connection.receive(frames, trio.current_time())
         except RemoteProtocolError as error:
             why = str(error)  # not the error itself: a log that keeps records would keep the link
-            logger.warning("the link to %s broke the protocol and is closed: %s", self.peer_name, why)
+            # Who never greeted may have been linked until this side closed the link a moment ago, with
+            # messages still under way: that is nothing to warn of.
+            level = logging.INFO if self.connection.remote is None else logging.WARNING
+            logger.log(level, "the link to %s broke the protocol and is closed: %s", self.peer_name, why)
             self.refusal = HandshakeError("protocol", why)
             self.transmit()
             self.port.sends_done()

@@ -2,180 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-import trio
 
 import duplex
 from duplex._errors import ERROR_CLASSES
-from tests.engine.helpers import Pair, collect, linked, made, outcome
-
-
-@dataclasses.dataclass
-class Point:
-    x: int
-    y: int
-
-
-class Odd(BaseException):
-    """Not even an Exception."""
-
-
-errors = duplex.Service("errors")
-
-
-@errors.rpc
-async def good(value: int = 1) -> int:
-    return value
-
-
-@errors.rpc
-async def point(at: Point, *, scale: float = 1.0) -> Point:
-    return at
-
-
-@errors.rpc
-async def take(a: int, b: str, /, c: int = 1) -> None:
-    raise AssertionError("this handler must not run")  # pragma: no cover
-
-
-@errors.rpc
-async def none() -> None:
-    pass
-
-
-@errors.rpc
-async def sum_points(points: duplex.ReceiveChannel[Point]) -> int:
-    return sum([p.x + p.y async for p in points])
-
-
-@errors.rpc
-async def big(size: int) -> bytes:
-    return bytes(size)
-
-
-@errors.rpc
-async def big_stream(size: int) -> AsyncIterator[bytes]:
-    yield b"small"
-    yield bytes(size)
-
-
-@errors.rpc(inline=True)
-def big_inline(size: int) -> bytes:
-    return bytes(size)
-
-
-@errors.rpc
-async def opaque() -> Any:
-    return object()
-
-
-@errors.rpc(inline=True)
-def opaque_inline() -> Any:
-    return object()
-
-
-@errors.rpc
-async def opaque_stream() -> AsyncIterator[Any]:
-    yield 1
-    yield object()
-
-
-def _crash(how: str) -> None:
-    if how == "exception":
-        raise ValueError("the secret of the handler")
-    if how == "exit":
-        raise SystemExit("the secret of the handler")
-    if how == "base":
-        raise Odd("the secret of the handler")
-    if how == "stop":
-        raise StopIteration("the secret of the handler")
-    if how == "generator-exit":
-        raise GeneratorExit("the secret of the handler")
-    if how == "group":
-        raise ExceptionGroup("many", [ValueError("the secret of the handler"), KeyError("b")])
-    if how == "unicode":
-        raise ValueError("the secret of the handler \ud800")
-
-
-@errors.rpc
-async def crash(how: str) -> None:
-    if how == "nursery":
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.sleep_forever)
-            nursery.start_soon(_fail_in_task, ValueError("the secret of the handler"))
-            nursery.start_soon(_fail_in_task, KeyError("the secret of the handler"))
-    _crash(how)
-
-
-@errors.rpc
-def crash_in_thread(how: str) -> None:
-    _crash(how)
-
-
-@errors.rpc(inline=True)
-def crash_inline(how: str) -> None:
-    _crash(how)
-
-
-@errors.rpc
-async def crash_stream(how: str) -> AsyncIterator[int]:
-    yield 1
-    _crash(how)
-
-
-@errors.rpc
-def crash_plain_stream(how: str) -> Iterator[int]:
-    yield 1
-    _crash(how)
-
-
-async def _fail_in_task(error: Exception) -> None:
-    await trio.lowlevel.checkpoint()
-    raise error
-
-
-@errors.rpc
-async def status(code: int, message: str = "", details: Any = None) -> None:
-    if code in ERROR_CLASSES:
-        raise ERROR_CLASSES[code](message, details=details)
-
-
-@errors.rpc
-async def raise_in_nursery() -> None:
-    """A nursery wraps what its tasks raise; alone in there, it is meant for the caller."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_fail_in_task, duplex.NotFound("in a task", details=1))
-
-
-@errors.rpc
-async def pass_on() -> None:
-    """Let the error of another call through."""
-    await duplex.current_call().link.service("home").refuse()
-
-
-@errors.rpc
-async def details_that_cannot_travel() -> None:
-    raise duplex.NotFound("still this message", details=object())
-
-
-@errors.rpc
-async def details_too_large(size: int) -> None:
-    raise duplex.NotFound("still this message", details=bytes(size))
-
-
-async def goes_on(pair: Pair) -> None:
-    """Check that the link does, and that it is the same one."""
-    assert pair.client.links == [pair.link]
-    assert await pair.service("errors").good(5) == 5
-
-
-# -- what does not exist -------------------------------------------------------------------------------
+from tests.engine.error_service import errors, goes_on
+from tests.engine.helpers import collect, linked, outcome
 
 
 async def test_unknown_method(endpoint: str) -> None:
@@ -216,136 +53,12 @@ async def test_name_that_is_no_method() -> None:
         await goes_on(pair)
 
 
-# -- arguments -----------------------------------------------------------------------------------------
+# -- handlers that fail --------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize(
-    ("method", "arguments", "named", "problem"),
-    [
-        ("good", ["text"], {}, "'value'"),
-        ("good", [1.5], {}, "'value'"),
-        ("good", [], {"value": None}, "'value'"),
-        ("good", [1, 2], {}, "got 2"),
-        ("good", [], {"valeu": 1}, "'valeu'"),
-        ("good", [1], {"value": 2}, "twice"),
-        ("take", [1], {}, "'b'"),
-        ("take", [], {}, "'a', 'b'"),
-        ("take", [1], {"b": "x"}, "'b'"),
-        ("take", [1, "x", 2, 3], {}, "got 4"),
-        ("take", [1, b"x"], {}, "'b'"),
-        ("none", [1], {}, "takes no arguments"),
-        ("none", [], {"a": 1}, "takes no arguments"),
-        ("point", [{"x": 1, "y": "z"}], {}, r"'at'.*y"),
-        ("point", [{"x": 1}], {}, r"'at'.*y"),
-        ("point", [Point(1, 2), 2.0], {}, "got 2"),
-        ("point", [Point(1, 2)], {"scale": "x"}, "'scale'"),
-    ],
-    ids=lambda value: str(value)[:30],
-)
-async def test_wrong_arguments(
-    method: str, arguments: list[Any], named: dict[str, Any], problem: str
-) -> None:
-    async with linked(errors) as pair:
-        remote = pair.service("errors")[method]
-        with pytest.raises(duplex.InvalidArgument, match=f"errors.{method}.*{problem}"):
-            await remote(*arguments, **named)
-        async with remote.open(*arguments, **named) as call:
-            with pytest.raises(duplex.InvalidArgument, match=problem):
-                await call.result()
-        await goes_on(pair)
-
-
-async def test_wrong_item_in_a_stream() -> None:
-    async with linked(errors) as pair:
-        async with pair.service("errors").sum_points.open() as call:
-            await call.send(Point(1, 2))
-            await call.send({"x": 1, "y": []})
-            with pytest.raises(duplex.InvalidArgument, match=r"item 2.*y"):
-                await call.result()
-        await goes_on(pair)
-
-
-async def test_argument_that_cannot_travel() -> None:
-    async with linked(errors) as pair:
-        remote = pair.service("errors")
-        for opened in (False, True):
-            with pytest.raises(duplex.EncodeError, match="object"):
-                await made(remote.good, object(), opened=opened)
-        with pytest.raises(duplex.EncodeError):
-            await remote.good.notify(object())
-        async with remote.sum_points.open() as call:
-            with pytest.raises(duplex.EncodeError):
-                await call.send(object())
-            await call.send(Point(1, 2))
-            assert await call.result() == 3, "the channel stays usable"
-        await goes_on(pair)
-
-
-# -- sizes ---------------------------------------------------------------------------------------------
-
-SMALL = duplex.Limits(max_message=100_000)
-
-
-async def test_request_that_is_too_large(endpoint: str) -> None:
-    async with linked(errors, endpoint=endpoint, server={"limits": SMALL}) as pair:
-        remote = pair.service("errors")
-        with pytest.raises(duplex.MessageTooLarge) as caught:
-            await remote.good(bytes(100_001))
-        error = caught.value
-        assert error.limit == 100_000
-        assert error.size > 100_000
-        assert str(error.size) in str(error)
-        assert str(error.limit) in str(error)
-        assert "Limits(max_message" in str(error)
-        assert error.may_have_executed is False
-        assert error.code is duplex.StatusCode.RESOURCE_EXHAUSTED
-        with pytest.raises(duplex.MessageTooLarge):
-            async with remote.good.open(bytes(100_001)):
-                pass  # pragma: no cover
-        with pytest.raises(duplex.MessageTooLarge):
-            await remote.good.notify(bytes(100_001))
-        await goes_on(pair)
-
-
-async def test_streamed_item_that_is_too_large() -> None:
-    async with linked(errors, server={"limits": SMALL}) as pair:
-        async with pair.service("errors").sum_points.open() as call:
-            with pytest.raises(duplex.MessageTooLarge):
-                await call.send(bytes(100_001))
-            await call.send(Point(1, 2))
-            assert await call.result() == 3, "the channel stays usable"
-        await goes_on(pair)
-
-
-@pytest.mark.parametrize("method", ["big", "big_inline"])
-async def test_response_that_is_too_large(method: str, endpoint: str) -> None:
-    async with linked(errors, endpoint=endpoint, client={"limits": SMALL}) as pair:
-        with pytest.raises(duplex.ResourceExhausted, match=r"100000.*Limits\(max_message"):
-            await pair.service("errors")[method](100_001)
-        async with pair.service("errors")[method].open(100_001) as call:
-            with pytest.raises(duplex.ResourceExhausted):
-                await call.result()
-        await goes_on(pair)
-
-
-async def test_streamed_result_that_is_too_large() -> None:
-    async with linked(errors, client={"limits": SMALL}) as pair:
-        async with pair.service("errors").big_stream.open(100_001) as call:
-            assert await call.receive() == b"small"
-            with pytest.raises(duplex.ResourceExhausted, match=r"Limits\(max_message"):
-                await call.receive()
-        await goes_on(pair)
-
-
-async def test_raised_limit() -> None:
-    limits = duplex.Limits(max_message=40 * 1024 * 1024)
-    async with linked(errors, server={"limits": limits}, client={"limits": limits}) as pair:
-        assert len(await pair.service("errors").big(30 * 1024 * 1024)) == 30 * 1024 * 1024
-
-
-# -- handlers ------------------------------------------------------------------------------------------
 
 HOWS = ["exception", "exit", "base", "stop", "generator-exit", "group", "unicode"]
+
+
 _INCIDENT = re.compile(r"incident ([0-9a-f]{12})")
 
 
@@ -502,7 +215,7 @@ async def test_error_of_a_call_further_on_is_not_ours(caplog: pytest.LogCaptureF
 
 
 async def test_details_that_do_not_fit(caplog: pytest.LogCaptureFixture) -> None:
-    async with linked(errors, client={"limits": SMALL}) as pair:
+    async with linked(errors, client={"limits": duplex.Limits(max_message=100_000)}) as pair:
         remote = pair.service("errors")
         calls: list[Callable[[], Awaitable[Any]]] = [
             remote.details_that_cannot_travel,
@@ -599,37 +312,3 @@ async def test_error_with_metadata_that_cannot_travel(caplog: pytest.LogCaptureF
         with pytest.raises(duplex.NotFound, match="still this message"):
             await pair.service("service").refuse()
         assert caplog.records
-
-
-@pytest.mark.parametrize("limits", [{"max_commands": 1}, {"max_message": 1024, "max_metadata": 0}], ids=str)
-async def test_smallest_limits(limits: dict[str, int]) -> None:
-    """All that fits still works."""
-    options = {"limits": duplex.Limits(max_channels=50, **limits)}
-    results: list[int] = []
-
-    async with linked(errors, server=options, client=options) as pair:
-
-        async def call(number: int) -> None:
-            results.append(await pair.service("errors").good(number))
-
-        async with trio.open_nursery() as nursery:
-            for number in range(50):
-                nursery.start_soon(call, number)
-        assert sorted(results) == list(range(50))
-        async with pair.service("errors").sum_points.open() as adding:
-            for number in range(50):
-                await adding.send(Point(number, 0))
-            assert await adding.result() == sum(range(50))
-
-
-async def test_no_attachments_are_taken() -> None:
-    """Large buffers go into the message, or the error names the limit."""
-    options = {"limits": duplex.Limits(max_attachments=0)}
-    async with linked(errors, server=options, client=options) as pair:
-        for call in (pair.service("errors").good(bytes(200_000)), pair.service("errors").big(200_000)):
-            result = await outcome(call)
-            if isinstance(result, duplex.ResourceExhausted):
-                assert "max_attachments" in result.message
-            else:
-                assert isinstance(result, (bytes, duplex.InvalidArgument))
-        await goes_on(pair)

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 import duplex
-from tests.engine.helpers import Pair, collect, linked, until
+from tests.engine.helpers import Pair, collect, linked, quiet, until
 
 #: Small, so that every limit is met all the time.
 LIMITS = duplex.Limits(channel_window=2048, link_window=16_384, max_channels=64, max_message=50_000)
@@ -262,3 +262,47 @@ async def test_everything_at_once_while_links_are_lost(scheme: str, seed: int) -
             assert not link.conversations
             assert not link.credit_waiters
             assert not link._callbacks
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_links_that_come_and_go(autojump_clock: object, seed: int) -> None:
+    """Three servers lose their links all the time; every call ends, most of them well."""
+    source = random.Random(f"chaos-{seed}")
+    ended = 0
+    good = 0
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(duplex.open_peer(connect_timeout=5))
+        for _ in range(3):
+            server = await stack.enter_async_context(duplex.open_peer(services=[soak], limits=LIMITS))
+            await client.connect(await server.bind("memory://*"))
+
+        async def work() -> None:
+            nonlocal ended, good
+            remote = client.service("soak")
+            for _ in range(20):
+                try:
+                    with trio.fail_after(60):
+                        async with remote.numbers.open(10, 100) as call:
+                            assert await collect(call) == [bytes(100)] * 10
+                        assert await remote.apply(lambda number: number, 3) == [0, 1, 2]
+                        good += 1
+                except duplex.Unavailable:
+                    pass
+                ended += 1
+                await trio.sleep(source.random() / 10)
+
+        async def disturb() -> None:
+            while True:
+                await trio.sleep(source.random())
+                for link in source.sample(client.links, min(1, len(client.links))):
+                    await link.aclose()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(disturb)
+            async with trio.open_nursery() as workers:
+                for _ in range(10):
+                    workers.start_soon(work)
+            nursery.cancel_scope.cancel()
+        await quiet(*client.links)
+    assert ended == 200
+    assert good > 100
