@@ -133,6 +133,28 @@ class Peer(BasePeer[Link, Service]):
         await trio.lowlevel.checkpoint()
 
 
+def _check_options(
+    services: object, limits: object, keepalive: object, connect_timeout: object, max_threads: object
+) -> None:
+    """Raise ``ConfigurationError`` that names the first argument of ``open_peer`` that is wrong."""
+    if isinstance(services, Service) or not isinstance(services, Iterable):
+        raise ConfigurationError(f"services must be a list of duplex.Service, not {services!r}")
+    if not isinstance(limits, Limits | None):
+        raise ConfigurationError(f"limits must be a duplex.Limits, not {limits!r}")
+    if not isinstance(keepalive, Keepalive | None):
+        raise ConfigurationError(f"keepalive must be a duplex.Keepalive, not {keepalive!r}")
+    if (
+        isinstance(connect_timeout, bool)
+        or not isinstance(connect_timeout, (int, float))
+        or not connect_timeout >= 0
+    ):
+        raise ConfigurationError(
+            f"connect_timeout must be a number of seconds from 0, not {connect_timeout!r}"
+        )
+    if isinstance(max_threads, bool) or not isinstance(max_threads, int) or max_threads < 1:
+        raise ConfigurationError(f"max_threads must be a whole number from 1, not {max_threads!r}")
+
+
 @contextlib.asynccontextmanager
 async def open_peer(
     *,
@@ -163,10 +185,7 @@ async def open_peer(
     Raises:
         ConfigurationError: an argument is wrong.
     """
-    if connect_timeout < 0:
-        raise ConfigurationError(
-            f"connect_timeout must be a number of seconds from 0, not {connect_timeout!r}"
-        )
+    _check_options(services, limits, keepalive, connect_timeout, max_threads)
     flusher = acquire_flusher()
     body_error: BaseException | None = None
     try:

@@ -179,6 +179,8 @@ class Conversation(CallValues):
     def take(self, cost: int) -> None:
         """Note that a message was taken, for :meth:`give_back`."""
         link = self.link
+        if link.error is not None:
+            return  # nobody is owed anything any more
         if not self._taken:
             link.bundles[self] = None
         self._taken += cost

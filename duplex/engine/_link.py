@@ -77,6 +77,9 @@ class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     channel_violations: int
     #: Seconds that the latest ping took, or ``None`` before the first.
     round_trip: float | None
+    #: Seconds by which the other side's event loop ran a timer late, as it said last: a large number is a
+    #: peer that is busy, not one that is lost. ``None`` before it said so.
+    remote_delay: float | None
 
 
 class BaseLink:
@@ -105,6 +108,7 @@ class BaseLink:
         self.error: RPCError | None = None
         self.refusal: HandshakeError | None = None
         self.round_trip: float | None = None
+        self.remote_delay: float | None = None
         self._lost = trio.Event()
         self._goodbye: str | None = None
         self._dirty = False
@@ -199,6 +203,7 @@ class BaseLink:
             dropped_commands=protocol.dropped_commands,
             channel_violations=protocol.channel_violations,
             round_trip=self.round_trip,
+            remote_delay=self.remote_delay,
         )
 
     # -- bytes out and in ------------------------------------------------------------------------------
@@ -331,17 +336,22 @@ class BaseLink:
             self.port.sends_done()
         self.lose(f"this side closed it{': ' if message else ''}{message}")
 
-    def ping_now(self) -> None:
-        """Send a ping, so that a transport that knows the other side to be gone says so."""
+    def ping_now(self, delay: float) -> None:
+        """Send a ping, so that a transport that knows the other side to be gone says so.
+
+        Args:
+            delay: seconds by which this side's event loop ran a timer late, which the other side is told.
+        """
         if self.connection.is_open:
-            self.connection.ping(trio.current_time())
+            self.connection.ping(trio.current_time(), delay)
             self.touch()
 
     def _on_ping(self, event: PingReceived) -> None:
-        pass
+        self.remote_delay = event.delay
 
     def _on_pong(self, event: PongReceived) -> None:
         self.round_trip = event.round_trip
+        self.remote_delay = event.delay
         self._pong.set()
         self._pong = trio.Event()
 

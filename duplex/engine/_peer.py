@@ -290,6 +290,8 @@ class BasePeer(Generic[LinkT, ServiceT]):
                 raise receiver.refusal
             if self._closed:
                 raise trio.ClosedResourceError("this peer was closed while it connected")
+            if receiver.closed:
+                raise ConnectError(f"no link to {receiver.requested}: it was disconnected while it connected")
             await self._changed.wait()
 
     @staticmethod
@@ -331,9 +333,11 @@ class BasePeer(Generic[LinkT, ServiceT]):
     def _close_port(self, receiver: _PortReceiver[LinkT]) -> None:
         if receiver in self._receivers:
             self._receivers.remove(receiver)
+        receiver.closed = True
         for link in list(receiver.links.values()):
             link.say_goodbye("closing")
         receiver.port.close()
+        self._announce_change()
 
     @property
     def endpoints(self) -> list[str]:
@@ -351,12 +355,14 @@ class BasePeer(Generic[LinkT, ServiceT]):
         """Ping every link now and then, so that a transport which knows the other side to be gone says so, and
         end those whose other side has connected here and does not greet."""
         while True:
-            await trio.sleep(self.keepalive.interval)
-            latest = trio.current_time() - self.keepalive.timeout
+            due = trio.current_time() + self.keepalive.interval
+            await trio.sleep_until(due)
+            now = trio.current_time()
+            delay, latest = now - due, now - self.keepalive.timeout
             for receiver in list(self._receivers):
                 for link in list(receiver.links.values()):
                     if link.connection.is_open:
-                        link.ping_now()
+                        link.ping_now(delay)
                     elif not link.connecting and link.made_at <= latest:
                         link.lose(f"it did not greet within {self.keepalive.timeout:g} s")
 

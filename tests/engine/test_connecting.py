@@ -230,6 +230,10 @@ async def test_wrong_endpoints() -> None:
 
 
 async def test_wrong_options_of_a_peer() -> None:
+    name: Any = 42
+    with pytest.raises(duplex.ConfigurationError, match="name"):
+        async with duplex.open_peer(name=name):
+            pass  # pragma: no cover
     with pytest.raises(duplex.ConfigurationError, match="connect_timeout"):
         async with duplex.open_peer(connect_timeout=-1):
             pass  # pragma: no cover

@@ -472,3 +472,35 @@ async def test_closing_at_the_bound_side_blames_nobody(
         await until(lambda: sent > 500)
         await pair.back.aclose()
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("count", [2, 4])
+async def test_items_that_came_before_the_loss_are_still_received(count: int) -> None:
+    """Then comes the error. Nothing is owed to anybody any more."""
+    service = duplex.Service("service")
+    seen: list[Any] = []
+    go = trio.Event()
+
+    @service.rpc
+    async def late(items: duplex.ReceiveChannel[int]) -> None:
+        with trio.CancelScope(shield=True):
+            await go.wait()
+            while len(seen) < count:
+                seen.append(await outcome(items.receive()))
+
+    async with linked(service, check=False) as pair:
+        async with pair.link.service("service").late.open() as call:
+            for number in range(3):
+                await call.send(number)
+            await pair.settle()
+            await pair.link.aclose()
+            await pair.back.wait_closed()
+            go.set()
+            await until(lambda: len(seen) == count)
+        if count == 2:
+            assert seen == [0, 1]
+        else:
+            assert seen[:3] == [0, 1, 2]
+            assert type(seen[3]) is duplex.PeerLost
+        await trio.testing.wait_all_tasks_blocked()
+        assert not pair.back.bundles
