@@ -141,11 +141,11 @@ class Conversation(CallValues):
             # The usual case in a stream: something is there, and other tasks had their turn lately. Credit
             # is given back in bundles; an empty inbox ends a bundle, so nothing is kept back for long.
             self._received += 1
-            message: MessageReceived | None = inbox.popleft()
-            self.take(message.cost)  # type: ignore[union-attr]
+            taken = inbox.popleft()
+            self.take(taken.cost)
             if not inbox:
                 self.give_back()
-            return self.decode_item(message)  # type: ignore[arg-type]
+            return self.decode_item(taken)
         message = await self.next_message()
         if message is None:
             if self.error is not None:
