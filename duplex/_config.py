@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from duplex._errors import ConfigurationError
+
+#: What becomes of an item when the window of its stream is full, where senders are not to wait: the oldest
+#: items that wait are dropped for it, it is dropped itself, or the stream fails with ``ResourceExhausted``.
+Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "error"]
 
 KiB: Final = 1024
 MiB: Final = 1024 * KiB

@@ -53,7 +53,7 @@ class Link(BaseLink):
 
     def service(self, target: Any, *, name: str | None = None) -> Any:
         """Return a proxy whose calls all take this link. Arguments as in :meth:`Peer.service`."""
-        return _proxy(self, target, name, Options(self.peer.default_codec, None, None))
+        return _proxy(self, target, name, Options(self.peer.default_codec))
 
     def pick_now(self, service: str) -> Link | None:
         """Return the link itself: every call to a service takes it."""
@@ -125,7 +125,7 @@ class Peer(BasePeer[Link, Service]):
                 annotations type the proxy and check the results.
             name: the service's name, if the class's does not say it.
         """
-        return _proxy(self, target, name, Options(self.default_codec, None, None))
+        return _proxy(self, target, name, Options(self.default_codec))
 
     async def aclose(self) -> None:
         """Say goodbye on every link and close every port. Calls that run fail. Idempotent."""

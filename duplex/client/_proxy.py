@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Coroutine, Mapping
-from typing import Any, Protocol, final
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, Protocol, cast, final, get_args
 
 import trio
 
+from duplex._config import Overflow
 from duplex._errors import ConfigurationError
 from duplex._metadata import RESERVED_PREFIX, Metadata, check_metadata
 from duplex.codec import Codec, get_codec
 from duplex.engine._calls import OpenCall, Request, call_unary, deadline_exceeded, notify
 from duplex.engine._link import BaseLink
+
+#: Bytes of an idempotency key.
+MAX_KEY: Final = 255
 
 
 class LinkPicker(Protocol):
@@ -26,15 +31,17 @@ class LinkPicker(Protocol):
 
 
 @final
+@dataclasses.dataclass(frozen=True, slots=True)
 class Options:
-    """How calls are made, apart from their arguments. Immutable."""
+    """How calls are made, apart from their arguments; see :meth:`ServiceProxy.with_options`."""
 
-    __slots__ = ("codec", "metadata", "timeout")
-
-    def __init__(self, codec: Codec, timeout: float | None, metadata: Metadata | None) -> None:
-        self.codec = codec
-        self.timeout = timeout
-        self.metadata = metadata
+    codec: Codec
+    timeout: float | None = None
+    metadata: Metadata | None = None
+    wait_for_ready: bool = True
+    idempotency_key: str | None = None
+    overflow: Overflow | None = None
+    resume: bool = False
 
     def replace(self, **changes: Any) -> Options:
         """Return these options with some changed.
@@ -42,22 +49,69 @@ class Options:
         Raises:
             ConfigurationError: an option is unknown or its value is wrong.
         """
-        values: dict[str, Any] = {"codec": self.codec, "timeout": self.timeout, "metadata": self.metadata}
-        unknown = set(changes) - set(values)
+        unknown = changes.keys() - _CHECKS.keys()
         if unknown:
             raise ConfigurationError(
-                f"unknown option {', '.join(sorted(unknown))}; the options of a call are {', '.join(values)}"
+                f"unknown option {', '.join(sorted(unknown))}; the options of a call are {', '.join(_CHECKS)}"
             )
-        if "codec" in changes and isinstance(changes["codec"], str):
-            changes["codec"] = get_codec(changes["codec"])
-        timeout = changes.get("timeout")
-        if timeout is not None and (
-            isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or math.isnan(timeout)
-        ):
-            raise ConfigurationError(f"timeout must be a number of seconds or None, not {timeout!r}")
+        for name, value in changes.items():
+            changes[name] = _CHECKS[name](value)
         if changes.get("metadata") is not None:
-            changes["metadata"] = {**(self.metadata or {}), **_checked(changes["metadata"])}
-        return Options(**{**values, **changes})
+            changes["metadata"] = {**(self.metadata or {}), **changes["metadata"]}
+        return dataclasses.replace(self, **changes)
+
+
+def _codec(value: Any) -> Codec:
+    return get_codec(value) if isinstance(value, str) else value
+
+
+def _timeout(value: Any) -> float | None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value)
+    ):
+        raise ConfigurationError(f"timeout must be a number of seconds or None, not {value!r}")
+    return value
+
+
+def _flag(name: str) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{name} must be True or False, not {value!r}")
+        return value
+
+    return check
+
+
+def _idempotency_key(value: Any) -> str | None:
+    if value is not None and not (isinstance(value, str) and 0 < len(value.encode()) <= MAX_KEY):
+        raise ConfigurationError(
+            f"idempotency_key must be a text of 1 to {MAX_KEY} bytes or None, not {value!r}"
+        )
+    return value
+
+
+def _overflow(value: Any) -> Overflow | None:
+    if value is not None and value not in get_args(Overflow):
+        raise ConfigurationError(
+            f"overflow must be one of {', '.join(map(repr, get_args(Overflow)))} or None, not {value!r}"
+        )
+    return cast("Overflow | None", value)
+
+
+def _metadata(value: Any) -> Metadata | None:
+    return None if value is None else _checked(value)
+
+
+#: The options by name, with what checks and converts their values.
+_CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "codec": _codec,
+    "timeout": _timeout,
+    "metadata": _metadata,
+    "wait_for_ready": _flag("wait_for_ready"),
+    "idempotency_key": _idempotency_key,
+    "overflow": _overflow,
+    "resume": _flag("resume"),
+}
 
 
 def _checked(metadata: Mapping[str, str | bytes]) -> Mapping[str, str | bytes]:
@@ -198,6 +252,13 @@ class ServiceProxy:
                 0 or less, as time that has run out, fails at once with nothing sent.
             metadata: headers, added to those set before.
             codec: ``"msgpack"``, ``"json"`` or ``"raw"``.
+            wait_for_ready: whether a call that finds no link waits for one, up to the peer's
+                ``connect_timeout``; ``False`` fails it at once.
+            idempotency_key: a text of at most 255 bytes, unique to what the call is to do: the other side
+                runs the method once for it, and answers repetitions with the first outcome.
+            overflow: what becomes of items of the call's streams, in both directions, when a window is
+                full: ``"drop_oldest"``, ``"drop_newest"`` or ``"error"``; ``None``: senders wait.
+            resume: whether an opened stream goes on after a lost link; for methods that are resumable.
 
         Raises:
             ConfigurationError: an option is unknown or its value is wrong.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
+from duplex._config import Overflow
 from duplex.codec._base import Buffer, Codec, LiveValues
 from duplex.engine._handler import Flavor, Kind
 from duplex.service._annotations import NO_SCOPE, Scope
@@ -31,6 +32,8 @@ class MethodSpec:
         doc: the cleaned docstring, or ``""``.
         idempotent: whether calling twice is as good as calling once, so that a lost call may be repeated.
         deprecated: what to use instead, or ``None``.
+        resumable: the stream of results can go on after a lost link.
+        overflow: what happens to items when a window is full; ``None``: senders wait.
     """
 
     method: str
@@ -46,6 +49,8 @@ class MethodSpec:
     doc: str = ""
     idempotent: bool = False
     deprecated: str | None = None
+    resumable: bool = False
+    overflow: Overflow | None = None
     _binder: Binder = field(kw_only=True, repr=False)
 
     @property
@@ -77,6 +82,8 @@ class RpcOptions:
             neither block nor compute for long.
         idempotent: calling twice is as good as calling once.
         deprecated: what to use instead.
+        resumable: the stream of results can go on after a lost link.
+        overflow: what happens to items when a window is full; ``None``: senders wait.
         hints: the annotations, as far as they could all be resolved there; else ``None``.
         scope: the local names there, for as long as ``hints`` is missing.
     """
@@ -85,6 +92,8 @@ class RpcOptions:
     inline: bool = False
     idempotent: bool = False
     deprecated: str | None = None
+    resumable: bool = False
+    overflow: Overflow | None = None
     hints: Mapping[str, Any] | None = None
     scope: Scope = NO_SCOPE
 

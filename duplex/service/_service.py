@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar, final, overload
 
+from duplex._config import Overflow
 from duplex._errors import ConfigurationError
 from duplex._names import service_name_of
 from duplex.service._annotations import Scope, UnresolvedNameError, capture_scope, hints_of, in_class_body
@@ -35,7 +36,13 @@ def rpc(function: F, /) -> F: ...
 
 @overload
 def rpc(
-    *, name: str | None = None, inline: bool = False, idempotent: bool = False, deprecated: str | None = None
+    *,
+    name: str | None = None,
+    inline: bool = False,
+    idempotent: bool = False,
+    deprecated: str | None = None,
+    resumable: bool = False,
+    overflow: Overflow | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -47,6 +54,8 @@ def rpc(
     inline: bool = False,
     idempotent: bool = False,
     deprecated: str | None = None,
+    resumable: bool = False,
+    overflow: Overflow | None = None,
 ) -> Any:
     """Mark a function of a module, or a method of a class, as callable from elsewhere.
 
@@ -59,6 +68,9 @@ def rpc(
         inline: run a plain ``def`` on the event loop rather than in a worker thread.
         idempotent: calling twice is as good as calling once, so a call whose outcome is unknown may be repeated.
         deprecated: what to use instead, told to whoever asks for a description.
+        resumable: the stream of results can go on after a lost link: see :class:`Tracked`.
+        overflow: what happens to items of the call's streams when the window is full, for telemetry that must
+            not wait: ``"drop_oldest"``, ``"drop_newest"`` or ``"error"``; without it, senders wait.
 
     Raises:
         ConfigurationError: the function cannot be served; the message says what to change.
@@ -67,7 +79,7 @@ def rpc(
     def decorate(function: Any) -> Any:
         descriptor = type(function) in _DESCRIPTORS
         target = function.__func__ if descriptor else function
-        options = RpcOptions(name, inline, idempotent, deprecated)
+        options = RpcOptions(name, inline, idempotent, deprecated, resumable, overflow)
         label = _name_of(target, options)
         callable_of(target, label)
         flavor_of(target, label, inline=inline)
@@ -164,6 +176,8 @@ class Service:
         inline: bool = False,
         idempotent: bool = False,
         deprecated: str | None = None,
+        resumable: bool = False,
+        overflow: Overflow | None = None,
     ) -> Callable[[F], F]: ...
 
     def rpc(
@@ -175,11 +189,15 @@ class Service:
         inline: bool = False,
         idempotent: bool = False,
         deprecated: str | None = None,
+        resumable: bool = False,
+        overflow: Overflow | None = None,
     ) -> Any:
         """Add a function to the service; the options are those of :func:`rpc`. Returns the same function."""
 
         def decorate(function: Any) -> Any:
-            options = RpcOptions(name, inline, idempotent, deprecated, scope=capture_scope(2))
+            options = RpcOptions(
+                name, inline, idempotent, deprecated, resumable, overflow, scope=capture_scope(2)
+            )
             self._add(function, options)
             return function
 
@@ -193,6 +211,8 @@ class Service:
         inline: bool | None = None,
         idempotent: bool | None = None,
         deprecated: str | None = None,
+        resumable: bool | None = None,
+        overflow: Overflow | None = None,
     ) -> None:
         """Add a function that was defined elsewhere: a bound method, a partial, somebody else's function.
 
@@ -211,6 +231,8 @@ class Service:
             inline=own.inline if inline is None else inline,
             idempotent=own.idempotent if idempotent is None else idempotent,
             deprecated=own.deprecated if deprecated is None else deprecated,
+            resumable=own.resumable if resumable is None else resumable,
+            overflow=own.overflow if overflow is None else overflow,
         )
         self._add(function, options)
 

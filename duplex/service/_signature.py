@@ -112,6 +112,8 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
         doc=_doc_of(function),
         idempotent=options.idempotent,
         deprecated=options.deprecated,
+        resumable=options.resumable,
+        overflow=options.overflow,
         _binder=Binder(
             method,
             parameters,
