@@ -126,7 +126,6 @@ class Connection(Receiving):
         """Whether a channel may be opened now, credit aside."""
         return (
             self.state == LINK_OPEN
-            and not self.leaving
             and not self.remote_leaving
             and self._opened_here < self._remote_limits.max_channels
         )
@@ -175,8 +174,8 @@ class Connection(Receiving):
         self._push(command, size)
 
     def leave(self, reason: str = "draining", message: str = "") -> None:
-        """Send ``GOAWAY``: no new channels either way, but those that belong to one that runs; those that run
-        may finish.
+        """Send ``GOAWAY``: the other side opens no new channels, but those that belong to one that runs; those
+        that run may finish. This side may still open some, because handlers that finish may have to call.
 
         May be said again with another reason: ``closing`` as the last thing before the link is cut.
         """
@@ -226,7 +225,7 @@ class Connection(Receiving):
             codec: the name of the channel's codec; ``None`` for msgpack.
 
         Raises:
-            LocalProtocolError: the link is not open, one side is leaving (unless ``parent`` runs), link
+            LocalProtocolError: the link is not open, the other side is leaving (unless ``parent`` runs), link
                 credit is used up, or an argument is one that the other side could not read.
             InvalidArgument: the other side does not know the codec.
             ResourceExhausted: too many channels, or too much metadata for the other side.
@@ -234,8 +233,8 @@ class Connection(Receiving):
         """
         if self.state != LINK_OPEN:
             raise LocalProtocolError(f"cannot open a channel while the link is {LinkState(self.state).name}")
-        if (self.leaving or self.remote_leaving) and parent not in self._channels:
-            raise LocalProtocolError("cannot open a channel on a link that one side is leaving")
+        if self.remote_leaving and parent not in self._channels:
+            raise LocalProtocolError("cannot open a channel on a link that the other side is leaving")
         limits = self._remote_limits
         notify = flags & c.NOTIFY
         if self._opened_here >= limits.max_channels and not notify:
