@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from duplex._config import Keepalive as Keepalive
 from duplex._config import Limits as Limits
+from duplex._config import Reconnect as Reconnect
 from duplex._errors import Aborted as Aborted
 from duplex._errors import AlreadyExists as AlreadyExists
 from duplex._errors import BindError as BindError

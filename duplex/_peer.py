@@ -11,7 +11,7 @@ from typing import Any, TypeVar, final, overload
 
 import trio
 
-from duplex._config import Keepalive, Limits
+from duplex._config import Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError
 from duplex.builtin import health_service, reflection_service
 from duplex.client import ServiceProxy, typed_proxy
@@ -134,7 +134,12 @@ class Peer(BasePeer[Link, Service]):
 
 
 def _check_options(
-    services: object, limits: object, keepalive: object, connect_timeout: object, max_threads: object
+    services: object,
+    limits: object,
+    keepalive: object,
+    reconnect: object,
+    connect_timeout: object,
+    max_threads: object,
 ) -> None:
     """Raise ``ConfigurationError`` that names the first argument of ``open_peer`` that is wrong."""
     if isinstance(services, Service) or not isinstance(services, Iterable):
@@ -143,6 +148,8 @@ def _check_options(
         raise ConfigurationError(f"limits must be a duplex.Limits, not {limits!r}")
     if not isinstance(keepalive, Keepalive | None):
         raise ConfigurationError(f"keepalive must be a duplex.Keepalive, not {keepalive!r}")
+    if not isinstance(reconnect, Reconnect | None):
+        raise ConfigurationError(f"reconnect must be a duplex.Reconnect, not {reconnect!r}")
     if (
         isinstance(connect_timeout, bool)
         or not isinstance(connect_timeout, (int, float))
@@ -162,6 +169,7 @@ async def open_peer(
     name: str = "",
     limits: Limits | None = None,
     keepalive: Keepalive | None = None,
+    reconnect: Reconnect | None = None,
     connect_timeout: float = 10.0,
     max_threads: int = 40,
     reflection: bool = True,
@@ -175,7 +183,8 @@ async def open_peer(
         services: what to offer from the beginning.
         name: for humans, in errors and listings of other peers; need not be unique.
         limits: what this peer takes from others.
-        keepalive: how links are watched.
+        keepalive: how links are watched, and how long they are kept.
+        reconnect: the pauses between attempts to connect.
         connect_timeout: seconds that :meth:`Peer.connect`, and calls without a link, wait for one.
         max_threads: handlers that are plain functions run in at most so many threads.
         reflection: whether callers can list and describe what is offered.
@@ -185,7 +194,7 @@ async def open_peer(
     Raises:
         ConfigurationError: an argument is wrong.
     """
-    _check_options(services, limits, keepalive, connect_timeout, max_threads)
+    _check_options(services, limits, keepalive, reconnect, connect_timeout, max_threads)
     flusher = acquire_flusher()
     body_error: BaseException | None = None
     try:
@@ -199,6 +208,7 @@ async def open_peer(
                 name=name,
                 limits=limits or Limits(),
                 keepalive=keepalive or Keepalive(),
+                reconnect=reconnect or Reconnect(),
                 connect_timeout=connect_timeout,
                 max_threads=max_threads,
                 debug=os.environ.get("DUPLEX_DEBUG") == "1" if debug is None else debug,

@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import trio
 
-from duplex._config import Keepalive, Limits
+from duplex._config import Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError, ConnectError, HandshakeError, Unavailable
 from duplex.codec import CODECS, Codec
 from duplex.engine._flush import Flusher
@@ -120,6 +120,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         name: str,
         limits: Limits,
         keepalive: Keepalive,
+        reconnect: Reconnect,
         connect_timeout: float,
         max_threads: int,
         debug: bool,
@@ -129,6 +130,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.name = name
         self.limits = limits
         self.keepalive = keepalive
+        self.reconnect = reconnect
         self.connect_timeout = connect_timeout
         self.debug = debug
         self.flusher = flusher
@@ -220,6 +222,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
             max_frame=max_frame(limits_info(self.limits)),
             heartbeat_interval=self.keepalive.interval,
             heartbeat_timeout=self.keepalive.timeout,
+            reconnect=self.reconnect,
         )
 
     def _open_port(self, endpoint: str, *, connecting: bool) -> _PortReceiver[LinkT]:
