@@ -49,8 +49,10 @@ from duplex.client import MethodProxy as MethodProxy
 from duplex.client import ServiceProxy as ServiceProxy
 from duplex.engine._calls import OpenCall as OpenCall
 from duplex.engine._calls import OutgoingCall as OutgoingCall
+from duplex.engine._deadlines import detached as detached
 from duplex.engine._handler import Kind as Kind
 from duplex.engine._link import LinkStatistics as LinkStatistics
+from duplex.engine._report import CallInfo as CallInfo
 from duplex.engine._serve import IncomingCall as IncomingCall
 from duplex.engine._serve import PeerInfo as PeerInfo
 from duplex.engine._serve import current_call as current_call

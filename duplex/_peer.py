@@ -19,6 +19,7 @@ from duplex.client._proxy import Options
 from duplex.engine._flush import acquire_flusher, release_flusher
 from duplex.engine._link import BaseLink
 from duplex.engine._peer import BasePeer
+from duplex.engine._watch import watch_links
 from duplex.service import Service, callback_spec
 
 T = TypeVar("T")
@@ -59,8 +60,8 @@ class Link(BaseLink):
         """Return the link itself: every call to a service takes it."""
         return self
 
-    async def pick(self, service: str) -> Link:
-        """Return the link itself."""
+    async def pick(self, service: str, *, wait_for_ready: bool = True) -> Link:
+        """Return the link itself; if it is over, the call says so."""
         await trio.lowlevel.checkpoint()
         return self
 
@@ -218,7 +219,7 @@ async def open_peer(
             if reflection:
                 peer.serve(reflection_service(peer))
             peer.serve(health_service(peer))
-            nursery.start_soon(peer.watch_links)
+            nursery.start_soon(watch_links, peer)
             try:
                 yield peer
             except BaseException as error:

@@ -13,7 +13,7 @@ from duplex._config import Overflow
 from duplex._errors import ConfigurationError
 from duplex._metadata import RESERVED_PREFIX, Metadata, check_metadata
 from duplex.codec import Codec, get_codec
-from duplex.engine._calls import OpenCall, Request, call_unary, deadline_exceeded, notify
+from duplex.engine._calls import OpenCall, Request, call_unary, deadline_exceeded, notify, time_limit
 from duplex.engine._link import BaseLink
 
 #: Bytes of an idempotency key.
@@ -26,8 +26,8 @@ class LinkPicker(Protocol):
     def pick_now(self, service: str) -> BaseLink | None:
         """Return a link for a call to a service, if one is there at once."""
 
-    async def pick(self, service: str) -> BaseLink:
-        """Wait for one. Raises ``Unavailable`` if none comes in time."""
+    async def pick(self, service: str, *, wait_for_ready: bool = True) -> BaseLink:
+        """Wait for one. Raises ``Unavailable`` if none comes in time, or at once if it is not to wait."""
 
 
 @final
@@ -174,19 +174,20 @@ class MethodProxy:
         """
         link = self._picker.pick_now(self._service)
         if link is not None:
-            return call_unary(link, self._request, args, kwargs)
+            return call_unary(link, self._request, args, kwargs, self._call_later)
         return self._call_later(args, kwargs)
 
     async def _call_later(self, args: Any, kwargs: Any) -> Any:
         """Call once there is a link; waiting for one counts towards the timeout."""
         request = self._request
-        if request.timeout is None:
-            link = await self._picker.pick(self._service)
-            return await call_unary(link, request, args, kwargs)
-        with trio.CancelScope(deadline=trio.current_time() + request.timeout):
-            link = await self._picker.pick(self._service)
+        timeout = time_limit(request.timeout)
+        if timeout is None:
+            return await call_unary(await self._pick(), request, args, kwargs)
+        link: BaseLink | None = None
+        with trio.CancelScope(deadline=trio.current_time() + timeout):
+            link = await self._pick()
             return await call_unary(link, _without_timeout(request), args, kwargs)
-        raise deadline_exceeded(request)
+        raise deadline_exceeded(request, timeout, link, sent=link is not None)
 
     def open(self, /, *args: Any, **kwargs: Any) -> OpenCall:
         """Open a call: ``async with remote.method.open(...) as call``.
@@ -197,7 +198,9 @@ class MethodProxy:
         return OpenCall(self._pick, self._request, args, kwargs)
 
     async def _pick(self) -> BaseLink:
-        return self._picker.pick_now(self._service) or await self._picker.pick(self._service)
+        return self._picker.pick_now(self._service) or await self._picker.pick(
+            self._service, wait_for_ready=self._options.wait_for_ready
+        )
 
     async def notify(self, /, *args: Any, **kwargs: Any) -> None:
         """Call the method without waiting for its outcome, which nobody learns.

@@ -50,11 +50,14 @@ class Conversation(CallValues):
         "_taken",
         "codec",
         "error",
+        "started",
         "_stopped",
     )
 
     #: Whether this side opened the channel.
     opener = False
+    #: Whether a peer that drains waits for its end.
+    holds_up = False
 
     def __init__(self, link: BaseLink, channel: int, codec: Codec, item_type: Any = Any) -> None:
         super().__init__()
@@ -63,6 +66,8 @@ class Conversation(CallValues):
         self.codec = codec
         self.over = False
         self.error: RPCError | None = None
+        #: When it began, as :func:`trio.current_time` counts.
+        self.started = 0.0
         #: The other side gave up a channel that it opened; its handler is being cancelled.
         self._stopped = False
         self._item_type = item_type

@@ -106,6 +106,31 @@ class Connection(Receiving):
         """Bytes this side may send on the link; a message may be sent while this is above zero."""
         return self._outgoing.balance
 
+    @property
+    def unconsumed_total(self) -> int:
+        """Bytes received on the link that the application has not taken yet."""
+        return self._incoming.unconsumed
+
+    @property
+    def channels(self) -> int:
+        """Channels that are not over, notifications whose handlers run included."""
+        return len(self._channels) + len(self._notified)
+
+    @property
+    def channels_begun(self) -> int:
+        """A number that grows with every channel that either side opens."""
+        return self._next_channel + self._last_remote_channel
+
+    @property
+    def next_channel(self) -> int:
+        """The number of the next channel that this side opens."""
+        return self._next_channel
+
+    def unanswered_for(self, now: float) -> float | None:
+        """Return the age, in seconds, of the oldest ping without an answer; ``None`` if there is none."""
+        sent = next(iter(self._pings.values()), None)
+        return None if sent is None else now - sent
+
     def credit(self, channel: int) -> int:
         """Bytes this side may send on a channel; 0 if it is over."""
         record = self._channels.get(channel)
@@ -185,16 +210,22 @@ class Connection(Receiving):
         self.leaving = True
         self._push(command, size)
 
-    def ping(self, now: float, delay: float = 0.0) -> None:
-        """Send ``PING``. ``delay`` is this side's own event loop's delay in seconds; until the next ping the
-        answers to the other side's pings say the same."""
+    def ping(self, now: float, delay: float | None = None) -> int:
+        """Send ``PING``, and return its token for :meth:`awaits_pong`. ``delay`` is this side's own event
+        loop's delay in seconds, which the answers to the other side's pings say too; ``None``: as before."""
         self._link_step(LinkInput.SEND_COMMAND)
         token, self._next_token = self._next_token, self._next_token + 1
         if len(self._pings) >= _MAX_PINGS:
             del self._pings[next(iter(self._pings))]
         self._pings[token] = now
-        self._delay = min(c.MAX_INTEGER, max(0, round(delay * 1e6)))
+        if delay is not None:
+            self._delay = min(c.MAX_INTEGER, max(0, round(delay * 1e6)))
         self._push([3, token, self._delay], COMMAND_BYTES)
+        return token
+
+    def awaits_pong(self, token: int) -> bool:
+        """Whether a ping of ours has no answer yet."""
+        return token in self._pings
 
     # -- channels --------------------------------------------------------------------------------------
 

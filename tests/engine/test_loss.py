@@ -398,7 +398,7 @@ async def test_port_that_is_gone_without_a_goodbye(endpoint: str, side: str) -> 
     options = {"keepalive": keepalive}
     async with linked(loss, endpoint=endpoint, check=False, server=options, client=options) as pair:
         peer, other = (pair.server, pair.link) if side == "server" else (pair.client, pair.back)
-        for receiver in peer._receivers:
+        for receiver in peer.ports.receivers:
             receiver.port.close()
         with trio.fail_after(PROMPT):
             await other.wait_closed()
