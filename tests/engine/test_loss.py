@@ -324,10 +324,11 @@ async def test_goodbye_of_a_peer_that_never_began_a_call() -> None:
                 nursery.start_soon(client.connect, router.endpoint)
                 await router.shake_hands(services=["raw"])
                 await until(lambda: client.links)
+                (link,) = client.links
                 outcomes: list[Any] = []
 
                 async def call() -> None:
-                    outcomes.append(await outcome(client.service("raw").method()))
+                    outcomes.append(await outcome(link.service("raw").method()))
 
                 nursery.start_soon(call)
                 (opened,) = await router.commands(7)
@@ -348,10 +349,11 @@ async def test_draining_peer_is_left_alone() -> None:
                 nursery.start_soon(client.connect, router.endpoint)
                 await router.shake_hands(services=["raw"])
                 await until(lambda: client.links)
+                (link,) = client.links
                 outcomes: list[Any] = []
 
                 async def call() -> None:
-                    outcomes.append(await outcome(client.service("raw").method()))
+                    outcomes.append(await outcome(link.service("raw").method()))
 
                 nursery.start_soon(call)
                 nursery.start_soon(call)
@@ -361,7 +363,7 @@ async def test_draining_peer_is_left_alone() -> None:
                 assert isinstance(outcomes[0], duplex.Unavailable)
                 assert outcomes[0].may_have_executed is False
                 with pytest.raises(duplex.Unavailable) as caught:
-                    await client.links[0].service("raw").method()
+                    await link.service("raw").method()
                 assert caught.value.may_have_executed is False
                 router.say([10, opened[0][1], 0, b"\x2a"])
                 await until(lambda: len(outcomes) == 2)
