@@ -32,6 +32,7 @@ async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
         peer.note_health()
         for link in peer.links:
             link.leave("draining", "the peer is draining")
+            link.cancel_calls("the peer is draining and the stream can go on elsewhere", resumable=True)
     await _until(peer, lambda: _calls(peer) == 0, timeout)
     if rest := _calls(peer):
         logger.warning("draining: %d calls did not end within %g s and are cancelled", rest, timeout)

@@ -26,7 +26,7 @@ from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
-from duplex.engine._serve import IncomingCall
+from duplex.engine._serve import BUILTIN, IncomingCall
 from duplex.engine._watch import LinkWatch
 from duplex.protocol import (
     END,
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("duplex")
 
-#: What the names of Duplex's own services begin with.
-BUILTIN: Final = "duplex."
 #: Commands queued within one tick that are not held back until its end: the other side can begin.
 FLUSH_AT: Final = 32
 

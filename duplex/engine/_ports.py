@@ -187,9 +187,11 @@ class Ports(Generic[LinkT]):
     def retire(self, link: BaseLink, *, idle: bool) -> None:
         """No new calls go over a link any more: connect anew beside it, at once or when there is need."""
         receiver = self.receiver_of(link)
-        if receiver is None or not receiver.connecting or receiver.retiring or self._peer.is_closed:
+        if receiver is None or not receiver.connecting or receiver.retiring:
             return
         receiver.retiring = True
+        if self._peer.is_closed or self._peer.is_draining:
+            return
         if idle:
             self.asleep[receiver.requested] = None
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import msgspec
@@ -87,8 +86,3 @@ def calls_of(peer: BasePeer[Any, Any]) -> list[CallInfo]:
                 )
             )
     return sorted(found, key=lambda call: -call.age)
-
-
-def report(calls: Sequence[CallInfo]) -> str:
-    """Return a list of calls as text, a line each."""
-    return "\n".join([f"{len(calls)} calls under way", *map(str, calls)])

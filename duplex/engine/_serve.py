@@ -37,6 +37,9 @@ logger = logging.getLogger("duplex")
 #: Worker tasks kept waiting for the next call; more exist only while more calls run.
 MAX_IDLE_WORKERS: Final = 256
 
+#: What the names of Duplex's own services begin with.
+BUILTIN: Final = "duplex."
+
 _current: contextvars.ContextVar[IncomingCall] = contextvars.ContextVar("duplex-call")
 _END: Final = object()
 _CHANNEL_ERRORS: Final = (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
@@ -92,8 +95,6 @@ class IncomingCall(Conversation):
         "notify",
     )
 
-    holds_up = True
-
     def __init__(self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:
         super().__init__(link, event.channel, codec, handler.input_type)
         self.handler = handler
@@ -139,6 +140,12 @@ class IncomingCall(Conversation):
         if self._state is None:
             self._state = {}
         return self._state
+
+    @property
+    def holds_up(self) -> bool:  # type: ignore[override]
+        """Whether a peer that drains waits for its end: not for that of a stream which goes on elsewhere, or of
+        one that watches the peer itself."""
+        return not self.handler.resumable and not self.handler.method.startswith(BUILTIN)
 
     @property
     def cancelled_by(self) -> str | None:
