@@ -413,19 +413,25 @@ class BasePeer(Generic[LinkT, ServiceT]):
         """Return a link whose peer offers a service, the next one in turn; ``None`` if there is none."""
         links = self._links
         count = len(links)
+        last_resort = None
         for step in range(count):
             link = links[(self._turn + step) % count]
             if service in link.offers and link.connection.can_open:
+                if link.is_left:
+                    # This side is leaving, but what it finishes may have to call, and has no other way yet.
+                    last_resort = link
+                    continue
                 self._turn = (self._turn + step + 1) % count
                 return link
-        return None
+        return last_resort
 
     async def pick(self, service: str, *, wait_for_ready: bool = True) -> LinkT:
         """Return a link whose peer offers a service, waiting up to the connect timeout for one.
 
         Args:
             service: its name.
-            wait_for_ready: ``False`` to fail at once where there is none.
+            wait_for_ready: ``False`` to fail at once where there is none, unless that is because a link was
+                idle: it is only asleep.
 
         Raises:
             Unavailable: there is none; the message says what is linked, what they offer, which endpoints are
@@ -439,7 +445,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         link = self.pick_now(service)
         if link is not None:
             return link
-        self.ports.wake()
+        woken = self.ports.wake()
         if not self.ports.receivers:
             await trio.lowlevel.checkpoint()
             raise self._nobody(
@@ -448,7 +454,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         if self._links and not self.ports.is_connecting:
             # Whoever offers it but takes no more calls says so; anybody else answers with what it has.
             return next((link for link in self._links if service in link.offers), self._links[0])
-        if not wait_for_ready:
+        if not wait_for_ready and not woken:
             await trio.lowlevel.checkpoint()
             raise self._nobody(
                 service, f"no link offers it now, and wait_for_ready is False; {self._situation()}"

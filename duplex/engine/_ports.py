@@ -208,10 +208,12 @@ class Ports(Generic[LinkT]):
         if receiver.retiring and not receiver.links:
             self.close(receiver)
 
-    def wake(self) -> None:
-        """Connect again what went to sleep because it was idle."""
-        for endpoint in list(self.asleep):
+    def wake(self) -> bool:
+        """Connect again what went to sleep because it was idle; tell whether anything did."""
+        asleep = list(self.asleep)
+        for endpoint in asleep:
             self._open(endpoint, connecting=True)
+        return bool(asleep)
 
     @property
     def is_connecting(self) -> bool:
@@ -220,9 +222,8 @@ class Ports(Generic[LinkT]):
 
     def situation(self) -> list[str]:
         """Say of every endpoint that should be linked and is not why that is."""
-        told = [
+        return [
             f"{receiver.requested} is not linked ({receiver.why_not()})"
             for receiver in self.receivers
             if receiver.connecting and not receiver.is_linked
         ]
-        return told + [f"{endpoint} is not linked (it was idle)" for endpoint in self.asleep]

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 import duplex
-from tests.engine.helpers import linked, outcome, until
+from tests.engine.helpers import linked, made, outcome, streamed, until
 
 
 class Chain:
@@ -180,20 +180,14 @@ async def test_a_deadline_says_whether_the_call_was_sent(autojump_clock: object)
             assert caught.value.may_have_executed is sent
             assert ("was not sent" in caught.value.message) is not sent
         with pytest.raises(duplex.DeadlineExceeded) as caught:
-            async with pair.service("chain").count.with_options(timeout=1).open() as numbers:
-                async for _ in numbers:
-                    pass
+            await streamed(pair.service("chain").count.with_options(timeout=1))
         assert caught.value.may_have_executed is True
     async with duplex.open_peer() as lonely:
         lonely.connect_soon("memory://nowhere")
         for method in ("awaited", "opened"):
             remote = lonely.service("chain").with_options(timeout=1).leaf
             with pytest.raises(duplex.DeadlineExceeded) as caught:
-                if method == "awaited":
-                    await remote()
-                else:
-                    async with remote.open():
-                        pass
+                await made(remote, opened=method == "opened")
             assert caught.value.may_have_executed is False
             assert caught.value.method == "chain.leaf"
 
@@ -248,9 +242,7 @@ async def test_a_handler_may_cancel_its_own_call() -> None:
         assert "no longer wanted" in error.message
         assert ended == ["local"]
         with pytest.raises(duplex.CallCancelled):
-            async with pair.link.service("service").stream.open() as numbers:
-                async for _ in numbers:
-                    pass
+            await streamed(pair.link.service("service").stream)
 
 
 async def test_a_thread_whose_call_is_over_makes_no_more_calls() -> None:
