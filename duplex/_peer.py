@@ -43,6 +43,9 @@ def _proxy(picker: Any, target: object, name: str | None, options: Options) -> A
 class Link(BaseLink):
     """One established connection to another peer, over which both sides call. Made by the peer."""
 
+    #: All its calls take this one link.
+    balances = False
+
     def __repr__(self) -> str:
         return f"<Link to {self.peer_name} over {self.endpoint}>"
 
@@ -77,6 +80,9 @@ class Link(BaseLink):
 @final
 class Peer(BasePeer[Link, Service]):
     """One process's end of everything: binds and connects, serves and calls. Made by :func:`open_peer`."""
+
+    #: Its calls take whichever link there is.
+    balances = True
 
     def __repr__(self) -> str:
         return f"<Peer {self.name or self.id} with {len(self.links)} links>"

@@ -23,6 +23,10 @@ MAX_KEY: Final = 255
 class LinkPicker(Protocol):
     """Whatever says which link a call takes: a peer balances, a link is itself."""
 
+    @property
+    def balances(self) -> bool:
+        """Whether another call may take another link."""
+
     def pick_now(self, service: str) -> BaseLink | None:
         """Return a link for a call to a service, if one is there at once."""
 
@@ -174,7 +178,8 @@ class MethodProxy:
         """
         link = self._picker.pick_now(self._service)
         if link is not None:
-            return call_unary(link, self._request, args, kwargs, self._call_later)
+            again = self._call_later if self._picker.balances else None
+            return call_unary(link, self._request, args, kwargs, again)
         return self._call_later(args, kwargs)
 
     async def _call_later(self, args: Any, kwargs: Any) -> Any:

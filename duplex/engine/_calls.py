@@ -366,6 +366,7 @@ async def notify(
 
     Returns when the call is queued on the link, which may mean waiting for credit.
     """
+    link.peer.check_thread()
     call = UnaryCall(link, request)
     try:
         payload, attachments = request.codec.encode_arguments(positional, keyword, None)

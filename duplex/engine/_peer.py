@@ -400,8 +400,10 @@ class BasePeer(Generic[LinkT, ServiceT]):
             )
 
     def disown(self) -> None:
-        """Note that this process is a fork of the peer's."""
+        """Note that this process is a fork of the peer's: nothing may be sent on sockets that are not its own."""
         self._thread = -1
+        for link in self._links:
+            link.connection.terminate()
 
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any, name: str | None = None) -> None:
         """Run something of the peer's own until it ends or the peer does, in the peer's context, not that of
