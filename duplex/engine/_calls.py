@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 import msgspec
 import trio
 
+from duplex._config import Overflow
 from duplex._errors import (
     DeadlineExceeded,
     DecodeError,
     FailedPrecondition,
     Internal,
+    ResourceExhausted,
     RPCError,
     Unknown,
     error_for_status,
@@ -24,7 +26,8 @@ from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._conversation import Conversation
 from duplex.engine._live import CallValues
-from duplex.engine._types import Callback, Channel
+from duplex.engine._overflow import Overflowing, OverflowState
+from duplex.engine._types import Callback, Channel, ChannelStatistics
 from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ class Request(msgspec.Struct, frozen=True):
     timeout: float | None = None
     metadata: Metadata | None = None
     parent: int | None = None
+    #: What becomes of items when a window is full; ``None``: senders wait.
+    overflow: Overflow | None = None
 
     @property
     def codec_name(self) -> str | None:
@@ -304,7 +309,6 @@ async def notify(
         raise
 
 
-@final
 class _OutgoingConversation(Conversation):
     """The channel under an :class:`OutgoingCall`."""
 
@@ -355,6 +359,27 @@ class _OutgoingConversation(Conversation):
 
     def error_for_caller(self) -> RPCError:
         return _blame(super().error_for_caller(), self.request, self.link)
+
+
+@final
+class _OverflowingConversation(_OutgoingConversation, Overflowing):
+    """The same for a call with an overflow option."""
+
+    __slots__ = ("overflow",)
+
+    def __init__(self, link: BaseLink, request: Request, policy: Overflow) -> None:
+        super().__init__(link, request)
+        self.overflow = OverflowState(policy, link.peer.limits.channel_window)
+
+    @property
+    def method(self) -> str:
+        return self.request.method
+
+    def fail_receiving(self, error: ResourceExhausted) -> None:
+        error.cancelled_by = "local"
+        self.overflow.failure = error
+        self.link.cancel_channel(self.channel, error.message)
+        self.finish(error)
 
 
 @final
@@ -418,9 +443,14 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         await self._call.send_item(value)
 
     async def send_eof(self) -> None:
-        """End the input stream. Idempotent."""
+        """End the input stream. Idempotent. See :meth:`duplex.SendChannel.send_eof`."""
         await trio.lowlevel.checkpoint()
+        await self._call.send_queued()
         self._call.end_now()
+
+    def statistics(self) -> ChannelStatistics:
+        """Return a snapshot: credit, items that wait, items that were dropped."""
+        return self._call.statistics()
 
     async def result(self) -> ReceiveT:
         """End the input stream if that was not done, wait for the call's single result and return it.
@@ -542,7 +572,10 @@ class OpenCall:
 
     async def _open(self, link: BaseLink) -> OutgoingCall[Any, Any]:
         request = self._request
-        call = _OutgoingConversation(link, request)
+        if request.overflow is None:
+            call = _OutgoingConversation(link, request)
+        else:
+            call = _OverflowingConversation(link, request, request.overflow)
         try:
             payload, attachments = request.codec.encode_arguments(self._positional, self._keyword, call)
             await trio.lowlevel.checkpoint_if_cancelled()

@@ -24,7 +24,7 @@ from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
-from duplex.engine._serve import IncomingCall
+from duplex.engine._serve import IncomingCall, OverflowingCall
 from duplex.protocol import (
     END,
     NOTIFY,
@@ -75,6 +75,8 @@ class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     #: Commands that came for channels that were over, and channels broken by the other side.
     dropped_commands: int
     channel_violations: int
+    #: Items of streams that this side dropped, because their ``overflow`` option says so.
+    dropped_items: int
     #: Seconds that the latest ping took, or ``None`` before the first.
     round_trip: float | None
     #: Seconds by which the other side's event loop ran a timer late, as it said last: a large number is a
@@ -91,7 +93,12 @@ class BaseLink:
         self.carrier = carrier
         self.connecting = connecting
         self.made_at = trio.current_time()
-        self.connection = Connection(peer.hello(), connecting=connecting, now=self.made_at)
+        self.connection = Connection(
+            peer.hello(),
+            connecting=connecting,
+            now=self.made_at,
+            link_buffer=peer.limits.link_buffer,
+        )
         #: Conversations by channel number.
         self.conversations: dict[int, Conversation | UnaryCall] = {}
         #: Conversations with tasks that wait for credit, in order of arrival (an ordered set).
@@ -100,6 +107,8 @@ class BaseLink:
         #: much that is together, and from how much on it is given back.
         self.bundles: dict[Conversation, None] = {}
         self.held_back = 0
+        #: Items of streams that were dropped here, see :mod:`duplex.engine._overflow`.
+        self.dropped_items = 0
         limits = peer.limits
         self.most_held_back = min(limits.channel_window, limits.link_window) // 4
         #: Services that the other side offers, by name.
@@ -202,6 +211,7 @@ class BaseLink:
             unconsumed=protocol.unconsumed,
             dropped_commands=protocol.dropped_commands,
             channel_violations=protocol.channel_violations,
+            dropped_items=self.dropped_items,
             round_trip=self.round_trip,
             remote_delay=self.remote_delay,
         )
@@ -507,7 +517,8 @@ class BaseLink:
                 event, StatusCode.INVALID_ARGUMENT, f"codec {event.codec!r} is not known here; known: {known}"
             )
             return
-        call = IncomingCall(self, event, handler, codec)
+        call_class = IncomingCall if handler.overflow is None else OverflowingCall
+        call = call_class(self, event, handler, codec)
         if handler.inline and handler.flavor is Flavor.SYNC and call.can_run_inline:
             call.run_inline()
             return

@@ -281,7 +281,7 @@ async def test_cancelled_send_was_not_sent() -> None:
                     nursery.start_soon(send)
                     nursery.start_soon(send)
                     await trio.testing.wait_all_tasks_blocked()
-                    assert call._call.waiting_senders == 2
+                    assert call.statistics().waiting_senders == 2
                     scope.cancel()
             streams.go.set()
             assert await call.result() == sent
