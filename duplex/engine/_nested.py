@@ -216,6 +216,8 @@ class NestedChannel(Conversation):
         if self._pump_scope is not None and (error is not None or self._pumps_out):
             self._pump_scope.cancel()
         self._is_over.set()
+        if not self._forwards or self._is_pumped.is_set():
+            self._root.disown(self)
 
     async def wait_over(self) -> None:
         """Return once the channel is over."""
@@ -284,6 +286,8 @@ class NestedChannel(Conversation):
             self.drop_inbox()
             await close_local(local)
             self._is_pumped.set()
+            if self.over:
+                self._root.disown(self)
 
     def _give_up(self, reason: str) -> None:
         if not self.over:
