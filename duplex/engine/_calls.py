@@ -377,7 +377,6 @@ class _OverflowingConversation(_OutgoingConversation, Overflowing):
 
     def fail_receiving(self, error: ResourceExhausted) -> None:
         error.cancelled_by = "local"
-        self.overflow.failure = error
         self.link.cancel_channel(self.channel, error.message)
         self.finish(error)
 
