@@ -48,8 +48,8 @@ class ChannelStatistics(msgspec.Struct, frozen=True, kw_only=True):
     #: Items that came and were not taken.
     buffered_items: int
     buffered_bytes: int
-    #: Items that wait for credit at this side, for want of which they may be dropped: with
-    #: ``overflow="drop_oldest"`` only.
+    #: Items that wait at this side to be sent, or to be dropped for later ones; with ``overflow="drop_oldest"``
+    #: only.
     queued_items: int
     queued_bytes: int
     #: Tasks that wait in ``send()`` for credit.

@@ -237,6 +237,49 @@ async def test_handler_that_receives_too_slowly_is_told() -> None:
         assert telemetry.statistics.dropped == COUNT - len(telemetry.taken)
 
 
+@pytest.mark.parametrize("scheme", ["tcp", "memory"])
+async def test_every_item_is_received_or_counted(scheme: str) -> None:
+    """Several streams at once on a link that is too small for them, both ends dropping, readers now and then."""
+    limits = duplex.Limits(channel_window=4096, link_window=8192, link_buffer=4096)
+    tight: dict[str, Any] = {"limits": limits}
+    telemetry = Telemetry("drop_oldest")
+    produced: list[duplex.ChannelStatistics] = []
+
+    @telemetry.service.rpc(overflow="drop_oldest")
+    async def measure() -> AsyncIterator[Any]:
+        for number in range(COUNT):
+            yield number, PAD
+            if not number % 7:
+                await trio.lowlevel.checkpoint()
+        call = duplex.current_call()
+        await call.send_queued()
+        produced.append(call.statistics())
+
+    async def read(pair: Pair, policy: Any) -> None:
+        async with pair.service("telemetry").measure.with_options(overflow=policy).open() as call:
+            found = []
+            async for number, _ in call:
+                found.append(number)
+                if not number % 3:
+                    await pair.link.ping()
+            assert found == sorted(set(found))
+            received.append(len(found))
+            dropped.append(call.statistics().dropped)
+
+    received: list[int] = []
+    dropped: list[int] = []
+    endpoint = "tcp://127.0.0.1:*" if scheme == "tcp" else "memory://*"
+    async with linked(telemetry.service, endpoint=endpoint, client=tight, server=tight) as pair:
+        async with trio.open_nursery() as nursery:
+            for policy in (None, None, "drop_oldest", "drop_newest"):
+                nursery.start_soon(read, pair, policy)
+        for one in produced:
+            assert one.sent + one.dropped == COUNT
+        assert sum(received) + sum(dropped) == sum(one.sent for one in produced)
+        assert pair.link.statistics().dropped_items == sum(dropped)
+        assert pair.back.statistics().dropped_items == sum(one.dropped for one in produced)
+
+
 async def test_waiting_receiver_gets_every_item() -> None:
     """Who receives in time loses nothing."""
     telemetry = Telemetry("drop_oldest")
@@ -246,7 +289,8 @@ async def test_waiting_receiver_gets_every_item() -> None:
         async with remote.record.with_options(overflow="drop_newest").open() as call:
             for number in range(COUNT):
                 await call.send((number, PAD))
-                await pair.settle()
+                if not number % 10:
+                    await pair.settle()
             assert await call.result() == COUNT
         assert pair.link.statistics().dropped_items == pair.back.statistics().dropped_items == 0
 
