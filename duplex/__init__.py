@@ -58,6 +58,7 @@ from duplex.engine._serve import PeerInfo as PeerInfo
 from duplex.engine._serve import current_call as current_call
 from duplex.engine._types import Callback as Callback
 from duplex.engine._types import Channel as Channel
+from duplex.engine._types import ChannelStatistics as ChannelStatistics
 from duplex.engine._types import ReceiveChannel as ReceiveChannel
 from duplex.engine._types import SendChannel as SendChannel
 from duplex.engine._types import Streaming as Streaming

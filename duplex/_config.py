@@ -35,8 +35,11 @@ class Limits:
     max_channels: int = 4096
     #: Bytes of messages the other side may send on one channel before it is granted more.
     channel_window: int = 1 * MiB
-    #: The same for all channels of a link together.
+    #: Bytes of messages that are under way on one link, all its channels together.
     link_window: int = 16 * MiB
+    #: Bytes that may wait on one link, received and not taken, before its window is kept back for them too: so
+    #: far streams that nobody reads slow down no other.
+    link_buffer: int = 64 * MiB
     #: Links that one peer holds; further handshakes are refused with reason ``limit``.
     max_links: int = 1024
     #: Handlers that run at once at this peer; further calls are refused with ``ResourceExhausted``. Calls of
@@ -66,6 +69,7 @@ _LOWEST: Final = {
     "max_channels": 1,
     "channel_window": 1 * KiB,
     "link_window": 1 * KiB,
+    "link_buffer": 0,
     "max_links": 1,
     "max_handlers": 1,
     "max_handlers_per_link": 1,

@@ -149,7 +149,13 @@ class MethodProxy:
         self._options = options
         target = f"{service}.{name}"
         self._request = Request(
-            target, target, options.codec, result_type, options.timeout, options.metadata or None
+            target,
+            target,
+            options.codec,
+            result_type,
+            options.timeout,
+            options.metadata or None,
+            overflow=options.overflow,
         )
 
     def __repr__(self) -> str:
@@ -264,8 +270,11 @@ class ServiceProxy:
                 ``connect_timeout``; ``False`` fails it at once.
             idempotency_key: a text of at most 255 bytes, unique to what the call is to do: the other side
                 runs the method once for it, and answers repetitions with the first outcome.
-            overflow: what becomes of items of the call's streams, in both directions, when a window is
-                full: ``"drop_oldest"``, ``"drop_newest"`` or ``"error"``; ``None``: senders wait.
+            overflow: what this side does when the window of one of the call's streams is full, instead of
+                making the sender wait. ``None``: the sender waits. Sending: ``"drop_newest"`` drops the
+                item, ``"drop_oldest"`` queues it and drops the oldest that is queued, ``"error"`` raises
+                ``ResourceExhausted``. Receiving: the same for items that wait to be received, with
+                ``"error"`` the call fails. Bounds are this peer's ``Limits.channel_window``.
             resume: whether an opened stream goes on after a lost link; for methods that are resumable.
 
         Raises:

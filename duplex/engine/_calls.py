@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 import msgspec
 import trio
 
+from duplex._config import Overflow
 from duplex._errors import (
     DeadlineExceeded,
     DecodeError,
     FailedPrecondition,
     Internal,
+    ResourceExhausted,
     RPCError,
     Unavailable,
     Unknown,
@@ -25,7 +27,8 @@ from duplex.codec._base import Codec
 from duplex.engine._conversation import Conversation
 from duplex.engine._deadlines import remaining, thread_call
 from duplex.engine._live import CallValues
-from duplex.engine._types import Callback, Channel
+from duplex.engine._overflow import Overflowing, OverflowState
+from duplex.engine._types import Callback, Channel, ChannelStatistics
 from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:
@@ -51,6 +54,8 @@ class Request(msgspec.Struct, frozen=True):
     timeout: float | None = None
     metadata: Metadata | None = None
     parent: int | None = None
+    #: What becomes of items when a window is full; ``None``: senders wait.
+    overflow: Overflow | None = None
 
     @property
     def codec_name(self) -> str | None:
@@ -96,8 +101,6 @@ class UnaryCall(CallValues):
 
     opener = True
     holds_up = True
-    #: See :class:`Conversation`.
-    queued = 0
 
     def __init__(self, link: BaseLink, request: Request) -> None:
         super().__init__()
@@ -120,11 +123,6 @@ class UnaryCall(CallValues):
     def deadline(self) -> float | None:
         """When the call has to end; ``None`` without a deadline, or before the call was sent."""
         return None if self._timeout is None else self.started + self._timeout
-
-    @property
-    def waiting_senders(self) -> int:
-        """Whether the call waits for credit."""
-        return int(self in self.link.credit_waiters)
 
     def adopt(self, child: NestedChannel) -> None:
         """See :meth:`CallValues.adopt`."""
@@ -388,7 +386,6 @@ async def notify(
         raise
 
 
-@final
 class _OutgoingConversation(Conversation):
     """The channel under an :class:`OutgoingCall`."""
 
@@ -451,6 +448,26 @@ class _OutgoingConversation(Conversation):
 
     def error_for_caller(self) -> RPCError:
         return _blame(super().error_for_caller(), self.request, self.link)
+
+
+@final
+class _OverflowingConversation(_OutgoingConversation, Overflowing):
+    """The same for a call with an overflow option."""
+
+    __slots__ = ("overflow",)
+
+    def __init__(self, link: BaseLink, request: Request, policy: Overflow) -> None:
+        super().__init__(link, request)
+        self.overflow = OverflowState(policy, link.peer.limits.channel_window)
+
+    @property
+    def method(self) -> str:
+        return self.request.method
+
+    def fail_receiving(self, error: ResourceExhausted) -> None:
+        error.cancelled_by = "local"
+        self.link.cancel_channel(self.channel, error.message)
+        self.finish(error)
 
 
 @final
@@ -519,9 +536,14 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         await self._call.send_item(value)
 
     async def send_eof(self) -> None:
-        """End the input stream. Idempotent."""
+        """End the input stream. Idempotent. See :meth:`duplex.SendChannel.send_eof`."""
         await trio.lowlevel.checkpoint()
+        await self._call.send_queued()
         self._call.end_now()
+
+    def statistics(self) -> ChannelStatistics:
+        """Return a snapshot: credit, items that wait, items that were dropped."""
+        return self._call.statistics()
 
     async def result(self) -> ReceiveT:
         """End the input stream if that was not done, wait for the call's single result and return it.
@@ -646,7 +668,10 @@ class OpenCall:
 
     async def _open(self, link: BaseLink) -> OutgoingCall[Any, Any]:
         request = self._request
-        call = _OutgoingConversation(link, request)
+        if request.overflow is None:
+            call = _OutgoingConversation(link, request)
+        else:
+            call = _OverflowingConversation(link, request, request.overflow)
         try:
             payload, attachments = request.codec.encode_arguments(self._positional, self._keyword, call)
             await trio.lowlevel.checkpoint_if_cancelled()

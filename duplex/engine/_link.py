@@ -26,7 +26,7 @@ from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
-from duplex.engine._serve import BUILTIN, IncomingCall
+from duplex.engine._serve import BUILTIN, IncomingCall, OverflowingCall
 from duplex.engine._watch import LinkWatch
 from duplex.protocol import (
     END,
@@ -89,6 +89,8 @@ class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     is_slow: bool
     #: One of the two sides takes no new calls over this link.
     is_leaving: bool
+    #: Items of streams that this side dropped, because their ``overflow`` option says so.
+    dropped_items: int
     #: Seconds that the latest ping took, or ``None`` before the first.
     round_trip: float | None
     #: Seconds by which the other side's event loop ran a timer late, as it said last: a large number is a
@@ -114,7 +116,12 @@ class BaseLink:
         self.watch = LinkWatch(self)
         #: The first of this side's channels that was not handed to the transport.
         self._unsent_channel = 0
-        self.connection = Connection(peer.hello(), connecting=connecting, now=self.made_at)
+        self.connection = Connection(
+            peer.hello(),
+            connecting=connecting,
+            now=self.made_at,
+            link_buffer=peer.limits.link_buffer,
+        )
         #: Conversations by channel number.
         self.conversations: dict[int, Conversation | UnaryCall] = {}
         #: Conversations with tasks that wait for credit, in order of arrival (an ordered set).
@@ -123,6 +130,8 @@ class BaseLink:
         #: much that is together, and from how much on it is given back.
         self.bundles: dict[Conversation, None] = {}
         self.held_back = 0
+        #: Items of streams that were dropped here, see :mod:`duplex.engine._overflow`.
+        self.dropped_items = 0
         limits = peer.limits
         self.most_held_back = min(limits.channel_window, limits.link_window) // 4
         #: Services that the other side offers, by name.
@@ -233,6 +242,7 @@ class BaseLink:
             unanswered_for=self.connection.unanswered_for(now),
             is_slow=self.watch.is_slow,
             is_leaving=self.connection.leaving or self.connection.remote_leaving,
+            dropped_items=self.dropped_items,
             round_trip=self.round_trip,
             remote_delay=self.remote_delay,
         )
@@ -593,7 +603,8 @@ class BaseLink:
                 event, StatusCode.INVALID_ARGUMENT, f"codec {event.codec!r} is not known here; known: {known}"
             )
             return
-        call = IncomingCall(self, event, handler, codec)
+        call_class = IncomingCall if handler.overflow is None else OverflowingCall
+        call = call_class(self, event, handler, codec)
         if handler.inline and handler.flavor is Flavor.SYNC and call.can_run_inline:
             call.run_inline()
             return

@@ -67,8 +67,12 @@ def calls_of(peer: BasePeer[Any, Any]) -> list[CallInfo]:
         for conversation in conversations:
             if isinstance(conversation, NestedChannel):
                 continue  # part of another call
-            unary = isinstance(conversation, UnaryCall)
             deadline = conversation.deadline
+            if isinstance(conversation, UnaryCall):
+                unread, waiting_senders = 0, int(conversation in link.credit_waiters)
+            else:
+                statistics = conversation.statistics()
+                unread, waiting_senders = statistics.buffered_items, statistics.waiting_senders
             found.append(
                 CallInfo(
                     direction="outgoing" if conversation.opener else "incoming",
@@ -78,10 +82,8 @@ def calls_of(peer: BasePeer[Any, Any]) -> list[CallInfo]:
                     remaining=None if deadline is None else deadline - now,
                     channel=conversation.channel,
                     credit=link.connection.credit(conversation.channel),
-                    unread=0 if unary else conversation.queued,
-                    waiting_senders=int(conversation in link.credit_waiters)
-                    if unary
-                    else conversation.waiting_senders,
+                    unread=unread,
+                    waiting_senders=waiting_senders,
                     peer_is_slow=link.watch.is_slow,
                 )
             )

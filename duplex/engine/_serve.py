@@ -26,6 +26,7 @@ from duplex.engine._conversation import Conversation
 from duplex.engine._deadlines import thread_call
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd, close_local
+from duplex.engine._overflow import Overflowing, OverflowState
 from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
@@ -70,7 +71,6 @@ class PeerInfo(msgspec.Struct, frozen=True):
         return self.name or self.id
 
 
-@final
 class IncomingCall(Conversation):
     """A call that this peer serves; :func:`current_call` returns it inside the handler.
 
@@ -287,6 +287,7 @@ class IncomingCall(Conversation):
         if self.notify:
             self._finish_notify()
         elif result is _END or handler.kind.streams_output:
+            await self.send_queued()
             if exported := self.exported():
                 self.end_now()
                 await _wait_released(exported)
@@ -496,6 +497,26 @@ class IncomingCall(Conversation):
             logger.warning("the error of %s was sent without trailers and details: %s", self.method, problem)
             self._trailers = None
             self._close(status, message=message)
+
+
+@final
+class OverflowingCall(IncomingCall, Overflowing):
+    """The same for a method with an overflow option."""
+
+    __slots__ = ("overflow",)
+
+    def __init__(self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:
+        super().__init__(link, event, handler, codec)
+        assert handler.overflow is not None
+        self.overflow = OverflowState(
+            handler.overflow, link.peer.limits.channel_window, arguments_due=event.payload is None
+        )
+
+    def fail_receiving(self, error: ResourceExhausted) -> None:
+        """See :meth:`Overflowing.fail_receiving`; the handler may go on without its stream."""
+        self.overflow.failure = error
+        self._ended = True
+        self.wake_receiver()
 
 
 async def _wait_released(exports: list[NestedChannel | int]) -> None:

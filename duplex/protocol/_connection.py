@@ -59,14 +59,16 @@ class Connection(Receiving):
         hello: what this side says of itself; its limits are enforced on what comes in.
         connecting: ``True`` on the side that connects: it greets first, and its channels have odd numbers.
         now: the present time in seconds, of any clock that never goes back; so is every later ``now``.
+        link_buffer: bytes received and not taken that the link's window does not count, so that streams which
+            nobody reads do not hold up the link.
 
     Raises:
         LocalProtocolError: ``hello`` is not what another peer could read.
     """
 
-    def __init__(self, hello: Hello, *, connecting: bool, now: float) -> None:
+    def __init__(self, hello: Hello, *, connecting: bool, now: float, link_buffer: int = 0) -> None:
         self._hello_size = encoded_size(hello)
-        super().__init__(hello, connecting=connecting, now=now)
+        super().__init__(hello, connecting=connecting, now=now, link_buffer=link_buffer)
         self._next_token = 1
 
     # -- what the owner asks ---------------------------------------------------------------------------
@@ -130,6 +132,20 @@ class Connection(Receiving):
         """Return the age, in seconds, of the oldest ping without an answer; ``None`` if there is none."""
         sent = next(iter(self._pings.values()), None)
         return None if sent is None else now - sent
+
+    @property
+    def stream_credit(self) -> int:
+        """The same for items of streams, which leave a part of it to calls and results."""
+        return self._outgoing.balance - self._reserved
+
+    def message_cost(self, payload: bytes, attachments: Sequence[Buffer]) -> int:
+        """Bytes of credit that a message is going to cost. Raises ``MessageTooLarge`` if the other side would
+        not take it, ``ResourceExhausted`` if it has too many attachments."""
+        limits = self._remote_limits
+        size = len(payload) + attachments_size(attachments, limits.max_attachments)
+        if size > limits.max_message:
+            raise MessageTooLarge(size, limits.max_message)
+        return size + MESSAGE_OVERHEAD
 
     def credit(self, channel: int) -> int:
         """Bytes this side may send on a channel; 0 if it is over."""
@@ -395,7 +411,9 @@ class Connection(Receiving):
     def finish(self, channel: int) -> None:
         """Forget a channel that the other side opened with NOTIFY, once its handler has ended. Only then
         does its message's credit go back, which bounds how many run at once."""
-        self._consume_on_link(self._notified.pop(channel, 0))
+        cost = self._notified.pop(channel, 0)
+        self._incoming.pinned -= cost
+        self._consume_on_link(cost)
 
     def cancel(self, channel: int, reason: str = "") -> None:
         """Abandon a channel that this side opened: what came and was not taken, and what still comes, is

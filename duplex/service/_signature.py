@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple
 
 import trio
 
+from duplex._config import Overflow
 from duplex._errors import ConfigurationError
 from duplex.codec._types import inspect_type
 from duplex.engine import _types as channels
@@ -93,6 +94,8 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
                 f"yields nor returns anything"
             )
         output_type = stream.output_type
+    kind = _kind_of(flavor, stream)
+    _check_overflow(method, options.overflow, kind)
     check_output(f"{method}: the result", output_type)
     compiles = True
     for p in parameters:
@@ -101,7 +104,7 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
     return MethodSpec(
         method=method,
         function=function,
-        kind=_kind_of(flavor, stream),
+        kind=kind,
         flavor=flavor,
         inline=options.inline,
         stream_parameter=stream.name,
@@ -122,6 +125,20 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
             compiles=compiles,
         ),
     )
+
+
+def _check_overflow(method: str, overflow: object, kind: Kind) -> None:
+    if overflow is None:
+        return
+    if overflow not in typing.get_args(Overflow):
+        raise ConfigurationError(
+            f"{method}: overflow must be one of {', '.join(map(repr, typing.get_args(Overflow)))} or None, "
+            f"not {overflow!r}"
+        )
+    if kind is Kind.UNARY:
+        raise ConfigurationError(
+            f"{method}: overflow is for streams, and this method neither yields nor takes a stream"
+        )
 
 
 def callback_spec(function: Callable[..., Any], method: str) -> MethodSpec:

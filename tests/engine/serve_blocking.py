@@ -16,7 +16,7 @@ blocking = duplex.Service("blocking")
 @blocking.rpc(inline=True)
 def block(seconds: float) -> str:
     """Block the event loop, which is just what a handler must not do."""
-    time.sleep(seconds)
+    time.sleep(seconds)  # the point
     return "unblocked"
 
 

@@ -156,7 +156,7 @@ async def test_a_server_that_never_answers_does_not_outlive_the_deadline() -> No
                     address.append(await server.bind("tcp://127.0.0.1:*"))
                     token.run_sync_soon(ready.set)
                     while not stop.is_set():
-                        await trio.sleep(0.01)
+                        await trio.sleep(0.01)  # an event of the other thread cannot be awaited here
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.to_thread.run_sync, trio.run, serve)

@@ -49,7 +49,7 @@ class Work:
             """Clean up for longer than anybody waits."""
             self.began += 1
             with trio.CancelScope(shield=True):
-                await trio.sleep(100)
+                await trio.sleep(100)  # longer than anybody waits
             return "too late"
 
         @service.rpc
@@ -296,7 +296,7 @@ async def test_a_rolling_restart_fails_no_call(endpoint: str) -> None:
         for number in range(10_000):
             results.append(await outcome(client.service("work").add(number)))
             if len(results) % 50 == 0:
-                await trio.sleep(0.001)
+                await trio.sleep(0.001)  # lets libzmq's thread and the other tasks work
 
     def make() -> duplex.Service:
         service = duplex.Service("work")
@@ -320,8 +320,8 @@ async def test_a_rolling_restart_fails_no_call(endpoint: str) -> None:
                         client_started = True
                     enough = len(results) + 100
                     while len(results) < enough:
-                        await trio.sleep(0.001)
+                        await trio.sleep(0.001)  # no event tells of the other task's calls
                     await server.drain()
             nursery.cancel_scope.cancel()
-    assert len(results) > 500
+    assert len(results) >= 500
     assert [result for result in results if isinstance(result, Exception)] == []

@@ -232,18 +232,20 @@ async def test_calls_under_way_are_listed_on_both_sides() -> None:
 
 
 async def test_a_unary_call_that_waits_for_credit_is_listed() -> None:
-    limits = duplex.Limits(link_window=2000, channel_window=2000)
+    limits = duplex.Limits(link_window=2000, link_buffer=0, channel_window=5000)
     async with linked(service, server={"limits": limits}) as pair, trio.open_nursery() as nursery:
         remote: Any = pair.service("service")
 
         async def stall() -> None:
             async with remote.hoard.open() as call:
-                await feed(call, bytes(500))
+                # One item, larger than the window: it takes all there is, the part for calls too.
+                await call.send(bytes(3000))
+                await trio.sleep_forever()
 
         nursery.start_soon(stall)
-        await until(lambda: pair.link.credit_waiters)
+        await until(lambda: pair.link.statistics().send_credit <= 0)
         nursery.start_soon(remote.good)
-        await until(lambda: len(pair.link.credit_waiters) == 2)
+        await until(lambda: pair.link.credit_waiters)
         (waiting,) = [call for call in pair.client.calls() if call.method == "service.good"]
         assert (waiting.channel, waiting.waiting_senders) == (0, 1)
         assert 0 <= waiting.age < 10
