@@ -31,6 +31,7 @@ from duplex.protocol import (
     CancelReceived,
     ChannelClosed,
     ChannelOpened,
+    ChannelState,
     Connection,
     CreditReceived,
     EndReceived,
@@ -518,7 +519,8 @@ class BaseLink:
         if event.notify:
             logger.warning("a notification from %s was not handled: %s", self.peer_name, message)
             self.connection.finish(event.channel)
-        else:
+        elif self.connection.channel_state(event.channel) is not ChannelState.OVER:
+            # It is over if what came with its OPEN, in the same batch, broke the channel.
             self.close_channel(event.channel, status, message=message)
 
     # -- live values -----------------------------------------------------------------------------------
