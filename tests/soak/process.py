@@ -4,7 +4,7 @@ It takes orders, one a line, from its standard input, and ends with that; it tel
 JSON object a line on its standard output.
 
 - ``close``: close a link;
-- ``block SECONDS``: hold up the event loop (``client``), which a server's method does for a server;
+- ``block SECONDS``: hold up the event loop, as a careless handler does;
 - ``finish``: begin nothing new; when all has ended, tell ``quiet``;
 - ``report``: tell ``report``: links, channels, tasks and file descriptors.
 """
@@ -97,9 +97,10 @@ async def server(name: str, seed: str, endpoint: str) -> None:
 async def client(name: str, seed: str, *endpoints: str) -> None:
     """Call whatever is there."""
     counts: Counter[str] = Counter()
-    async with duplex.open_peer(
-        services=[soak], name=name, limits=LIMITS, keepalive=KEEPALIVE
-    ) as peer, trio.open_nursery() as nursery:
+    async with (
+        duplex.open_peer(services=[soak], name=name, limits=LIMITS, keepalive=KEEPALIVE) as peer,
+        trio.open_nursery() as nursery,
+    ):
         process = Process(peer, name, seed)
         workers = [
             Worker(peer, f"{seed}-{number}", f"{seed}-{number}", lambda text: tell("violation", text=text))

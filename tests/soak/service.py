@@ -6,7 +6,6 @@ call has, and the last many of those are kept.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -110,9 +109,3 @@ async def pump(source: duplex.ReceiveChannel[int], sink: duplex.SendChannel[int]
         await sink.send(item)
         count += 1
     return count
-
-
-@soak.rpc(inline=True)
-def block(seconds: float) -> None:
-    """Hold up the whole event loop, as a careless handler does."""
-    time.sleep(seconds)

@@ -79,7 +79,10 @@ def draw(
         slope = memory[name].slope
         told = "" if slope is None else f" ({slope:+.2f} MiB/min)"
         axes.plot(
-            [at / 60 for at, _ in points], [value / MiB for _, value in points], label=name + told, linewidth=1
+            [at / 60 for at, _ in points],
+            [value / MiB for _, value in points],
+            label=name + told,
+            linewidth=1,
         )
     axes.set_xlabel("minutes")
     axes.set_ylabel("resident memory, MiB")
