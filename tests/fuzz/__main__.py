@@ -39,7 +39,16 @@ def guided(target: str, runs: int, seed: int, found: Path) -> tuple[int, list[st
         found.mkdir(parents=True, exist_ok=True)
         options = [f"-runs={runs}", f"-seed={seed}", f"-artifact_prefix={found}/{target}-", "-max_len=4096"]
         done = subprocess.run(
-            [sys.executable, "-m", "tests.fuzz.run", target, *options, "-timeout=20", grown, str(CORPUS / target)],
+            [
+                sys.executable,
+                "-m",
+                "tests.fuzz.run",
+                target,
+                *options,
+                "-timeout=20",
+                grown,
+                str(CORPUS / target),
+            ],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -81,7 +90,9 @@ def main() -> int:
     """Run everything, print the table and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--runs", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=int(time.time()) % 2**31, help="by default another every time")
+    parser.add_argument(
+        "--seed", type=int, default=int(time.time()) % 2**31, help="by default another every time"
+    )
     parser.add_argument("--found", type=Path, default=ROOT / "fuzz-found", help="where inputs go that fail")
     options = parser.parse_args()
     say(f"fuzzing with {options.runs} inputs for a target and seed {options.seed}")

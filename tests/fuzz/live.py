@@ -53,7 +53,9 @@ class Peer:
         self._errors = errors.open("w")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.soak.process", "server", "fuzzed", "1", endpoint],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
             cwd=ROOT,
         )

@@ -36,12 +36,11 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 def unexpected(log: str) -> list[str]:
     """Return the tracebacks in what a process said, but for those of notifications: nobody else hears of them."""
-    lines = log.splitlines()
+    lines = ["", *log.splitlines()]
     return [
-        "\n".join(lines[max(0, number - 1) : number + 40])
+        "\n".join(lines[number - 1 : number + 40])
         for number, line in enumerate(lines)
         if line.startswith("Traceback")
-        and number
         and not lines[number - 1].startswith("the handler of a notification to ")
     ]
 
