@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgpack
@@ -126,7 +127,7 @@ class Mutator:
 
     def __init__(self, source: random.Random) -> None:
         self.random = source
-        self.makers = {
+        self.makers: Mapping[int, Callable[[], list[Any]]] = {
             0: lambda: [*HELLO[:8], source.choice([{}, SMALL_LIMITS]), *HELLO[9:]],
             1: lambda: [1, source.choice(["version", "limit", "x"]), "text"],
             2: lambda: [2, [{"name": f"s{source.randrange(3)}", "version": "1"}]],

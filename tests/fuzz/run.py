@@ -10,7 +10,7 @@ from typing import Any
 
 def main() -> None:
     """Run it; atheris ends the process."""
-    import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    import atheris
 
     fuzzer: Any = atheris
     with fuzzer.instrument_imports(include=["duplex"]):

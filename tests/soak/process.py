@@ -134,4 +134,5 @@ async def client(name: str, seed: str, *endpoints: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(*({"server": server, "client": client}[sys.argv[1]], *sys.argv[2:]))
+    main: Any = {"server": server, "client": client}[sys.argv[1]]
+    trio.run(main, *sys.argv[2:])
