@@ -1,7 +1,8 @@
 """``python -m tests.fuzz --runs N``: every target for a stated number of inputs, and a table of what came of it.
 
 The targets of one process get N inputs each, guided by coverage (atheris); the socket of a live peer gets
-N / 5; and the state machines of ``tests/protocol`` run N / 5000 times as many examples as in ``make test``.
+N / 5, over tcp and over ipc each; and the state machines of ``tests/protocol`` run N / 25000 times as many
+examples as in ``make test``.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def guided(target: str, runs: int, seed: int, found: Path) -> tuple[int, list[st
 
 
 def machines(times: int) -> tuple[int, list[str]]:
-    """Run the state machines at length; return how many steps that was at most, and the failures."""
+    """Run the state machines at length; return how many examples that was, and the failures."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--timeout=0", "-p", "no:cacheprovider", *MACHINES],
         cwd=ROOT,
@@ -89,7 +90,7 @@ def machines(times: int) -> tuple[int, list[str]]:
 def main() -> int:
     """Run everything, print the table and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--runs", type=int, default=200_000)
     parser.add_argument(
         "--seed", type=int, default=int(time.time()) % 2**31, help="by default another every time"
     )
@@ -108,11 +109,11 @@ def main() -> int:
         row(target, *guided(target, options.runs, options.seed, options.found), started)
     for scheme in ("tcp", "ipc"):
         started = time.monotonic()
-        result = live.run(scheme, max(1, options.runs // 10), options.seed)
+        result = live.run(scheme, max(1, options.runs // 5), options.seed)
         row(f"live peer, {scheme}", result.inputs, result.findings, started)
         say(f"    {result.describe()}")
     started = time.monotonic()
-    row("machines (examples)", *machines(max(1, options.runs // 5000)), started)
+    row("machines (examples)", *machines(max(1, options.runs // 25_000)), started)
     for text in findings:
         say(f"\nFOUND: {text}")
     return 1 if findings else 0
