@@ -269,6 +269,7 @@ async def _until_nothing_is_left(peer: Peer, result: Result) -> None:
             seen = await peer.report()
             if (seen["links"], seen["channels"], seen["held"], seen["tasks"]) == (1, 0, 0, 0):
                 return
+            # A pause between two questions to another process, which has no way to tell by itself.
             await trio.sleep(0.1)
     result.findings.append(f"what the links left behind: {seen}")
 

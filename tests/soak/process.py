@@ -80,6 +80,7 @@ class Process:
             if self.peer.links:
                 await self.random.choice(self.peer.links).aclose()
         elif order == "block":
+            # The whole loop has to stand still: that is the fault.
             time.sleep(float(arguments[0]))
         elif order == "finish":
             self.finish.set()

@@ -195,6 +195,7 @@ class Supervisor:
             host, port = endpoint.removeprefix("tcp://").split(":")
             with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 5) as raw:
                 raw.sendall(self.random.randbytes(300))
+                # Time for it to get there: nobody says whether it did.
                 await trio.sleep(0.05)
 
     # -- the run -----------------------------------------------------------------------------------------
@@ -252,6 +253,7 @@ class Supervisor:
                     problems.append(f"{end['fds']} descriptors, {before['fds']} at the beginning")
                 if not problems:
                     break
+                # A pause between two questions to another process, which has no way to tell by itself.
                 await trio.sleep(0.1)
         self.ends[name] = {"before": before, "after": end}
         self.violations += [f"{name} has in the end {problem}" for problem in problems]

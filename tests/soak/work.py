@@ -112,6 +112,7 @@ class Worker:
                     self.violate(f"item {number} came instead of {expected}")
                 expected += 1
                 if slow:
+                    # A slow reader is one that takes its time.
                     await trio.sleep(0.005)
         self._expect(f"{expected} items of {count} came", expected == count)
 
