@@ -73,6 +73,17 @@ PAYLOADS: Final = (
     bytes(300),
     bytes(1100),
 )
+#: Bodies of extension types: numbers of attachments and of live values, and arrays.
+BODIES: Final = (
+    *(0, 1, 2, -1, "x"),
+    *(
+        ["<f8", [2], bytes(16)],
+        ["|u1", [3], 0],
+        ["<M8[ns]", [1], 1],
+        ["|S3", [2, 0], b""],
+        ["|b1", [2], b"\x00\x02"],
+    ),
+)
 FIELDS: Final = {0: 11, 1: 3, 2: 2, 3: 3, 4: 3, 5: 4, 6: 3, 7: 11, 8: 5, 9: 2, 10: 8, 11: 3}
 
 
@@ -177,7 +188,11 @@ class Mutator:
             [
                 *(None, True, 1.5, "", "text", "x" * source.choice([255, 256, 8193])),
                 *(source.randbytes(source.randrange(40)), [], {}, [[1]], {"k": "v"}, self.number()),
-                *(self.number(), self.channel(), msgpack.ExtType(source.randrange(6), b"\x01")),
+                *(
+                    self.number(),
+                    self.channel(),
+                    msgpack.ExtType(source.randrange(6), pack(source.choice(BODIES))),
+                ),
             ]
         )
 

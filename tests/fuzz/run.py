@@ -17,20 +17,20 @@ def main() -> None:
         from tests.fuzz.inputs import Mutator
         from tests.fuzz.targets import TARGETS
 
+    name, *options = sys.argv[1:]
+    #: Bytes before those that are a conversation, or like one.
+    head = 1 if name == "codec" else 0
+
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         source = random.Random(seed)
         if source.random() < 0.2:
             return bytes(fuzzer.Mutate(data, most))
-        return Mutator(source).change(data)[:most]
+        return (data[:head] + Mutator(source).change(data[head:]))[:most]
 
-    name, *options = sys.argv[1:]
     directories = [option for option in options if not option.startswith("-")]
     for directory in directories:
         Path(directory).mkdir(parents=True, exist_ok=True)
-    if name == "codec":
-        fuzzer.Setup([sys.argv[0], *options], TARGETS[name])
-    else:
-        fuzzer.Setup([sys.argv[0], *options], TARGETS[name], custom_mutator=mutate)
+    fuzzer.Setup([sys.argv[0], *options], TARGETS[name], custom_mutator=mutate)
     fuzzer.Fuzz()
 
 

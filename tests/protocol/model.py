@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from duplex._errors import InvalidArgument, LocalProtocolError, MessageTooLarge, ResourceExhausted
 
-#: Section 8: whether the side that sent ``GOAWAY`` may itself still open channels without a parent that runs.
-SENDER_OF_GOAWAY_MAY_OPEN: Final = False
+#: Section 8: the reasons of ``GOAWAY`` after which the side that sent it may itself still open channels, without
+#: a parent that runs. The other side may not, whatever the reason.
+SENDER_MAY_OPEN_AFTER: Final[frozenset[str]] = frozenset()
 
 END, UNARY, NOTIFY, RESULT = 1, 2, 4, 2
 CANCELLED, UNAVAILABLE = 1, 14
@@ -163,6 +164,7 @@ class ModelEnd:
         self.next_channel = 1 if connecting else 2
         self.last_remote = 0
         self.leaving = self.remote_leaving = False
+        self.reasons: set[str] = set()
         self.delay = 0
         self.tokens: list[int] = []
         self.next_token = 1
@@ -178,7 +180,7 @@ class ModelEnd:
 
     def may_begin(self, parent: int | None) -> bool:
         """Section 8: whether a channel may be opened for all that was said of leaving."""
-        if self.remote_leaving or (self.leaving and not SENDER_OF_GOAWAY_MAY_OPEN):
+        if self.remote_leaving or self.reasons - SENDER_MAY_OPEN_AFTER:
             return parent in self.channels
         return True
 
@@ -225,6 +227,7 @@ class ModelEnd:
     def leave(self, reason: str, message: str) -> None:
         self._require("OPEN")
         self.leaving = True
+        self.reasons.add(reason)
         self._say(GOAWAY, self.last_remote, reason, message)
 
     def ping(self, now: float, delay: float) -> None:

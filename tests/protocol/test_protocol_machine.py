@@ -471,4 +471,4 @@ class ProtocolMachine(RuleBasedStateMachine):
 
 
 TestProtocol = pytest.mark.slow(ProtocolMachine.TestCase)
-TestProtocol.settings = machine_settings(examples=150, steps=100)
+TestProtocol.settings = machine_settings(examples=100, steps=100)

@@ -86,7 +86,7 @@ def draw(
         )
     axes.set_xlabel("minutes")
     axes.set_ylabel("resident memory, MiB")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.3 * max(one.most for one in memory.values()))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize="small")
     axes.set_title("Memory of the processes that live all along, under mixed load and faults")
