@@ -36,14 +36,19 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def unexpected(log: str) -> list[str]:
-    """Return the tracebacks in what a process said, but for those of notifications: nobody else hears of them."""
+    """Return the tracebacks in what a process said, each with the line before it, but for those of notifications:
+    nobody else hears of them."""
     lines = ["", *log.splitlines()]
-    return [
-        "\n".join(lines[number - 1 : number + 40])
-        for number, line in enumerate(lines)
-        if line.startswith("Traceback")
-        and not lines[number - 1].startswith("the handler of a notification to ")
-    ]
+    found = []
+    for number, line in enumerate(lines):
+        if line.startswith("Traceback") and not lines[number - 1].startswith(
+            "the handler of a notification to "
+        ):
+            end = number + 1
+            while end < len(lines) and lines[end].startswith(" "):
+                end += 1
+            found.append("\n".join(lines[number - 1 : end + 1]))
+    return found
 
 
 class Child:
