@@ -7,15 +7,19 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 BENCH  := $(VENV)/.ready-bench
 FUZZ   := $(VENV)/.ready-fuzz
+SOAK   := $(VENV)/.ready-soak
 
-# Seconds that `make fuzz` runs.
-FUZZ_SECONDS ?= 120
+# Inputs that `make fuzz` gives each target of one process; the others get a part of it.
+FUZZ_RUNS ?= 200000
+# What `make soak` takes.
+SOAK_MINUTES ?= 8
+SOAK_SEED ?= 1
 
 PROTOCOL := duplex/protocol/*,duplex/codec/*
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench fuzz coverage-protocol clean
+.PHONY: help demo test check format bench fuzz soak coverage-protocol clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -44,11 +48,15 @@ format: $(READY) ## format the code and repair what ruff can
 bench: $(BENCH) ## run the benchmarks
 	@$(BIN)/python -m benchmarks
 
-fuzz: $(FUZZ) ## feed garbage to the protocol, guided by coverage
-	@$(BIN)/python -m tests.fuzz.fuzz_protocol -max_total_time=$(FUZZ_SECONDS)
+fuzz: $(FUZZ) ## fuzz the protocol, the codecs and a live peer with FUZZ_RUNS inputs
+	@$(BIN)/python -m tests.fuzz --runs $(FUZZ_RUNS)
+
+soak: $(SOAK) ## mixed load and faults for SOAK_MINUTES; memory must stay flat
+	@$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES) --seed $(SOAK_SEED) \
+	    --plot soak-results/memory.png --json soak-results/summary.json
 
 clean: ## remove .venv and everything generated
-	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* \
+	@rm -rf $(VENV) soak-results fuzz-found build dist htmlcov .coverage .coverage.* \
 	    .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -71,4 +79,9 @@ $(BENCH): $(READY)
 $(FUZZ): $(READY)
 	@echo "installing the fuzzer"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[fuzz]'
+	@touch $@
+
+$(SOAK): $(READY)
+	@echo "installing what draws the memory"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[soak]'
 	@touch $@

@@ -34,6 +34,7 @@ from duplex.protocol import (
     CancelReceived,
     ChannelClosed,
     ChannelOpened,
+    ChannelState,
     Connection,
     CreditReceived,
     EndReceived,
@@ -622,7 +623,8 @@ class BaseLink:
         if event.notify:
             logger.warning("a notification from %s was not handled: %s", self.peer_name, message)
             self.connection.finish(event.channel)
-        else:
+        elif self.connection.channel_state(event.channel) is not ChannelState.OVER:
+            # It is over if what came with its OPEN, in the same batch, broke the channel.
             trailers = None if retry_after is None else {RETRY_AFTER: retry_after_text(retry_after)}
             self.close_channel(event.channel, status, message=message, trailers=trailers)
 

@@ -95,13 +95,13 @@ class LinkReceiveWindow:
     def park(self) -> int:
         """Let what waits count as consumed, as far as the buffer goes; return the grant to send now, or 0.
 
-        That need not be done for every message, only before the sender runs short.
+        That need not be done for every message, only before the sender runs short. A message that came may also
+        have made of what was consumed half of what nobody holds.
         """
         more = min(self.buffer, self.unconsumed - self.pinned) - self.parked
-        if more <= 0:
-            return 0
-        self.parked += more
-        self.consumed += more
+        if more > 0:
+            self.parked += more
+            self.consumed += more
         return self._grant()
 
     def consume(self, cost: int) -> int:

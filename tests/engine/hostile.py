@@ -181,6 +181,8 @@ BREAKS_CHANNEL: Final[dict[str, tuple[int, list[bytes]]]] = {
     ),
     "message after the end": (13, [batch([7, 1, "svc.sleep", 1, NONE], [8, 1, b"x"])]),
     "end twice": (13, [batch([7, 1, "svc.sleep", 0, NONE], [9, 1], [9, 1])]),
+    "end twice of a channel that is refused": (13, [batch([7, 1, "svc.gone", 0, NONE], [9, 1], [9, 1])]),
+    "end twice of a value without a call": (13, [batch([7, 1, None], [9, 1], [9, 1])]),
     "close by the opener": (13, [batch([7, 1, "svc.sleep", 1, NONE], [10, 1])]),
     "streamed item of a wrong type": (3, [batch([7, 1, "svc.listen", 0, NONE], [8, 1, b"\xa1x"])]),
     "streamed garbage": (3, [batch([7, 1, "svc.listen", 0, NONE], [8, 1, b"\xc1"])]),

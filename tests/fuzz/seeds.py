@@ -1,0 +1,58 @@
+"""Writes the first inputs of every target, from the vectors of the specification: ``python -m tests.fuzz.seeds``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from spec.vectors import kit, write
+from tests.fuzz.inputs import Message, join
+
+CORPUS: Final = Path(__file__).with_name("corpus")
+#: Longer inputs teach a fuzzer nothing that shorter ones do not.
+LONGEST: Final = 2000
+_CODECS: Final = ("msgpack", "json", "raw")
+
+
+def vectors(*names: str) -> Iterator[Any]:
+    """The vectors of some files."""
+    for name in names:
+        yield from json.loads(Path(kit.__file__).with_name(f"{name}.json").read_text(encoding="utf-8"))[
+            "vectors"
+        ]
+
+
+def frames_of(vector: Any) -> list[bytes]:
+    """The frames of what a vector is about."""
+    rest = vector.get("frames", vector.get("attachments", []))
+    return [bytes.fromhex(vector["hex"]), *(bytes.fromhex(frame) for frame in rest if isinstance(frame, str))]
+
+
+def seeds() -> Iterator[tuple[str, bytes]]:
+    """Targets and inputs."""
+    for vector in vectors(*(group.name for group in write.GROUPS)):
+        if not vector.get("hex"):
+            continue
+        role = vector["state"]["role"] == "connecting"
+        state = 2 if vector["state"]["messages"] else 1
+        yield "connection", join(role | state << 1, [Message(0, frames_of(vector))])
+    for vector in vectors("values", "arguments"):
+        if not vector.get("hex"):
+            continue
+        yield "codec", bytes([_CODECS.index(vector["codec"])]) + join(0, [Message(0, frames_of(vector))])
+
+
+def store(target: str, data: bytes) -> None:
+    """Add an input to the corpus."""
+    directory = CORPUS / target
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+
+
+if __name__ == "__main__":
+    for _target, _data in seeds():
+        if len(_data) <= LONGEST:
+            store(_target, _data)
