@@ -64,6 +64,10 @@ class Handler(Protocol):
         """A plain function that is to run on the event loop rather than in a worker thread."""
 
     @property
+    def resumable(self) -> bool:
+        """Whether the stream of results has cursors, so that it can go on after a lost link."""
+
+    @property
     def stream_parameter(self) -> str | None:
         """The parameter that is bound to the call's own channel (``ReceiveChannel[T]`` or ``Channel[S, R]``
         at the top level of the signature), unless the caller passed a channel as a value for it."""

@@ -24,6 +24,7 @@ from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
+from duplex.engine._reserved import take_reserved
 from duplex.engine._serve import IncomingCall
 from duplex.protocol import (
     END,
@@ -486,7 +487,7 @@ class BaseLink:
         if isinstance(target, str):
             handler = self.peer.handlers.get(target)
             if handler is None:
-                self._refuse(event, StatusCode.UNIMPLEMENTED, self.peer.explain_missing(target))
+                self.refuse(event, StatusCode.UNIMPLEMENTED, self.peer.explain_missing(target))
                 return
         elif target is None:
             self._on_nested(event)
@@ -494,7 +495,7 @@ class BaseLink:
         else:
             handler = self._callbacks.get(target)
             if handler is None:
-                self._refuse(
+                self.refuse(
                     event,
                     StatusCode.FAILED_PRECONDITION,
                     "there is no such callback: the call that it was passed to is over",
@@ -503,9 +504,11 @@ class BaseLink:
         codec = self.peer.codecs.get(event.codec)
         if codec is None:
             known = ", ".join(self.peer.codecs)
-            self._refuse(
+            self.refuse(
                 event, StatusCode.INVALID_ARGUMENT, f"codec {event.codec!r} is not known here; known: {known}"
             )
+            return
+        if event.metadata and take_reserved(self, event, handler, codec):
             return
         call = IncomingCall(self, event, handler, codec)
         if handler.inline and handler.flavor is Flavor.SYNC and call.can_run_inline:
@@ -514,7 +517,8 @@ class BaseLink:
         self.conversations[event.channel] = call
         self.peer.workers.submit(call)
 
-    def _refuse(self, event: ChannelOpened, status: StatusCode, message: str) -> None:
+    def refuse(self, event: ChannelOpened, status: StatusCode, message: str) -> None:
+        """Answer a call that is not to run at all."""
         if event.notify:
             logger.warning("a notification from %s was not handled: %s", self.peer_name, message)
             self.connection.finish(event.channel)
@@ -549,7 +553,7 @@ class BaseLink:
     def _on_nested(self, event: ChannelOpened) -> None:
         parent = None if event.parent is None else self.conversations.get(event.parent)
         if parent is None or event.notify or event.payload is not None:
-            self._refuse(
+            self.refuse(
                 event,
                 StatusCode.FAILED_PRECONDITION,
                 "a channel that is a value must name a call that is not over, and come without a message",

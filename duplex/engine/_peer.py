@@ -11,11 +11,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import trio
 
-from duplex._config import Keepalive, Limits
+from duplex._config import Idempotency, Keepalive, Limits
 from duplex._errors import ConfigurationError, ConnectError, HandshakeError, Unavailable
 from duplex.codec import CODECS, Codec
 from duplex.engine._flush import Flusher
 from duplex.engine._handler import Handler
+from duplex.engine._idempotency import ResultCache
 from duplex.engine._link import BaseLink
 from duplex.engine._serve import Workers
 from duplex.protocol import (
@@ -123,6 +124,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         connect_timeout: float,
         max_threads: int,
         debug: bool,
+        idempotency: Idempotency,
     ) -> None:
         check_name("the name of a peer", name)
         self.id = peer_id
@@ -138,6 +140,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.base_context = contextvars.copy_context()
         self.workers = Workers(nursery, self.base_context)
         self.threads = trio.CapacityLimiter(max_threads)
+        self.results = ResultCache(idempotency, self.workers)
         self.make_callback_handler = callback_handler
         self._link_class = link_class
         self._nursery = nursery

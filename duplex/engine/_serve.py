@@ -65,7 +65,6 @@ class PeerInfo(msgspec.Struct, frozen=True):
         return self.name or self.id
 
 
-@final
 class IncomingCall(Conversation):
     """A call that this peer serves; :func:`current_call` returns it inside the handler.
 

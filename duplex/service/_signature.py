@@ -43,6 +43,7 @@ from duplex.service._annotations import (
 )
 from duplex.service._arguments import Binder, Parameter
 from duplex.service._method import DEFAULTS, MethodSpec, RpcOptions
+from duplex.service._resumable import check_resumable
 from duplex.service._travel import check_input, check_output
 
 #: The channel types that the engine can make; trio's memory channels, for example, are not among them.
@@ -93,6 +94,9 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
                 f"yields nor returns anything"
             )
         output_type = stream.output_type
+    kind = _kind_of(flavor, stream)
+    if options.resumable:
+        check_resumable(method, kind, parameters, output_type)
     check_output(f"{method}: the result", output_type)
     compiles = True
     for p in parameters:
@@ -101,7 +105,7 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
     return MethodSpec(
         method=method,
         function=function,
-        kind=_kind_of(flavor, stream),
+        kind=kind,
         flavor=flavor,
         inline=options.inline,
         stream_parameter=stream.name,
