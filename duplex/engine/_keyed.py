@@ -280,12 +280,13 @@ class KeyedCall(IncomingCall):
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         thread = _Thread(function, self._thread_ended)
         try:
-            return await super()._in_thread(thread.run)
+            ended: outcome.Outcome[Any] = await super()._in_thread(thread.run)
         except trio.Cancelled:
             self._left_in_thread = thread.abandon()
             if thread.ended is not None:
                 self._thread_ended(thread.ended)
             raise
+        return ended.unwrap()
 
     def _thread_ended(self, ended: outcome.Outcome[Any]) -> None:
         """A function that was cancelled has ended all the same, so there is an outcome."""
@@ -331,27 +332,27 @@ class _Thread:
         self._token = trio.lowlevel.current_trio_token()
         self._lock = threading.Lock()
         self._started = False
-        self._abandoned = False
+        self._abandoned = threading.Event()
         #: The outcome, once there is one.
         self.ended: outcome.Outcome[Any] | None = None
 
-    def run(self) -> Any:
-        """Run the function; in the thread."""
+    def run(self) -> outcome.Outcome[Any] | None:
+        """Run the function and return its outcome; in the thread."""
         with self._lock:
-            if self._abandoned:
+            if self._abandoned.is_set():
                 return None  # it was cancelled before it began, and so it never does
             self._started = True
         ended = outcome.capture(self._function)
         with self._lock:
             self.ended = ended
-            abandoned = self._abandoned
+            abandoned = self._abandoned.is_set()
         if abandoned:
             with contextlib.suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(functools.partial(self._on_ended, ended))
-        return ended.unwrap()
+        return ended
 
     def abandon(self) -> bool:
         """Stop waiting; return whether the function is still at work."""
         with self._lock:
-            self._abandoned = True
+            self._abandoned.set()
             return self._started and self.ended is None
