@@ -54,6 +54,10 @@ def _item_type(result_type: Any) -> Any:
     return cast("Any", Tracked)[Any, result_type]
 
 
+async def _ready(link: BaseLink) -> BaseLink:
+    return link
+
+
 def pause_before(attempt: int) -> float:
     """Return the seconds to wait before an attempt to open a stream again.
 
@@ -186,8 +190,10 @@ class ResumedStream(ResumableStream[T]):
 
     async def open(self) -> OutgoingCall[Any, Any]:
         """Open the stream, behind the cursor if there is one."""
-        opening = OpenCall(self._pick, self._request, self._positional, self._keyword)
-        call = await opening.__aenter__()
+        return await self._open_on(self._pick)
+
+    async def _open_on(self, pick: Callable[[], Awaitable[BaseLink]]) -> OutgoingCall[Any, Any]:
+        call = await OpenCall(pick, self._request, self._positional, self._keyword).__aenter__()
         self._call = call
         self._opened_at = trio.current_time()
         self._peer = call.peer
@@ -195,12 +201,18 @@ class ResumedStream(ResumableStream[T]):
 
     async def _open_again(self) -> OutgoingCall[Any, Any]:
         """Open the stream once more, after a pause. Raises ``Unavailable`` if there is no time left."""
-        with trio.CancelScope(deadline=self._failing_since + self._patience) as self._opening:
-            await trio.sleep(pause_before(self._failures - 1))
-            call = await self.open()
+        with trio.CancelScope() as self._opening:
+            link = await self._pick_again()
+            call = await self._open_on(lambda: _ready(link))
             self._resumptions += 1
             return call
-        self._check()  # it was closed, then
+        raise trio.ClosedResourceError("this stream was closed")
+
+    async def _pick_again(self) -> BaseLink:
+        # The call itself is opened outside of this scope, or it would inherit its deadline.
+        with trio.move_on_at(self._failing_since + self._patience):
+            await trio.sleep(pause_before(self._failures - 1))
+            return await self._pick()
         error = Unavailable(f"the stream could not be opened again within {self._patience:g} s")
         error.method = self.method
         error.peer = self._peer

@@ -342,7 +342,7 @@ class _Thread:
             if self._abandoned.is_set():
                 return None  # it was cancelled before it began, and so it never does
             self._started = True
-        ended = outcome.capture(self._function)
+        ended: outcome.Outcome[Any] = outcome.capture(self._function)
         with self._lock:
             self.ended = ended
             abandoned = self._abandoned.is_set()

@@ -1,7 +1,7 @@
 """Streams that can go on where they were cut off: their items, and what the caller holds."""
 
-from __future__ import annotations
-
+# Without postponed annotations: msgspec would look for the type variables in the module that the class says
+# it is from, which is ``duplex``.
 from abc import abstractmethod
 from typing import Any, Generic, TypeVar
 
