@@ -1,7 +1,8 @@
 """Streams that can go on where they were cut off: their items, and what the caller holds."""
 
-# Without postponed annotations: msgspec would look for the type variables in the module that the class says
-# it is from, which is ``duplex``.
+# Without postponed annotations, or msgspec would look for the type variables in the module that the class says it
+# is from, which is ``duplex``.
+# ruff: noqa: I002
 from abc import abstractmethod
 from typing import Any, Generic, TypeVar
 

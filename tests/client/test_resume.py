@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,7 +65,7 @@ class Log:
 
 
 async def take(stream: Any, count: float = math.inf) -> list[Any]:
-    values = []
+    values: list[Any] = []
     while len(values) < count:
         try:
             values.append(await stream.receive())
@@ -90,9 +91,11 @@ async def test_values_come_without_cursors(log: Log, codec: str) -> None:
     async with linked(log.service) as pair:
         remote = pair.service("log").with_options(codec=codec)
         async with resumed(remote.follow).open("n", upto=5) as stream:
-            assert stream.cursor is None
+            cursors = [stream.cursor]
             assert [value async for value in stream] == ["n0", "n1", "n2", "n3", "n4"]
-            assert (stream.cursor, stream.resumptions) == (4, 0)
+            cursors.append(stream.cursor)
+            assert cursors == [None, 4]
+            assert stream.resumptions == 0
             assert (stream.method, stream.peer) == ("log.follow", "server")
             assert stream.trailers == {"reached": "5"}
             with pytest.raises(trio.EndOfChannel):
@@ -234,10 +237,10 @@ async def test_unavailable_of_the_method_is_tried_again(log: Log, autojump_clock
 
 
 async def test_pauses_grow_and_vary(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_resume.random, "uniform", lambda low, high: high)
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
     pauses = [_resume.pause_before(attempt) for attempt in (0, 1, 2, 3, 10, 5000)]
     assert pauses == pytest.approx([0, 0.12, 0.24, 0.48, 6, 6])
-    monkeypatch.setattr(_resume.random, "uniform", lambda low, high: low)
+    monkeypatch.setattr(random, "uniform", lambda low, high: low)
     assert _resume.pause_before(1) == pytest.approx(0.08)
 
 
@@ -357,9 +360,10 @@ async def test_items_without_cursors(log: Log) -> None:
 async def test_single_link_cannot_resume(log: Log) -> None:
     async with linked(log.service) as pair:
         remote = pair.link.service("log")
-        for proxy in (remote, remote.follow, pair.link.service(TypedLog)):
+        typed: Any = pair.link.service(TypedLog)
+        for refused in (remote.with_options, remote.follow.with_options, typed.with_options):
             with pytest.raises(duplex.ConfigurationError, match=r"not for link\.service"):
-                proxy.with_options(resume=True)  # type: ignore[attr-defined]
+                refused(resume=True)
 
 
 async def test_nobody_there_at_the_beginning(log: Log) -> None:
