@@ -11,7 +11,7 @@ import pytest
 import trio
 
 import duplex
-from tests.engine.helpers import Pair, collect, linked, made, outcome, until
+from tests.engine.helpers import GUARD, Pair, collect, linked, made, outcome, process, until
 
 
 class Till:
@@ -329,7 +329,7 @@ async def test_handler_outlives_the_link(till: Till, endpoint: str) -> None:
             nursery.start_soon(call)
             for _ in range(3):
                 await until(lambda: pair.server.links and pair.server.links[0].statistics().incoming == 1)
-                assert till.running == 1
+                await until(lambda: till.running == 1)
                 await pair.server.links[0].aclose()
                 await until(lambda: pair.server.links)
             till.go.set()
@@ -365,6 +365,24 @@ async def test_link_lost_before_the_handler_has_begun(till: Till, monkeypatch: p
         monkeypatch.undo()
         await until(lambda: pair.client.links)
         assert await till.keyed(pair).charge(1) == 101
+
+
+@pytest.mark.slow
+async def test_caller_that_is_killed_and_started_again(till: Till) -> None:
+    async with (
+        duplex.open_peer(services=[till.service]) as server,
+        duplex.open_peer() as client,
+    ):
+        address = await server.bind("tcp://127.0.0.1:*")
+        with process("tests.engine.call_keyed", address) as (caller, _), trio.fail_after(GUARD):
+            await until(lambda: till.running)
+            caller.kill()
+            await until(lambda: not server.links)
+        till.go.set()
+        with trio.fail_after(GUARD):
+            await client.connect(address)
+            assert await client.service("till").with_options(idempotency_key="k").slow(7) == 701
+        assert (till.runs, till.cancelled) == (1, 0)
 
 
 async def test_peer_that_closes_takes_its_runs_along(till: Till) -> None:
