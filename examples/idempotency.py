@@ -12,6 +12,7 @@ import duplex
 
 bank = duplex.Service("bank")
 paid: list[tuple[str, int]] = []
+being_paid = trio.Event()
 clerk_is_back = trio.Event()
 
 
@@ -19,6 +20,7 @@ clerk_is_back = trio.Event()
 async def pay(to: str, amount: int) -> str:
     """Pay, which takes a while, and return the number of the receipt."""
     print(f"paying {amount} to {to}")
+    being_paid.set()
     await clerk_is_back.wait()
     paid.append((to, amount))
     return f"receipt {len(paid)}"
@@ -45,8 +47,7 @@ async def main() -> None:
         await client.connect(await server.bind("tcp://127.0.0.1:*"))
 
         async def cut() -> None:
-            while not server.links[0].statistics().incoming:
-                await trio.sleep(0.001)
+            await being_paid.wait()
             await server.links[0].aclose()
 
         async with trio.open_nursery() as nursery:

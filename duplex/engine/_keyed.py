@@ -180,7 +180,7 @@ class KeyedCall(IncomingCall):
     when every caller has cancelled, at the latest deadline of all attempts, and with its peer.
     """
 
-    __slots__ = ("_began", "_cut_short", "_entry", "_given_up", "_left_in_thread")
+    __slots__ = ("_began", "_cut_short", "_ended_in_thread", "_entry", "_given_up", "_left_in_thread")
 
     def __init__(
         self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec, entry: Entry
@@ -192,6 +192,7 @@ class KeyedCall(IncomingCall):
         self._began = False
         self._cut_short = False
         self._given_up = False
+        self._ended_in_thread = False
         self._left_in_thread = False
 
     @property
@@ -248,8 +249,6 @@ class KeyedCall(IncomingCall):
         self._close(0, payload=payload, attachments=attachments)
 
     def _close(self, status: int, *, attachments: Sequence[Buffer] = (), **answer: Any) -> None:
-        if self.over:
-            return
         problem = check_metadata(self._trailers or {})
         if problem is not None:
             raise LocalProtocolError(f"trailers: {problem}")
@@ -272,7 +271,7 @@ class KeyedCall(IncomingCall):
 
     def _fail(self, error: BaseException) -> None:
         # An error of one who was cancelled, or of a call that it made with the same deadline.
-        self._cut_short = self._stopped or self._is_late
+        self._cut_short = not self._ended_in_thread and (self._stopped or self._is_late)
         super()._fail(error)
 
     # -- plain functions -------------------------------------------------------------------------------
@@ -286,15 +285,25 @@ class KeyedCall(IncomingCall):
             if thread.ended is not None:
                 self._thread_ended(thread.ended)
             raise
+        self._note_thread_end()
         return ended.unwrap()
+
+    def _note_thread_end(self) -> None:
+        # It was not cut short, whatever was asked of it meanwhile.
+        self._left_in_thread = self._stopped = False
+        self._ended_in_thread = True
 
     def _thread_ended(self, ended: outcome.Outcome[Any]) -> None:
         """A function that was cancelled has ended all the same, so there is an outcome."""
-        self._left_in_thread = self._cut_short = self._stopped = False
+        self._left_in_thread = self._cut_short = False
+        if isinstance(ended, outcome.Error) and isinstance(ended.error, trio.Cancelled):
+            self._answer_stopped()  # it asked from time to time, with trio.from_thread.check_cancelled()
+            return
+        self._note_thread_end()
         try:
             self._answer_now(ended.unwrap())
         except BaseException as error:
-            super()._fail(error)
+            self._fail(error)
 
 
 @final

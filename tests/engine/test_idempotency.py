@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import pytest
 import trio
 
 import duplex
+from duplex.engine import _keyed
 from tests.engine.helpers import GUARD, Pair, collect, linked, made, outcome, process, until
+from tests.engine.raw import RawDealer
 
 
 class Till:
@@ -115,6 +117,14 @@ class Till:
 
     def keyed(self, pair: Pair, key: str = "k", **options: Any) -> duplex.ServiceProxy:
         return pair.service("till").with_options(idempotency_key=key, **options)
+
+
+async def given_up(condition: Callable[[], object], method: Any, *arguments: Any) -> None:
+    """Begin a call, and cancel it once something is so."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(method, *arguments)
+        await until(condition)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
@@ -294,8 +304,7 @@ async def test_notification_is_wanted_though_nobody_waits(till: Till) -> None:
     async with linked(till.service) as pair:
         remote = till.keyed(pair)
         await remote.slow.notify(5)
-        with trio.move_on_after(0.01):
-            await remote.slow(5)
+        await given_up(lambda: pair.back.statistics().incoming == 1, remote.slow, 5)
         await pair.settle()
         assert till.running == 1
         till.go.set()
@@ -406,8 +415,7 @@ async def test_peer_that_closes_takes_its_runs_along(till: Till) -> None:
 
 async def test_cancelling_the_only_attempt_cancels_the_handler(till: Till) -> None:
     async with linked(till.service) as pair:
-        with trio.move_on_after(0.01):
-            await till.keyed(pair).slow(1)
+        await given_up(lambda: till.running, till.keyed(pair).slow, 1)
         await pair.settle()
         assert till.cancelled == 1
         assert pair.server.results.running == 0
@@ -440,8 +448,7 @@ async def test_cancelling_one_of_several_attempts_cancels_that_one(till: Till) -
 async def test_new_attempt_runs_after_one_that_is_still_stopping(till: Till) -> None:
     """Who times out and calls again at once must not be told that the call was cancelled."""
     async with linked(till.service) as pair:
-        with trio.move_on_after(0.01):
-            await till.keyed(pair).slow_to_stop()
+        await given_up(lambda: till.runs, till.keyed(pair).slow_to_stop)
         results: list[Any] = []
 
         async def call() -> None:
@@ -512,11 +519,7 @@ async def test_deadline_holds_for_a_run_whose_link_is_lost(till: Till, autojump_
 async def test_function_in_a_thread_goes_on_and_its_outcome_counts(till: Till) -> None:
     """It cannot be stopped. So the caller that cancels is answered at once, and the next one waits for it."""
     async with linked(till.service) as pair:
-        with trio.move_on_after(5) as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(till.keyed(pair).thread)
-                await until(till.thread_began.is_set)
-                scope.cancel()
+        await given_up(till.thread_began.is_set, till.keyed(pair).thread)
         await until(lambda: pair.back.statistics().incoming == 0)
         assert pair.server.results.running == 1
         results: list[Any] = []
@@ -528,8 +531,7 @@ async def test_function_in_a_thread_goes_on_and_its_outcome_counts(till: Till) -
             nursery.start_soon(call)
             await until(lambda: pair.back.statistics().incoming == 1)
             # Nor can another one make it stop by cancelling.
-            with trio.move_on_after(0.01):
-                await till.keyed(pair).thread()
+            await given_up(lambda: pair.back.statistics().incoming == 2, till.keyed(pair).thread)
             await until(lambda: pair.back.statistics().incoming == 1)
             till.thread_may_end.set()
         assert results == [1]
@@ -541,11 +543,84 @@ async def test_function_that_still_waits_for_a_thread_never_runs(till: Till) -> 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pair.service("till").thread)
             await until(till.thread_began.is_set)
-            with trio.move_on_after(0.01):
-                await till.keyed(pair).thread()
+            await given_up(lambda: pair.server.results.running, till.keyed(pair).thread)
             await until(lambda: pair.server.results.running == 0)
             till.thread_may_end.set()
         assert till.runs == 1
+
+
+async def test_function_that_ends_just_when_it_is_cancelled(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the end of the function and the news of it, the call is cancelled."""
+    threads: list[Any] = []
+    made_thread = _keyed._Thread
+
+    def make(*arguments: Any) -> Any:
+        threads.append(made_thread(*arguments))
+        return threads[-1]
+
+    monkeypatch.setattr(_keyed, "_Thread", make)
+    async with linked(till.service) as pair:
+        async with trio.open_nursery() as nursery:
+            results: list[Any] = []
+
+            async def call() -> None:
+                results.append(await till.keyed(pair).thread())
+
+            nursery.start_soon(call)
+            await until(till.thread_began.is_set)
+            (entry,) = pair.server.results._running.values()
+            assert entry.run is not None
+            # The event loop stands still until the function has ended, and so hears of the cancellation first.
+            till.thread_may_end.set()
+            while threads[0].ended is None:
+                pass
+            entry.run.give_up()
+        assert results == [1]
+        assert await till.keyed(pair).thread() == 1
+
+
+async def test_function_that_is_given_up_before_its_thread_has_begun_never_runs() -> None:
+    thread = _keyed._Thread(lambda: 1 / 0, print)
+    assert not thread.abandon()
+    assert thread.run() is None
+
+
+async def test_error_of_a_function_that_was_given_up(till: Till) -> None:
+    service = duplex.Service("till")
+
+    @service.rpc
+    def refuse() -> None:
+        till.runs += 1
+        till.thread_began.set()
+        assert till.thread_may_end.wait(10)
+        raise duplex.NotFound("no such account")
+
+    async with linked(service) as pair:
+        await given_up(till.thread_began.is_set, till.keyed(pair).refuse)
+        till.thread_may_end.set()
+        with pytest.raises(duplex.NotFound):
+            await till.keyed(pair).refuse()
+        assert till.runs == 1
+
+
+async def test_function_that_asks_whether_it_is_cancelled(till: Till) -> None:
+    """So it can be cut short after all, and is forgotten."""
+    service = duplex.Service("till")
+
+    @service.rpc
+    def work() -> int:
+        till.runs += 1
+        till.thread_began.set()
+        while till.runs == 1:
+            trio.from_thread.check_cancelled()
+            till.thread_may_end.wait(0.001)  # lets other threads run
+        return till.runs
+
+    async with linked(service) as pair:
+        await given_up(till.thread_began.is_set, till.keyed(pair).work)
+        assert await till.keyed(pair).work() == 2
 
 
 async def test_thread_that_outlives_its_peer_is_nobodys_business(till: Till) -> None:
@@ -623,6 +698,39 @@ async def test_malformed_keys(till: Till, key: Any) -> None:
         assert till.runs == 0
 
 
+async def test_result_that_cannot_travel() -> None:
+    service = duplex.Service("till")
+
+    @service.rpc
+    async def thing() -> Any:
+        return object()
+
+    async with linked(service) as pair:
+        with pytest.raises(duplex.Internal):
+            await pair.service("till").with_options(idempotency_key="k").thing()
+
+
+async def test_caller_that_breaks_the_rules_of_its_channel(till: Till) -> None:
+    """Its channel is over at once, and so is the handler, as nobody else waits."""
+    metadata = {"duplex-idempotency-key": "k"}
+    async with duplex.open_peer(services=[till.service]) as server:
+        address = await server.bind("tcp://127.0.0.1:*")
+        with RawDealer(address) as raw, trio.fail_after(GUARD):
+            await raw.shake_hands(
+                [7, 1, "till.slow", 1, b"\x91\x91\x01", 0, None, metadata],
+                [7, 3, "till.slow", 1, b"\x91\x91\x01", 0, None, metadata],
+            )
+            await until(lambda: till.running and server.links[0].statistics().incoming == 2)
+            raw.say([8, 1, b"after its end"])
+            await raw.commands(10)
+            assert till.running == 1
+            raw.say([8, 3, b"after its end"])
+            await raw.commands(10, 2)
+            await until(lambda: till.cancelled)
+            await until(lambda: server.results.running == 0)
+            assert not server.links[0].conversations
+
+
 async def test_malformed_trailers_are_told_as_of_any_call(till: Till) -> None:
     async with linked(till.service) as pair:
         plain = await outcome(pair.service("till").bad_trailers())
@@ -684,16 +792,14 @@ async def test_answer_waits_for_credit(till: Till) -> None:
             await until(lambda: pair.back.connection.link_credit <= 0)
             results: list[Any] = []
 
-            async def call(key: str, patience: float) -> None:
-                with trio.move_on_after(patience):
-                    results.append(await till.keyed(pair, key).charge(1))
+            async def call() -> None:
+                results.append(await till.keyed(pair).charge(1))
 
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(call, "a", 10)
+                nursery.start_soon(call)
                 await until(lambda: till.runs == 1)
-                nursery.start_soon(call, "a", 10)
-                nursery.start_soon(call, "a", 0.01)
-                await until(lambda: pair.back.statistics().incoming == 4)
+                nursery.start_soon(call)
+                await given_up(lambda: pair.back.statistics().incoming == 4, call)
                 await until(lambda: pair.back.statistics().incoming == 3)
                 assert results == []
                 assert len(pair.back.credit_waiters) == 3
