@@ -9,6 +9,7 @@ from __future__ import annotations
 from duplex._config import Idempotency as Idempotency
 from duplex._config import Keepalive as Keepalive
 from duplex._config import Limits as Limits
+from duplex._config import Reconnect as Reconnect
 from duplex._errors import Aborted as Aborted
 from duplex._errors import AlreadyExists as AlreadyExists
 from duplex._errors import BindError as BindError
@@ -49,8 +50,10 @@ from duplex.client import MethodProxy as MethodProxy
 from duplex.client import ServiceProxy as ServiceProxy
 from duplex.engine._calls import OpenCall as OpenCall
 from duplex.engine._calls import OutgoingCall as OutgoingCall
+from duplex.engine._deadlines import detached as detached
 from duplex.engine._handler import Kind as Kind
 from duplex.engine._link import LinkStatistics as LinkStatistics
+from duplex.engine._report import CallInfo as CallInfo
 from duplex.engine._serve import IncomingCall as IncomingCall
 from duplex.engine._serve import PeerInfo as PeerInfo
 from duplex.engine._serve import current_call as current_call
@@ -58,6 +61,7 @@ from duplex.engine._tracked import ResumableStream as ResumableStream
 from duplex.engine._tracked import Tracked as Tracked
 from duplex.engine._types import Callback as Callback
 from duplex.engine._types import Channel as Channel
+from duplex.engine._types import ChannelStatistics as ChannelStatistics
 from duplex.engine._types import ReceiveChannel as ReceiveChannel
 from duplex.engine._types import SendChannel as SendChannel
 from duplex.engine._types import Streaming as Streaming

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Final, Literal, TypeAlias
 
 from duplex._errors import ConfigurationError
@@ -34,10 +35,21 @@ class Limits:
     max_channels: int = 4096
     #: Bytes of messages the other side may send on one channel before it is granted more.
     channel_window: int = 1 * MiB
-    #: The same for all channels of a link together.
+    #: Bytes of messages that are under way on one link, all its channels together.
     link_window: int = 16 * MiB
+    #: Bytes that may wait on one link, received and not taken, before its window is kept back for them too: so
+    #: far streams that nobody reads slow down no other.
+    link_buffer: int = 64 * MiB
     #: Links that one peer holds; further handshakes are refused with reason ``limit``.
     max_links: int = 1024
+    #: Handlers that run at once at this peer; further calls are refused with ``ResourceExhausted``. Calls of
+    #: Duplex's own services and of callbacks are not: they look into, or belong to, what runs already.
+    max_handlers: int = 10_000
+    #: The same for the calls of one link.
+    max_handlers_per_link: int = 4096
+    #: Messages of all links together that were received and not taken; calls that come while there are more
+    #: are refused with ``ResourceExhausted``. Looked at once in a number of calls.
+    max_buffered: int = 256 * MiB
 
     def __post_init__(self) -> None:
         for field, low in _LOWEST.items():
@@ -57,26 +69,38 @@ _LOWEST: Final = {
     "max_channels": 1,
     "channel_window": 1 * KiB,
     "link_window": 1 * KiB,
+    "link_buffer": 0,
     "max_links": 1,
+    "max_handlers": 1,
+    "max_handlers_per_link": 1,
+    "max_buffered": 1 * KiB,
 }
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Keepalive:
-    """How a peer watches the other end of its links. All times are seconds."""
+    """How a peer watches the other end of its links, and how long it keeps them. All times are seconds."""
 
-    #: A ``PING`` is sent when this long has passed since the last one.
+    #: A sign of life is asked for when this long has passed since the last time.
     interval: float = 5.0
-    #: No bytes at all from the other side for this long means that the link is silent.
+    #: A link whose other side gives no sign of life for this long is lost. The transport's own thread
+    #: answers, so a peer whose event loop is blocked is slow, and not lost.
     timeout: float = 15.0
+    #: A link on which nothing was done for this long is closed, and opened again when it is needed;
+    #: ``None``: never.
+    max_idle: float | None = None
+    #: A link this old, give or take a tenth, is replaced by another: no new calls, those that run may finish;
+    #: ``None``: never.
+    max_age: float | None = None
+    #: How long calls may go on on a link that is too old, before they fail.
+    max_age_grace: float = 30.0
 
     def __post_init__(self) -> None:
-        for field in ("interval", "timeout"):
+        for field in ("interval", "timeout", "max_idle", "max_age", "max_age_grace"):
             value = getattr(self, field)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-                raise ConfigurationError(
-                    f"Keepalive.{field} must be a number of seconds above 0, not {value!r}"
-                )
+            if value is None and field in ("max_idle", "max_age"):
+                continue
+            _check_seconds(f"Keepalive.{field}", value)
         if self.timeout <= self.interval:
             raise ConfigurationError(
                 f"Keepalive.timeout ({self.timeout}) must be longer than Keepalive.interval ({self.interval})"
@@ -109,3 +133,41 @@ class Idempotency:
                 raise ConfigurationError(
                     f"Idempotency.{field} must be a whole number from {low} to {_HIGHEST}, not {value!r}"
                 )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Reconnect:
+    """The pauses between attempts to connect to an endpoint: they grow until a connection has lasted."""
+
+    #: Seconds before the second attempt, and before the first after a connection was lost.
+    initial: float = 0.1
+    #: Seconds that no pause exceeds; a connection that lasted this long starts afresh.
+    maximum: float = 10.0
+    #: How many times longer each pause is than the one before.
+    multiplier: float = 2.0
+    #: Each pause is made longer or shorter by up to this part of it, at random, so that the clients of a
+    #: restarted service do not come back all at once.
+    jitter: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check_seconds("Reconnect.initial", self.initial)
+        _check_seconds("Reconnect.maximum", self.maximum)
+        if self.maximum < self.initial:
+            raise ConfigurationError(
+                f"Reconnect.maximum ({self.maximum}) must not be shorter than Reconnect.initial ({self.initial})"
+            )
+        if not _is_number(self.multiplier) or not 1 <= self.multiplier < math.inf:
+            raise ConfigurationError(f"Reconnect.multiplier must be a number from 1, not {self.multiplier!r}")
+        if not _is_number(self.jitter) or not 0 <= self.jitter < 1:
+            raise ConfigurationError(
+                f"Reconnect.jitter must be a number from 0 to less than 1, not {self.jitter!r}"
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}")

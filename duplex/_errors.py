@@ -67,6 +67,8 @@ class RPCError(DuplexError):
         peer: the name (or id) of the peer that was called, at the caller; else ``None``.
         metadata: trailers that came with the status.
         may_have_executed: ``False`` only if the handler certainly never started, so that retrying is safe.
+        retry_after: seconds after which the same call may be tried again, where the other side says so. A handler
+            may set it on an error before raising it.
         cancelled_by: ``"local"``, ``"remote"``, ``"deadline"`` or ``"link"`` where the call was cut short.
     """
 
@@ -89,6 +91,7 @@ class RPCError(DuplexError):
         self.peer: str | None = None
         self.metadata: Mapping[str, str | bytes] = {}
         self.may_have_executed = True
+        self.retry_after: float | None = None
         self.cancelled_by: str | None = None
 
     def __str__(self) -> str:

@@ -15,6 +15,9 @@ IDEMPOTENCY_KEY = "duplex-idempotency-key"
 #: The caller relies on the stream of results to be resumable.
 RESUME_KEY = "duplex-resume"
 
+#: A trailer: after how many milliseconds, as decimal text, the same call may be tried again.
+RETRY_AFTER = "duplex-retry-after"
+
 _KEY_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
@@ -45,3 +48,16 @@ def check_metadata(metadata: Mapping[Any, Any]) -> str | None:
             except UnicodeEncodeError:
                 return f"metadata {key!r} is not encodable as UTF-8"
     return None
+
+
+def retry_after_text(seconds: float) -> str:
+    """Return what :data:`RETRY_AFTER` says for a number of seconds."""
+    return str(max(0, round(1000 * seconds)))
+
+
+def read_retry_after(trailers: Metadata) -> float | None:
+    """Return the seconds that :data:`RETRY_AFTER` of trailers says; ``None`` if it is not there or is nonsense."""
+    value = trailers.get(RETRY_AFTER)
+    if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > 15:
+        return None
+    return int(value) / 1000

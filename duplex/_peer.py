@@ -11,7 +11,7 @@ from typing import Any, TypeVar, final, overload
 
 import trio
 
-from duplex._config import Idempotency, Keepalive, Limits
+from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError
 from duplex.builtin import health_service, reflection_service
 from duplex.client import ServiceProxy, typed_proxy
@@ -19,6 +19,7 @@ from duplex.client._proxy import Options
 from duplex.engine._flush import acquire_flusher, release_flusher
 from duplex.engine._link import BaseLink
 from duplex.engine._peer import BasePeer
+from duplex.engine._watch import watch_links
 from duplex.service import Service, callback_spec
 
 T = TypeVar("T")
@@ -42,6 +43,9 @@ def _proxy(picker: Any, target: object, name: str | None, options: Options) -> A
 class Link(BaseLink):
     """One established connection to another peer, over which both sides call. Made by the peer."""
 
+    #: All its calls take this one link.
+    balances = False
+
     def __repr__(self) -> str:
         return f"<Link to {self.peer_name} over {self.endpoint}>"
 
@@ -59,8 +63,8 @@ class Link(BaseLink):
         """Return the link itself: every call to a service takes it."""
         return self
 
-    async def pick(self, service: str) -> Link:
-        """Return the link itself."""
+    async def pick(self, service: str, *, wait_for_ready: bool = True) -> Link:
+        """Return the link itself; if it is over, the call says so."""
         await trio.lowlevel.checkpoint()
         return self
 
@@ -76,6 +80,9 @@ class Link(BaseLink):
 @final
 class Peer(BasePeer[Link, Service]):
     """One process's end of everything: binds and connects, serves and calls. Made by :func:`open_peer`."""
+
+    #: Its calls take whichever link there is.
+    balances = True
 
     def __repr__(self) -> str:
         return f"<Peer {self.name or self.id} with {len(self.links)} links>"
@@ -134,7 +141,12 @@ class Peer(BasePeer[Link, Service]):
 
 
 def _check_options(
-    services: object, limits: object, keepalive: object, connect_timeout: object, max_threads: object
+    services: object,
+    limits: object,
+    keepalive: object,
+    reconnect: object,
+    connect_timeout: object,
+    max_threads: object,
 ) -> None:
     """Raise ``ConfigurationError`` that names the first argument of ``open_peer`` that is wrong."""
     if isinstance(services, Service) or not isinstance(services, Iterable):
@@ -143,6 +155,8 @@ def _check_options(
         raise ConfigurationError(f"limits must be a duplex.Limits, not {limits!r}")
     if not isinstance(keepalive, Keepalive | None):
         raise ConfigurationError(f"keepalive must be a duplex.Keepalive, not {keepalive!r}")
+    if not isinstance(reconnect, Reconnect | None):
+        raise ConfigurationError(f"reconnect must be a duplex.Reconnect, not {reconnect!r}")
     if (
         isinstance(connect_timeout, bool)
         or not isinstance(connect_timeout, (int, float))
@@ -162,6 +176,7 @@ async def open_peer(
     name: str = "",
     limits: Limits | None = None,
     keepalive: Keepalive | None = None,
+    reconnect: Reconnect | None = None,
     connect_timeout: float = 10.0,
     max_threads: int = 40,
     reflection: bool = True,
@@ -176,7 +191,8 @@ async def open_peer(
         services: what to offer from the beginning.
         name: for humans, in errors and listings of other peers; need not be unique.
         limits: what this peer takes from others.
-        keepalive: how links are watched.
+        keepalive: how links are watched, and how long they are kept.
+        reconnect: the pauses between attempts to connect.
         connect_timeout: seconds that :meth:`Peer.connect`, and calls without a link, wait for one.
         max_threads: handlers that are plain functions run in at most so many threads.
         reflection: whether callers can list and describe what is offered.
@@ -187,7 +203,7 @@ async def open_peer(
     Raises:
         ConfigurationError: an argument is wrong.
     """
-    _check_options(services, limits, keepalive, connect_timeout, max_threads)
+    _check_options(services, limits, keepalive, reconnect, connect_timeout, max_threads)
     if not isinstance(idempotency, Idempotency | None):
         raise ConfigurationError(f"idempotency must be a duplex.Idempotency, not {idempotency!r}")
     flusher = acquire_flusher()
@@ -203,6 +219,7 @@ async def open_peer(
                 name=name,
                 limits=limits or Limits(),
                 keepalive=keepalive or Keepalive(),
+                reconnect=reconnect or Reconnect(),
                 connect_timeout=connect_timeout,
                 max_threads=max_threads,
                 debug=os.environ.get("DUPLEX_DEBUG") == "1" if debug is None else debug,
@@ -213,7 +230,7 @@ async def open_peer(
             if reflection:
                 peer.serve(reflection_service(peer))
             peer.serve(health_service(peer))
-            nursery.start_soon(peer.watch_links)
+            nursery.start_soon(watch_links, peer)
             try:
                 yield peer
             except BaseException as error:

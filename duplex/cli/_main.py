@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import click
+import trio
 
 import duplex
 from duplex.cli._errors import CommandError
 from duplex.cli._listing import show_description, show_list
 from duplex.cli._output import report
-from duplex.cli._session import Call, make_call, ping, run, serve
+from duplex.cli._serving import serve
+from duplex.cli._session import Call, make_call, ping, run
 from duplex.cli._target import load_services, target_name
 from duplex.cli._values import parse_json
 
@@ -85,6 +87,14 @@ def _output(command: F) -> F:
     help=f"Where to listen; repeatable.  [default: {DEFAULT_BIND}]",
 )
 @click.option("--name", help="The peer's name in errors and listings of others.  [default: made from TARGET]")
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long calls that run may go on after a signal to stop.",
+)
 @click.option("--debug", is_flag=True, help="Send tracebacks of unexpected exceptions to callers.")
 @click.option(
     "--log-level",
@@ -93,7 +103,14 @@ def _output(command: F) -> F:
     show_default=True,
     help="What is logged to stderr.",
 )
-def serve_command(target: str, binds: tuple[str, ...], name: str | None, debug: bool, log_level: str) -> int:
+def serve_command(
+    target: str,
+    binds: tuple[str, ...],
+    name: str | None,
+    drain_timeout: float,
+    debug: bool,
+    log_level: str,
+) -> int:
     """Serve the functions of a module, or of something in it.
 
     TARGET is file.py, module, file.py:attribute or module:attribute. A module serves its duplex.Service
@@ -101,20 +118,24 @@ def serve_command(target: str, binds: tuple[str, ...], name: str | None, debug: 
     methods, or a module.
 
     The endpoints go to stdout, one a line, once all of them are bound; everything else goes to stderr.
-    SIGINT and SIGTERM end it with exit code 0; a second signal ends it at once.
+    SIGINT and SIGTERM let it drain, which means that calls that run may finish and no new ones are taken, and
+    end it with exit code 0; a second signal ends it at once. SIGUSR1 lists the calls under way on stderr.
     """
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     services = load_services(target)
+    stop = trio.Event()
     return run(
         lambda: serve(
             services,
             binds or (DEFAULT_BIND,),
             name=name or target_name(target),
             debug=True if debug else None,
+            stop=stop,
+            drain_timeout=drain_timeout,
         ),
-        stopped=0,
+        on_signal=stop.set,
     )
 
 

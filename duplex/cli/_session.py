@@ -1,4 +1,4 @@
-"""Connecting, calling and serving, until it is done or a signal comes."""
+"""Connecting and calling, until it is done or a signal comes."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ REFLECTION = "duplex.reflection"
 # -- running ---------------------------------------------------------------------------------------------
 
 
-def run(command: Callable[[], Awaitable[None]], *, stopped: int | None = None) -> int:
+def run(command: Callable[[], Awaitable[None]], *, on_signal: Callable[[], object] | None = None) -> int:
     """Run a command until it ends, or until SIGINT or SIGTERM cancels it; a second signal ends it at once.
 
     Args:
         command: what to run. Its errors are reported on stderr.
-        stopped: the exit code after a signal; ``None`` for 128 and the signal's number, as shells have it.
+        on_signal: what the first signal does instead, called in the event loop.
 
     Returns:
-        The exit code.
+        The exit code; after a signal that cancelled it 128 and the signal's number, as shells have it.
     """
 
     async def main() -> int | None:
-        with trio.CancelScope() as scope, _signals_cancel(scope) as received:
+        with trio.CancelScope() as scope, _signals_call(on_signal or scope.cancel) as received:
             await command()
         return received[0] if received and scope.cancelled_caught else None
 
@@ -51,14 +51,12 @@ def run(command: Callable[[], Awaitable[None]], *, stopped: int | None = None) -
         return BROKEN_PIPE
     except (CommandError, duplex.DuplexError) as error:
         return report(error)
-    if signal_number is None:
-        return 0
-    return 128 + signal_number if stopped is None else stopped
+    return 0 if signal_number is None else 128 + signal_number
 
 
 @contextlib.contextmanager
-def _signals_cancel(scope: trio.CancelScope) -> Iterator[list[int]]:
-    """Let the first signal cancel a scope, and the second end the process even if nothing reacts any more."""
+def _signals_call(react: Callable[[], object]) -> Iterator[list[int]]:
+    """Let the first signal call a function, and the second end the process even if nothing reacts any more."""
     token = trio.lowlevel.current_trio_token()
     received: list[int] = []
 
@@ -66,7 +64,7 @@ def _signals_cancel(scope: trio.CancelScope) -> Iterator[list[int]]:
         if received:
             os._exit(128 + number)
         received.append(number)
-        token.run_sync_soon(scope.cancel)
+        token.run_sync_soon(react)
 
     replaced = {}
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -291,19 +289,3 @@ async def ping(endpoint: str, *, count: int, interval: float, connect_timeout: f
                     f"min {min(times):.3f}, median {middle:.3f}, max {max(times):.3f} ms",
                     err=True,
                 )
-
-
-# -- serving ---------------------------------------------------------------------------------------------
-
-
-async def serve(
-    services: Sequence[duplex.Service], endpoints: Sequence[str], *, name: str, debug: bool | None
-) -> None:
-    """Serve until cancelled. The real endpoints go to stdout, one a line, once all of them are bound."""
-    async with duplex.open_peer(services=services, name=name, debug=debug) as peer:
-        real = [await peer.bind(endpoint) for endpoint in endpoints]
-        for endpoint in real:
-            click.echo(endpoint)
-        for service in services:
-            click.echo(f"serving {service.name} {service.version}: {', '.join(service.methods)}", err=True)
-        await trio.sleep_forever()

@@ -15,7 +15,7 @@ from duplex._errors import ConfigurationError
 from duplex._metadata import IDEMPOTENCY_KEY, RESERVED_PREFIX, Metadata, check_metadata
 from duplex.client._resume import OpenStream
 from duplex.codec import Codec, get_codec
-from duplex.engine._calls import OpenCall, Request, call_unary, deadline_exceeded, notify
+from duplex.engine._calls import OpenCall, Request, call_unary, deadline_exceeded, notify, time_limit
 from duplex.engine._idempotency import MAX_KEY
 from duplex.engine._link import BaseLink
 from duplex.engine._tracked import ResumableStream
@@ -24,11 +24,15 @@ from duplex.engine._tracked import ResumableStream
 class LinkPicker(Protocol):
     """Whatever says which link a call takes: a peer balances, a link is itself."""
 
+    @property
+    def balances(self) -> bool:
+        """Whether another call may take another link."""
+
     def pick_now(self, service: str) -> BaseLink | None:
         """Return a link for a call to a service, if one is there at once."""
 
-    async def pick(self, service: str) -> BaseLink:
-        """Wait for one. Raises ``Unavailable`` if none comes in time."""
+    async def pick(self, service: str, *, wait_for_ready: bool = True) -> BaseLink:
+        """Wait for one. Raises ``Unavailable`` if none comes in time, or at once if it is not to wait."""
 
 
 class ResumingMethod(Protocol):
@@ -70,7 +74,7 @@ class Options:
 
     def for_picker(self, picker: LinkPicker) -> Options:
         """Return these options, or raise ``ConfigurationError`` if calls over this picker cannot have them."""
-        if self.resume and isinstance(picker, BaseLink):
+        if self.resume and not picker.balances:
             raise ConfigurationError(
                 "a stream over one link ends with the link: resume=True is for peer.service(...), which may take "
                 "another one, not for link.service(...)"
@@ -170,7 +174,13 @@ class MethodProxy:
         self._options = options
         target = f"{service}.{name}"
         self._request = Request(
-            target, target, options.codec, result_type, options.timeout, options.all_metadata
+            target,
+            target,
+            options.codec,
+            result_type,
+            options.timeout,
+            options.all_metadata,
+            overflow=options.overflow,
         )
 
     def __repr__(self) -> str:
@@ -205,19 +215,21 @@ class MethodProxy:
         """
         link = self._picker.pick_now(self._service)
         if link is not None:
-            return call_unary(link, self._request, args, kwargs)
+            again = self._call_later if self._picker.balances else None
+            return call_unary(link, self._request, args, kwargs, again)
         return self._call_later(args, kwargs)
 
     async def _call_later(self, args: Any, kwargs: Any) -> Any:
         """Call once there is a link; waiting for one counts towards the timeout."""
         request = self._request
-        if request.timeout is None:
-            link = await self._picker.pick(self._service)
-            return await call_unary(link, request, args, kwargs)
-        with trio.CancelScope(deadline=trio.current_time() + request.timeout):
-            link = await self._picker.pick(self._service)
+        timeout = time_limit(request.timeout)
+        if timeout is None:
+            return await call_unary(await self._pick(), request, args, kwargs)
+        link: BaseLink | None = None
+        with trio.CancelScope(deadline=trio.current_time() + timeout):
+            link = await self._pick()
             return await call_unary(link, _without_timeout(request), args, kwargs)
-        raise deadline_exceeded(request)
+        raise deadline_exceeded(request, timeout, link, sent=link is not None)
 
     def open(self, /, *args: Any, **kwargs: Any) -> OpenCall:
         """Open a call: ``async with remote.method.open(...) as call``.
@@ -233,7 +245,9 @@ class MethodProxy:
         return OpenCall(self._pick, self._request, args, kwargs)
 
     async def _pick(self) -> BaseLink:
-        return self._picker.pick_now(self._service) or await self._picker.pick(self._service)
+        return self._picker.pick_now(self._service) or await self._picker.pick(
+            self._service, wait_for_ready=self._options.wait_for_ready
+        )
 
     async def notify(self, /, *args: Any, **kwargs: Any) -> None:
         """Call the method without waiting for its outcome, which nobody learns.
@@ -292,8 +306,11 @@ class ServiceProxy:
                 ``connect_timeout``; ``False`` fails it at once.
             idempotency_key: a text of at most 255 bytes, unique to what the call is to do: the other side
                 runs the method once for it, and answers repetitions with the first outcome.
-            overflow: what becomes of items of the call's streams, in both directions, when a window is
-                full: ``"drop_oldest"``, ``"drop_newest"`` or ``"error"``; ``None``: senders wait.
+            overflow: what this side does when the window of one of the call's streams is full, instead of
+                making the sender wait. ``None``: the sender waits. Sending: ``"drop_newest"`` drops the
+                item, ``"drop_oldest"`` queues it and drops the oldest that is queued, ``"error"`` raises
+                ``ResourceExhausted``. Receiving: the same for items that wait to be received, with
+                ``"error"`` the call fails. Bounds are this peer's ``Limits.channel_window``.
             resume: whether an opened stream goes on after a lost link, on whichever link offers the service;
                 for methods that are resumable. See :class:`duplex.ResumableStream`.
 

@@ -20,9 +20,11 @@ import trio
 
 from duplex._errors import RPCError, Unavailable, Unimplemented
 from duplex._metadata import RESUME_KEY, Metadata
-from duplex.engine._calls import OpenCall, OutgoingCall, Request, deadline_exceeded
+from duplex.engine._calls import OpenCall, OutgoingCall, Request, deadline_exceeded, time_limit
+from duplex.engine._deadlines import thread_call
 from duplex.engine._link import BaseLink
 from duplex.engine._tracked import ResumableStream, Tracked
+from duplex.engine._types import ChannelStatistics
 
 T = TypeVar("T", covariant=True)
 
@@ -99,6 +101,7 @@ class ResumedStream(ResumableStream[T]):
         self._call: OutgoingCall[Any, Any] | None = None
         self._peer = ""
         self._trailers: Metadata = {}
+        self._statistics: ChannelStatistics
         #: How it ended, once it has.
         self._error: BaseException | None = None
         self._closed = False
@@ -136,6 +139,10 @@ class ResumedStream(ResumableStream[T]):
         """See :attr:`ResumableStream.trailers`."""
         return self._trailers
 
+    def statistics(self) -> ChannelStatistics:
+        """See :meth:`duplex.ReceiveChannel.statistics`; of the present call, or the last one."""
+        return self._statistics if self._call is None else self._call.statistics()
+
     # -- receiving -------------------------------------------------------------------------------------
 
     async def receive(self) -> T:
@@ -171,6 +178,7 @@ class ResumedStream(ResumableStream[T]):
         stood = self._call is not None and trio.current_time() >= self._opened_at + self._patience
         if self._call is not None:
             self._trailers = self._call.trailers
+            self._statistics = self._call.statistics()
             self._call.close_now()
             self._call = None
         if self._failures == 0 or stood:
@@ -193,7 +201,13 @@ class ResumedStream(ResumableStream[T]):
         return await self._open_on(self._pick)
 
     async def _open_on(self, pick: Callable[[], Awaitable[BaseLink]]) -> OutgoingCall[Any, Any]:
-        call = await OpenCall(pick, self._request, self._positional, self._keyword).__aenter__()
+        opening = OpenCall(pick, self._request, self._positional, self._keyword)
+        # The limit of a thread is part of that of the whole stream: see OpenStream.
+        token = thread_call.set(None)
+        try:
+            call = await opening.__aenter__()
+        finally:
+            thread_call.reset(token)
         self._call = call
         self._opened_at = trio.current_time()
         self._peer = call.peer
@@ -247,13 +261,14 @@ class OpenStream:
         self._stream = ResumedStream[Any](pick, patience, request, positional, keyword)
         self._request = request
         self._scope: trio.CancelScope | None = None
+        self._timeout: float | None = None
         self._used = False
 
     async def __aenter__(self) -> ResumableStream[Any]:
         if self._used:
             raise RuntimeError("open() gives a context manager for one use; call it again for another stream")
         self._used = True
-        timeout = self._request.timeout
+        timeout = self._timeout = time_limit(self._request.timeout)
         if timeout is not None:
             self._scope = trio.CancelScope(deadline=trio.current_time() + timeout)
             self._scope.__enter__()
@@ -262,7 +277,8 @@ class OpenStream:
         except BaseException as error:
             scope, self._scope = self._scope, None
             if scope is not None and scope.__exit__(type(error), error, error.__traceback__):
-                raise deadline_exceeded(self._request) from None
+                assert timeout is not None
+                raise deadline_exceeded(self._request, timeout, sent=False) from None
             raise
         return self._stream
 
@@ -278,4 +294,5 @@ class OpenStream:
             # Swallows only the cancellation that it made itself.
             scope.__exit__(exc_type, exc, traceback)
             if scope.cancelled_caught:
-                raise deadline_exceeded(self._request) from None
+                assert self._timeout is not None
+                raise deadline_exceeded(self._request, self._timeout, sent=True) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
@@ -10,25 +9,31 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 import msgspec
 import trio
 
+from duplex._config import Overflow
 from duplex._errors import (
     DeadlineExceeded,
     DecodeError,
     FailedPrecondition,
     Internal,
+    ResourceExhausted,
     RPCError,
+    Unavailable,
     Unknown,
     error_for_status,
 )
-from duplex._metadata import Metadata
+from duplex._metadata import Metadata, read_retry_after
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._conversation import Conversation
+from duplex.engine._deadlines import remaining, thread_call
 from duplex.engine._live import CallValues
-from duplex.engine._types import Callback, Channel
+from duplex.engine._overflow import Overflowing, OverflowState
+from duplex.engine._types import Callback, Channel, ChannelStatistics
 from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
+    from duplex.engine._nested import NestedChannel
 
 SendT = TypeVar("SendT", contravariant=True)
 ReceiveT = TypeVar("ReceiveT", covariant=True)
@@ -49,6 +54,8 @@ class Request(msgspec.Struct, frozen=True):
     timeout: float | None = None
     metadata: Metadata | None = None
     parent: int | None = None
+    #: What becomes of items when a window is full; ``None``: senders wait.
+    overflow: Overflow | None = None
 
     @property
     def codec_name(self) -> str | None:
@@ -61,11 +68,6 @@ class Request(msgspec.Struct, frozen=True):
 _CUT_SHORT_BY: Final = {int(StatusCode.CANCELLED): "remote", int(StatusCode.DEADLINE_EXCEEDED): "deadline"}
 
 
-def _remaining() -> float | None:
-    deadline = trio.current_effective_deadline()
-    return None if deadline == math.inf else max(0.0, deadline - trio.current_time())
-
-
 def outcome_error(event: ChannelClosed, codec: Codec) -> RPCError:
     """Return the error that a status other than OK stands for."""
     details: Any = None
@@ -76,6 +78,8 @@ def outcome_error(event: ChannelClosed, codec: Codec) -> RPCError:
             details = None
     error = error_for_status(event.status, event.message, details)
     error.metadata = event.trailers
+    if event.trailers:
+        error.retry_after = read_retry_after(event.trailers)
     error.may_have_executed = event.may_have_executed
     error.cancelled_by = _CUT_SHORT_BY.get(event.status)
     if isinstance(details, dict) and isinstance(details.get("traceback"), str):
@@ -93,28 +97,48 @@ def _blame(error: RPCError, request: Request, link: BaseLink) -> RPCError:
 class UnaryCall(CallValues):
     """A call with one message each way, while it is under way: as little as can be."""
 
-    __slots__ = ("_request", "_result", "_task")
+    __slots__ = ("_request", "_result", "_task", "_timeout", "passed_channels", "started")
 
     opener = True
+    holds_up = True
 
     def __init__(self, link: BaseLink, request: Request) -> None:
         super().__init__()
         self.link = link
         self.channel = 0
         self.over = False
+        self.started = 0.0
+        self.passed_channels = False
+        self._timeout: float | None = None
         self._request = request
         self._task: trio.lowlevel.Task | None = None
         self._result: ChannelClosed | MessageReceived | RPCError | None = None
+
+    @property
+    def method(self) -> str:
+        """``service.method``, or which callback it is."""
+        return self._request.method
+
+    @property
+    def deadline(self) -> float | None:
+        """When the call has to end; ``None`` without a deadline, or before the call was sent."""
+        return None if self._timeout is None else self.started + self._timeout
+
+    def adopt(self, child: NestedChannel) -> None:
+        """See :meth:`CallValues.adopt`."""
+        self.passed_channels = True
+        super().adopt(child)
 
     def ensure_open(self) -> int:
         """The arguments hold a live value, so the channel comes first and they follow in a message."""
         if not self.channel:
             request = self._request
+            self._timeout = remaining()
             self.channel = self.link.open_channel(
                 self,
                 request.target,
                 flags=UNARY,
-                timeout=_remaining(),
+                timeout=self._timeout,
                 metadata=request.metadata,
                 parent=request.parent,
                 codec=request.codec_name,
@@ -137,17 +161,19 @@ class UnaryCall(CallValues):
                 link.touch()
                 self.commit_exports()
             else:
+                self._timeout = remaining()
                 self.channel = link.open_channel(
                     self,
                     request.target,
                     payload=payload,
                     attachments=attachments,
                     flags=END | UNARY,
-                    timeout=_remaining(),
+                    timeout=self._timeout,
                     metadata=request.metadata,
                     parent=request.parent,
                     codec=request.codec_name,
                 )
+            self.started = link.now
             self._task = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort)
             result = self._take_result()
@@ -249,30 +275,85 @@ class UnaryCall(CallValues):
 
 
 async def call_unary(
-    link: BaseLink, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any]
+    link: BaseLink,
+    request: Request,
+    positional: Sequence[Any],
+    keyword: Mapping[str, Any],
+    again: Callable[..., Awaitable[Any]] | None = None,
 ) -> Any:
     """Make a unary call and return its result.
+
+    Args:
+        link: the link that the call takes.
+        request: what is called.
+        positional: its arguments by position.
+        keyword: its arguments by name.
+        again: makes the call anew, over whichever link there is then, if this one turns out to have been
+            unusable before anything was executed. Called with the arguments, at most once.
 
     Raises ``RPCError`` with the outcome; ``EncodeError`` if an argument cannot travel. Cancelling it cancels
     the remote handler.
     """
-    if request.timeout is None:
-        return await UnaryCall(link, request).run(positional, keyword)
-    if request.timeout <= 0:
+    call = UnaryCall(link, request)
+    try:
+        if request.timeout is None and thread_call.get() is None:
+            return await call.run(positional, keyword)
+        return await _run_within(time_limit(request.timeout), call, link, request, positional, keyword)
+    except Unavailable as error:
+        # Channels that were passed belong to the failed attempt.
+        if again is None or error.may_have_executed or call.passed_channels:
+            raise
+    return await again(positional, keyword)
+
+
+async def _run_within(
+    timeout: float | None,
+    call: UnaryCall,
+    link: BaseLink,
+    request: Request,
+    positional: Sequence[Any],
+    keyword: Mapping[str, Any],
+) -> Any:
+    """Make a unary call that has a time limit of its own, in seconds."""
+    if timeout is None:
+        return await call.run(positional, keyword)
+    if timeout <= 0:
         await trio.lowlevel.checkpoint()
-        late = deadline_exceeded(request)
-        late.may_have_executed = False
-        raise _blame(late, request, link)
-    with trio.CancelScope(deadline=trio.current_time() + request.timeout):
-        return await UnaryCall(link, request).run(positional, keyword)
-    raise _blame(deadline_exceeded(request), request, link)
+        raise deadline_exceeded(request, timeout, link, sent=False)
+    with trio.CancelScope(deadline=trio.current_time() + timeout):
+        return await call.run(positional, keyword)
+    raise deadline_exceeded(request, timeout, link, sent=bool(call.channel))
 
 
-def deadline_exceeded(request: Request) -> DeadlineExceeded:
-    """Return the error for a call whose own ``timeout`` passed."""
-    error = DeadlineExceeded(f"the call did not end within {request.timeout:g} s")
+def time_limit(timeout: float | None) -> float | None:
+    """Return the seconds that a call may take beside what trio's scopes allow: its own timeout, and, made by
+    a thread that serves a call, what remains of that one's deadline."""
+    serving = thread_call.get()
+    return timeout if serving is None else serving.limit(timeout)
+
+
+def deadline_exceeded(
+    request: Request, timeout: float, link: BaseLink | None = None, *, sent: bool
+) -> DeadlineExceeded:
+    """Return the error for a call whose own time limit passed.
+
+    Args:
+        request: what was called.
+        timeout: the limit in seconds.
+        link: the link that it took, if there was one.
+        sent: whether the other side may have learned of it.
+    """
+    text = f"the call did not end within {timeout:g} s"
+    if not sent:
+        text += ", and was not sent"
+    elif link is not None and link.watch.is_slow:
+        unanswered = link.connection.unanswered_for(trio.current_time()) or 0.0
+        text += f"; its peer is slow: it has not answered a ping for {unanswered:.1f} s"
+    error = DeadlineExceeded(text)
     error.method = request.method
+    error.peer = None if link is None else link.peer_name
     error.cancelled_by = "deadline"
+    error.may_have_executed = sent
     return error
 
 
@@ -283,6 +364,7 @@ async def notify(
 
     Returns when the call is queued on the link, which may mean waiting for credit.
     """
+    link.peer.check_thread()
     call = UnaryCall(link, request)
     try:
         payload, attachments = request.codec.encode_arguments(positional, keyword, None)
@@ -294,7 +376,7 @@ async def notify(
             payload=payload,
             attachments=attachments,
             flags=END | NOTIFY,
-            timeout=_remaining(),
+            timeout=remaining(),
             metadata=request.metadata,
             parent=request.parent,
             codec=request.codec_name,
@@ -304,11 +386,10 @@ async def notify(
         raise
 
 
-@final
 class _OutgoingConversation(Conversation):
     """The channel under an :class:`OutgoingCall`."""
 
-    __slots__ = ("closed", "ended", "request", "result_message")
+    __slots__ = ("closed", "ended", "request", "result_message", "timeout")
 
     opener = True
 
@@ -316,9 +397,20 @@ class _OutgoingConversation(Conversation):
         super().__init__(link, 0, request.codec, request.result_type)
         self.request = request
         self.closed: ChannelClosed | None = None
+        self.timeout: float | None = None
         self.result_message: MessageReceived | None = None
         #: The other side ended its direction, before it closed the call.
         self.ended = False
+
+    @property
+    def method(self) -> str:
+        """``service.method``."""
+        return self.request.method
+
+    @property
+    def deadline(self) -> float | None:
+        """See :attr:`UnaryCall.deadline`."""
+        return None if self.timeout is None else self.started + self.timeout
 
     def on_end(self) -> None:
         self.ended = True
@@ -327,10 +419,11 @@ class _OutgoingConversation(Conversation):
     def ensure_open(self) -> int:
         if not self.channel:
             request = self.request
+            self.timeout = remaining()
             self.channel = self.link.open_channel(
                 self,
                 request.target,
-                timeout=_remaining(),
+                timeout=self.timeout,
                 metadata=request.metadata,
                 parent=request.parent,
                 codec=request.codec_name,
@@ -355,6 +448,26 @@ class _OutgoingConversation(Conversation):
 
     def error_for_caller(self) -> RPCError:
         return _blame(super().error_for_caller(), self.request, self.link)
+
+
+@final
+class _OverflowingConversation(_OutgoingConversation, Overflowing):
+    """The same for a call with an overflow option."""
+
+    __slots__ = ("overflow",)
+
+    def __init__(self, link: BaseLink, request: Request, policy: Overflow) -> None:
+        super().__init__(link, request)
+        self.overflow = OverflowState(policy, link.peer.limits.channel_window)
+
+    @property
+    def method(self) -> str:
+        return self.request.method
+
+    def fail_receiving(self, error: ResourceExhausted) -> None:
+        error.cancelled_by = "local"
+        self.link.cancel_channel(self.channel, error.message)
+        self.finish(error)
 
 
 @final
@@ -384,6 +497,11 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
     def peer(self) -> str:
         """The name of the peer that was called."""
         return self._call.link.peer_name
+
+    @property
+    def link(self) -> BaseLink:
+        """The link that the call takes."""
+        return self._call.link
 
     async def __anext__(self) -> ReceiveT:
         try:
@@ -418,9 +536,14 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         await self._call.send_item(value)
 
     async def send_eof(self) -> None:
-        """End the input stream. Idempotent."""
+        """End the input stream. Idempotent. See :meth:`duplex.SendChannel.send_eof`."""
         await trio.lowlevel.checkpoint()
+        await self._call.send_queued()
         self._call.end_now()
+
+    def statistics(self) -> ChannelStatistics:
+        """Return a snapshot: credit, items that wait, items that were dropped."""
+        return self._call.statistics()
 
     async def result(self) -> ReceiveT:
         """End the input stream if that was not done, wait for the call's single result and return it.
@@ -507,7 +630,7 @@ class _until_woken:
 class OpenCall:
     """The context manager that ``method.open(...)`` returns."""
 
-    __slots__ = ("_call", "_keyword", "_pick", "_positional", "_request", "_scope")
+    __slots__ = ("_call", "_keyword", "_pick", "_positional", "_request", "_scope", "_timeout")
 
     def __init__(
         self,
@@ -522,13 +645,15 @@ class OpenCall:
         self._keyword = keyword
         self._call: OutgoingCall[Any, Any] | None = None
         self._scope: trio.CancelScope | None = None
+        self._timeout: float | None = None
 
     async def __aenter__(self) -> OutgoingCall[Any, Any]:
         if self._call is not None:
             raise RuntimeError("open() gives a context manager for one use; call it again for another call")
         request = self._request
-        if request.timeout is not None:
-            self._scope = trio.CancelScope(deadline=trio.current_time() + request.timeout)
+        self._timeout = time_limit(request.timeout)
+        if self._timeout is not None:
+            self._scope = trio.CancelScope(deadline=trio.current_time() + self._timeout)
             self._scope.__enter__()
         try:
             link: BaseLink = await self._pick()
@@ -536,13 +661,17 @@ class OpenCall:
         except BaseException as error:
             scope, self._scope = self._scope, None
             if scope is not None and scope.__exit__(type(error), error, error.__traceback__):
-                raise deadline_exceeded(request) from None
+                assert self._timeout is not None
+                raise deadline_exceeded(request, self._timeout, sent=False) from None
             raise
         return self._call
 
     async def _open(self, link: BaseLink) -> OutgoingCall[Any, Any]:
         request = self._request
-        call = _OutgoingConversation(link, request)
+        if request.overflow is None:
+            call = _OutgoingConversation(link, request)
+        else:
+            call = _OverflowingConversation(link, request, request.overflow)
         try:
             payload, attachments = request.codec.encode_arguments(self._positional, self._keyword, call)
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -554,16 +683,18 @@ class OpenCall:
                 link.touch()
                 call.commit_exports()
             else:
+                call.timeout = remaining()
                 call.channel = link.open_channel(
                     call,
                     request.target,
                     payload=payload,
                     attachments=attachments,
-                    timeout=_remaining(),
+                    timeout=call.timeout,
                     metadata=request.metadata,
                     parent=request.parent,
                     codec=request.codec_name,
                 )
+            call.started = link.now
         except BaseException as error:
             if call.channel and not call.over:
                 link.cancel_channel(call.channel, "the call could not be opened")
@@ -587,7 +718,8 @@ class OpenCall:
             # Swallows only the cancellation that it made itself.
             scope.__exit__(exc_type, exc, traceback)
             if scope.cancelled_caught:
-                raise deadline_exceeded(self._request) from None
+                assert self._timeout is not None
+                raise deadline_exceeded(self._request, self._timeout, self._call.link, sent=True) from None
 
 
 @final

@@ -16,6 +16,7 @@ import trio
 from duplex._errors import DecodeError, InvalidArgument, RPCError
 from duplex.codec._base import Buffer, Codec
 from duplex.engine._live import CallValues
+from duplex.engine._types import ChannelStatistics
 from duplex.protocol import CancelReceived, ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:
@@ -50,11 +51,14 @@ class Conversation(CallValues):
         "_taken",
         "codec",
         "error",
+        "started",
         "_stopped",
     )
 
     #: Whether this side opened the channel.
     opener = False
+    #: Whether a peer that drains waits for its end.
+    holds_up = False
 
     def __init__(self, link: BaseLink, channel: int, codec: Codec, item_type: Any = Any) -> None:
         super().__init__()
@@ -63,6 +67,8 @@ class Conversation(CallValues):
         self.codec = codec
         self.over = False
         self.error: RPCError | None = None
+        #: When it began, as :func:`trio.current_time` counts.
+        self.started = 0.0
         #: The other side gave up a channel that it opened; its handler is being cancelled.
         self._stopped = False
         self._item_type = item_type
@@ -254,21 +260,22 @@ class Conversation(CallValues):
     async def send_item(self, value: Any) -> None:
         """Send one item; see :meth:`duplex.SendChannel.send`."""
         self._sent += 1
-        if not self._sent % ITEMS_PER_CHECKPOINT:
-            await trio.lowlevel.checkpoint()
-        if self._stopped:
-            await trio.lowlevel.checkpoint()  # which raises Cancelled, but within a shield
-        self.check_can_send()
         try:
+            if not self._sent % ITEMS_PER_CHECKPOINT:
+                await trio.lowlevel.checkpoint()
+            if self._stopped:
+                await trio.lowlevel.checkpoint()  # which raises Cancelled, but within a shield
+            self.check_can_send()
             payload, attachments = self.codec.encode(value, self)
             link = self.link
             connection = link.connection
-            if connection.link_credit > 0 and connection.credit(self.channel) > 0:
+            if connection.stream_credit > 0 and connection.credit(self.channel) > 0:
                 connection.send(self.channel, payload, attachments)
                 link.touch()
             else:
                 await self.send_payload(payload, attachments)
         except BaseException:
+            self._sent -= 1
             if self._fresh is not None:
                 self.revoke_exports()
             raise
@@ -276,15 +283,21 @@ class Conversation(CallValues):
             self.commit_exports()
 
     async def send_payload(self, payload: bytes, attachments: Sequence[Buffer], flags: int = 0) -> None:
-        """Send an encoded message, waiting for credit as long as it takes."""
+        """Send an encoded message, waiting for credit as long as it takes: an item, or with RESULT a result."""
         link = self.link
         connection = link.connection
-        while connection.link_credit <= 0 or connection.credit(self.channel) <= 0:
+        while not self.may_send(result=bool(flags)):
             self.check_can_send()
             await self.wait_credit()
         self.check_can_send()
         connection.send(self.channel, payload, attachments, flags)
         link.touch()
+
+    def may_send(self, *, result: bool = False) -> bool:
+        """Whether there is credit for an item, or for a result."""
+        connection = self.link.connection
+        link_credit = connection.link_credit if result else connection.stream_credit
+        return link_credit > 0 and connection.credit(self.channel) > 0
 
     async def wait_credit(self) -> None:
         """Wait until more may be sent, or the conversation is over."""
@@ -324,6 +337,25 @@ class Conversation(CallValues):
                 self.link.connection.end(self.channel)
                 self.link.touch()
 
+    async def send_queued(self) -> None:
+        """Wait until nothing is queued for sending; here nothing ever is."""
+
+    def statistics(self) -> ChannelStatistics:
+        """Return a snapshot: credit, items that wait, items that were dropped."""
+        connection = self.link.connection
+        return ChannelStatistics(
+            send_credit=connection.credit(self.channel),
+            link_credit=connection.link_credit,
+            buffered_items=len(self._inbox),
+            buffered_bytes=sum(message.cost for message in self._inbox),
+            queued_items=0,
+            queued_bytes=0,
+            waiting_senders=len(self._credit_waiters),
+            sent=self._sent,
+            received=self._received,
+            dropped=0,
+        )
+
     @property
     def has_outcome(self) -> bool:
         """Whether it is known how the conversation ended."""
@@ -333,8 +365,3 @@ class Conversation(CallValues):
     def queued(self) -> int:
         """How many items were received and not taken."""
         return len(self._inbox)
-
-    @property
-    def waiting_senders(self) -> int:
-        """How many tasks wait for credit."""
-        return len(self._credit_waiters)

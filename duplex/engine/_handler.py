@@ -6,6 +6,7 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from duplex._config import Overflow
 from duplex.codec._base import Buffer, Codec, LiveValues
 
 
@@ -65,7 +66,7 @@ class Handler(Protocol):
 
     @property
     def resumable(self) -> bool:
-        """Whether the stream of results has cursors, so that it can go on after a lost link."""
+        """Whether the stream that it sends has cursors, and so can go on elsewhere: nobody waits for its end."""
 
     @property
     def stream_parameter(self) -> str | None:
@@ -79,6 +80,10 @@ class Handler(Protocol):
     @property
     def input_type(self) -> Any:
         """The type of each item the caller streams in; ``Any`` without annotation."""
+
+    @property
+    def overflow(self) -> Overflow | None:
+        """What becomes of items of its streams when a window is full; ``None``: senders wait."""
 
     def arguments(
         self, codec: Codec, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None

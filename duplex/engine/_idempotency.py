@@ -21,6 +21,7 @@ from duplex._config import Idempotency
 from duplex._metadata import IDEMPOTENCY_KEY
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
+from duplex.engine._admission import PUSH_BACK
 from duplex.engine._handler import Handler, Kind
 from duplex.engine._keyed import GIVEN_UP, Attempt, KeyedCall, Outcome
 from duplex.protocol import ChannelOpened
@@ -144,6 +145,19 @@ class Entry:
         else:
             self.run.give_up()
 
+    def cut(self, status: StatusCode, message: str) -> None:
+        """Cancel the handler for a reason of this side's; the status and the message are the answer to all."""
+        assert self.run is not None
+        if self.run.goes_on_in_thread:
+            self._answer_all(Outcome(status, message=message))
+        else:
+            self.run.cut(status, message)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether there is an attempt whose link stands."""
+        return bool(self._attempts)
+
     def leave(self, attempt: Attempt) -> None:
         """The link of an attempt is lost. The handler goes on."""
         del self._attempts[attempt]
@@ -152,6 +166,7 @@ class Entry:
         """The run has ended: tell those who wait, and remember the outcome or forget all about it."""
         run, self.run = self.run, None
         assert run is not None
+        run.link.peer.note_call_ended()
         if remember:
             self._event = None
             self._cache.remember(self, outcome)
@@ -168,9 +183,10 @@ class Entry:
         else:
             self._cache.forget(self)
 
-    def dismiss(self, outcome: Outcome) -> None:
-        """The run was cut short, but goes on where it cannot be stopped: only those who cut it are answered."""
-        for attempt in [attempt for attempt in self._attempts if not attempt.waits]:
+    def dismiss(self, outcome: Outcome, *, everybody: bool) -> None:
+        """The run was cut short, but goes on where it cannot be stopped: those who cut it are answered, or, if it
+        was this side, everybody."""
+        for attempt in [attempt for attempt in self._attempts if everybody or not attempt.waits]:
             del self._attempts[attempt]
             attempt.answer(outcome)
 
@@ -210,6 +226,20 @@ class ResultCache:
         """Outcomes that are remembered, and their bytes."""
         return len(self._ended), self._bytes
 
+    @property
+    def unattended(self) -> int:
+        """Keys whose handlers run though nobody is linked to wait for them; a function that was cancelled and
+        runs on in its thread does not count."""
+        return sum(
+            not entry.is_awaited and entry.run is not None and not entry.run.goes_on_in_thread
+            for entry in self._running.values()
+        )
+
+    def cut(self, status: StatusCode, message: str) -> None:
+        """Cancel all handlers that run for a key."""
+        for entry in list(self._running.values()):
+            entry.cut(status, message)
+
     def admit(self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:
         """Take a call with a key: run it, let it wait, or answer it."""
         problem = _problem(event, handler)
@@ -227,7 +257,12 @@ class ResultCache:
                     StatusCode.RESOURCE_EXHAUSTED,
                     f"{len(self._running)} calls with idempotency keys run here, and no more are taken "
                     f"(Idempotency.max_entries)",
+                    retry_after=PUSH_BACK,
                 )
+                return
+            refusal = link.peer.admission.refusal(link)
+            if refusal is not None:
+                link.refuse(event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)
                 return
             entry = self._running[name] = Entry(self, name, digest, event, handler, codec)
         elif entry.digest != digest:

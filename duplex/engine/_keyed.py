@@ -23,7 +23,14 @@ import msgspec
 import outcome
 import trio
 
-from duplex._errors import CallCancelled, DuplexError, InvalidArgument, LocalProtocolError, RPCError
+from duplex._errors import (
+    CallCancelled,
+    DeadlineExceeded,
+    DuplexError,
+    InvalidArgument,
+    LocalProtocolError,
+    RPCError,
+)
 from duplex._metadata import check_metadata, metadata_size
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec, LiveKind
@@ -42,6 +49,9 @@ logger = logging.getLogger("duplex")
 
 #: What an outcome costs in memory beside its contents, roughly; so that many empty ones count, too.
 OVERHEAD: Final = 512
+#: How a function in a thread hears that its call was cut short: from ``trio.from_thread.check_cancelled()``, or
+#: from a call that it makes.
+_TOLD: Final = (trio.Cancelled, CallCancelled, DeadlineExceeded)
 #: Seconds by which deadlines on the wire may be early: they are whole milliseconds.
 _ROUNDING: Final = 0.001
 
@@ -76,6 +86,8 @@ class Attempt(Conversation):
 
     __slots__ = ("_entry", "_outcome", "cancelled", "deadline", "event")
 
+    holds_up = True
+
     def __init__(self, link: BaseLink, event: ChannelOpened, codec: Codec, entry: Entry) -> None:
         super().__init__(link, event.channel, codec)
         #: The caller gave it up; it is answered when the handler has stopped.
@@ -86,9 +98,15 @@ class Attempt(Conversation):
         self._entry: Entry | None = entry
         self._outcome: Outcome | None = None
         self._closed_receive = True
+        self.started = link.now
         if not event.notify:
             link.consumed(self.channel, event.cost)
         link.conversations[self.channel] = self
+
+    @property
+    def method(self) -> str:
+        """``service.method``."""
+        return str(self.event.target)
 
     @property
     def waits(self) -> bool:
@@ -221,6 +239,7 @@ class KeyedCall(IncomingCall):
     def give_up(self) -> None:
         """Cancel the handler: all callers have cancelled."""
         self._given_up = True
+        self._cut_by = "remote"
         self._stop()
 
     # -- what differs from an ordinary call ------------------------------------------------------------
@@ -260,7 +279,7 @@ class KeyedCall(IncomingCall):
             **answer,
         )
         if self._left_in_thread:
-            self._entry.dismiss(result)
+            self._entry.dismiss(result, everybody=self._cut is not None)
             return
         self.finish(None)
         self._entry.settle(result, remember=self._began and not self._cut_short)
@@ -271,7 +290,8 @@ class KeyedCall(IncomingCall):
 
     def _fail(self, error: BaseException) -> None:
         # An error of one who was cancelled, or of a call that it made with the same deadline.
-        self._cut_short = not self._ended_in_thread and (self._stopped or self._is_late)
+        cancelled = self._stopped or self._cut is not None or self._is_late
+        self._cut_short = cancelled and not self._ended_in_thread
         super()._fail(error)
 
     # -- plain functions -------------------------------------------------------------------------------
@@ -296,8 +316,8 @@ class KeyedCall(IncomingCall):
     def _thread_ended(self, ended: outcome.Outcome[Any]) -> None:
         """A function that was cancelled has ended all the same, so there is an outcome."""
         self._left_in_thread = self._cut_short = False
-        if isinstance(ended, outcome.Error) and isinstance(ended.error, trio.Cancelled):
-            self._answer_stopped()  # it asked from time to time, with trio.from_thread.check_cancelled()
+        if isinstance(ended, outcome.Error) and isinstance(ended.error, _TOLD):
+            self._answer_stopped()
             return
         self._note_thread_end()
         try:

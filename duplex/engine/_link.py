@@ -17,15 +17,18 @@ from duplex._errors import (
     RPCError,
     Unavailable,
 )
+from duplex._metadata import RETRY_AFTER, retry_after_text
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer
+from duplex.engine._admission import PUSH_BACK
 from duplex.engine._calls import RemoteCallback, UnaryCall
 from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
 from duplex.engine._reserved import take_reserved
-from duplex.engine._serve import IncomingCall
+from duplex.engine._serve import BUILTIN, IncomingCall, OverflowingCall
+from duplex.engine._watch import LinkWatch
 from duplex.protocol import (
     END,
     NOTIFY,
@@ -40,7 +43,6 @@ from duplex.protocol import (
     HelloReceived,
     LinkOpened,
     LinkRefused,
-    LinkState,
     MessageReceived,
     PingReceived,
     PongReceived,
@@ -76,6 +78,20 @@ class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     #: Commands that came for channels that were over, and channels broken by the other side.
     dropped_commands: int
     channel_violations: int
+    #: Calls of the other side whose handlers run.
+    running: int
+    #: Seconds since the connection stands.
+    age: float
+    #: Seconds since anything at all came from the other side.
+    silent_for: float
+    #: Seconds since the oldest ping that the other side has not answered yet; ``None`` if it has answered all.
+    unanswered_for: float | None
+    #: The connection stands, but the other side's event loop does not answer: something blocks it.
+    is_slow: bool
+    #: One of the two sides takes no new calls over this link.
+    is_leaving: bool
+    #: Items of streams that this side dropped, because their ``overflow`` option says so.
+    dropped_items: int
     #: Seconds that the latest ping took, or ``None`` before the first.
     round_trip: float | None
     #: Seconds by which the other side's event loop ran a timer late, as it said last: a large number is a
@@ -92,7 +108,21 @@ class BaseLink:
         self.carrier = carrier
         self.connecting = connecting
         self.made_at = trio.current_time()
-        self.connection = Connection(peer.hello(), connecting=connecting, now=self.made_at)
+        #: When the present or the latest batch of commands began, in or out: near enough to date a call.
+        self.now = self.made_at
+        #: Handlers that run for the other side.
+        self.running = 0
+        #: This side takes no new calls on the link; see :meth:`leave`.
+        self.is_left = False
+        self.watch = LinkWatch(self)
+        #: The first of this side's channels that was not handed to the transport.
+        self._unsent_channel = 0
+        self.connection = Connection(
+            peer.hello(),
+            connecting=connecting,
+            now=self.made_at,
+            link_buffer=peer.limits.link_buffer,
+        )
         #: Conversations by channel number.
         self.conversations: dict[int, Conversation | UnaryCall] = {}
         #: Conversations with tasks that wait for credit, in order of arrival (an ordered set).
@@ -101,6 +131,8 @@ class BaseLink:
         #: much that is together, and from how much on it is given back.
         self.bundles: dict[Conversation, None] = {}
         self.held_back = 0
+        #: Items of streams that were dropped here, see :mod:`duplex.engine._overflow`.
+        self.dropped_items = 0
         limits = peer.limits
         self.most_held_back = min(limits.channel_window, limits.link_window) // 4
         #: Services that the other side offers, by name.
@@ -183,9 +215,10 @@ class BaseLink:
         if not self.connection.is_open:
             await trio.lowlevel.checkpoint()
             raise self.unavailable()
-        self.connection.ping(trio.current_time())
+        token = self.connection.ping(trio.current_time())
         self.touch()
-        await self._pong.wait()
+        while self.error is None and self.connection.awaits_pong(token):
+            await self._pong.wait()
         if self.round_trip is None or self.error is not None:
             raise self.unavailable()
         return self.round_trip
@@ -193,6 +226,7 @@ class BaseLink:
     def statistics(self) -> LinkStatistics:
         """Return a snapshot."""
         protocol = self.connection.statistics()
+        now = trio.current_time()
         return LinkStatistics(
             peer_id=self.peer_id,
             peer_name=self.peer_name,
@@ -203,6 +237,13 @@ class BaseLink:
             unconsumed=protocol.unconsumed,
             dropped_commands=protocol.dropped_commands,
             channel_violations=protocol.channel_violations,
+            running=self.running,
+            age=now - self.made_at,
+            silent_for=now - self.connection.last_received,
+            unanswered_for=self.connection.unanswered_for(now),
+            is_slow=self.watch.is_slow,
+            is_leaving=self.connection.leaving or self.connection.remote_leaving,
+            dropped_items=self.dropped_items,
             round_trip=self.round_trip,
             remote_delay=self.remote_delay,
         )
@@ -213,6 +254,7 @@ class BaseLink:
         """Note that something was queued: it goes out at the end of this tick, or now if it is much."""
         if not self._dirty:
             self._dirty = True
+            self.now = trio.current_time()
             self._flusher.dirty.append(self)
         elif self.connection.pending_commands >= FLUSH_AT:
             self.transmit()
@@ -227,11 +269,14 @@ class BaseLink:
                 self.carrier.send(frames)
             except CarrierDown:
                 return  # the port reports it from its own task
+            # Set with the first message, though the rest may fail: which one a channel is in is not known.
+            self._unsent_channel = self.connection.next_channel
 
     def on_frames(self, frames: Frames) -> None:
         """A message came from the other side."""
         try:
-            events = self.connection.receive(frames, trio.current_time())
+            self.now = now = trio.current_time()
+            events = self.connection.receive(frames, now)
         except RemoteProtocolError as error:
             why = str(error)  # not the error itself: a log that keeps records would keep the link
             # Who never greeted may have been linked until this side closed the link a moment ago, with
@@ -297,8 +342,9 @@ class BaseLink:
         self.peer.offers_changed()
 
     def _on_goaway(self, event: GoawayReceived) -> None:
-        if event.reason == "draining":
-            self.peer.offers_changed()
+        if event.reason not in ("closing", "protocol"):
+            # Also of a later version, which is to be taken for draining.
+            self.peer.link_left(self, idle=event.reason == "idle")
         else:
             # The link ends after this message, whose other events say which calls never began.
             self._goodbye = f"it said goodbye ({event.reason}{': ' if event.message else ''}{event.message})"
@@ -307,7 +353,6 @@ class BaseLink:
         """The link is over: fail what runs on it. Idempotent."""
         if self._lost.is_set():
             return
-        was_open = self.connection.state == LinkState.OPEN
         self.connection.terminate()
         self.error = PeerLost(f"the link to {self.peer_name} over {self.endpoint} ended: {reason}")
         self._lost.set()
@@ -321,13 +366,48 @@ class BaseLink:
         self._unclaimed.clear()
         self.bundles.clear()
         for conversation in conversations:
-            error = PeerLost(self.error.message)
+            sent = not conversation.opener or conversation.channel < self._unsent_channel
+            what = (
+                "the call may have executed" if sent else "the call was never sent, so it is safe to repeat"
+            )
+            error = PeerLost(f"{self.error.message}; {what}")
             error.cancelled_by = "link"
+            error.may_have_executed = sent
             conversation.on_lost(error)
         for waiting in list(self.credit_waiters):
             waiting.on_credit()
         self.carrier.close()
-        self.peer.link_lost(self, reason, was_open=was_open)
+        self.peer.link_lost(self, reason)
+
+    def leave(self, reason: str, message: str) -> None:
+        """Tell the other side to open no more calls on the link; those that run may finish.
+
+        Args:
+            reason: ``draining`` or ``idle``.
+            message: for the human at the other side.
+        """
+        if self.connection.is_open and not self.is_left:
+            self.is_left = True
+            self.watch.leaving_since = trio.current_time()
+            self.connection.leave(reason, message)
+            self.touch()
+            self.peer.link_left(self, idle=reason == "idle")
+
+    @property
+    def calls_to_finish(self) -> int:
+        """Calls that a link which is left waits for."""
+        return sum(conversation.holds_up for conversation in self.conversations.values())
+
+    def cancel_calls(self, reason: str, *, resumable: bool = False) -> None:
+        """Cancel the handlers that run for the other side, whose calls end as ``Unavailable``.
+
+        Args:
+            reason: for the caller.
+            resumable: only those of streams that go on elsewhere.
+        """
+        for conversation in list(self.conversations.values()):
+            if isinstance(conversation, IncomingCall) and (conversation.handler.resumable or not resumable):
+                conversation.cut(StatusCode.UNAVAILABLE, reason)
 
     def say_goodbye(self, reason: str, message: str = "") -> None:
         """Tell the other side that the link ends now, and end it."""
@@ -353,6 +433,7 @@ class BaseLink:
     def _on_pong(self, event: PongReceived) -> None:
         self.round_trip = event.round_trip
         self.remote_delay = event.delay
+        self.watch.answered(event.delay)
         self._pong.set()
         self._pong = trio.Event()
 
@@ -384,7 +465,7 @@ class BaseLink:
         payload. Raises ``Unavailable`` if the link takes no new calls, ``ResourceExhausted`` over limits."""
         self.peer.check_thread()
         connection = self.connection
-        if not connection.is_open or (parent is None and (connection.leaving or connection.remote_leaving)):
+        if not connection.is_open or (parent is None and connection.remote_leaving):
             raise self.unavailable()
         channel = connection.open(
             target,
@@ -405,18 +486,29 @@ class BaseLink:
         """Wait until something may be sent on the link, or the conversation has its outcome. Raises
         ``Unavailable`` when the link is lost."""
         self.peer.check_thread()
+        conversation.started = trio.current_time()
         while self.connection.link_credit <= 0 and not conversation.has_outcome:
             if not self.connection.is_open:
                 raise self.unavailable()
             await conversation.wait_credit()
 
+    def ran(self) -> None:
+        """A handler has ended that ran for the other side."""
+        self.running -= 1
+        if self.is_left:
+            self.peer.note_call_ended()
+
     def forget(self, channel: int) -> None:
         """Take no more events for a channel."""
         self.conversations.pop(channel, None)
+        if self.is_left:
+            self.peer.note_call_ended()
 
     def cancel_channel(self, channel: int, reason: str = "") -> None:
         """Abandon a channel that this side opened, if it is not over."""
         self.conversations.pop(channel, None)
+        if self.is_left:
+            self.peer.note_call_ended()
         if self.connection.is_open:
             self.connection.cancel(channel, reason)
             self.touch()
@@ -435,6 +527,8 @@ class BaseLink:
         """Close a channel that the other side opened, if the link still stands. Raises as
         :meth:`Connection.close`."""
         self.conversations.pop(channel, None)
+        if self.is_left:
+            self.peer.note_call_ended()
         if self.connection.is_open:
             self.connection.close(
                 channel,
@@ -463,6 +557,8 @@ class BaseLink:
         conversation = self.conversations.pop(event.channel, None)
         if conversation is not None:
             conversation.on_closed(event)
+            if self.is_left:
+                self.peer.note_call_ended()
 
     def _on_cancelled(self, event: CancelReceived) -> None:
         conversation = self.conversations.get(event.channel)
@@ -510,20 +606,36 @@ class BaseLink:
             return
         if event.metadata and take_reserved(self, event, handler, codec):
             return
-        call = IncomingCall(self, event, handler, codec)
+        call_class = IncomingCall if handler.overflow is None else OverflowingCall
+        call = call_class(self, event, handler, codec)
         if handler.inline and handler.flavor is Flavor.SYNC and call.can_run_inline:
             call.run_inline()
             return
+        if isinstance(target, str) and not target.startswith(BUILTIN):
+            refusal = self.peer.admission.refusal(self)
+            if refusal is not None:
+                self.refuse(event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)
+                return
         self.conversations[event.channel] = call
         self.peer.workers.submit(call)
 
-    def refuse(self, event: ChannelOpened, status: StatusCode, message: str) -> None:
-        """Answer a call that is not to run at all."""
+    def refuse(
+        self, event: ChannelOpened, status: StatusCode, message: str, *, retry_after: float | None = None
+    ) -> None:
+        """Answer a call that is not to run at all.
+
+        Args:
+            event: the call.
+            status: why.
+            message: why, for the caller.
+            retry_after: seconds after which it may try again.
+        """
         if event.notify:
             logger.warning("a notification from %s was not handled: %s", self.peer_name, message)
             self.connection.finish(event.channel)
         else:
-            self.close_channel(event.channel, status, message=message)
+            trailers = None if retry_after is None else {RETRY_AFTER: retry_after_text(retry_after)}
+            self.close_channel(event.channel, status, message=message, trailers=trailers)
 
     # -- live values -----------------------------------------------------------------------------------
 

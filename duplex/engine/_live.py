@@ -54,7 +54,8 @@ class CallValues:
     over: bool
 
     def __init__(self) -> None:
-        self._children: list[NestedChannel] | None = None
+        #: In order of their opening (an ordered set).
+        self._children: dict[NestedChannel, None] | None = None
         self._exports: list[int] | None = None
         #: What was exported for a message that was not sent yet: callbacks' numbers, and channels.
         self._fresh: list[tuple[NestedChannel | int, Any]] | None = None
@@ -159,7 +160,7 @@ class CallValues:
     async def wait_forwarded(self) -> None:
         """Return once what came on passed channels was handed on, as far as their local ends are channels of
         other calls: whoever forwards a channel and returns has then forwarded everything."""
-        for child in self._children or ():
+        for child in list(self._children or ()):
             await child.wait_forwarded()
 
     def _living_root(self) -> CallValues:
@@ -171,5 +172,10 @@ class CallValues:
     def adopt(self, child: NestedChannel) -> None:
         """Let a nested channel end with this conversation."""
         if self._children is None:
-            self._children = []
-        self._children.append(child)
+            self._children = {}
+        self._children[child] = None
+
+    def disown(self, child: NestedChannel) -> None:
+        """Forget a nested channel that is over, or a long stream of channels would never let go of one."""
+        if self._children is not None:
+            self._children.pop(child, None)

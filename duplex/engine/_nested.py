@@ -13,7 +13,7 @@ from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._conversation import Conversation
 from duplex.engine._live import CallValues
-from duplex.engine._types import Channel, ReceiveChannel, SendChannel
+from duplex.engine._types import Channel, ChannelStatistics, ReceiveChannel, SendChannel
 from duplex.protocol import CancelReceived, ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class ReceiveEnd(ReceiveChannel[Any]):
         self._conversation.close_receive()
         await trio.lowlevel.checkpoint()
 
+    def statistics(self) -> ChannelStatistics:
+        """See :class:`ReceiveChannel`."""
+        return self._conversation.statistics()
+
     def _set_type(self, item_type: Any) -> None:
         self._conversation.set_item_type(item_type)
 
@@ -70,12 +74,17 @@ class SendEnd(SendChannel[Any]):
     async def send_eof(self) -> None:
         """See :class:`SendChannel`."""
         await trio.lowlevel.checkpoint()
+        await self._conversation.send_queued()
         self._conversation.end_now()
 
     async def aclose(self) -> None:
         """The same as :meth:`send_eof`."""
         self._conversation.end_now()
         await trio.lowlevel.checkpoint()
+
+    def statistics(self) -> ChannelStatistics:
+        """See :class:`SendChannel`."""
+        return self._conversation.statistics()
 
     def _set_type(self, item_type: Any) -> None:
         """What is sent has the type that the other side declares."""
@@ -101,6 +110,7 @@ class BothEnds(Channel[Any, Any]):
     async def send_eof(self) -> None:
         """See :class:`SendChannel`."""
         await trio.lowlevel.checkpoint()
+        await self._conversation.send_queued()
         self._conversation.end_now()
 
     async def aclose(self) -> None:
@@ -108,6 +118,10 @@ class BothEnds(Channel[Any, Any]):
         self._conversation.end_now()
         self._conversation.close_receive()
         await trio.lowlevel.checkpoint()
+
+    def statistics(self) -> ChannelStatistics:
+        """See :class:`SendChannel`."""
+        return self._conversation.statistics()
 
 
 @final
@@ -202,6 +216,8 @@ class NestedChannel(Conversation):
         if self._pump_scope is not None and (error is not None or self._pumps_out):
             self._pump_scope.cancel()
         self._is_over.set()
+        if not self._forwards or self._is_pumped.is_set():
+            self._root.disown(self)
 
     async def wait_over(self) -> None:
         """Return once the channel is over."""
@@ -270,6 +286,8 @@ class NestedChannel(Conversation):
             self.drop_inbox()
             await close_local(local)
             self._is_pumped.set()
+            if self.over:
+                self._root.disown(self)
 
     def _give_up(self, reason: str) -> None:
         if not self.over:

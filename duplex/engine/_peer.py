@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import trio
 
-from duplex._config import Idempotency, Keepalive, Limits
-from duplex._errors import ConfigurationError, ConnectError, HandshakeError, Unavailable
+from duplex._config import Idempotency, Keepalive, Limits, Reconnect
+from duplex._errors import ConfigurationError, Unavailable
 from duplex.codec import CODECS, Codec
+from duplex.engine._admission import Admission
+from duplex.engine._drain import drain
 from duplex.engine._flush import Flusher
 from duplex.engine._handler import Handler
 from duplex.engine._idempotency import ResultCache
 from duplex.engine._link import BaseLink
+from duplex.engine._ports import Ports
+from duplex.engine._report import CallInfo, calls_of
 from duplex.engine._serve import Workers
 from duplex.protocol import (
     MAX_NAME,
@@ -27,9 +33,8 @@ from duplex.protocol import (
     Hello,
     ServiceInfo,
     limits_info,
-    max_frame,
 )
-from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
+from duplex.transports import Carrier, Port
 
 logger = logging.getLogger("duplex")
 
@@ -51,6 +56,19 @@ class ServedService(Protocol):
         """Handlers by method name, without the service's."""
 
 
+#: The peers of this process, which its forks must not use.
+_peers: Final[weakref.WeakSet[BasePeer[Any, Any]]] = weakref.WeakSet()
+
+
+def _disown() -> None:
+    """In a forked child: no thread of it is that of its parent's peers."""
+    for peer in _peers:
+        peer.disown()
+
+
+os.register_at_fork(after_in_child=_disown)
+
+
 def check_name(what: str, text: str) -> None:
     """Raise ``ConfigurationError`` for a text that other peers could not read as a name or version."""
     if not isinstance(text, str):
@@ -61,43 +79,6 @@ def check_name(what: str, text: str) -> None:
         raise ConfigurationError(f"{what} is not encodable as UTF-8: {text!r}") from None
     if size > MAX_NAME:
         raise ConfigurationError(f"{what} has at most {MAX_NAME} bytes, not {size}: {text[:40]!r}...")
-
-
-class _PortReceiver(Generic[LinkT]):
-    """What the peer knows of one port: turns its callbacks into links."""
-
-    def __init__(self, peer: BasePeer[LinkT, Any], requested: str, *, connecting: bool) -> None:
-        self.peer = peer
-        self.requested = requested
-        self.connecting = connecting
-        self.port: Port
-        self.links: dict[Carrier, LinkT] = {}
-        self.refusal: HandshakeError | None = None
-        self.attempts = 0
-        self.closed = False
-
-    def carrier_up(self, carrier: Carrier) -> None:
-        self.attempts += 1
-        if len(self.links) >= 2 * self.peer.limits.max_links:
-            # Greeted links are refused with a reason from max_links on; this bounds those that never greet.
-            carrier.close()
-            return
-        self.links[carrier] = self.peer.make_link(self.port, carrier, connecting=self.connecting)
-
-    def carrier_message(self, carrier: Carrier, frames: Frames) -> None:
-        link = self.links.get(carrier)
-        if link is not None:
-            link.on_frames(frames)
-
-    def carrier_down(self, carrier: Carrier, reason: str) -> None:
-        link = self.links.pop(carrier, None)
-        if link is not None:
-            link.lose(reason)
-
-    def forget(self, link: BaseLink) -> None:
-        self.links.pop(link.carrier, None)
-        if link.refusal is not None:
-            self.refusal = link.refusal
 
 
 class BasePeer(Generic[LinkT, ServiceT]):
@@ -121,6 +102,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         name: str,
         limits: Limits,
         keepalive: Keepalive,
+        reconnect: Reconnect,
         connect_timeout: float,
         max_threads: int,
         debug: bool,
@@ -131,6 +113,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.name = name
         self.limits = limits
         self.keepalive = keepalive
+        self.reconnect = reconnect
         self.connect_timeout = connect_timeout
         self.debug = debug
         self.flusher = flusher
@@ -138,21 +121,30 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.codecs: Mapping[str, Codec] = CODECS
         self.default_codec: Codec = CODECS["msgpack"]
         self.base_context = contextvars.copy_context()
-        self.workers = Workers(nursery, self.base_context)
+        self.admission = Admission(self)
+        self.workers = Workers(nursery, self.base_context, self.admission)
         self.threads = trio.CapacityLimiter(max_threads)
         self.results = ResultCache(idempotency, self.workers)
         self.make_callback_handler = callback_handler
         self._link_class = link_class
         self._nursery = nursery
         self._services: dict[str, ServiceT] = {}
-        self._receivers: list[_PortReceiver[LinkT]] = []
+        self.ports: Ports[LinkT] = Ports(self)
         self._links: list[LinkT] = []
-        self._changed = trio.Event()
+        self.changed = trio.Event()
         self._turn = 0
         self._unhealthy: set[str] = set()
         self._health_event = trio.Event()
-        self._closed = False
+        self.is_closed = False
+        #: Calls that wait for a link: the service, and since when.
+        self.waiting_calls: list[tuple[str, float]] = []
+        #: No new calls are taken.
+        self.is_draining = False
+        #: Set, and replaced, when a call has ended on a link that is being left.
+        self.call_ended = trio.Event()
         self._thread = threading.get_ident()
+        self._process = os.getpid()
+        _peers.add(self)
         self._hello: Hello | None = None
 
     # -- services --------------------------------------------------------------------------------------
@@ -212,32 +204,13 @@ class BasePeer(Generic[LinkT, ServiceT]):
 
     def judge(self, remote: Hello) -> tuple[str, str] | None:
         """Return why a peer that introduced itself is refused, or ``None``."""
+        if self.is_draining:
+            return "draining", "this peer is draining and takes no new links"
         if len(self._links) >= self.limits.max_links:
             return "limit", f"this peer has {len(self._links)} links, the limit (Limits.max_links)"
         return None
 
     # -- endpoints -------------------------------------------------------------------------------------
-
-    def _options(self) -> TransportOptions:
-        return TransportOptions(
-            max_frame=max_frame(limits_info(self.limits)),
-            heartbeat_interval=self.keepalive.interval,
-            heartbeat_timeout=self.keepalive.timeout,
-        )
-
-    def _open_port(self, endpoint: str, *, connecting: bool) -> _PortReceiver[LinkT]:
-        self.check_thread()
-        if self._closed:
-            raise trio.ClosedResourceError("this peer is closed")
-        if not isinstance(endpoint, str):
-            raise ConfigurationError(f"an endpoint is a str such as 'tcp://127.0.0.1:7700', not {endpoint!r}")
-        transport = transport_for(endpoint)
-        receiver: _PortReceiver[LinkT] = _PortReceiver(self, endpoint, connecting=connecting)
-        make = transport.connect if connecting else transport.bind
-        receiver.port = make(endpoint, receiver, self._options())
-        self._receivers.append(receiver)
-        self.spawn(receiver.port.run, name=f"duplex port {endpoint}")
-        return receiver
 
     async def bind(self, endpoint: str) -> str:
         """Take links at an endpoint, and return the real one.
@@ -250,14 +223,13 @@ class BasePeer(Generic[LinkT, ServiceT]):
             BindError: it cannot be bound.
         """
         await trio.lowlevel.checkpoint()
-        receiver = self._open_port(endpoint, connecting=False)
-        return receiver.port.endpoint
+        return self.ports.open(endpoint, connecting=False).port.endpoint
 
     async def connect(self, endpoint: str, *, timeout: float | None = None) -> LinkT:
         """Connect to an endpoint and return the link, once both sides have greeted.
 
-        When the link is lost, the peer keeps trying to connect, and a new link takes its place, until
-        :meth:`disconnect`.
+        When the link is lost, the peer keeps trying to connect, with pauses as ``reconnect`` of
+        :func:`open_peer` has them, and a new link takes its place, until :meth:`disconnect`.
 
         Args:
             endpoint: where the other peer is bound.
@@ -270,42 +242,17 @@ class BasePeer(Generic[LinkT, ServiceT]):
 
         Cancelled means not connected.
         """
-        seconds = self.connect_timeout if timeout is None else timeout
-        receiver = self._open_port(endpoint, connecting=True)
-        link: LinkT | None = None
-        try:
-            with trio.move_on_after(seconds):
-                link = await self._wait_link(receiver)
-            if link is None:
-                raise ConnectError(self._why_not(receiver, seconds))
-        finally:
-            if link is None:
-                self._close_port(receiver)
-        return link
+        return await self.ports.connect(endpoint, self.connect_timeout if timeout is None else timeout)
 
-    async def _wait_link(self, receiver: _PortReceiver[LinkT]) -> LinkT:
-        await trio.lowlevel.checkpoint()
-        while True:
-            for link in receiver.links.values():
-                if link.connection.is_open:
-                    return link
-            if receiver.refusal is not None:
-                raise receiver.refusal
-            if self._closed:
-                raise trio.ClosedResourceError("this peer was closed while it connected")
-            if receiver.closed:
-                raise ConnectError(f"no link to {receiver.requested}: it was disconnected while it connected")
-            await self._changed.wait()
+    def connect_soon(self, endpoint: str) -> None:
+        """Begin to connect to an endpoint, and go on until there is a link, be the other peer there yet or not.
 
-    @staticmethod
-    def _why_not(receiver: _PortReceiver[LinkT], seconds: float) -> str:
-        if receiver.attempts:
-            why = "something answers there, but it did not greet as a Duplex peer does"
-        elif receiver.port.last_error:
-            why = receiver.port.last_error
-        else:
-            why = "nothing answers there"
-        return f"no link to {receiver.requested} within {seconds:g} s: {why}"
+        Calls wait for the link as they do for one that was lost. All else is as for :meth:`connect`.
+
+        Raises:
+            ConfigurationError: the endpoint is malformed.
+        """
+        self.ports.open(endpoint, connecting=True)
 
     async def unbind(self, endpoint: str) -> None:
         """Stop taking links at an endpoint and close those that came through it.
@@ -313,7 +260,8 @@ class BasePeer(Generic[LinkT, ServiceT]):
         Raises:
             ConfigurationError: it is not bound; the message lists what is.
         """
-        await self._close_endpoint(endpoint, connecting=False)
+        await trio.lowlevel.checkpoint()
+        self.ports.close_endpoint(endpoint, connecting=False)
 
     async def disconnect(self, endpoint: str) -> None:
         """Close the link to an endpoint and stop connecting to it.
@@ -321,59 +269,48 @@ class BasePeer(Generic[LinkT, ServiceT]):
         Raises:
             ConfigurationError: it is not connected; the message lists what is.
         """
-        await self._close_endpoint(endpoint, connecting=True)
-
-    async def _close_endpoint(self, endpoint: str, *, connecting: bool) -> None:
         await trio.lowlevel.checkpoint()
-        candidates = [r for r in self._receivers if r.connecting is connecting]
-        for receiver in candidates:
-            if endpoint in (receiver.requested, receiver.port.endpoint):
-                self._close_port(receiver)
-                return
-        known = ", ".join(receiver.port.endpoint for receiver in candidates) or "nothing"
-        raise ConfigurationError(f"{endpoint!r} is not {'connected' if connecting else 'bound'}; {known} is")
-
-    def _close_port(self, receiver: _PortReceiver[LinkT]) -> None:
-        if receiver in self._receivers:
-            self._receivers.remove(receiver)
-        receiver.closed = True
-        for link in list(receiver.links.values()):
-            link.say_goodbye("closing")
-        receiver.port.close()
-        self._announce_change()
+        self.ports.close_endpoint(endpoint, connecting=True)
 
     @property
     def endpoints(self) -> list[str]:
         """The real endpoints this peer is bound to."""
-        return [receiver.port.endpoint for receiver in self._receivers if not receiver.connecting]
+        return [receiver.port.endpoint for receiver in self.ports.receivers if not receiver.connecting]
 
-    def close(self) -> None:
-        """Say goodbye on every link and close every port. Idempotent. Does not wait."""
-        self._closed = True
-        for receiver in list(self._receivers):
-            self._close_port(receiver)
-        self._announce_change()
+    def close(self, linger: float | None = None) -> None:
+        """Say goodbye on every link and close every port. Idempotent. Does not wait.
 
-    async def watch_links(self) -> None:
-        """Ping every link now and then, so that a transport which knows the other side to be gone says so, and
-        end those whose other side has connected here and does not greet."""
-        while True:
-            due = trio.current_time() + self.keepalive.interval
-            await trio.sleep_until(due)
-            now = trio.current_time()
-            delay, latest = now - due, now - self.keepalive.timeout
-            for receiver in list(self._receivers):
-                for link in list(receiver.links.values()):
-                    if link.connection.is_open:
-                        link.ping_now(delay)
-                    elif not link.connecting and link.made_at <= latest:
-                        link.lose(f"it did not greet within {self.keepalive.timeout:g} s")
+        Args:
+            linger: seconds that what was handed to the transports has to get out; ``None`` for their default.
+        """
+        self.is_closed = True
+        self.ports.close_all(linger)
+        self.announce_change()
+
+    async def drain(self, timeout: float = 30.0) -> None:
+        """Leave in order: take no new calls, let those that run finish, and close the peer.
+
+        Health turns to ``NOT_SERVING``, every linked peer is told to send its calls elsewhere, and new links
+        are refused. Then the calls that this peer serves, and the unary calls that it makes, may finish;
+        what its handlers call in turn is still made. What runs on after the timeout is cancelled, and
+        fails at its caller with ``Unavailable``. Last, once the other sides have what was sent to them, links
+        and sockets are closed. Streams that this peer opened itself do not hold it up: they end with the links.
+
+        Args:
+            timeout: seconds for the calls; 0 cancels them at once.
+
+        May be called again, and by several tasks. Cancelled, it stops to wait: the peer takes no new calls
+        and is not closed, so that :meth:`aclose` or another :meth:`drain` has to follow.
+        """
+        await drain(self, timeout)
 
     # -- health ----------------------------------------------------------------------------------------
 
     def health_of(self, service: str) -> bool:
         """Whether a service, or with an empty name the peer as a whole, takes calls."""
-        return not self._closed and service not in self._unhealthy and "" not in self._unhealthy
+        if self.is_closed or self.is_draining:
+            return False
+        return service not in self._unhealthy and "" not in self._unhealthy
 
     def set_health(self, service: str, *, serving: bool) -> None:
         """Say whether a service takes calls, for whoever checks; the empty name stands for the whole peer.
@@ -387,11 +324,15 @@ class BasePeer(Generic[LinkT, ServiceT]):
             self._unhealthy.discard(service)
         else:
             self._unhealthy.add(service)
+        self.note_health()
+
+    def note_health(self) -> None:
+        """Health may be another than before."""
         self._health_event.set()
         self._health_event = trio.Event()
 
     async def health_changed(self) -> None:
-        """Return when :meth:`set_health` was called."""
+        """Return when :meth:`set_health` was called, or the peer has begun to drain."""
         await self._health_event.wait()
 
     # -- links -----------------------------------------------------------------------------------------
@@ -408,35 +349,64 @@ class BasePeer(Generic[LinkT, ServiceT]):
     def link_opened(self, link: Any) -> None:
         """A handshake is done."""
         self._links.append(link)
-        self._announce_change()
+        self.announce_change()
 
-    def link_lost(self, link: BaseLink, reason: str, *, was_open: bool) -> None:
+    def link_left(self, link: BaseLink, *, idle: bool) -> None:
+        """No new calls go over a link, because one of its sides has said so."""
+        self.ports.retire(link, idle=idle)
+        self.announce_change()
+
+    def link_lost(self, link: BaseLink, reason: str) -> None:
         """A link is over."""
-        for receiver in self._receivers:
-            if receiver.port is link.port:
-                receiver.forget(link)
+        self.ports.link_over(link)
         if link in self._links:
             self._links.remove(link)
-            if not self._closed:
+            if not self.is_closed:
                 logger.info("the link to %s over %s ended: %s", link.peer_name, link.endpoint, reason)
-        self._announce_change()
+        self.note_call_ended()
+        self.announce_change()
+
+    def note_call_ended(self) -> None:
+        """A call has ended on a link that is being left, or such a link has."""
+        self.call_ended.set()
+        self.call_ended = trio.Event()
 
     def offers_changed(self) -> None:
         """A linked peer offers other services than before."""
-        self._announce_change()
+        self.announce_change()
 
-    def _announce_change(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+    def announce_change(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def calls(self) -> list[CallInfo]:
+        """List the calls that are under way at this peer, in both directions, the oldest first.
+
+        What hangs, and on whom, can be read off it. A snapshot; from any code of the peer's thread, a signal
+        handler too.
+        """
+        return calls_of(self)
 
     def check_thread(self) -> None:
         """Raise ``RuntimeError`` if this is not the thread whose event loop the peer belongs to: tasks of
-        another loop would wait for ever, and break this one."""
+        another loop would wait for ever, and break this one. The same for a process forked from the peer's."""
         if threading.get_ident() != self._thread:
+            if os.getpid() != self._process:
+                raise RuntimeError(
+                    f"this peer belongs to process {self._process}, and this is a fork of it, which cannot use "
+                    f"its sockets and tasks: open a peer in this process, and start it with the "
+                    f"multiprocessing method 'spawn', or with subprocess, rather than by os.fork()"
+                )
             raise RuntimeError(
                 "this peer belongs to the event loop of another thread; from a thread of that loop's, call "
                 "trio.from_thread.run(...), and in a program with several loops open a peer in each"
             )
+
+    def disown(self) -> None:
+        """Note that this process is a fork of the peer's: nothing may be sent on sockets that are not its own."""
+        self._thread = -1
+        for link in self._links:
+            link.connection.terminate()
 
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any, name: str | None = None) -> None:
         """Run something of the peer's own until it ends or the peer does, in the peer's context, not that of
@@ -448,58 +418,75 @@ class BasePeer(Generic[LinkT, ServiceT]):
         """Return a link whose peer offers a service, the next one in turn; ``None`` if there is none."""
         links = self._links
         count = len(links)
+        last_resort = None
         for step in range(count):
             link = links[(self._turn + step) % count]
             if service in link.offers and link.connection.can_open:
+                if link.is_left:
+                    # This side is leaving, but what it finishes may have to call, and has no other way yet.
+                    last_resort = link
+                    continue
                 self._turn = (self._turn + step + 1) % count
                 return link
-        return None
+        return last_resort
 
-    async def pick(self, service: str) -> LinkT:
+    async def pick(self, service: str, *, wait_for_ready: bool = True) -> LinkT:
         """Return a link whose peer offers a service, waiting up to the connect timeout for one.
 
+        Args:
+            service: its name.
+            wait_for_ready: ``False`` to fail at once where there is none, unless that is because a link was
+                idle: it is only asleep.
+
         Raises:
-            Unavailable: there is none; the message says what is linked and what they offer.
+            Unavailable: there is none; the message says what is linked, what they offer, which endpoints are
+                not linked, and why.
             Unimplemented: all linked peers answer that they do not offer it.
         """
         self.check_thread()
-        if self._closed:
+        if self.is_closed:
             await trio.lowlevel.checkpoint()
             raise self._nobody(service, "this peer is closed")
         link = self.pick_now(service)
         if link is not None:
             return link
-        if not self._receivers:
+        woken = self.ports.wake()
+        if not self.ports.receivers:
             await trio.lowlevel.checkpoint()
             raise self._nobody(
                 service, "this peer has not connected or bound anywhere: await peer.connect(...) first"
             )
-        if self._links and not self._still_connecting():
+        if self._links and not self.ports.is_connecting:
             # Whoever offers it but takes no more calls says so; anybody else answers with what it has.
             return next((link for link in self._links if service in link.offers), self._links[0])
-        with trio.move_on_after(self.connect_timeout):
-            while True:
-                await self._changed.wait()
-                if self._closed:
-                    raise self._nobody(service, "this peer was closed")
-                link = self.pick_now(service)
-                if link is not None:
-                    return link
+        if not wait_for_ready and not woken:
+            await trio.lowlevel.checkpoint()
+            raise self._nobody(
+                service, f"no link offers it now, and wait_for_ready is False; {self._situation()}"
+            )
+        return await self._wait_pick(service)
+
+    async def _wait_pick(self, service: str) -> LinkT:
+        waiting = (service, trio.current_time())
+        self.waiting_calls.append(waiting)
+        try:
+            with trio.move_on_after(self.connect_timeout):
+                while True:
+                    await self.changed.wait()
+                    if self.is_closed:
+                        raise self._nobody(service, "this peer was closed")
+                    link = self.pick_now(service)
+                    if link is not None:
+                        return link
+        finally:
+            self.waiting_calls.remove(waiting)
         raise self._nobody(
             service, f"no link offers it within {self.connect_timeout:g} s; {self._situation()}"
         )
 
-    def _still_connecting(self) -> bool:
-        return any(receiver.connecting and not receiver.links for receiver in self._receivers)
-
     def _situation(self) -> str:
         parts = [f"{link.peer_name} offers {', '.join(link.offers) or 'nothing'}" for link in self._links]
-        parts += [
-            f"{receiver.requested} is not linked ({receiver.port.last_error or 'no answer'})"
-            for receiver in self._receivers
-            if receiver.connecting and not receiver.links
-        ]
-        return "; ".join(parts) or "nobody is linked"
+        return "; ".join(parts + self.ports.situation()) or "nobody is linked"
 
     @staticmethod
     def _nobody(service: str, why: str) -> Unavailable:

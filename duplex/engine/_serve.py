@@ -19,21 +19,27 @@ import outcome
 import trio
 
 from duplex._errors import CallCancelled, DuplexError, EncodeError, ResourceExhausted, RPCError
-from duplex._metadata import Metadata
+from duplex._metadata import RETRY_AFTER, Metadata, retry_after_text
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec
 from duplex.engine._conversation import Conversation
+from duplex.engine._deadlines import thread_call
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd, close_local
+from duplex.engine._overflow import Overflowing, OverflowState
 from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
+    from duplex.engine._admission import Admission
     from duplex.engine._link import BaseLink
 
 logger = logging.getLogger("duplex")
 
 #: Worker tasks kept waiting for the next call; more exist only while more calls run.
 MAX_IDLE_WORKERS: Final = 256
+
+#: What the names of Duplex's own services begin with.
+BUILTIN: Final = "duplex."
 
 _current: contextvars.ContextVar[IncomingCall] = contextvars.ContextVar("duplex-call")
 _END: Final = object()
@@ -76,6 +82,8 @@ class IncomingCall(Conversation):
     """
 
     __slots__ = (
+        "_cut",
+        "_cut_by",
         "_encoded",
         "_event",
         "_scope",
@@ -93,8 +101,13 @@ class IncomingCall(Conversation):
         self.metadata: Metadata = event.metadata
         self.notify = event.notify
         self.deadline = None if event.timeout is None else trio.current_time() + event.timeout
+        self.started = link.now
         self._ended = event.end
         self._event = event
+        #: Who ended the call before its handler did; see :attr:`cancelled_by`.
+        self._cut_by: str | None = None
+        #: The status and message to answer with, if it was this side.
+        self._cut: tuple[StatusCode, str] | None = None
         self._scope: trio.CancelScope | None = None
         self._encoded: tuple[bytes, Sequence[Buffer]] | None = None
         self._trailers: dict[str, str | bytes] | None = None
@@ -129,6 +142,39 @@ class IncomingCall(Conversation):
         return self._state
 
     @property
+    def holds_up(self) -> bool:  # type: ignore[override]
+        """Whether a peer that drains waits for its end: not for that of a stream which goes on elsewhere, or of
+        one that watches the peer itself."""
+        return not self.handler.resumable and not self.handler.method.startswith(BUILTIN)
+
+    @property
+    def cancelled_by(self) -> str | None:
+        """Who ended the call before its handler did, for its ``finally``: ``"remote"``, the caller;
+        ``"deadline"``; ``"link"``, which was lost; ``"local"``, this peer; ``None`` if nobody has."""
+        if self._cut_by is None and self.deadline is not None and trio.current_time() >= self.deadline:
+            return "deadline"
+        return self._cut_by
+
+    def cancel(self, reason: str = "") -> None:
+        """End the call: its handler is cancelled, and the caller gets ``CallCancelled``. Idempotent.
+
+        Args:
+            reason: for the caller; part of the error's message.
+        """
+        self.cut(
+            StatusCode.CANCELLED, f"the handler's side cancelled the call{': ' if reason else ''}{reason}"
+        )
+
+    def cut(self, status: StatusCode, message: str) -> None:
+        """Cancel the handler, and answer with this status and message. The first one counts."""
+        if self.over or self._stopped or self._cut is not None:
+            return
+        self._cut_by = "local"
+        self._cut = status, message
+        if self._scope is not None:
+            self._scope.cancel()
+
+    @property
     def time_remaining(self) -> float:
         """Seconds until the deadline; ``inf`` without one."""
         return math.inf if self.deadline is None else max(0.0, self.deadline - trio.current_time())
@@ -137,6 +183,7 @@ class IncomingCall(Conversation):
 
     def on_cancelled(self, event: CancelReceived) -> None:
         """The caller gave the call up, or broke its rules."""
+        self._cut_by = "remote"
         if event.closed:
             self.link.forget(self.channel)
             self.finish(CallCancelled(event.reason))
@@ -145,6 +192,7 @@ class IncomingCall(Conversation):
     def on_lost(self, error: RPCError) -> None:
         """The link is gone: nobody waits for the result."""
         super().on_lost(error)
+        self._cut_by = "link"
         self._stop()
 
     def _stop(self) -> None:
@@ -193,7 +241,7 @@ class IncomingCall(Conversation):
 
     async def run(self, scope: trio.CancelScope) -> None:
         """Run the handler in a worker's scope and answer."""
-        if self._stopped:
+        if self._stopped or self._cut is not None:
             self._answer_stopped()
             return
         self._scope = scope
@@ -239,6 +287,7 @@ class IncomingCall(Conversation):
         if self.notify:
             self._finish_notify()
         elif result is _END or handler.kind.streams_output:
+            await self.send_queued()
             if exported := self.exported():
                 self.end_now()
                 await _wait_released(exported)
@@ -271,7 +320,26 @@ class IncomingCall(Conversation):
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         # A cancelled caller gets its answer at once; the thread's result is dropped, and its place in the
         # pool is free only when it has ended.
-        return await trio.to_thread.run_sync(function, limiter=self.link.peer.threads, abandon_on_cancel=True)
+        # What the thread calls in turn runs in no scope of this task, so it is told by a variable.
+        token = thread_call.set(self)
+        try:
+            return await trio.to_thread.run_sync(
+                function, limiter=self.link.peer.threads, abandon_on_cancel=True
+            )
+        finally:
+            thread_call.reset(token)
+
+    def limit(self, timeout: float | None) -> float | None:
+        """See :class:`duplex.engine._deadlines.ThreadCall`."""
+        if self._stopped or self._cut is not None or self.over:
+            error = CallCancelled(f"{self.method}, on whose behalf the call was to be made, is over")
+            error.may_have_executed = False
+            error.cancelled_by = self.cancelled_by
+            raise error
+        if self.deadline is None:
+            return timeout
+        remaining = self.deadline - trio.current_time()
+        return remaining if timeout is None else min(timeout, remaining)
 
     def _bind_first(self) -> tuple[Any, Mapping[str, Any]]:
         """Bind the arguments that came with ``OPEN``."""
@@ -358,7 +426,9 @@ class IncomingCall(Conversation):
 
     def _answer_stopped(self) -> None:
         """The handler was cancelled; say by whom."""
-        if self.deadline is not None and trio.current_time() >= self.deadline:
+        if self._cut is not None:
+            status, message = self._cut
+        elif self.deadline is not None and trio.current_time() >= self.deadline:
             status, message = StatusCode.DEADLINE_EXCEEDED, "the deadline passed while the handler ran"
         elif self._stopped:
             status, message = StatusCode.CANCELLED, "the caller cancelled the call"
@@ -396,6 +466,8 @@ class IncomingCall(Conversation):
                     logger.error("details of an error in %s cannot travel: %s", self.method, problem)
             if error.metadata:
                 self.trailers.update(error.metadata)
+            if error.retry_after is not None:
+                self.trailers[RETRY_AFTER] = retry_after_text(error.retry_after)
             self._close_anyway(error.code, error.message, details)
             return
         self._fail_unexpectedly(error)
@@ -425,6 +497,26 @@ class IncomingCall(Conversation):
             logger.warning("the error of %s was sent without trailers and details: %s", self.method, problem)
             self._trailers = None
             self._close(status, message=message)
+
+
+@final
+class OverflowingCall(IncomingCall, Overflowing):
+    """The same for a method with an overflow option."""
+
+    __slots__ = ("overflow",)
+
+    def __init__(self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:
+        super().__init__(link, event, handler, codec)
+        assert handler.overflow is not None
+        self.overflow = OverflowState(
+            handler.overflow, link.peer.limits.channel_window, arguments_due=event.payload is None
+        )
+
+    def fail_receiving(self, error: ResourceExhausted) -> None:
+        """See :meth:`Overflowing.fail_receiving`; the handler may go on without its stream."""
+        self.overflow.failure = error
+        self._ended = True
+        self.wake_receiver()
 
 
 async def _wait_released(exports: list[NestedChannel | int]) -> None:
@@ -512,13 +604,16 @@ class Workers:
     that is neither cancelled nor late costs no scope.
     """
 
-    def __init__(self, nursery: trio.Nursery, context: contextvars.Context) -> None:
+    def __init__(self, nursery: trio.Nursery, context: contextvars.Context, admission: Admission) -> None:
         self._nursery = nursery
+        self._admission = admission
         self._context = context
         self._idle: list[trio.lowlevel.Task] = []
 
     def submit(self, call: IncomingCall) -> None:
         """Run a call."""
+        call.link.running += 1
+        self._admission.running += 1
         if self._idle:
             task = self._idle.pop()
             # A context of its own for every call, or what one handler sets would be seen by the next.
@@ -541,8 +636,12 @@ class Workers:
             with trio.CancelScope() as scope:
                 while True:
                     method = call.method
-                    await call.run(scope)
-                    del call  # an idle worker must not keep it
+                    try:
+                        await call.run(scope)
+                    finally:
+                        self._admission.running -= 1
+                        call.link.ran()
+                        del call  # an idle worker must not keep it
                     if scope.cancel_called or len(self._idle) >= MAX_IDLE_WORKERS:
                         return
                     self._idle.append(task)

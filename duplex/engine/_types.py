@@ -19,10 +19,12 @@ from typing import (
     Protocol,
     Self,
     TypeVar,
+    final,
     overload,
     runtime_checkable,
 )
 
+import msgspec
 import trio
 
 if TYPE_CHECKING:
@@ -34,6 +36,33 @@ ReceiveT = TypeVar("ReceiveT", covariant=True)
 SendT_ = TypeVar("SendT_", contravariant=True)
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
+
+
+@final
+class ChannelStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of one channel, seen from one end. Bytes count as credit does: payload, attachments, and 64
+    for each message."""
+
+    #: Bytes this side may send on the channel before the other side's application takes some. A message may be
+    #: sent while it is above zero; 0 when the channel is over.
+    send_credit: int
+    #: The same for all channels of the link together.
+    link_credit: int
+    #: Items that came and were not taken.
+    buffered_items: int
+    buffered_bytes: int
+    #: Items that wait at this side to be sent, or to be dropped for later ones; with ``overflow="drop_oldest"``
+    #: only.
+    queued_items: int
+    queued_bytes: int
+    #: Tasks that wait in ``send()`` for credit.
+    waiting_senders: int
+    #: Items that were sent, those of waiting senders included.
+    sent: int
+    #: Items that were taken.
+    received: int
+    #: Items that this side dropped, sending or receiving, because a window was full.
+    dropped: int
 
 
 class SendChannel(trio.abc.SendChannel[SendT]):
@@ -53,11 +82,20 @@ class SendChannel(trio.abc.SendChannel[SendT]):
             EncodeError: the item cannot travel; the channel stays usable.
 
         Cancelled means not sent.
+
+        A stream with an ``overflow`` option does not wait: see :meth:`duplex.ServiceProxy.with_options`.
         """
 
     @abstractmethod
     async def send_eof(self) -> None:
-        """Tell the other side that no more items come; what it sends is still received. Idempotent."""
+        """Tell the other side that no more items come; what it sends is still received. Idempotent.
+
+        Waits for items that are queued with ``overflow="drop_oldest"``. Cancelled means not ended.
+        """
+
+    @abstractmethod
+    def statistics(self) -> ChannelStatistics:
+        """Return a snapshot: credit, items that wait, items that were dropped."""
 
 
 class ReceiveChannel(trio.abc.ReceiveChannel[ReceiveT]):
@@ -77,6 +115,10 @@ class ReceiveChannel(trio.abc.ReceiveChannel[ReceiveT]):
 
         Cancelled means no item was taken.
         """
+
+    @abstractmethod
+    def statistics(self) -> ChannelStatistics:
+        """Return a snapshot: credit, items that wait, items that were dropped."""
 
 
 class Channel(SendChannel[SendT], ReceiveChannel[ReceiveT]):

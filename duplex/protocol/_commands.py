@@ -119,7 +119,8 @@ class Pong(Struct, array_like=True, tag=4, frozen=True, gc=False):
 class Goaway(Struct, array_like=True, tag=5, frozen=True, gc=False):
     """``GOAWAY``: I take no new channels; yours up to ``last_channel`` are finished, later ones never began.
 
-    Channels with a ``parent`` that runs are part of what is being finished, whatever their numbers.
+    Channels with a ``parent`` that runs are part of what is being finished, whatever their numbers. The sender
+    of ``GOAWAY`` may itself still open channels: what it finishes may need them.
     """
 
     last_channel: UInt

@@ -59,14 +59,16 @@ class Connection(Receiving):
         hello: what this side says of itself; its limits are enforced on what comes in.
         connecting: ``True`` on the side that connects: it greets first, and its channels have odd numbers.
         now: the present time in seconds, of any clock that never goes back; so is every later ``now``.
+        link_buffer: bytes received and not taken that the link's window does not count, so that streams which
+            nobody reads do not hold up the link.
 
     Raises:
         LocalProtocolError: ``hello`` is not what another peer could read.
     """
 
-    def __init__(self, hello: Hello, *, connecting: bool, now: float) -> None:
+    def __init__(self, hello: Hello, *, connecting: bool, now: float, link_buffer: int = 0) -> None:
         self._hello_size = encoded_size(hello)
-        super().__init__(hello, connecting=connecting, now=now)
+        super().__init__(hello, connecting=connecting, now=now, link_buffer=link_buffer)
         self._next_token = 1
 
     # -- what the owner asks ---------------------------------------------------------------------------
@@ -106,6 +108,45 @@ class Connection(Receiving):
         """Bytes this side may send on the link; a message may be sent while this is above zero."""
         return self._outgoing.balance
 
+    @property
+    def unconsumed_total(self) -> int:
+        """Bytes received on the link that the application has not taken yet."""
+        return self._incoming.unconsumed
+
+    @property
+    def channels(self) -> int:
+        """Channels that are not over, notifications whose handlers run included."""
+        return len(self._channels) + len(self._notified)
+
+    @property
+    def channels_begun(self) -> int:
+        """A number that grows with every channel that either side opens."""
+        return self._next_channel + self._last_remote_channel
+
+    @property
+    def next_channel(self) -> int:
+        """The number of the next channel that this side opens."""
+        return self._next_channel
+
+    def unanswered_for(self, now: float) -> float | None:
+        """Return the age, in seconds, of the oldest ping without an answer; ``None`` if there is none."""
+        sent = next(iter(self._pings.values()), None)
+        return None if sent is None else now - sent
+
+    @property
+    def stream_credit(self) -> int:
+        """The same for items of streams, which leave a part of it to calls and results."""
+        return self._outgoing.balance - self._reserved
+
+    def message_cost(self, payload: bytes, attachments: Sequence[Buffer]) -> int:
+        """Bytes of credit that a message is going to cost. Raises ``MessageTooLarge`` if the other side would
+        not take it, ``ResourceExhausted`` if it has too many attachments."""
+        limits = self._remote_limits
+        size = len(payload) + attachments_size(attachments, limits.max_attachments)
+        if size > limits.max_message:
+            raise MessageTooLarge(size, limits.max_message)
+        return size + MESSAGE_OVERHEAD
+
     def credit(self, channel: int) -> int:
         """Bytes this side may send on a channel; 0 if it is over."""
         record = self._channels.get(channel)
@@ -126,7 +167,6 @@ class Connection(Receiving):
         """Whether a channel may be opened now, credit aside."""
         return (
             self.state == LINK_OPEN
-            and not self.leaving
             and not self.remote_leaving
             and self._opened_here < self._remote_limits.max_channels
         )
@@ -175,8 +215,8 @@ class Connection(Receiving):
         self._push(command, size)
 
     def leave(self, reason: str = "draining", message: str = "") -> None:
-        """Send ``GOAWAY``: no new channels either way, but those that belong to one that runs; those that run
-        may finish.
+        """Send ``GOAWAY``: the other side opens no new channels, but those that belong to one that runs; those
+        that run may finish. This side may still open some, because handlers that finish may have to call.
 
         May be said again with another reason: ``closing`` as the last thing before the link is cut.
         """
@@ -186,16 +226,22 @@ class Connection(Receiving):
         self.leaving = True
         self._push(command, size)
 
-    def ping(self, now: float, delay: float = 0.0) -> None:
-        """Send ``PING``. ``delay`` is this side's own event loop's delay in seconds; until the next ping the
-        answers to the other side's pings say the same."""
+    def ping(self, now: float, delay: float | None = None) -> int:
+        """Send ``PING``, and return its token for :meth:`awaits_pong`. ``delay`` is this side's own event
+        loop's delay in seconds, which the answers to the other side's pings say too; ``None``: as before."""
         self._link_step(LinkInput.SEND_COMMAND)
         token, self._next_token = self._next_token, self._next_token + 1
         if len(self._pings) >= _MAX_PINGS:
             del self._pings[next(iter(self._pings))]
         self._pings[token] = now
-        self._delay = min(c.MAX_INTEGER, max(0, round(delay * 1e6)))
+        if delay is not None:
+            self._delay = min(c.MAX_INTEGER, max(0, round(delay * 1e6)))
         self._push([3, token, self._delay], COMMAND_BYTES)
+        return token
+
+    def awaits_pong(self, token: int) -> bool:
+        """Whether a ping of ours has no answer yet."""
+        return token in self._pings
 
     # -- channels --------------------------------------------------------------------------------------
 
@@ -226,7 +272,7 @@ class Connection(Receiving):
             codec: the name of the channel's codec; ``None`` for msgpack.
 
         Raises:
-            LocalProtocolError: the link is not open, one side is leaving (unless ``parent`` runs), link
+            LocalProtocolError: the link is not open, the other side is leaving (unless ``parent`` runs), link
                 credit is used up, or an argument is one that the other side could not read.
             InvalidArgument: the other side does not know the codec.
             ResourceExhausted: too many channels, or too much metadata for the other side.
@@ -234,8 +280,8 @@ class Connection(Receiving):
         """
         if self.state != LINK_OPEN:
             raise LocalProtocolError(f"cannot open a channel while the link is {LinkState(self.state).name}")
-        if (self.leaving or self.remote_leaving) and parent not in self._channels:
-            raise LocalProtocolError("cannot open a channel on a link that one side is leaving")
+        if self.remote_leaving and parent not in self._channels:
+            raise LocalProtocolError("cannot open a channel on a link that the other side is leaving")
         limits = self._remote_limits
         notify = flags & c.NOTIFY
         if self._opened_here >= limits.max_channels and not notify:
@@ -365,7 +411,9 @@ class Connection(Receiving):
     def finish(self, channel: int) -> None:
         """Forget a channel that the other side opened with NOTIFY, once its handler has ended. Only then
         does its message's credit go back, which bounds how many run at once."""
-        self._consume_on_link(self._notified.pop(channel, 0))
+        cost = self._notified.pop(channel, 0)
+        self._incoming.pinned -= cost
+        self._consume_on_link(cost)
 
     def cancel(self, channel: int, reason: str = "") -> None:
         """Abandon a channel that this side opened: what came and was not taken, and what still comes, is

@@ -62,7 +62,7 @@ class GoawayReceived(Struct, frozen=True):
     """The other side leaves: no new channels, but those whose parent runs. ``ChannelClosed`` follows for
     those that it never began."""
 
-    #: ``draining``, ``closing``, ``protocol``, or a word of a newer version.
+    #: ``draining``, ``idle``, ``closing``, ``protocol``, or a word of a newer version.
     reason: str
     #: For a human.
     message: str

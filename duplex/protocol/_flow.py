@@ -10,6 +10,12 @@ an overrun.
 The receiver gives credit back as the application takes messages, in grants of **at least half the window**,
 so that a steady stream costs two small commands a window. The sum of what was granted always equals the sum
 of what was consumed, so nothing is lost however messages and grants cross on the way.
+
+On a link, what one application does not take must not hold up the others. So a receiver may *park* messages:
+up to a number of bytes that it chooses, those that wait in the queues of their channels count as consumed on
+the link; the channels' own windows hold their senders back. What is parked no longer counts, the link's
+window bounds what is on its way. And a sender keeps an eighth of the link's window for calls and their
+results, so that streams which nobody reads never shut them out.
 """
 
 from __future__ import annotations
@@ -21,6 +27,10 @@ MESSAGE_OVERHEAD: Final = 64
 #: The same for the message of a channel opened with NOTIFY. Nobody counts such channels, so their credit,
 #: given back when the handler has ended, is what bounds how many run at once: 4096 with the default window.
 NOTIFY_OVERHEAD: Final = 4096
+
+
+#: Items of streams leave this part of a link's window to calls and results.
+RESERVED_PART: Final = 8
 
 
 @final
@@ -57,3 +67,59 @@ class ReceiveWindow:
         grant, self.consumed = self.consumed, 0
         self.balance += grant
         return grant
+
+
+@final
+class LinkReceiveWindow:
+    """The same for all channels of a link together, some of whose messages are parked.
+
+    Always: ``balance + (unconsumed - parked) + consumed == window``.
+    """
+
+    __slots__ = ("balance", "buffer", "consumed", "parked", "pinned", "threshold", "unconsumed")
+
+    def __init__(self, window: int, buffer: int) -> None:
+        #: What the sender thinks it has, once our grants have arrived.
+        self.balance = window
+        #: Received, not taken by the application yet, parked or not.
+        self.unconsumed = 0
+        #: The part of ``unconsumed`` that is never parked: notifications, which no other window bounds.
+        self.pinned = 0
+        #: The part of ``unconsumed`` that counts as consumed, and how much that may be.
+        self.parked = 0
+        self.buffer = buffer
+        #: Consumed, not granted again yet.
+        self.consumed = 0
+        self.threshold = max(1, window // 2)
+
+    def park(self) -> int:
+        """Let what waits count as consumed, as far as the buffer goes; return the grant to send now, or 0.
+
+        That need not be done for every message, only before the sender runs short.
+        """
+        more = min(self.buffer, self.unconsumed - self.pinned) - self.parked
+        if more <= 0:
+            return 0
+        self.parked += more
+        self.consumed += more
+        return self._grant()
+
+    def consume(self, cost: int) -> int:
+        """Account for messages of ``cost`` bytes that were taken; return the grant to send now, or 0."""
+        self.unconsumed -= cost
+        if self.parked:
+            counted = self.parked - min(self.buffer, self.unconsumed - self.pinned)
+            if counted > 0:
+                self.parked -= counted
+                cost -= counted
+        self.consumed += cost
+        return self._grant()
+
+    def _grant(self) -> int:
+        # Half of what nobody holds, not half of the window: what is held may be held for ever.
+        consumed = self.consumed
+        if not consumed or (consumed < self.threshold and consumed < self.balance):
+            return 0
+        self.consumed = 0
+        self.balance += consumed
+        return consumed

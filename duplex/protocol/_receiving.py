@@ -19,7 +19,13 @@ from duplex.protocol import _commands as c
 from duplex.protocol import _events as e
 from duplex.protocol._checks import read_metadata, text
 from duplex.protocol._commands import Hello, LimitsInfo
-from duplex.protocol._flow import MESSAGE_OVERHEAD, NOTIFY_OVERHEAD, ReceiveWindow, SendWindow
+from duplex.protocol._flow import (
+    MESSAGE_OVERHEAD,
+    NOTIFY_OVERHEAD,
+    RESERVED_PART,
+    LinkReceiveWindow,
+    SendWindow,
+)
 from duplex.protocol._outbox import COMMAND_BYTES, Buffer, Outbox, max_frame
 from duplex.protocol._records import (
     BINDING_TABLE,
@@ -54,7 +60,7 @@ class Violation(Exception):
 class Receiving:
     """The receiving half of a :class:`~duplex.protocol.Connection`, and the state that both halves share."""
 
-    def __init__(self, hello: Hello, *, connecting: bool, now: float) -> None:
+    def __init__(self, hello: Hello, *, connecting: bool, now: float, link_buffer: int) -> None:
         self.local = hello
         #: What the other side said of itself, once it has.
         self.remote: Hello | None = None
@@ -81,7 +87,9 @@ class Receiving:
         self._remote_limits = LimitsInfo()
         self._remote_codecs: Sequence[str] = ()
         self._outgoing = SendWindow(0)
-        self._incoming = ReceiveWindow(hello.limits.link_window)
+        #: What streams leave of it to calls and results.
+        self._reserved = 0
+        self._incoming = LinkReceiveWindow(hello.limits.link_window, link_buffer)
         self._outbox = Outbox(self._remote_limits.max_commands)
         self._push = self._outbox.push
         self._pings: dict[int, float] = {}
@@ -163,6 +171,9 @@ class Receiving:
                 raise Violation(
                     f"{len(frames) - 1} attachments came, but the commands use {self._attachment_index - 1}"
                 )
+            window = self._incoming
+            if window.balance < window.threshold and self.state == LINK_OPEN:
+                self._grant_link(window.park())
         finally:
             self._attachments = ()
 
@@ -216,6 +227,7 @@ class Receiving:
         self._remote_codecs = hello.codecs
         self._outbox.max_commands = hello.limits.max_commands
         self._outgoing.balance = hello.limits.link_window
+        self._reserved = hello.limits.link_window // RESERVED_PART
         self.state = step
         events.append(e.LinkOpened(hello) if self.connecting else e.HelloReceived(hello))
 
@@ -321,6 +333,7 @@ class Receiving:
             return
         if notify:
             self._notified[channel] = cost
+            self._incoming.pinned += cost
         else:
             window = command.window
             record = ChannelRecord(
@@ -494,7 +507,9 @@ class Receiving:
     def _consume_on_link(self, cost: int) -> None:
         if not cost:
             return
-        grant = self._incoming.consume(cost)
+        self._grant_link(self._incoming.consume(cost))
+
+    def _grant_link(self, grant: int) -> None:
         if grant:
             self._push([6, 0, grant], COMMAND_BYTES)
 

@@ -69,8 +69,9 @@ def rpc(
         idempotent: calling twice is as good as calling once, so a call whose outcome is unknown may be repeated.
         deprecated: what to use instead, told to whoever asks for a description.
         resumable: the stream of results can go on after a lost link: see :class:`Tracked`.
-        overflow: what happens to items of the call's streams when the window is full, for telemetry that must
-            not wait: ``"drop_oldest"``, ``"drop_newest"`` or ``"error"``; without it, senders wait.
+        overflow: what this side does when the window of one of the call's streams is full, instead of making
+            the sender wait, for telemetry: ``"drop_oldest"``, ``"drop_newest"`` or ``"error"``. See
+            :meth:`ServiceProxy.with_options`.
 
     Raises:
         ConfigurationError: the function cannot be served; the message says what to change.

@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple
 
 import trio
 
+from duplex._config import Overflow
 from duplex._errors import ConfigurationError
 from duplex.codec._types import inspect_type
 from duplex.engine import _types as channels
@@ -97,6 +98,7 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
     kind = _kind_of(flavor, stream)
     if options.resumable:
         check_resumable(method, kind, parameters, output_type)
+    _check_overflow(method, options.overflow, kind)
     check_output(f"{method}: the result", output_type)
     compiles = True
     for p in parameters:
@@ -126,6 +128,20 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
             compiles=compiles,
         ),
     )
+
+
+def _check_overflow(method: str, overflow: object, kind: Kind) -> None:
+    if overflow is None:
+        return
+    if overflow not in typing.get_args(Overflow):
+        raise ConfigurationError(
+            f"{method}: overflow must be one of {', '.join(map(repr, typing.get_args(Overflow)))} or None, "
+            f"not {overflow!r}"
+        )
+    if kind is Kind.UNARY:
+        raise ConfigurationError(
+            f"{method}: overflow is for streams, and this method neither yields nor takes a stream"
+        )
 
 
 def callback_spec(function: Callable[..., Any], method: str) -> MethodSpec:

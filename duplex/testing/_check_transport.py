@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from duplex._config import Reconnect
 from duplex._errors import BindError, ConfigurationError
 from duplex.transports._base import (
     ZERO_COPY_FROM,
@@ -27,7 +28,7 @@ from duplex.transports._base import (
 )
 
 _MiB: Final = 1024 * 1024
-_OPTIONS: Final = TransportOptions(reconnect_interval=0.02, reconnect_interval_max=0.1)
+_OPTIONS: Final = TransportOptions(reconnect=Reconnect(initial=0.02, maximum=0.1))
 
 
 async def check_transport(

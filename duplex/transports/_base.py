@@ -18,6 +18,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Final, Protocol, TypeAlias
 
+from duplex._config import Reconnect
+
 #: What a frame may be. Receivers must not keep a memoryview longer than they need: it may pin a larger buffer.
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -36,11 +38,10 @@ class TransportOptions:
     max_frame: int = 17 * 1024 * 1024
     #: How often the transport itself probes the connection, where it can.
     heartbeat_interval: float = 5.0
-    #: A connection silent for this long is down, where the transport can tell.
+    #: A connection silent for this long, from the last sign of life on, is down, where the transport can tell.
     heartbeat_timeout: float = 15.0
-    #: The first pause before a lost connection is tried again, and the longest (exponential between).
-    reconnect_interval: float = 0.1
-    reconnect_interval_max: float = 10.0
+    #: The pauses between attempts to connect.
+    reconnect: Reconnect = dataclasses.field(default_factory=Reconnect)
 
 
 class CarrierDown(Exception):
@@ -116,10 +117,12 @@ class Port(Protocol):
         """Look soon at what the transport knows of its remote ends. None needs it to notice an end that it
         can notice at all; it sends nothing."""
 
-    def close(self) -> None:
-        """Close the socket and make :meth:`run` return. Idempotent. Messages handed over before are still
-        transmitted for up to a second; no callbacks come after. A transport may close in the background:
-        its endpoint can be bound again at once, but may go on accepting connections for a moment."""
+    def close(self, linger: float | None = None) -> None:
+        """Close the socket and make :meth:`run` return. Idempotent; no callbacks come after.
+
+        Messages handed over before are still transmitted for up to ``linger`` seconds, by default one. A
+        transport may close in the background: its endpoint can be bound again at once, but may go on
+        accepting connections for a moment."""
 
 
 class Transport(Protocol):

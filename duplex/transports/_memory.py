@@ -228,7 +228,7 @@ class _Port:
     def probe(self) -> None:
         """Nothing to do: every end is noticed at once."""
 
-    def close(self) -> None:
+    def close(self, linger: float | None = None) -> None:
         if not self._closed:
             self._closed = True
             self._inbox.clear()
@@ -331,7 +331,7 @@ class _ConnectingPort(_Port):
         if link is self._link:
             self._link = None
             # Not at once: whoever closes a connection would otherwise be given the next one in the same tick.
-            self._seek_at = trio.current_time() + self.options.reconnect_interval
+            self._seek_at = trio.current_time() + self.options.reconnect.initial
         link.end("the remote end closed the connection")  # which also wakes this port
 
     def _detach(self) -> None:

@@ -24,6 +24,7 @@ from typing import Final
 import trio
 import zmq
 
+from duplex._config import Reconnect
 from duplex.transports._base import ZERO_COPY_FROM, CarrierDown, Frames, Receiver, TransportOptions
 from duplex.transports._zmq_options import CONNECT_TIMEOUT_MS, HANDSHAKE_MS, Endpoint, apply_options
 from duplex.transports._zmq_socket import NOBLOCK, NOBLOCK_MORE, TURN, SocketLoop, cause, checked, new_socket
@@ -40,25 +41,19 @@ _EVENTS: Final = _UP | _DOWN | _NOT_ACCEPTED | sum(_REFUSALS)
 
 
 class Backoff:
-    """How long to wait before the next attempt: twice as long each time, until a connection has lasted.
+    """How long to wait before the next attempt: longer each time, until a connection has lasted."""
 
-    Args:
-        shortest: the first pause, in seconds.
-        longest: where it stops to grow; also how long a connection must have lasted to start afresh.
-    """
-
-    def __init__(self, shortest: float, longest: float) -> None:
-        self._shortest = shortest
-        self._longest = max(shortest, longest)
-        self._next = shortest
+    def __init__(self, policy: Reconnect) -> None:
+        self._policy = policy
+        self._next = policy.initial
 
     def pause(self, lasted: float) -> float:
         """Return the pause after an attempt whose connection lasted for ``lasted`` seconds."""
-        if lasted >= self._longest:
-            self._next = self._shortest
-        pause, self._next = self._next, min(2 * self._next, self._longest)
-        # The jitter keeps the clients of a restarted service from coming back all at once.
-        return pause * random.uniform(0.75, 1.25)
+        policy = self._policy
+        if lasted >= policy.maximum:
+            self._next = policy.initial
+        pause, self._next = self._next, min(policy.multiplier * self._next, policy.maximum)
+        return min(policy.maximum, pause * random.uniform(1 - policy.jitter, 1 + policy.jitter))
 
 
 class DealerPort:
@@ -94,7 +89,7 @@ class DealerPort:
             self.close()
 
     async def _keep_connected(self) -> None:
-        backoff = Backoff(self._options.reconnect_interval, self._options.reconnect_interval_max)
+        backoff = Backoff(self._options.reconnect)
         while True:
             began = trio.current_time()
             stood = await self._attempt()
@@ -142,12 +137,12 @@ class DealerPort:
         if self._connection is not None:
             self._connection.wake()
 
-    def close(self) -> None:
+    def close(self, linger: float | None = None) -> None:
         if self._closed:
             return
         self._closed = True
         if self._connection is not None:
-            self._connection.stop()
+            self._connection.stop(None if linger is None else round(1000 * linger))
         self._scope.cancel()
 
 

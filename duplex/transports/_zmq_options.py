@@ -56,6 +56,8 @@ def socket_options(role: Role, endpoint: Endpoint, options: TransportOptions) ->
     """
     interval = _milliseconds(options.heartbeat_interval)
     timeout = _milliseconds(options.heartbeat_timeout)
+    # libzmq's clock runs from a probe, which may follow the last sign of life by as much as an interval.
+    after_probe = _milliseconds(options.heartbeat_timeout - options.heartbeat_interval)
     opt = zmq.SocketOption
     both = (
         SocketOption(
@@ -75,7 +77,7 @@ def socket_options(role: Role, endpoint: Endpoint, options: TransportOptions) ->
             "process (default: off)",
         ),
         SocketOption(
-            opt.HEARTBEAT_TIMEOUT, timeout, "a connection silent for this long after a probe is cut"
+            opt.HEARTBEAT_TIMEOUT, after_probe, "a connection silent for this long after a probe is cut"
         ),
         SocketOption(opt.HEARTBEAT_TTL, timeout, "and the other side is asked to cut it by the same rule"),
         SocketOption(

@@ -90,8 +90,8 @@ class RouterPort(SocketLoop):
     def probe(self) -> None:
         self.wake()
 
-    def close(self) -> None:
-        self.stop()
+    def close(self, linger: float | None = None) -> None:
+        self.stop(None if linger is None else round(1000 * linger))
 
     def _after_stop(self) -> None:
         if self._bound:

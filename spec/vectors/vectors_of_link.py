@@ -89,6 +89,11 @@ vector(
     events=[{"event": "goaway", "reason": "closing"}],
 )
 vector(
+    "GOAWAY because of idleness",
+    [5, 0, "idle", ""],
+    events=[{"event": "goaway", "reason": "idle"}],
+)
+vector(
     "GOAWAY with a reason of a later version",
     [5, 0, "bored", ""],
     events=[{"event": "goaway", "reason": "bored"}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Invoke
-from tests.cli.harness import CALC, TARGETS, Result, finish, run, serving, start
+from tests.cli.harness import CALC, TARGETS, Result, Server, finish, run, serving, start
 
 #: Processes start slowly.
 pytestmark = pytest.mark.slow
@@ -26,14 +27,85 @@ def test_a_signal_stops_it(number: int) -> None:
 
 
 def test_a_signal_stops_it_while_calls_run() -> None:
-    with serving(TARGETS / "odd.py") as server:
+    with serving(TARGETS / "odd.py", "--drain-timeout", 0.2, stderr=subprocess.PIPE) as server:
         with start("call", server.endpoint, "odd.forever") as client:
             assert client.stdout is not None
             assert client.stdout.readline() == "0\n"
-            assert server.stop().code == 0
+            stopped = server.stop()
             result = finish(client)
+    assert stopped.code == 0
+    assert "draining: 1 call may run on for 0.2 s; a second signal stops at once" in stopped.err
     assert result.code == 78
     assert result.err.startswith("error: UNAVAILABLE: odd.forever")
+    assert "draining" in result.err
+
+
+def test_calls_that_run_finish_after_a_signal() -> None:
+    with serving(TARGETS / "odd.py", stderr=subprocess.PIPE) as server:
+        with start("call", server.endpoint, "odd.nap", 1.5) as client:
+            wait_for_call(server, "odd.nap")
+            server.process.send_signal(signal.SIGTERM)
+            assert finish(client) == (0, '"rested"\n', "")
+        result = finish(server.process)
+    assert result.code == 0
+
+
+def test_a_second_signal_does_not_wait_for_calls() -> None:
+    with serving(TARGETS / "odd.py", stderr=subprocess.PIPE) as server:
+        with start("call", server.endpoint, "odd.sleepy") as client:
+            wait_for_call(server, "odd.sleepy")
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.stderr is not None
+            assert server.process.stderr.readline().startswith("draining: 1 call")
+            assert server.stop(signal.SIGINT).code == 130
+            assert finish(client).code == 78
+
+
+def wait_for_call(server: Server, method: str) -> str:
+    """Ask a server for its report until the method is in it, and return that line."""
+    err = server.process.stderr
+    assert err is not None
+    while True:
+        server.process.send_signal(signal.SIGUSR1)
+        while not (header := err.readline()).endswith(" calls under way\n"):
+            assert header, "the server has ended"
+        for line in [err.readline() for _ in range(int(header.split()[0]))]:
+            if method in line and " s  incoming" in line:
+                return line
+
+
+def test_sigusr1_lists_the_calls_under_way() -> None:
+    with serving(TARGETS / "odd.py", stderr=subprocess.PIPE) as server:
+        with start("call", server.endpoint, "odd.sleepy", "--timeout", 60) as client:
+            line = wait_for_call(server, "odd.sleepy")
+            server.process.kill()
+            client.kill()
+    assert re.fullmatch(
+        r" +\d+\.\d{3} s  incoming  odd\.sleepy  from duplex-cli  channel \d+  credit \d+  "
+        r"deadline in [5-6]\d\.\d{3} s\n",
+        line,
+    )
+
+
+def test_sigusr1_shows_what_blocks_the_event_loop(tmp_path: Path) -> None:
+    target = tmp_path / "busy.py"
+    target.write_text(
+        "import duplex, time\n"
+        "@duplex.rpc(inline=True)\n"
+        "def block() -> None:\n"
+        "    print('blocked', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with serving(target, stderr=subprocess.PIPE) as server:
+        with start("call", server.endpoint, "busy.block") as client:
+            assert server.stdout.readline() == "blocked\n"
+            server.process.send_signal(signal.SIGUSR1)
+            assert server.process.stderr is not None
+            for line in server.process.stderr:
+                if "time.sleep(60)" in line:
+                    break
+            client.kill()
+            server.process.kill()
 
 
 def test_a_second_signal_stops_it_at_once(tmp_path: Path) -> None:

@@ -320,6 +320,50 @@ async def test_server_that_starts_without_the_service_yet(log: Log, autojump_clo
             assert values == ["n5"]
 
 
+async def test_draining_server_hands_its_streams_over() -> None:
+    first, second = Log(3), Log(6)
+    async with (
+        duplex.open_peer(services=[first.service], name="first") as one,
+        duplex.open_peer(services=[second.service], name="second") as two,
+        duplex.open_peer() as client,
+    ):
+        await client.connect(await one.bind("memory://*"))
+        async with resumed(client.service("log").follow).open(upto=6) as stream:
+            assert await take(stream, 3) == ["0", "1", "2"]
+            await client.connect(await two.bind("memory://*"))
+            await one.drain(timeout=60)  # which does not wait for the stream
+            assert await take(stream) == ["3", "4", "5"]
+            assert (stream.peer, stream.resumptions) == ("second", 1)
+            assert stream.statistics().received == 3
+
+
+async def test_stream_opened_by_a_handler_in_a_thread(log: Log, autojump_clock: object) -> None:
+    """It ends at the deadline of the call that the thread serves."""
+    relay = duplex.Service("relay")
+
+    @relay.rpc
+    def follow() -> str:
+        async def receive() -> None:
+            async with resumed(client.service("log").follow).open() as stream:
+                await take(stream)
+
+        try:
+            trio.from_thread.run(receive)
+        except duplex.DeadlineExceeded:
+            ended.append(trio.from_thread.run_sync(trio.current_time))
+        return "ended"
+
+    ended: list[float] = []
+    async with linked(log.service, relay, within=1000) as pair:
+        client = pair.client
+        begin = trio.current_time()
+        with pytest.raises(duplex.DeadlineExceeded):
+            await pair.service("relay").with_options(timeout=5.0).follow()
+        while not ended:
+            await trio.sleep(0.1)
+        assert ended[0] - begin < 6
+
+
 # -- what is not resumed -------------------------------------------------------------------------------
 
 

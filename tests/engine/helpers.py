@@ -196,6 +196,15 @@ async def made(method: Any, *arguments: Any, opened: bool) -> Any:
         return await call.result()
 
 
+async def streamed(method: Any, items: list[Any] | None = None) -> list[Any]:
+    """Open a call, append its results to a list as they come, and return the list."""
+    items = [] if items is None else items
+    async with method.open() as call:
+        async for item in call:
+            items.append(item)
+    return items
+
+
 async def feed(sink: Any, item: Any) -> None:
     """Send an item again and again, until that raises."""
     while True:

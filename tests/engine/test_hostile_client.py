@@ -111,7 +111,7 @@ async def arena() -> AsyncIterator[Arena]:
                 await until(lambda: len(server.links) == 1)
                 await quiet(link, server.links[0])
                 assert place.running == 0
-                assert all(len(receiver.links) == 1 for receiver in server._receivers)
+                assert all(len(receiver.links) == 1 for receiver in server.ports.receivers)
 
 
 @pytest.mark.parametrize("name", GARBAGE)
@@ -417,7 +417,7 @@ async def test_connections_that_never_greet_are_bounded(autojump_clock: object) 
             nursery.start_soon(silent.port.run)
         await trio.sleep(100)
         assert server.links == []
-        held = sum(len(receiver.links) for receiver in server._receivers)
+        held = sum(len(receiver.links) for receiver in server.ports.receivers)
         nursery.cancel_scope.cancel()
     assert held <= LIMITS.max_links
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import trio
+import trio.testing
 
 import duplex
 from duplex.engine import _keyed
@@ -410,6 +411,115 @@ async def test_peer_that_closes_takes_its_runs_along(till: Till) -> None:
     assert till.cancelled == 1
 
 
+# -- peers that leave ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("linked_still", [True, False])
+async def test_draining_waits_for_the_run(till: Till, linked_still: bool) -> None:
+    """Also for one that nobody is linked to wait for: its caller has been told that it can come back."""
+    async with linked(till.service, check=False) as pair:
+        results: list[Any] = []
+
+        async def call() -> None:
+            results.append(await outcome(till.keyed(pair).slow(7)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await until(lambda: till.running)
+            if not linked_still:
+                await pair.back.aclose()
+            drained = False
+
+            async def drain() -> None:
+                nonlocal drained
+                await pair.server.drain(timeout=60)
+                drained = True
+
+            nursery.start_soon(drain)
+            await until(lambda: pair.server.is_draining)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert not drained
+            till.go.set()
+        assert till.cancelled == 0
+        if linked_still:
+            assert results == [701]
+        else:
+            assert type(results[0]) is duplex.PeerLost
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_draining_cancels_what_takes_too_long(till: Till, plain: bool) -> None:
+    async with linked(till.service, check=False) as pair:
+        results: list[Any] = []
+
+        async def call() -> None:
+            method = till.keyed(pair)["thread" if plain else "slow"]
+            results.append(await outcome(method()))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            nursery.start_soon(call)
+            await until(lambda: pair.back.statistics().incoming == 2 and till.runs)
+            await pair.server.drain(timeout=0)
+        till.thread_may_end.set()
+        assert [(type(error), error.message) for error in results] == [
+            (duplex.Unavailable, "the peer is draining and the call did not end in time")
+        ] * 2
+
+
+async def test_draining_while_a_function_that_was_given_up_runs_on(till: Till) -> None:
+    """Nobody waits for it but an attempt that came later, and it cannot be cancelled."""
+    async with linked(till.service, check=False) as pair:
+        await given_up(till.thread_began.is_set, till.keyed(pair).thread)
+        results: list[Any] = []
+
+        async def call() -> None:
+            results.append(await outcome(till.keyed(pair).thread()))
+
+        async with trio.open_nursery() as nursery:
+            await until(lambda: pair.back.statistics().incoming == 0)
+            nursery.start_soon(call)
+            await until(lambda: pair.back.statistics().incoming == 1)
+            await pair.server.drain(timeout=0)
+        till.thread_may_end.set()
+        assert type(results[0]) is duplex.Unavailable
+
+
+async def test_handler_cancels_its_own_call(till: Till) -> None:
+    async with linked(till.service) as pair:
+        results: list[Any] = []
+
+        async def call() -> None:
+            results.append(await outcome(till.keyed(pair).slow()))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            nursery.start_soon(call)
+            await until(lambda: pair.back.statistics().incoming == 2)
+            (entry,) = pair.server.results._running.values()
+            assert entry.run is not None
+            entry.run.cancel("enough")
+        assert [error.message for error in results] == ["the handler's side cancelled the call: enough"] * 2
+        till.go.set()
+        assert await till.keyed(pair).slow() == 2
+
+
+async def test_calls_are_listed_and_limited(till: Till) -> None:
+    limits = duplex.Limits(max_handlers=1)
+    async with linked(till.service, server={"limits": limits}) as pair:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):  # of which one is a handler
+                nursery.start_soon(till.keyed(pair).slow)
+            await until(lambda: pair.back.statistics().incoming == 3)
+            found = [call for call in pair.server.calls() if call.direction == "incoming"]
+            assert [call.method for call in found] == ["till.slow"] * 3
+            with pytest.raises(duplex.ResourceExhausted, match=r"Limits\.max_handlers") as caught:
+                await till.keyed(pair, "other").slow()
+            assert caught.value.retry_after is not None
+            till.go.set()
+        assert await till.keyed(pair, "other").slow() == 2
+
+
 # -- cut short -----------------------------------------------------------------------------------------
 
 
@@ -785,7 +895,7 @@ async def test_running_calls_are_bounded(till: Till) -> None:
 
 async def test_answer_waits_for_credit(till: Till) -> None:
     """Answers need no task, so it is the arrival of credit that sends them."""
-    limits = duplex.Limits(link_window=1024, channel_window=1024)
+    limits = duplex.Limits(link_window=1024, channel_window=1024, link_buffer=0)
     async with linked(till.service, client={"limits": limits}) as pair:
         remote = pair.service("till")
         async with remote.count.open(1000) as hog:
@@ -808,7 +918,7 @@ async def test_answer_waits_for_credit(till: Till) -> None:
 
 
 async def test_link_lost_while_an_answer_waits_for_credit(till: Till) -> None:
-    limits = duplex.Limits(link_window=1024, channel_window=1024)
+    limits = duplex.Limits(link_window=1024, channel_window=1024, link_buffer=0)
     async with linked(till.service, client={"limits": limits}, check=False) as pair:
         async with pair.service("till").count.open(1000):
             await until(lambda: pair.back.connection.link_credit <= 0)

@@ -113,10 +113,13 @@ def check_accounts(connection: Connection) -> None:
     assert all(cost > 0 for cost in (*connection._unread.values(), *connection._notified.values()))
     limits = connection.local.limits
     assert link.unconsumed == held, "the link holds what its channels hold"
-    assert link.balance + link.unconsumed + link.consumed == limits.link_window
+    assert link.balance + (link.unconsumed - link.parked) + link.consumed == limits.link_window
     assert 0 <= link.consumed < link.threshold
-    assert link.unconsumed <= limits.link_window + limits.max_message + 4096, (
-        "bounded by window and one message"
+    assert not link.consumed or link.consumed < link.balance, "half of what is not held is given back"
+    assert link.pinned == sum(connection._notified.values())
+    assert 0 <= link.parked <= min(link.buffer, link.unconsumed - link.pinned)
+    assert link.unconsumed <= limits.link_window + link.buffer + limits.max_message + 4096, (
+        "bounded by window, buffer and one message"
     )
     theirs = [record for record in channels if record.table is RESPONDER_TABLE]
     statistics = connection.statistics()
@@ -157,11 +160,16 @@ class ConnectionPair:
     """A connecting and a binding connection. Whatever one sends reaches the other through a wire."""
 
     def __init__(
-        self, connecting: Hello | None = None, binding: Hello | None = None, *, handshake: bool = True
+        self,
+        connecting: Hello | None = None,
+        binding: Hello | None = None,
+        *,
+        handshake: bool = True,
+        link_buffer: int = 0,
     ) -> None:
         self.now = 0.0
-        self.a = Connection(connecting or hello("a"), connecting=True, now=self.now)
-        self.b = Connection(binding or hello("b"), connecting=False, now=self.now)
+        self.a = Connection(connecting or hello("a"), connecting=True, now=self.now, link_buffer=link_buffer)
+        self.b = Connection(binding or hello("b"), connecting=False, now=self.now, link_buffer=link_buffer)
         self.to_b = Wire(self.a, self.b)
         self.to_a = Wire(self.b, self.a)
         if handshake:

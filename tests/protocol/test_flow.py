@@ -14,7 +14,7 @@ from duplex.protocol import (
     ChannelState,
     CreditReceived,
 )
-from duplex.protocol._flow import ReceiveWindow, SendWindow
+from duplex.protocol._flow import LinkReceiveWindow, ReceiveWindow, SendWindow
 from tests.protocol.helpers import (
     ConnectionPair,
     cancelled,
@@ -44,6 +44,84 @@ def test_a_receive_window_grants_half_at_a_time() -> None:
 def test_the_smallest_windows_grant_at_once(size: int) -> None:
     assert ReceiveWindow(size).threshold == 1
     assert SendWindow(size).balance == size
+
+
+def test_a_link_window_grants_half_of_what_is_not_held() -> None:
+    """Or what is held for ever would keep back what was consumed beside it."""
+    window = LinkReceiveWindow(1000, buffer=0)
+    window.balance -= 900
+    window.unconsumed += 900
+    assert window.consume(99) == 0
+    assert window.consume(1) == 100
+    assert window.park() == 0
+    assert (window.balance, window.unconsumed, window.consumed) == (200, 800, 0)
+
+
+def test_a_link_window_counts_what_is_parked_as_consumed() -> None:
+    window = LinkReceiveWindow(1000, buffer=600)
+    window.balance -= 400
+    window.unconsumed += 400
+    assert window.park() == 0
+    assert (window.parked, window.consumed) == (400, 400)
+    assert window.park() == 0, "only once"
+    window.balance -= 300
+    window.unconsumed += 300
+    assert window.park() == 600, "no more than the buffer holds"
+    assert (window.balance, window.parked, window.unconsumed) == (900, 600, 700)
+    assert window.consume(100) == 0
+    assert (window.consumed, window.parked, window.unconsumed) == (100, 600, 600)
+    assert window.consume(600) == 0, "it was granted when it was parked"
+    assert (window.balance, window.consumed, window.parked, window.unconsumed) == (900, 100, 0, 0)
+
+
+def test_notifications_are_never_parked() -> None:
+    """Their credit is what bounds how many run."""
+    pair = ConnectionPair(hello("a"), hello("b", link_window=10_000), link_buffer=100_000)
+    for _ in range(3):
+        pair.a.open("s.m", payload=b"", flags=END | NOTIFY)
+    pair.flush()
+    assert pair.a.link_credit == 10_000 - 3 * 4096 < 0
+    pair.b.finish(1)
+    pair.flush()
+    assert pair.a.link_credit == 10_000 - 2 * 4096
+
+
+def test_streams_leave_credit_to_calls() -> None:
+    pair = ConnectionPair(binding=hello("b", link_window=8000))
+    assert pair.a.link_credit == 8000
+    assert pair.a.stream_credit == 7000
+
+
+def test_held_messages_do_not_keep_consumed_credit_back() -> None:
+    """What nobody takes is more than half the window; calls beside it use up and get back the rest."""
+    pair = ConnectionPair(binding=hello("b", channel_window=600, link_window=1000))
+    stalled = pair.open()
+    pair.a.send(stalled, bytes(600 - MESSAGE_OVERHEAD))
+    pair.flush()
+    for _ in range(50):
+        assert pair.a.link_credit > 0
+        channel = pair.open(payload=bytes(36))
+        pair.b.consumed(channel, 100)
+        pair.b.close(channel)
+        pair.flush()
+
+
+def test_parked_messages_leave_the_link_to_others() -> None:
+    """Streams that nobody takes fill their own windows, more of them than the link has room for."""
+    pair = ConnectionPair(binding=hello("b", channel_window=600, link_window=1000), link_buffer=3000)
+    for _ in range(5):
+        stalled = pair.open()
+        pair.a.send(stalled, bytes(600 - MESSAGE_OVERHEAD))
+        pair.flush()
+        assert pair.a.credit(stalled) == 0
+    assert pair.a.link_credit > 500
+    assert pair.b.statistics().unconsumed == 3000
+    pair.a.send(pair.open(), bytes(1000))
+    pair.flush()
+    assert pair.a.link_credit <= 0, "beyond the buffer the link waits"
+    pair.b.consumed(stalled, 600)
+    pair.flush()
+    assert pair.a.link_credit > 0
 
 
 def test_messages_cost_their_bytes_and_an_overhead_on_channel_and_link() -> None:

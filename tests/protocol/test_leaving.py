@@ -36,7 +36,7 @@ def test_running_channels_finish_after_goaway() -> None:
     assert pair.b.leaving
     assert pair.a.remote_leaving
     assert not pair.a.can_open
-    assert not pair.b.can_open
+    assert pair.b.can_open, "what it finishes may have to call"
     pair.a.send(channel, b"more")
     pair.b.send(channel, b"less")
     pair.expect(a=[message(channel, b"less")], b=[message(channel, b"more")])
@@ -45,15 +45,41 @@ def test_running_channels_finish_after_goaway() -> None:
 
 
 @pytest.mark.parametrize("leaver", ["a", "b"])
-def test_no_new_channels_on_either_side(leaver: str) -> None:
+def test_no_new_channels_towards_the_leaving_side(leaver: str) -> None:
     pair = ConnectionPair()
-    getattr(pair, leaver).leave()
+    leaving = getattr(pair, leaver)
+    staying = pair.other(leaving)
+    leaving.leave()
+    pair.flush()
+    with pytest.raises(LocalProtocolError, match="the other side is leaving"):
+        staying.open("s.m")
+    with pytest.raises(LocalProtocolError, match="the other side is leaving"):
+        staying.open("s.m", parent=99)
+
+
+@pytest.mark.parametrize("leaver", ["a", "b"])
+def test_the_leaving_side_may_still_call(leaver: str) -> None:
+    pair = ConnectionPair()
+    leaving = getattr(pair, leaver)
+    leaving.leave()
+    channel = leaving.open("s.m", payload=b"x", flags=END)
+    at_a, at_b = pair.flush()
+    event = opened(channel, "s.m", end=True, payload=b"x")
+    assert (at_b if leaver == "a" else at_a) == [GoawayReceived("draining", ""), event]
+    pair.other(leaving).close(channel, payload=b"y")
+    at_a, at_b = pair.flush()
+    assert (at_a if leaver == "a" else at_b) == [closed(channel, payload=b"y")]
+
+
+def test_when_both_leave_neither_calls() -> None:
+    pair = ConnectionPair()
+    pair.a.leave()
+    pair.b.leave()
     pair.flush()
     for connection in (pair.a, pair.b):
-        with pytest.raises(LocalProtocolError, match="one side is leaving"):
+        assert not connection.can_open
+        with pytest.raises(LocalProtocolError, match="the other side is leaving"):
             connection.open("s.m")
-        with pytest.raises(LocalProtocolError, match="one side is leaving"):
-            connection.open("s.m", parent=99)
 
 
 def test_channels_that_cross_goaway_never_began() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from duplex import Callback, ReceiveChannel, SendChannel
+from duplex import Callback, ChannelStatistics, ReceiveChannel, SendChannel
 from duplex._errors import DecodeError, InvalidArgument
 from duplex.codec import CODECS, LiveKind, MsgpackCodec
 from duplex.service import MethodSpec, Service
@@ -24,6 +24,9 @@ class FakeReceive(ReceiveChannel[Any]):
     async def receive(self) -> Any:
         raise NotImplementedError
 
+    def statistics(self) -> ChannelStatistics:
+        raise NotImplementedError
+
     async def aclose(self) -> None:
         raise NotImplementedError
 
@@ -35,6 +38,9 @@ class FakeSend(SendChannel[Any]):
         raise NotImplementedError
 
     async def send_eof(self) -> None:
+        raise NotImplementedError
+
+    def statistics(self) -> ChannelStatistics:
         raise NotImplementedError
 
     async def aclose(self) -> None:

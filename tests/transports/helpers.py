@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from duplex import Reconnect
 from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
 
 #: Reconnects at once, as tests have no time to lose.
-QUICK = TransportOptions(reconnect_interval=0.01, reconnect_interval_max=0.05)
+QUICK = TransportOptions(reconnect=Reconnect(initial=0.01, maximum=0.05))
 
 #: What each scheme cannot do, for check_transport().
 LIMITS: dict[str, dict[str, bool]] = {"inproc": {"notices_close": False, "limits_frames": False}}

@@ -18,6 +18,7 @@ import trio
 import trio.testing
 import zmq
 
+from duplex import Reconnect
 from duplex.transports import (
     Carrier,
     CarrierDown,
@@ -90,7 +91,7 @@ async def test_a_killed_server_is_noticed() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["connect", "bind"])
 async def test_a_stopped_process_is_noticed_by_heartbeats(what: str) -> None:
-    options = TransportOptions(heartbeat_interval=0.1, heartbeat_timeout=0.3, reconnect_interval=5)
+    options = TransportOptions(heartbeat_interval=0.1, heartbeat_timeout=0.3, reconnect=Reconnect(initial=5))
     async with open_ports() as ports:
         here = ports.bind("tcp://127.0.0.1:*", options)
         with remote(what, here.port.endpoint if what == "connect" else "tcp://127.0.0.1:*") as (
@@ -408,21 +409,25 @@ async def test_the_end_of_a_carrier_that_was_closed_here_is_no_news() -> None:
 class TestBackoff:
     def test_doubles_up_to_the_longest(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("random.uniform", lambda low, high: 1.0)
-        backoff = _zmq_dealer.Backoff(0.1, 1.0)
+        backoff = _zmq_dealer.Backoff(Reconnect(initial=0.1, maximum=1.0))
         assert [backoff.pause(0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
         assert backoff.pause(0.99) == 1.0
         assert backoff.pause(1.0) == 0.1
         assert backoff.pause(0.5) == 0.2
 
     def test_jitter(self) -> None:
-        pauses = {_zmq_dealer.Backoff(1.0, 1.0).pause(0) for _ in range(100)}
+        policy = Reconnect(initial=1.0, maximum=4.0, multiplier=3, jitter=0.25)
+        pauses = {_zmq_dealer.Backoff(policy).pause(0) for _ in range(100)}
         assert len(pauses) > 50
         assert 0.75 <= min(pauses) < 1 < max(pauses) <= 1.25
 
-    def test_a_longest_below_the_shortest(self) -> None:
-        backoff = _zmq_dealer.Backoff(1.0, 0.1)
-        assert backoff.pause(0) >= 0.75
-        assert backoff.pause(0) >= 0.75
+    def test_no_pause_is_longer_than_the_longest(self) -> None:
+        backoff = _zmq_dealer.Backoff(Reconnect(initial=1.0, maximum=2.0, jitter=0.5))
+        assert max(backoff.pause(0) for _ in range(100)) == 2.0
+
+    def test_without_jitter_and_growth(self) -> None:
+        backoff = _zmq_dealer.Backoff(Reconnect(initial=0.3, multiplier=1, jitter=0))
+        assert [backoff.pause(0) for _ in range(3)] == [0.3, 0.3, 0.3]
 
 
 class TestHostileSenders:
@@ -499,7 +504,7 @@ class TestHostileSenders:
                 assert thief.poll(20) == 0, "the thief got a message, or time to"
 
     async def test_an_oversize_frame_costs_only_its_own_connection(self) -> None:
-        options = TransportOptions(max_frame=1000, reconnect_interval=0.01)
+        options = TransportOptions(max_frame=1000, reconnect=Reconnect(initial=0.01))
         async with open_ports() as ports:
             bound, connecting = await ports.pair("tcp://127.0.0.1:*", options)
             with zmq.Context() as context, context.socket(zmq.DEALER) as other:

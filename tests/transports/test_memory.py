@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from duplex import BindError, ConfigurationError
+from duplex import BindError, ConfigurationError, Reconnect
 from duplex.transports import CarrierDown, MemoryTransport, TransportOptions
 from tests.transports.helpers import QUICK, Recorder, open_ports
 
@@ -117,7 +117,7 @@ async def test_waiting_for_a_name(autojump_clock: trio.testing.MockClock) -> Non
 
 
 async def test_closing_a_connection_pauses_before_the_next(autojump_clock: trio.testing.MockClock) -> None:
-    options = TransportOptions(reconnect_interval=3)
+    options = TransportOptions(reconnect=Reconnect(initial=3))
     async with open_ports() as ports:
         bound, connecting = await ports.pair("memory://*", options)
         began = trio.current_time()
@@ -130,7 +130,7 @@ async def test_closing_a_connection_pauses_before_the_next(autojump_clock: trio.
 
 async def test_a_port_closed_during_that_pause(autojump_clock: trio.testing.MockClock) -> None:
     async with open_ports() as ports:
-        _, connecting = await ports.pair("memory://*", TransportOptions(reconnect_interval=7))
+        _, connecting = await ports.pair("memory://*", TransportOptions(reconnect=Reconnect(initial=7)))
         connecting.ups[0].close()
         await trio.sleep(3)
         connecting.port.close()

@@ -131,6 +131,13 @@ async def sleepy() -> None:
     await trio.sleep_forever()
 
 
+@odd.rpc
+async def nap(seconds: float) -> str:
+    """Return after so many seconds."""
+    await trio.sleep(seconds)
+    return "rested"
+
+
 @odd.rpc(inline=True)
 def large(size: int) -> str:
     """Return a long string."""

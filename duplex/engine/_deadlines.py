@@ -1,0 +1,56 @@
+"""Deadlines where trio's own scopes do not reach: handlers in threads, and work that is detached on purpose."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+import trio
+
+
+class ThreadCall(Protocol):
+    """The call on whose behalf a thread runs."""
+
+    def limit(self, timeout: float | None) -> float | None:
+        """Return the seconds that a call made by the thread may take: the shorter of its own timeout and what
+        remains of the served call's. Raises ``CallCancelled`` if that one is over."""
+
+
+#: The call whose handler, a plain function, runs in a thread. What the thread asks of the event loop runs as a
+#: task of its own there, outside the handler's scope, so it has to be told of the deadline.
+thread_call: Final[contextvars.ContextVar[ThreadCall | None]] = contextvars.ContextVar(
+    "duplex-thread-call", default=None
+)
+
+
+def remaining() -> float | None:
+    """Return the seconds until the deadline of the scopes around the running task; ``None`` without one."""
+    deadline = trio.current_effective_deadline()
+    return None if deadline == math.inf else max(0.0, deadline - trio.current_time())
+
+
+@contextlib.contextmanager
+def detached() -> Iterator[trio.CancelScope]:
+    """Let what is done within be neither cancelled nor bound in time by what is around it.
+
+    A handler runs under its caller's deadline, and is cancelled with its caller; so are the calls that it makes.
+    For those that must be made all the same, such as releasing what it holds::
+
+        try:
+            ...
+        finally:
+            with duplex.detached(), trio.move_on_after(5):
+                await locks.release(name)
+
+    Gives the scope, which can be cancelled. Nothing else bounds what is within, so set a deadline there.
+    Closing the peer ends its calls as ever.
+    """
+    token = thread_call.set(None)
+    try:
+        with trio.CancelScope(shield=True) as scope:
+            yield scope
+    finally:
+        thread_call.reset(token)

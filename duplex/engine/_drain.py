@@ -1,0 +1,74 @@
+"""Leaving in order: what runs may finish, nothing new begins, and what was answered arrives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from duplex._errors import Unavailable
+from duplex._status import StatusCode
+
+if TYPE_CHECKING:
+    from duplex.engine._link import BaseLink
+    from duplex.engine._peer import BasePeer
+
+logger = logging.getLogger("duplex")
+
+#: What callers are told whose calls were cancelled.
+LATE: Final = "the peer is draining and the call did not end in time"
+#: Seconds that handlers have to clean up and answer once they were cancelled.
+CLEAN_UP: Final = 1.0
+#: Seconds that the other sides have to confirm that what was sent has arrived.
+CONFIRM: Final = 1.0
+
+
+async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
+    """See :meth:`duplex.Peer.drain`."""
+    await trio.lowlevel.checkpoint()
+    if peer.is_closed:
+        return
+    if not peer.is_draining:
+        peer.is_draining = True
+        peer.note_health()
+        for link in peer.links:
+            link.leave("draining", "the peer is draining")
+            link.cancel_calls("the peer is draining and the stream can go on elsewhere", resumable=True)
+    await _until(peer, lambda: _calls(peer) == 0, timeout)
+    if rest := _calls(peer):
+        logger.warning("draining: %d calls did not end within %g s and are cancelled", rest, timeout)
+        for link in peer.links:
+            link.cancel_calls(LATE)
+        peer.results.cut(StatusCode.UNAVAILABLE, LATE)
+        await _until(peer, lambda: not any(link.running for link in peer.links), CLEAN_UP)
+    await _confirm(peer.links)
+    peer.close(linger=0.0)
+
+
+def _calls(peer: BasePeer[Any, Any]) -> int:
+    attended: int = sum(link.calls_to_finish for link in peer.links)
+    return attended + peer.results.unattended
+
+
+async def _until(peer: BasePeer[Any, Any], condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until a condition holds which only a call's end can bring about, or the time is over."""
+    with trio.move_on_after(max(0.0, seconds)):
+        while not condition() and not peer.is_closed:
+            await peer.call_ended.wait()
+
+
+async def _confirm(links: list[Any]) -> None:
+    """Wait until every other side has answered a ping, and so has read everything before it."""
+
+    async def ping(link: BaseLink) -> None:
+        try:
+            await link.ping()
+        except Unavailable:
+            pass  # it is gone, and nothing that was sent to it matters any more
+
+    with trio.move_on_after(CONFIRM):
+        async with trio.open_nursery() as nursery:
+            for link in links:
+                nursery.start_soon(ping, link)

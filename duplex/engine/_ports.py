@@ -1,0 +1,229 @@
+"""The ports of a peer: where it is bound, where it connects, and how one link takes the place of another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+
+import trio
+
+from duplex._errors import ConfigurationError, ConnectError, HandshakeError
+from duplex.engine._link import BaseLink
+from duplex.protocol import limits_info, max_frame
+from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
+
+if TYPE_CHECKING:
+    from duplex.engine._peer import BasePeer
+
+LinkT = TypeVar("LinkT", bound=BaseLink)
+
+
+@final
+class PortReceiver(Generic[LinkT]):
+    """What the peer knows of one port: turns its callbacks into links."""
+
+    def __init__(self, peer: BasePeer[LinkT, Any], requested: str, *, connecting: bool) -> None:
+        self.peer = peer
+        self.requested = requested
+        self.connecting = connecting
+        self.port: Port
+        self.links: dict[Carrier, LinkT] = {}
+        self.refusal: HandshakeError | None = None
+        self.attempts = 0
+        self.closed = False
+        #: Connecting: the other side takes no more calls here, so the port ends with its link.
+        self.retiring = False
+
+    def carrier_up(self, carrier: Carrier) -> None:
+        """See :class:`duplex.transports.Receiver`."""
+        self.attempts += 1
+        if len(self.links) >= 2 * self.peer.limits.max_links:
+            # Greeted links are refused with a reason from max_links on; this bounds those that never greet.
+            carrier.close()
+            return
+        self.links[carrier] = self.peer.make_link(self.port, carrier, connecting=self.connecting)
+
+    def carrier_message(self, carrier: Carrier, frames: Frames) -> None:
+        """See :class:`duplex.transports.Receiver`."""
+        link = self.links.get(carrier)
+        if link is not None:
+            link.on_frames(frames)
+
+    def carrier_down(self, carrier: Carrier, reason: str) -> None:
+        """See :class:`duplex.transports.Receiver`."""
+        link = self.links.pop(carrier, None)
+        if link is not None:
+            link.lose(reason)
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether there is a link whose handshake is done."""
+        return any(link.connection.is_open for link in self.links.values())
+
+    def why_not(self) -> str:
+        """Return why there is no link, as far as that is known."""
+        if self.refusal is not None:
+            return str(self.refusal)
+        if self.port.last_error:
+            return self.port.last_error
+        if self.attempts:
+            return "something answers there, but it did not greet as a Duplex peer does"
+        return "nothing answers there"
+
+
+@final
+class Ports(Generic[LinkT]):
+    """All ports of one peer."""
+
+    def __init__(self, peer: BasePeer[LinkT, Any]) -> None:
+        self._peer = peer
+        self.receivers: list[PortReceiver[LinkT]] = []
+        #: Endpoints that were connected, and are connected again when somebody needs a link (an ordered set).
+        self.asleep: dict[str, None] = {}
+
+    def _options(self) -> TransportOptions:
+        peer = self._peer
+        return TransportOptions(
+            max_frame=max_frame(limits_info(peer.limits)),
+            heartbeat_interval=peer.keepalive.interval,
+            heartbeat_timeout=peer.keepalive.timeout,
+            reconnect=peer.reconnect,
+        )
+
+    def open(self, endpoint: str, *, connecting: bool) -> PortReceiver[LinkT]:
+        """Open a port and let it run.
+
+        Raises ``ConfigurationError``, ``BindError``, and ``ClosedResourceError`` if the peer is closed.
+        """
+        peer = self._peer
+        peer.check_thread()
+        if peer.is_closed:
+            raise trio.ClosedResourceError("this peer is closed")
+        if peer.is_draining:
+            raise trio.ClosedResourceError("this peer is draining and opens no more endpoints")
+        if not isinstance(endpoint, str):
+            raise ConfigurationError(f"an endpoint is a str such as 'tcp://127.0.0.1:7700', not {endpoint!r}")
+        return self._open(endpoint, connecting=connecting)
+
+    def _open(self, endpoint: str, *, connecting: bool) -> PortReceiver[LinkT]:
+        transport = transport_for(endpoint)
+        receiver: PortReceiver[LinkT] = PortReceiver(self._peer, endpoint, connecting=connecting)
+        make = transport.connect if connecting else transport.bind
+        receiver.port = make(endpoint, receiver, self._options())
+        self.receivers.append(receiver)
+        self._peer.spawn(receiver.port.run, name=f"duplex port {endpoint}")
+        if connecting:
+            self.asleep.pop(endpoint, None)
+        return receiver
+
+    async def connect(self, endpoint: str, seconds: float) -> LinkT:
+        """Connect and wait for the link; see :meth:`duplex.Peer.connect`."""
+        receiver = self.open(endpoint, connecting=True)
+        link: LinkT | None = None
+        try:
+            with trio.move_on_after(seconds):
+                link = await self._wait_link(receiver)
+            if link is None:
+                raise ConnectError(f"no link to {endpoint} within {seconds:g} s: {receiver.why_not()}")
+        finally:
+            if link is None:
+                self.close(receiver)
+        return link
+
+    async def _wait_link(self, receiver: PortReceiver[LinkT]) -> LinkT:
+        await trio.lowlevel.checkpoint()
+        while True:
+            for link in receiver.links.values():
+                if link.connection.is_open:
+                    return link
+            # Who is draining will be followed by another, at the same endpoint as a rule.
+            if receiver.refusal is not None and receiver.refusal.reason != "draining":
+                raise receiver.refusal
+            if self._peer.is_closed:
+                raise trio.ClosedResourceError("this peer was closed while it connected")
+            if receiver.closed:
+                raise ConnectError(f"no link to {receiver.requested}: it was disconnected while it connected")
+            await self._peer.changed.wait()
+
+    def close_endpoint(self, endpoint: str, *, connecting: bool) -> None:
+        """Close what is bound or connected to an endpoint; ``ConfigurationError`` if nothing is."""
+        candidates = [r for r in self.receivers if r.connecting is connecting]
+        found = [r for r in candidates if endpoint in (r.requested, r.port.endpoint)]
+        asleep = connecting and endpoint in self.asleep
+        if asleep:
+            del self.asleep[endpoint]
+        for receiver in found:
+            self.close(receiver)
+        if not found and not asleep:
+            known = [receiver.port.endpoint for receiver in candidates]
+            if connecting:
+                known += self.asleep
+            raise ConfigurationError(
+                f"{endpoint!r} is not {'connected' if connecting else 'bound'}; "
+                f"{', '.join(known) or 'nothing'} is"
+            )
+
+    def close(self, receiver: PortReceiver[LinkT], linger: float | None = None) -> None:
+        """Say goodbye on a port's links and close it. Idempotent."""
+        if receiver in self.receivers:
+            self.receivers.remove(receiver)
+        receiver.closed = True
+        for link in list(receiver.links.values()):
+            link.say_goodbye("closing")
+        receiver.port.close(linger)
+        self._peer.announce_change()
+
+    def close_all(self, linger: float | None = None) -> None:
+        """Close every port and forget those that are asleep."""
+        self.asleep.clear()
+        for receiver in list(self.receivers):
+            self.close(receiver, linger)
+
+    # -- one link after another ------------------------------------------------------------------------
+
+    def receiver_of(self, link: BaseLink) -> PortReceiver[LinkT] | None:
+        """Return the port that a link came by; ``None`` if it is closed."""
+        return next((receiver for receiver in self.receivers if receiver.port is link.port), None)
+
+    def retire(self, link: BaseLink, *, idle: bool) -> None:
+        """No new calls go over a link any more: connect anew beside it, at once or when there is need."""
+        receiver = self.receiver_of(link)
+        if receiver is None or not receiver.connecting or receiver.retiring:
+            return
+        receiver.retiring = True
+        if self._peer.is_closed or self._peer.is_draining:
+            return
+        if idle:
+            self.asleep[receiver.requested] = None
+        else:
+            self._open(receiver.requested, connecting=True)
+
+    def link_over(self, link: BaseLink) -> None:
+        """Forget a link; a port that waited for its end is closed."""
+        receiver = self.receiver_of(link)
+        if receiver is None:
+            return
+        receiver.links.pop(link.carrier, None)
+        if link.refusal is not None:
+            receiver.refusal = link.refusal
+        if receiver.retiring and not receiver.links:
+            self.close(receiver)
+
+    def wake(self) -> bool:
+        """Connect again what went to sleep because it was idle; tell whether anything did."""
+        asleep = list(self.asleep)
+        for endpoint in asleep:
+            self._open(endpoint, connecting=True)
+        return bool(asleep)
+
+    @property
+    def is_connecting(self) -> bool:
+        """Whether a link is to be expected that is not there yet."""
+        return any(r.connecting and not r.is_linked for r in self.receivers)
+
+    def situation(self) -> list[str]:
+        """Say of every endpoint that should be linked and is not why that is."""
+        return [
+            f"{receiver.requested} is not linked ({receiver.why_not()})"
+            for receiver in self.receivers
+            if receiver.connecting and not receiver.is_linked
+        ]

@@ -1,0 +1,124 @@
+"""Watching links: who is slow, who is silent, what is idle or too old.
+
+A link is *lost* when its transport says so: at once if the connection ends, and after ``Keepalive.timeout`` if
+not even the other side's transport, which has a thread of its own, gives a sign of life. A link is *slow* when
+the connection stands and the other side's event loop does not answer a ping within an interval. A peer that is
+slow is never declared lost, however long that lasts; it is reported, and callers have deadlines.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+if TYPE_CHECKING:
+    from duplex.engine._link import BaseLink
+    from duplex.engine._peer import BasePeer
+
+logger = logging.getLogger("duplex")
+
+
+async def watch_links(peer: BasePeer[Any, Any]) -> None:
+    """Look after every link of a peer, for as long as the peer lives."""
+    keepalive = peer.keepalive
+    # Links are closed for age and idleness within a fraction of the time that they were given.
+    period = min(
+        keepalive.interval,
+        (keepalive.max_idle or keepalive.interval) / 4,
+        (keepalive.max_age or keepalive.interval) / 20,
+    )
+    next_ping = trio.current_time() + keepalive.interval
+    while True:
+        due = trio.current_time() + period
+        await trio.sleep_until(due)
+        now = trio.current_time()
+        delay = now - due
+        ping = now >= next_ping - period / 2
+        if ping:
+            next_ping = now + keepalive.interval
+        for receiver in list(peer.ports.receivers):
+            for link in list(receiver.links.values()):
+                if link.connection.is_open:
+                    if ping:
+                        link.watch.ping(delay)
+                    link.watch.look(now)
+                elif not link.connecting and link.made_at <= now - keepalive.timeout:
+                    link.lose(f"it did not greet within {keepalive.timeout:g} s")
+
+
+class LinkWatch:
+    """What is known of one link's life."""
+
+    __slots__ = ("_age", "_begun", "_link", "_slow", "_used_at", "leaving_since")
+
+    def __init__(self, link: BaseLink) -> None:
+        self._link = link
+        self._slow = False
+        max_age = link.peer.keepalive.max_age
+        #: How old the link may become, in seconds: not all at once, where they were all made at once.
+        self._age = None if max_age is None else max_age * random.uniform(0.9, 1.1)
+        self._begun = 0
+        self._used_at = link.made_at
+        #: When this side said that it takes no more calls on the link.
+        self.leaving_since: float | None = None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the other side's event loop has not answered lately, though its connection stands."""
+        return self._slow
+
+    def ping(self, delay: float) -> None:
+        """Ping, and judge from the answers to the pings before whether the other side is slow.
+
+        Args:
+            delay: seconds by which this side's event loop ran a timer late. Who is late itself cannot judge.
+        """
+        link = self._link
+        interval = link.peer.keepalive.interval
+        waited = link.connection.unanswered_for(trio.current_time())
+        if waited is not None and waited >= interval / 2 and delay < interval / 2 and not self._slow:
+            self._slow = True
+            logger.warning(
+                "%s is slow: it has not answered a ping for %.1f s, though its connection stands; something "
+                "blocks its event loop",
+                link.peer_name,
+                waited,
+            )
+        link.ping_now(delay)
+
+    def answered(self, delay: float) -> None:
+        """The other side answered a ping; ``delay`` is what it says of its own loop, in seconds."""
+        if self._slow and self._link.connection.unanswered_for(trio.current_time()) is None:
+            self._slow = False
+            logger.warning(
+                "%s answers again; it says that its event loop was up to %.1f s late",
+                self._link.peer_name,
+                delay,
+            )
+
+    def look(self, now: float) -> None:
+        """End or replace the link if it has been idle too long, or is too old."""
+        link = self._link
+        keepalive = link.peer.keepalive
+        if self.leaving_since is not None:
+            if not link.calls_to_finish and not link.connection.channels:
+                link.say_goodbye("closing")
+            elif now >= self.leaving_since + keepalive.max_age_grace and not link.peer.is_draining:
+                link.cancel_calls("the link is too old and the call did not end in time")
+                link.say_goodbye("closing", "the link is too old")
+            return
+        if self._age is not None and now >= link.made_at + self._age:
+            link.leave("draining", "the link is old and is to be replaced")
+            return
+        if keepalive.max_idle is None:
+            return
+        begun = link.connection.channels_begun
+        if begun != self._begun or link.connection.channels:
+            self._begun = begun
+            self._used_at = now
+        elif now >= self._used_at + keepalive.max_idle:
+            link.leave("idle", f"nothing was done on the link for {now - self._used_at:.0f} s")
+            link.say_goodbye("closing")

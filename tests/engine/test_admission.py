@@ -1,0 +1,196 @@
+"""Limits of handlers, and load that is shed before memory grows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+import duplex
+from tests.engine.helpers import Pair, linked, outcome, until
+
+
+class Busy:
+    """A service whose handlers run until they are let go."""
+
+    def __init__(self) -> None:
+        self.go = trio.Event()
+        self.running = 0
+        self.most = 0
+        self.service = service = duplex.Service("busy")
+
+        @service.rpc
+        async def work() -> str:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            try:
+                await self.go.wait()
+            finally:
+                self.running -= 1
+            return "done"
+
+        @service.rpc
+        async def ask(question: duplex.Callback[[], str]) -> str:
+            self.running += 1
+            try:
+                await self.go.wait()
+                return await question()
+            finally:
+                self.running -= 1
+
+        @service.rpc
+        async def hoard(items: duplex.ReceiveChannel[bytes]) -> None:
+            """Take nothing."""
+            await self.go.wait()
+
+        @service.rpc(inline=True)
+        def quick() -> str:
+            return "quick"
+
+        @service.rpc
+        async def no() -> None:
+            error = duplex.ResourceExhausted("not now")
+            error.retry_after = 2.5
+            raise error
+
+
+async def _many(pair: Pair, count: int, nursery: trio.Nursery, method: str = "work") -> list[Any]:
+    results: list[Any] = []
+
+    async def call() -> None:
+        results.append(await outcome(pair.service("busy")[method]()))
+
+    for _ in range(count):
+        nursery.start_soon(call)
+    return results
+
+
+@pytest.mark.parametrize(
+    ("limits", "name"),
+    [
+        (duplex.Limits(max_handlers=5), "max_handlers"),
+        (duplex.Limits(max_handlers_per_link=5), "max_handlers_per_link"),
+    ],
+)
+async def test_handlers_beyond_the_limit_are_refused(limits: duplex.Limits, name: str) -> None:
+    busy = Busy()
+    async with linked(busy.service, server={"limits": limits}) as pair:
+        async with trio.open_nursery() as nursery:
+            results = await _many(pair, 12, nursery)
+            await until(lambda: len(results) == 7)
+            for error in results:
+                assert type(error) is duplex.ResourceExhausted
+                assert f"Limits.{name}" in error.message
+                assert error.retry_after == pytest.approx(0.1)
+                assert error.metadata == {"duplex-retry-after": "100"}
+            assert busy.running == 5
+            assert pair.back.statistics().running == 5
+            assert await pair.service("busy").quick() == "quick", "inline functions are over at once"
+            assert await pair.service("duplex.health").check() == "SERVING", "Duplex's own are not refused"
+            busy.go.set()
+        assert results[7:] == ["done"] * 5
+        assert busy.most == 5
+        assert pair.server.admission.refused == 7
+        assert await pair.service("busy").work() == "done", "and there is room again"
+        assert pair.server.admission.running == pair.back.running == 0
+
+
+async def test_the_limit_of_a_link_is_not_that_of_the_others() -> None:
+    busy = Busy()
+    limits = duplex.Limits(max_handlers_per_link=2)
+    async with (
+        linked(busy.service, server={"limits": limits}) as pair,
+        duplex.open_peer() as other,
+        trio.open_nursery() as nursery,
+    ):
+        await other.connect(pair.endpoint)
+        results = await _many(pair, 3, nursery)
+        await until(lambda: results)
+        nursery.start_soon(other.service("busy").work)
+        await until(lambda: busy.running == 3)
+        busy.go.set()
+
+
+async def test_callbacks_of_calls_that_run_are_not_refused() -> None:
+    busy = Busy()
+    limits = duplex.Limits(max_handlers=1)
+    async with linked(busy.service, client={"limits": limits}, server={"limits": limits}) as pair:
+        async with trio.open_nursery() as nursery:
+            answers: list[str] = []
+
+            async def answer() -> str:
+                return "yes"
+
+            async def call() -> None:
+                answers.append(await pair.service("busy").ask(answer))
+
+            nursery.start_soon(call)
+            await until(lambda: busy.running)
+            busy.go.set()
+        assert answers == ["yes"]
+
+
+async def test_notifications_beyond_the_limit_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    busy = Busy()
+    limits = duplex.Limits(max_handlers=2)
+    async with linked(busy.service, server={"limits": limits}) as pair:
+        for _ in range(4):
+            await pair.service("busy").work.notify()
+        await pair.settle()
+        assert busy.running == 2
+        busy.go.set()
+    assert sum("was not handled" in record.getMessage() for record in caplog.records) == 2
+
+
+async def test_calls_are_refused_while_too_much_is_held() -> None:
+    """Streams that nobody reads fill their windows; new work is refused until something was taken."""
+    busy = Busy()
+    limits = duplex.Limits(channel_window=100_000, link_window=1_000_000, max_buffered=150_000)
+    async with linked(busy.service, server={"limits": limits}) as pair, trio.open_nursery() as nursery:
+
+        async def fill() -> None:
+            async with pair.service("busy").hoard.open() as call:
+                for _ in range(10):
+                    await call.send(bytes(10_000))
+                await call.result()
+
+        nursery.start_soon(fill)
+        nursery.start_soon(fill)
+        await until(lambda: pair.server.admission.buffered() >= 180_000)
+        outcomes: list[Any] = []
+
+        async def call(done: Callable[[], bool]) -> None:
+            while not done():
+                with trio.move_on_after(0.001):
+                    outcomes.append(await outcome(pair.service("busy").work()))
+
+        await call(lambda: any(isinstance(found, duplex.ResourceExhausted) for found in outcomes))
+        error = outcomes[-1]
+        assert "Limits.max_buffered" in error.message
+        assert error.retry_after is not None
+        busy.go.set()
+        await until(lambda: pair.server.admission.buffered() == 0)
+        await call(lambda: outcomes[-1] == "done")
+
+
+async def test_a_handler_may_say_when_to_try_again() -> None:
+    async with linked(Busy().service) as pair:
+        error = await outcome(pair.service("busy").no())
+        assert error.retry_after == 2.5
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "soon", "9" * 16, "²", b"100"])
+def test_nonsense_for_a_pause_is_ignored(text: Any) -> None:
+    from duplex._metadata import read_retry_after
+
+    assert read_retry_after({"duplex-retry-after": text}) is None
+    assert read_retry_after({}) is None
+
+
+@pytest.mark.parametrize("name", ["max_handlers", "max_handlers_per_link", "max_buffered"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, None, 2**60])
+def test_wrong_values(name: str, value: Any) -> None:
+    with pytest.raises(duplex.ConfigurationError, match=f"Limits.{name} must be a whole number"):
+        duplex.Limits(**{name: value})
