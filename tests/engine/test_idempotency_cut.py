@@ -195,7 +195,7 @@ async def test_handler_cancels_its_own_call(till: Till) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(call)
             nursery.start_soon(call)
-            await until(lambda: pair.back.statistics().incoming == 2)
+            await until(lambda: pair.back.statistics().incoming == 2 and till.running)
             (entry,) = pair.server.results._running.values()
             assert entry.run is not None
             entry.run.cancel("enough")
