@@ -105,7 +105,7 @@ async def test_peer_that_closes_takes_its_runs_along(till: Till) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(call)
             nursery.start_soon(call)
-            await until(lambda: pair.back.statistics().incoming == 2)
+            await until(lambda: pair.back.statistics().incoming == 2 and till.running)
             await pair.server.aclose()
     assert [type(result) for result in results] == [duplex.PeerLost] * 2
     assert till.cancelled == 1
@@ -248,7 +248,7 @@ async def test_cancelling_one_of_several_attempts_cancels_that_one(till: Till) -
                     nursery.start_soon(call)
                     await until(lambda: pair.back.statistics().incoming == 2)
                     first.cancel()
-            await until(lambda: pair.back.statistics().incoming == 1)
+            await until(lambda: pair.back.statistics().incoming == 1 and till.running)
             assert till.running == 1
             till.go.set()
         assert results == [101]
