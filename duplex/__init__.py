@@ -6,6 +6,7 @@ single values, streams, callbacks and channels.
 
 from __future__ import annotations
 
+from duplex._config import Idempotency as Idempotency
 from duplex._config import Keepalive as Keepalive
 from duplex._config import Limits as Limits
 from duplex._config import Reconnect as Reconnect
@@ -56,6 +57,8 @@ from duplex.engine._report import CallInfo as CallInfo
 from duplex.engine._serve import IncomingCall as IncomingCall
 from duplex.engine._serve import PeerInfo as PeerInfo
 from duplex.engine._serve import current_call as current_call
+from duplex.engine._tracked import ResumableStream as ResumableStream
+from duplex.engine._tracked import Tracked as Tracked
 from duplex.engine._types import Callback as Callback
 from duplex.engine._types import Channel as Channel
 from duplex.engine._types import ChannelStatistics as ChannelStatistics

@@ -108,6 +108,34 @@ class Keepalive:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Idempotency:
+    """How long, and how many, outcomes of calls with an idempotency key a peer remembers.
+
+    When there is no room, the outcome that is oldest is forgotten before its time.
+    """
+
+    #: Seconds that an outcome is remembered after its call has ended.
+    ttl: float = 120.0
+    #: Keys that are known at once: of calls that run and of those that have ended.
+    max_entries: int = 1024
+    #: Bytes of all outcomes together that are remembered.
+    max_bytes: int = 16 * MiB
+
+    def __post_init__(self) -> None:
+        ttl: object = self.ttl
+        if not isinstance(ttl, (int, float)) or isinstance(ttl, bool) or not 0 < ttl <= _HIGHEST:
+            raise ConfigurationError(
+                f"Idempotency.ttl must be a number of seconds above 0 and at most {_HIGHEST}, not {ttl!r}"
+            )
+        for field, low in (("max_entries", 1), ("max_bytes", 1 * KiB)):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= _HIGHEST:
+                raise ConfigurationError(
+                    f"Idempotency.{field} must be a whole number from {low} to {_HIGHEST}, not {value!r}"
+                )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Reconnect:
     """The pauses between attempts to connect to an endpoint: they grow until a connection has lasted."""
 

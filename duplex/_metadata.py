@@ -10,6 +10,10 @@ Metadata: TypeAlias = Mapping[str, str | bytes]
 
 #: Keys that begin with this belong to the protocol.
 RESERVED_PREFIX = "duplex-"
+#: The caller's name for what a call is to do, so that it is done once: see :mod:`duplex.engine._idempotency`.
+IDEMPOTENCY_KEY = "duplex-idempotency-key"
+#: The caller relies on the stream of results to be resumable.
+RESUME_KEY = "duplex-resume"
 
 #: A trailer: after how many milliseconds, as decimal text, the same call may be tried again.
 RETRY_AFTER = "duplex-retry-after"

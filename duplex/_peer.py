@@ -11,7 +11,7 @@ from typing import Any, TypeVar, final, overload
 
 import trio
 
-from duplex._config import Keepalive, Limits, Reconnect
+from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError
 from duplex.builtin import health_service, reflection_service
 from duplex.client import ServiceProxy, typed_proxy
@@ -181,6 +181,7 @@ async def open_peer(
     max_threads: int = 40,
     reflection: bool = True,
     debug: bool | None = None,
+    idempotency: Idempotency | None = None,
 ) -> AsyncIterator[Peer]:
     """Open a peer: ``async with duplex.open_peer(services=[calc]) as peer``.
 
@@ -197,11 +198,14 @@ async def open_peer(
         reflection: whether callers can list and describe what is offered.
         debug: whether tracebacks of unexpected exceptions travel to callers; ``None`` for what the
             environment variable ``DUPLEX_DEBUG`` says (off unless it is ``1``).
+        idempotency: for how long outcomes of calls with an idempotency key are remembered, and how many.
 
     Raises:
         ConfigurationError: an argument is wrong.
     """
     _check_options(services, limits, keepalive, reconnect, connect_timeout, max_threads)
+    if not isinstance(idempotency, Idempotency | None):
+        raise ConfigurationError(f"idempotency must be a duplex.Idempotency, not {idempotency!r}")
     flusher = acquire_flusher()
     body_error: BaseException | None = None
     try:
@@ -219,6 +223,7 @@ async def open_peer(
                 connect_timeout=connect_timeout,
                 max_threads=max_threads,
                 debug=os.environ.get("DUPLEX_DEBUG") == "1" if debug is None else debug,
+                idempotency=idempotency or Idempotency(),
             )
             for service in services:
                 peer.add_service(service)

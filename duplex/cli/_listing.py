@@ -123,6 +123,7 @@ def _write_methods(methods: Iterable[Method], *, prefix: str = "", indent: str =
         click.echo(indent + _highlighted(printable(prefix + (method.signature or method.name))))
         notes = [f"Deprecated: {method.deprecated}"] if method.deprecated else []
         notes += ["Idempotent: the call may be repeated."] if method.idempotent else []
+        notes += ["Resumable: the stream can go on behind a cursor."] if method.resumable else []
         for paragraph in (method.doc, "\n".join(notes)):
             if paragraph:
                 click.echo(textwrap.indent(printable(paragraph), f"{indent}    "))

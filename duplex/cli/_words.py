@@ -50,6 +50,7 @@ class Method(msgspec.Struct, frozen=True):
     doc: str = ""
     idempotent: bool = False
     deprecated: str | None = None
+    resumable: bool = False
     parameters: list[Parameter] = []
     input: ValueType | None = None
     result: ValueType = ValueType()

@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, Protocol, cast, final, get_args
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Literal, Protocol, cast, final, get_args, overload
 
 import trio
 
 from duplex._config import Overflow
 from duplex._errors import ConfigurationError
-from duplex._metadata import RESERVED_PREFIX, Metadata, check_metadata
+from duplex._metadata import IDEMPOTENCY_KEY, RESERVED_PREFIX, Metadata, check_metadata
+from duplex.client._resume import OpenStream
 from duplex.codec import Codec, get_codec
 from duplex.engine._calls import OpenCall, Request, call_unary, deadline_exceeded, notify, time_limit
+from duplex.engine._idempotency import MAX_KEY
 from duplex.engine._link import BaseLink
-
-#: Bytes of an idempotency key.
-MAX_KEY: Final = 255
+from duplex.engine._tracked import ResumableStream
 
 
 class LinkPicker(Protocol):
@@ -32,6 +33,13 @@ class LinkPicker(Protocol):
 
     async def pick(self, service: str, *, wait_for_ready: bool = True) -> BaseLink:
         """Wait for one. Raises ``Unavailable`` if none comes in time, or at once if it is not to wait."""
+
+
+class ResumingMethod(Protocol):
+    """The static type of ``method.with_options(resume=True)``: what it opens goes on after a lost link."""
+
+    def open(self, /, *args: Any, **kwargs: Any) -> AbstractAsyncContextManager[ResumableStream[Any]]:
+        """Open a stream that goes on after a lost link."""
 
 
 @final
@@ -63,6 +71,23 @@ class Options:
         if changes.get("metadata") is not None:
             changes["metadata"] = {**(self.metadata or {}), **changes["metadata"]}
         return dataclasses.replace(self, **changes)
+
+    def for_picker(self, picker: LinkPicker) -> Options:
+        """Return these options, or raise ``ConfigurationError`` if calls over this picker cannot have them."""
+        if self.resume and not picker.balances:
+            raise ConfigurationError(
+                "a stream over one link ends with the link: resume=True is for peer.service(...), which may take "
+                "another one, not for link.service(...)"
+            )
+        return self
+
+    @property
+    def all_metadata(self) -> Metadata | None:
+        """The metadata of calls, with the protocol's own."""
+        metadata = self.metadata or None
+        if self.idempotency_key is None:
+            return metadata
+        return {**(metadata or {}), IDEMPOTENCY_KEY: self.idempotency_key}
 
 
 def _codec(value: Any) -> Codec:
@@ -154,20 +179,26 @@ class MethodProxy:
             options.codec,
             result_type,
             options.timeout,
-            options.metadata or None,
+            options.all_metadata,
             overflow=options.overflow,
         )
 
     def __repr__(self) -> str:
         return f"<remote method {self._request.method}>"
 
-    def with_options(self, **options: Any) -> MethodProxy:
+    @overload
+    def with_options(self, *, resume: Literal[True], **options: Any) -> ResumingMethod: ...
+
+    @overload
+    def with_options(self, **options: Any) -> MethodProxy: ...
+
+    def with_options(self, **options: Any) -> Any:
         """Return the method with other options: see :meth:`ServiceProxy.with_options`."""
         return MethodProxy(
             self._picker,
             self._service,
             self._name,
-            self._options.replace(**options),
+            self._options.replace(**options).for_picker(self._picker),
             self._request.result_type,
         )
 
@@ -205,7 +236,12 @@ class MethodProxy:
 
         Inside, ``async for`` gives streamed results, ``send`` and ``send_eof`` stream arguments, and
         ``await call.result()`` gives a single result. Leaving the block cancels a call that goes on.
+
+        With the option ``resume`` it gives a :class:`duplex.ResumableStream` instead.
         """
+        if self._options.resume:
+            patience: float = cast("Any", self._picker).connect_timeout
+            return cast("OpenCall", OpenStream(self._pick, patience, self._request, args, kwargs))
         return OpenCall(self._pick, self._request, args, kwargs)
 
     async def _pick(self) -> BaseLink:
@@ -275,9 +311,11 @@ class ServiceProxy:
                 item, ``"drop_oldest"`` queues it and drops the oldest that is queued, ``"error"`` raises
                 ``ResourceExhausted``. Receiving: the same for items that wait to be received, with
                 ``"error"`` the call fails. Bounds are this peer's ``Limits.channel_window``.
-            resume: whether an opened stream goes on after a lost link; for methods that are resumable.
+            resume: whether an opened stream goes on after a lost link, on whichever link offers the service;
+                for methods that are resumable. See :class:`duplex.ResumableStream`.
 
         Raises:
             ConfigurationError: an option is unknown or its value is wrong.
         """
-        return type(self)(self._picker, self._service, self._options.replace(**options))
+        changed = self._options.replace(**options).for_picker(self._picker)
+        return type(self)(self._picker, self._service, changed)

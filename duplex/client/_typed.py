@@ -68,7 +68,8 @@ class _TypedProxy(ServiceProxy):
 
     def with_options(self, **options: Any) -> _TypedProxy:
         """See :meth:`ServiceProxy.with_options`."""
-        return _TypedProxy(self._picker, self._service, self._options.replace(**options), self._methods)
+        changed = self._options.replace(**options).for_picker(self._picker)
+        return _TypedProxy(self._picker, self._service, changed, self._methods)
 
 
 def typed_proxy(picker: LinkPicker, cls: type, name: str | None, options: Options) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from duplex._errors import Unavailable
+from duplex._status import StatusCode
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("duplex")
 
+#: What callers are told whose calls were cancelled.
+LATE: Final = "the peer is draining and the call did not end in time"
 #: Seconds that handlers have to clean up and answer once they were cancelled.
 CLEAN_UP: Final = 1.0
 #: Seconds that the other sides have to confirm that what was sent has arrived.
@@ -37,14 +40,16 @@ async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
     if rest := _calls(peer):
         logger.warning("draining: %d calls did not end within %g s and are cancelled", rest, timeout)
         for link in peer.links:
-            link.cancel_calls("the peer is draining and the call did not end in time")
+            link.cancel_calls(LATE)
+        peer.results.cut(StatusCode.UNAVAILABLE, LATE)
         await _until(peer, lambda: not any(link.running for link in peer.links), CLEAN_UP)
     await _confirm(peer.links)
     peer.close(linger=0.0)
 
 
 def _calls(peer: BasePeer[Any, Any]) -> int:
-    return sum(link.calls_to_finish for link in peer.links)
+    attended: int = sum(link.calls_to_finish for link in peer.links)
+    return attended + peer.results.unattended
 
 
 async def _until(peer: BasePeer[Any, Any], condition: Callable[[], bool], seconds: float) -> None:

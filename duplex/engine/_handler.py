@@ -66,7 +66,7 @@ class Handler(Protocol):
 
     @property
     def resumable(self) -> bool:
-        """Whether the stream that it sends can go on elsewhere, so that nobody waits for its end."""
+        """Whether the stream that it sends has cursors, and so can go on elsewhere: nobody waits for its end."""
 
     @property
     def stream_parameter(self) -> str | None:

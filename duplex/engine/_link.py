@@ -26,6 +26,7 @@ from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
+from duplex.engine._reserved import take_reserved
 from duplex.engine._serve import BUILTIN, IncomingCall, OverflowingCall
 from duplex.engine._watch import LinkWatch
 from duplex.protocol import (
@@ -583,7 +584,7 @@ class BaseLink:
         if isinstance(target, str):
             handler = self.peer.handlers.get(target)
             if handler is None:
-                self._refuse(event, StatusCode.UNIMPLEMENTED, self.peer.explain_missing(target))
+                self.refuse(event, StatusCode.UNIMPLEMENTED, self.peer.explain_missing(target))
                 return
         elif target is None:
             self._on_nested(event)
@@ -591,7 +592,7 @@ class BaseLink:
         else:
             handler = self._callbacks.get(target)
             if handler is None:
-                self._refuse(
+                self.refuse(
                     event,
                     StatusCode.FAILED_PRECONDITION,
                     "there is no such callback: the call that it was passed to is over",
@@ -600,9 +601,11 @@ class BaseLink:
         codec = self.peer.codecs.get(event.codec)
         if codec is None:
             known = ", ".join(self.peer.codecs)
-            self._refuse(
+            self.refuse(
                 event, StatusCode.INVALID_ARGUMENT, f"codec {event.codec!r} is not known here; known: {known}"
             )
+            return
+        if event.metadata and take_reserved(self, event, handler, codec):
             return
         call_class = IncomingCall if handler.overflow is None else OverflowingCall
         call = call_class(self, event, handler, codec)
@@ -612,14 +615,22 @@ class BaseLink:
         if isinstance(target, str) and not target.startswith(BUILTIN):
             refusal = self.peer.admission.refusal(self)
             if refusal is not None:
-                self._refuse(event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)
+                self.refuse(event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)
                 return
         self.conversations[event.channel] = call
         self.peer.workers.submit(call)
 
-    def _refuse(
+    def refuse(
         self, event: ChannelOpened, status: StatusCode, message: str, *, retry_after: float | None = None
     ) -> None:
+        """Answer a call that is not to run at all.
+
+        Args:
+            event: the call.
+            status: why.
+            message: why, for the caller.
+            retry_after: seconds after which it may try again.
+        """
         if event.notify:
             logger.warning("a notification from %s was not handled: %s", self.peer_name, message)
             self.connection.finish(event.channel)
@@ -656,7 +667,7 @@ class BaseLink:
     def _on_nested(self, event: ChannelOpened) -> None:
         parent = None if event.parent is None else self.conversations.get(event.parent)
         if parent is None or event.notify or event.payload is not None:
-            self._refuse(
+            self.refuse(
                 event,
                 StatusCode.FAILED_PRECONDITION,
                 "a channel that is a value must name a call that is not over, and come without a message",

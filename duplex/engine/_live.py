@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 #: What may be passed where a callback is expected; other callables must be wrapped in a function, so that
 #: no object becomes remotely callable by accident.
-_FUNCTIONS: Final = (
+FUNCTIONS: Final = (
     types.FunctionType,
     types.MethodType,
     types.BuiltinFunctionType,
@@ -71,7 +71,7 @@ class CallValues:
 
     def export(self, value: Any) -> tuple[LiveKind, int] | None:
         """See :meth:`duplex.codec.LiveValues.export`."""
-        if isinstance(value, _FUNCTIONS):
+        if isinstance(value, FUNCTIONS):
             root = self._living_root()
             root.ensure_open()
             number = self.link.export_callback(value)

@@ -13,13 +13,14 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import trio
 
-from duplex._config import Keepalive, Limits, Reconnect
+from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError, Unavailable
 from duplex.codec import CODECS, Codec
 from duplex.engine._admission import Admission
 from duplex.engine._drain import drain
 from duplex.engine._flush import Flusher
 from duplex.engine._handler import Handler
+from duplex.engine._idempotency import ResultCache
 from duplex.engine._link import BaseLink
 from duplex.engine._ports import Ports
 from duplex.engine._report import CallInfo, calls_of
@@ -105,6 +106,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         connect_timeout: float,
         max_threads: int,
         debug: bool,
+        idempotency: Idempotency,
     ) -> None:
         check_name("the name of a peer", name)
         self.id = peer_id
@@ -122,6 +124,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.admission = Admission(self)
         self.workers = Workers(nursery, self.base_context, self.admission)
         self.threads = trio.CapacityLimiter(max_threads)
+        self.results = ResultCache(idempotency, self.workers)
         self.make_callback_handler = callback_handler
         self._link_class = link_class
         self._nursery = nursery

@@ -13,12 +13,14 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Generic,
+    Literal,
     Never,
     ParamSpec,
     Protocol,
     Self,
     TypeVar,
     final,
+    overload,
     runtime_checkable,
 )
 
@@ -27,6 +29,7 @@ import trio
 
 if TYPE_CHECKING:
     from duplex.engine._calls import OutgoingCall
+    from duplex.engine._tracked import ResumableStream
 
 SendT = TypeVar("SendT", contravariant=True)
 ReceiveT = TypeVar("ReceiveT", covariant=True)
@@ -182,10 +185,25 @@ class Streaming(Protocol[P, SendT_, R]):
     class Calc(Protocol):
         count: duplex.Streaming[[int], Never, int]      # arguments, items sent, items received
         total: duplex.Streaming[[], int, int]           # the result counts as received
+
+    For a resumable method that is opened with ``resume=True``, declare the type of the values.
     """
 
     def open(self, *args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[OutgoingCall[SendT_, R]]:
         """Open the call."""
 
-    def with_options(self, **options: Any) -> Self:
+    @overload
+    def with_options(self, *, resume: Literal[True], **options: Any) -> Resuming[P, R]: ...
+
+    @overload
+    def with_options(self, **options: Any) -> Self: ...
+
+    def with_options(self, **options: Any) -> Any:
         """Return the method with other options."""
+
+
+class Resuming(Protocol[P, R]):
+    """The static type of ``method.with_options(resume=True)``; see :class:`Streaming`."""
+
+    def open(self, *args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[ResumableStream[R]]:
+        """Open a stream that goes on after a lost link."""

@@ -83,6 +83,7 @@ class MethodDescription(msgspec.Struct, frozen=True):
         doc: its documentation, or ``""``.
         idempotent: calling twice is as good as calling once.
         deprecated: what to use instead, or ``None``.
+        resumable: the stream has cursors, and can go on behind one.
         parameters: in their order.
         input: each item that the caller streams in; ``None`` if it streams nothing.
         result: the result, or each item that is streamed out.
@@ -95,6 +96,7 @@ class MethodDescription(msgspec.Struct, frozen=True):
     doc: str
     idempotent: bool
     deprecated: str | None
+    resumable: bool
     parameters: list[ParameterDescription]
     input: TypeDescription | None
     result: TypeDescription
@@ -151,6 +153,7 @@ def describe_method(spec: MethodSpec) -> MethodDescription:
         doc=spec.doc,
         idempotent=spec.idempotent,
         deprecated=spec.deprecated,
+        resumable=spec.resumable,
         parameters=parameters,
         input=TypeDescription(type_text(spec.input_type), input_schemas[0]) if input_schemas else None,
         result=TypeDescription(type_text(spec.output_type), result_schema),

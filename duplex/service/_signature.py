@@ -44,6 +44,7 @@ from duplex.service._annotations import (
 )
 from duplex.service._arguments import Binder, Parameter
 from duplex.service._method import DEFAULTS, MethodSpec, RpcOptions
+from duplex.service._resumable import check_resumable
 from duplex.service._travel import check_input, check_output
 
 #: The channel types that the engine can make; trio's memory channels, for example, are not among them.
@@ -95,6 +96,8 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
             )
         output_type = stream.output_type
     kind = _kind_of(flavor, stream)
+    if options.resumable:
+        check_resumable(method, kind, parameters, output_type)
     _check_overflow(method, options.overflow, kind)
     check_output(f"{method}: the result", output_type)
     compiles = True

@@ -65,6 +65,15 @@ def test_describe_a_service(odd: str, invoke: Invoke) -> None:
     assert "        Deprecated: use nothing\n        Idempotent: the call may be repeated.\n" in out
 
 
+def test_describe_a_resumable_method(odd: str, invoke: Invoke) -> None:
+    assert invoke("describe", odd, "odd.lines").out == (
+        "odd.lines(*, cursor: int = 0) -> AsyncIterator[Tracked[int, str]]\n"
+        "    Stream three lines, those behind a cursor.\n"
+        "    Resumable: the stream can go on behind a cursor.\n"
+    )
+    assert invoke("call", odd, "odd.lines", "cursor=1").out == '[2,"xx"]\n[3,"xxx"]\n'
+
+
 def test_describe_a_method(calc: str, invoke: Invoke) -> None:
     assert invoke("describe", calc, "calc.divide").out == (
         "calc.divide(a: float, b: float = 1.0) -> float\n"

@@ -118,6 +118,13 @@ async def was_cancelled() -> bool:
     return True
 
 
+@odd.rpc(resumable=True)
+async def lines(*, cursor: int = 0) -> AsyncIterator[duplex.Tracked[int, str]]:
+    """Stream three lines, those behind a cursor."""
+    for number in range(cursor + 1, 4):
+        yield duplex.Tracked(number, "x" * number)
+
+
 @odd.rpc
 async def sleepy() -> None:
     """Never return."""
