@@ -330,6 +330,8 @@ class Driver:
         self._broken = True
         self._transmit([[NUMBERS["PING"], 1]])
         expected = "nothing more after the end of the link, not even PONG"
+        # Where a transport cannot end one connection of several, it may be told once more that it is over.
+        ignoring = (*ignoring, "REFUSE")
         with trio.move_on_after(self._timing.quiet):
             came = await self._next(expected, ignoring, forever=True)
             raise FailedError(expected, shown(came.command))

@@ -160,7 +160,11 @@ def _add_live_values(service: duplex.Service) -> None:
     @service.rpc
     async def call_back(callback: duplex.Callback[[Any], Any], value: Any) -> Any:
         """Call the caller's function and return its result, or fail as it does."""
-        return await callback(value)
+        try:
+            return await callback(value)
+        except duplex.RPCError as error:
+            # What a handler's own call came to is not by itself what the handler comes to.
+            raise duplex.RPCError(error.message, code=error.code, details=error.details) from None
 
     @service.rpc
     async def make_callback() -> duplex.Callback[[int], int]:

@@ -296,7 +296,8 @@ class BaseLink:
         self.peer.offers_changed()
 
     def _on_goaway(self, event: GoawayReceived) -> None:
-        if event.reason == "draining":
+        if event.reason not in ("closing", "protocol"):
+            # Reasons that are not known are taken for draining.
             self.peer.offers_changed()
         else:
             # The link ends after this message, whose other events say which calls never began.
