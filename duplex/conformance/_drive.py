@@ -116,16 +116,16 @@ class Driver:
             CannotDriveError: this implementation cannot be brought into the situation.
             ScenarioError: the scenario is malformed.
         """
-        number = 0
+        step = 0
         try:
             self.open()
             if scenario.handshake:
                 await self.shake_hands()
                 self._check_possible(scenario)
-            for number, step in enumerate(scenario.steps, 1):
-                await self._step(step)
+            for step, what in enumerate(scenario.steps, 1):  # noqa: B007 - of which the error tells
+                await self._step(what)
         except FailedError as error:
-            error.step = number
+            error.step = step
             raise
         finally:
             self.close()
@@ -229,15 +229,15 @@ class Driver:
         """Keep the account of what may be sent, which scenarios refer to as ``credit`` and ``credit_1``."""
         match command:
             case [7, int(channel), _, *rest]:
-                flags, payload, *_ = [*rest, *[0, None][len(rest) :]]
+                flags = rest[0] if rest else 0
+                payload = rest[1] if len(rest) > 1 else None
                 names = self._values.names
-                if payload is not None and isinstance(flags, int):
-                    overhead = NOTIFY_OVERHEAD if flags & NOTIFY else OVERHEAD
-                    self._change_credit(0, -len(payload) - overhead)
                 if "channel_window" in names:
                     names[self._credit_name(channel)] = names["channel_window"]
-                    if payload is not None:
-                        self._change_credit(channel, -len(payload) - OVERHEAD)
+                if isinstance(payload, bytes):
+                    notify = isinstance(flags, int) and flags & NOTIFY
+                    self._change_credit(0, -len(payload) - (NOTIFY_OVERHEAD if notify else OVERHEAD))
+                    self._change_credit(channel, -len(payload) - OVERHEAD)
             case [8, int(channel), bytes(payload), *_]:
                 self._change_credit(0, -len(payload) - OVERHEAD)
                 self._change_credit(channel, -len(payload) - OVERHEAD)
@@ -316,7 +316,9 @@ class Driver:
         if self._peer_connects:
             expected = f"GOAWAY('protocol') with a message that begins with {reason!r}"
             came = await self._next(expected, UNRELATED)
-            fits = came.name == "GOAWAY" and came.command[2] == "protocol" and came.command[3].startswith(reason)
+            fits = (
+                came.name == "GOAWAY" and came.command[2] == "protocol" and came.command[3].startswith(reason)
+            )
         else:
             expected = f"REFUSE({reason!r})"
             came = await self._next(expected, ())

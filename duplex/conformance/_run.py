@@ -13,7 +13,7 @@ from duplex.conformance._commands import BINDING, CONNECTING
 from duplex.conformance._drive import Driver, FailedError, Timing
 from duplex.conformance._scenarios import Scenario
 from duplex.conformance._values import CannotDriveError
-from duplex.conformance._wire import EndpointError, Sockets, Wire
+from duplex.conformance._wire import Sockets, Wire
 
 SERVICE: Final = "conformance"
 PASSED: Final = "passed"
@@ -39,6 +39,7 @@ class Result:
         scenario: which one.
         outcome: ``passed``, ``failed`` or ``not tested``.
         reason: why it was not tested.
+        other_role: it was not tested because it is about the other side of a link.
         step: where it failed, counted from 1; 0 is the handshake.
         expected: what should have come there.
         came: what came.
@@ -52,6 +53,7 @@ class Result:
     expected: str = ""
     came: str = ""
     seconds: float = 0.0
+    other_role: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +180,8 @@ async def _run_one(
     scenario: Scenario, offer: Offer, open_wire: Callable[[], Wire], role: str, timing: Timing
 ) -> Result:
     if scenario.role not in ("either", role):
-        return Result(scenario, NOT_TESTED, f"the implementation has to be the {scenario.role} side")
+        reason = f"the implementation has to be the {scenario.role} side"
+        return Result(scenario, NOT_TESTED, reason, other_role=True)
     missing = [need for need in scenario.needs if offer.lacks(need)]
     if missing:
         return Result(scenario, NOT_TESTED, f"the implementation does not offer {', '.join(missing)}")
@@ -197,6 +200,3 @@ async def _run_one(
     except CannotDriveError as error:
         return Result(scenario, NOT_TESTED, str(error))
     return Result(scenario, PASSED, seconds=time.perf_counter() - started)
-
-
-__all__ = ["EndpointError", "NoPeerError", "Offer", "Result", "run"]

@@ -188,7 +188,7 @@ def _add_live_values(service: duplex.Service) -> None:
         return [sum([number async for number in channel]) for channel in (first, second)]
 
     @service.rpc
-    async def numbers(upto: int) -> duplex.ReceiveChannel[int]:
+    async def numbers(upto: int) -> trio.abc.ReceiveChannel[int]:
         """Return a channel that gives the numbers from 0."""
         send, receive = trio.open_memory_channel[int](upto)
         async with send:

@@ -16,7 +16,20 @@ _OPERATORS: Final = (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv)
 
 #: What a map with one of these as its only key is: not a map, but what the key says.
 MARKERS: Final = frozenset(
-    {"hex", "utf8", "fill", "concat", "msgpack", "ext", "blob", "text", "unique", "entries", "times", "channel"}
+    {
+        "hex",
+        "utf8",
+        "fill",
+        "concat",
+        "msgpack",
+        "ext",
+        "blob",
+        "text",
+        "unique",
+        "entries",
+        "times",
+        "channel",
+    }
     | {"literal"}
 )
 
