@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import trio
@@ -52,6 +52,8 @@ class Timing:
     step: float = 5.0
     #: For what must not come. Longer finds more; too short never fails an implementation that conforms.
     quiet: float = 0.2
+    #: For the implementation to connect again, where it is the connecting side.
+    connect: float = 60.0
 
 
 @dataclasses.dataclass
@@ -78,7 +80,7 @@ class Driver:
     """
 
     def __init__(
-        self, open_wire: Callable[[], Wire], role: str, timing: Timing, hello: Mapping[str, Any] | None = None
+        self, open_wire: Callable[[], Awaitable[Wire]], role: str, timing: Timing, hello: Mapping[str, Any] | None = None
     ) -> None:
         self._open_wire = open_wire
         self._peer_connects = role == CONNECTING
@@ -118,7 +120,7 @@ class Driver:
         """
         step = 0
         try:
-            self.open()
+            await self.open()
             if scenario.handshake:
                 await self.shake_hands()
                 self._check_possible(scenario)
@@ -137,11 +139,12 @@ class Driver:
                     f"the implementation's limits do not allow it: {_plain(low)} is more than {_plain(high)}"
                 )
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Begin a connection."""
-        self._wire = self._open_wire()
+        self._wire = await self._open_wire()
         self._waiting = []
         self._broken = False
+        self.peer = []
 
     def close(self) -> None:
         """End the connection."""
@@ -153,9 +156,10 @@ class Driver:
         hello = self._values.names["hello"]
         if not self._peer_connects:
             self._transmit([hello])
-        answer = await self._next("HELLO in answer to HELLO", ())
+        expected = "a connection, and HELLO on it" if self._peer_connects else "HELLO in answer to HELLO"
+        answer = await self._next(expected, ())
         if answer.name != "HELLO":
-            raise FailedError("HELLO in answer to HELLO", shown(answer.command))
+            raise FailedError(expected, shown(answer.command))
         if self._peer_connects:
             self._transmit([hello])
         self._note_hello(answer.command)
@@ -197,7 +201,7 @@ class Driver:
             self._check_numbers(step["holds"])
         else:
             self.close()
-            self.open()
+            await self.open()
             if step["reconnect"] != "by hand":
                 await self.shake_hands()
 
@@ -355,7 +359,10 @@ class Driver:
             FailedError: nothing came in time, or what came is no command.
         """
         ignored: list[Received] = list(also_passed)
-        with trio.move_on_after(float("inf") if forever else self._timing.step):
+        # Until it has connected there is nobody whose speed a step could measure.
+        waits = self._peer_connects and not self.peer
+        patience = self._timing.connect if waits else self._timing.step
+        with trio.move_on_after(float("inf") if forever else patience):
             while True:
                 if not self._waiting:
                     await self._read()
@@ -367,7 +374,7 @@ class Driver:
         what = ", ".join(shown(item.command) for item in ignored[:MAX_SHOWN])
         more = f" and {len(ignored) - MAX_SHOWN} more" if len(ignored) > MAX_SHOWN else ""
         raise FailedError(
-            expected, f"nothing within {self._timing.step:g} s" + (f" but {what}{more}" if what else "")
+            expected, f"nothing within {patience:g} s" + (f" but {what}{more}" if what else "")
         )
 
     async def _read(self) -> None:

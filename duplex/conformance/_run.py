@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeAlias
 
 import trio
 
@@ -13,7 +13,7 @@ from duplex.conformance._commands import BINDING, CONNECTING
 from duplex.conformance._drive import Driver, FailedError, Timing
 from duplex.conformance._scenarios import Scenario
 from duplex.conformance._values import CannotDriveError
-from duplex.conformance._wire import Sockets, Wire
+from duplex.conformance._wire import EndpointError, Sockets, Wire
 
 SERVICE: Final = "conformance"
 PASSED: Final = "passed"
@@ -25,6 +25,11 @@ JOBS: Final = 8
 
 #: Between two attempts to reach an implementation that may just be starting.
 _RETRY: Final = 0.1
+
+#: How long the endpoint that the last scenario used may stay in use.
+_REBIND: Final = 2.0
+
+OpenWire: TypeAlias = Callable[[], Awaitable[Wire]]
 
 
 class NoPeerError(Exception):
@@ -128,8 +133,22 @@ async def run(
     return offer, [results[scenario.id] for scenario in scenarios]
 
 
-def _opener(sockets: Sockets, endpoint: str, *, listen: bool) -> Callable[[], Wire]:
-    return lambda: sockets.bind(endpoint) if listen else sockets.connect(endpoint)
+def _opener(sockets: Sockets, endpoint: str, *, listen: bool) -> OpenWire:
+    async def bind() -> Wire:
+        # libzmq closes sockets behind our back, so the last scenario's may still hold the address.
+        deadline = trio.current_time() + _REBIND
+        while True:
+            try:
+                return sockets.bind(endpoint)
+            except EndpointError:
+                if trio.current_time() > deadline:
+                    raise
+            await trio.sleep(_REBIND / 1000)
+
+    async def connect() -> Wire:
+        return sockets.connect(endpoint)
+
+    return bind if listen else connect
 
 
 def _free_endpoint(sockets: Sockets, endpoint: str) -> str:
@@ -142,16 +161,16 @@ def _free_endpoint(sockets: Sockets, endpoint: str) -> str:
 
 
 async def _offer(
-    open_wire: Callable[[], Wire], role: str, timing: Timing, connect_timeout: float, endpoint: str
+    open_wire: OpenWire, role: str, timing: Timing, connect_timeout: float, endpoint: str
 ) -> Offer:
     """Ask the implementation what it offers, on a link for this alone."""
-    patience = connect_timeout if role == CONNECTING else min(connect_timeout, _RETRY * 10)
+    patience = min(connect_timeout, _RETRY * 10)
     refusal = ""
     with trio.move_on_after(connect_timeout):
         while True:
-            driver = Driver(open_wire, role, dataclasses.replace(timing, step=patience))
+            driver = Driver(open_wire, role, dataclasses.replace(timing, step=patience, connect=connect_timeout))
             try:
-                driver.open()
+                await driver.open()
                 await driver.shake_hands()
                 return await _offer_of(driver)
             except FailedError as error:
@@ -177,7 +196,7 @@ async def _offer_of(driver: Driver) -> Offer:
 
 
 async def _run_one(
-    scenario: Scenario, offer: Offer, open_wire: Callable[[], Wire], role: str, timing: Timing
+    scenario: Scenario, offer: Offer, open_wire: OpenWire, role: str, timing: Timing
 ) -> Result:
     if scenario.role not in ("either", role):
         reason = f"the implementation has to be the {scenario.role} side"
