@@ -26,11 +26,13 @@ SCENARIOS: Final = {scenario.id: scenario for scenario in load()}
 
 #: What must not come is waited for briefly: these peers share a process, and so a turn, with what waits.
 TIMING: Final = Timing(step=20.0, quiet=0.05)
-#: Of a peer that is known not to answer.
-IMPATIENT: Final = Timing(step=1.5, quiet=0.05)
+#: Of a peer that is known not to answer sometimes.
+IMPATIENT: Final = Timing(step=0.6, quiet=0.05)
+#: What a machine that was busy gets as another chance.
+PATIENT: Final = Timing(step=20.0, quiet=1.0)
 
 #: Scenarios at once; more hide the time that is spent on waiting.
-JOBS: Final = 24
+JOBS: Final = 32
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,7 @@ that are no batch pass as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack
@@ -140,13 +140,6 @@ class NoPong(Mutant):
         return [command for command in commands if not is_a(command, PONG)]
 
 
-class WrongToken(Mutant):
-    """Answers small tokens with others."""
-
-    def command_from_peer(self, command: Any) -> Any:
-        return [PONG, command[1] + 1] if is_a(command, PONG) and command[1] < 100_000 else command
-
-
 class NoCredit(Mutant):
     """Gives no credit back."""
 
@@ -156,9 +149,6 @@ class NoCredit(Mutant):
 
 class EarlyCredit(Mutant):
     """Gives a little credit for every message."""
-
-    def from_peer(self, commands: Commands) -> Commands:
-        return commands
 
     def to_peer(self, commands: Commands) -> Commands:
         self.said += [[[CREDIT, command[1], 1]] for command in commands if is_a(command, DATA) and command[1] == 1]
@@ -180,10 +170,11 @@ class DeafToCancel(Mutant):
 
 
 class ClosesTwice(Mutant):
-    """Sends CLOSE twice."""
+    """Sends CLOSE twice for what was cancelled."""
 
     def from_peer(self, commands: Commands) -> Commands:
-        return [item for command in commands for item in ([command] * (2 if is_a(command, CLOSE) else 1))]
+        twice = [2 if is_a(command, CLOSE) and command[2:3] == [1] else 1 for command in commands]
+        return [item for command, times in zip(commands, twice, strict=True) for item in [command] * times]
 
 
 class NoParity(Mutant):
@@ -367,13 +358,6 @@ class NoResultFlag(Mutant):
         return with_field(command, 3, command[3] & 1) if is_a(command, DATA) and len(command) > 3 else command
 
 
-class Backwards(Mutant):
-    """Says what it has to say at one time in the wrong order."""
-
-    def from_peer(self, commands: Commands) -> Commands:
-        return commands[::-1]
-
-
 class Talkative(Mutant):
     """Sends the text of failures that nobody meant, and no incident."""
 
@@ -397,8 +381,3 @@ class ForgivingHello(Mutant):
         if is_a(command, HELLO) and len(command) >= 5:
             return [HELLO, "DMTP", 1, 1, command[4]]
         return command
-
-
-def all_mutants() -> Iterable[type[Mutant]]:
-    """Every kind of mutant."""
-    return Mutant.__subclasses__()
