@@ -80,7 +80,11 @@ class Driver:
     """
 
     def __init__(
-        self, open_wire: Callable[[], Awaitable[Wire]], role: str, timing: Timing, hello: Mapping[str, Any] | None = None
+        self,
+        open_wire: Callable[[], Awaitable[Wire]],
+        role: str,
+        timing: Timing,
+        hello: Mapping[str, Any] | None = None,
     ) -> None:
         self._open_wire = open_wire
         self._peer_connects = role == CONNECTING
@@ -373,9 +377,7 @@ class Driver:
                 ignored.append(came)
         what = ", ".join(shown(item.command) for item in ignored[:MAX_SHOWN])
         more = f" and {len(ignored) - MAX_SHOWN} more" if len(ignored) > MAX_SHOWN else ""
-        raise FailedError(
-            expected, f"nothing within {patience:g} s" + (f" but {what}{more}" if what else "")
-        )
+        raise FailedError(expected, f"nothing within {patience:g} s" + (f" but {what}{more}" if what else ""))
 
     async def _read(self) -> None:
         assert self._wire is not None

@@ -168,7 +168,9 @@ async def _offer(
     refusal = ""
     with trio.move_on_after(connect_timeout):
         while True:
-            driver = Driver(open_wire, role, dataclasses.replace(timing, step=patience, connect=connect_timeout))
+            driver = Driver(
+                open_wire, role, dataclasses.replace(timing, step=patience, connect=connect_timeout)
+            )
             try:
                 await driver.open()
                 await driver.shake_hands()

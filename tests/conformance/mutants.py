@@ -54,6 +54,8 @@ class Mutant:
 
     def break_link(self) -> None:
         """End the link as after a violation."""
+        if self.dead:
+            return
         self.dead = True
         self.said.append([[GOAWAY, 0, "protocol", "a mutant"]])
 
@@ -87,15 +89,14 @@ class MutantWire(Wire):
     def send(self, frames: Sequence[bytes]) -> bool:
         mutant = self._mutant
         mutant.frame(frames[0])
-        if mutant.dead:
-            return True
         commands = decoded(frames[0])
-        if commands is None:
-            return self._wire.send(frames)
-        changed = mutant.to_peer(commands)
+        changed = None if commands is None else mutant.to_peer(commands)
         if mutant.dead:
             return True
-        first = frames[0] if changed == commands and len(changed) == len(commands) else pack(changed)
+        if commands is None or changed is None:
+            return self._wire.send(frames)
+        # What is not changed goes as it came, in its own encoding.
+        first = frames[0] if changed == commands else pack(changed)
         return self._wire.send([first, *mutant.attachments(commands, frames[1:])])
 
     async def receive(self) -> list[bytes]:
@@ -151,7 +152,9 @@ class EarlyCredit(Mutant):
     """Gives a little credit for every message."""
 
     def to_peer(self, commands: Commands) -> Commands:
-        self.said += [[[CREDIT, command[1], 1]] for command in commands if is_a(command, DATA) and command[1] == 1]
+        self.said += [
+            [[CREDIT, command[1], 1]] for command in commands if is_a(command, DATA) and command[1] == 1
+        ]
         return commands
 
 
@@ -261,13 +264,13 @@ class NeverBegan(Mutant):
     def to_peer(self, commands: Commands) -> Commands:
         kept = []
         for command in commands:
-            if is_a(command, OPEN) and len(command) > 2 and isinstance(command[1], int):
-                self._note(command[1])
-            late = is_a(command, CREDIT, DATA, END, CLOSE, CANCEL) and len(command) > 1
-            if not (late and isinstance(command[1], int) and command[1] > self._highest[command[1] % 2] >= 0):
-                kept.append(command)
-            elif command[1] == 0:
-                kept.append(command)
+            number = command[1] if isinstance(command, list) and len(command) > 1 else None
+            if isinstance(number, int) and is_a(command, OPEN):
+                self._note(number)
+            elif isinstance(number, int) and is_a(command, CREDIT, DATA, END, CLOSE, CANCEL):
+                if number > self._highest[number % 2] and number != 0:
+                    continue
+            kept.append(command)
         return kept
 
     def from_peer(self, commands: Commands) -> Commands:

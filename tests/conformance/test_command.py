@@ -104,7 +104,10 @@ def test_nobody_connects() -> None:
     [
         (("nonsense",), "error: cannot connect to nonsense"),
         (("nonsense", "--listen"), "error: cannot bind nonsense"),
-        (("tcp://127.0.0.1:1", "--only", "dmtp/77"), "error: no scenario matches 'dmtp/77'; --list shows all"),
+        (
+            ("tcp://127.0.0.1:1", "--only", "dmtp/77"),
+            "error: no scenario matches 'dmtp/77'; --list shows all",
+        ),
         ((), "Missing argument 'ENDPOINT'"),
     ],
 )

@@ -47,7 +47,9 @@ async def test_as_the_binding_side(limits: duplex.Limits) -> None:
 async def test_as_the_connecting_side() -> None:
     chosen = [
         *(scenario for scenario in SCENARIOS.values() if scenario.role == "connecting"),
-        *select(SCENARIOS.values(), ["dmtp/1", "dmtp/5.1", "dmtp/7", "dmtp/8", "dmtp/11/V1*", "drpc/6", "drpc/7"]),
+        *select(
+            SCENARIOS.values(), ["dmtp/1", "dmtp/5.1", "dmtp/7", "dmtp/8", "dmtp/11/V1*", "drpc/6", "drpc/7"]
+        ),
     ]
     scenarios = list({scenario.id: scenario for scenario in chosen}.values())
     async with trio.open_nursery() as nursery:

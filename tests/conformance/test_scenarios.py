@@ -81,7 +81,7 @@ def test_what_a_scenario_calls_it_needs(name: str) -> None:
     scenario = SCENARIOS[name]
     called = set(re.findall(r'\["OPEN", [^,]*, "conformance\.(\w+)"', json.dumps(scenario.steps)))
     called &= set(make_service().methods)
-    if "V26" in scenario.violations or name in ("dmtp/5.3/refused-at-once",):
+    if "V26" in scenario.violations or name == "dmtp/5.3/refused-at-once":
         return  # refused before the method matters
     assert called <= set(scenario.needs)
 
@@ -117,11 +117,23 @@ def test_the_tool_knows_nothing_of_what_it_tries() -> None:
 
 # -- a file that is wrong --------------------------------------------------------------------------------------
 
-GOOD: Final = {"id": "dmtp/7/x", "title": "x", "rule": "It MUST.", "level": "MUST", "steps": [{"alive": True}]}
+GOOD: Final = {
+    "id": "dmtp/7/x",
+    "title": "x",
+    "rule": "It MUST.",
+    "level": "MUST",
+    "steps": [{"alive": True}],
+}
 
 
 def read(folder: Path, *scenarios: Any, **fields: Any) -> list[Scenario]:
-    content = {"document": "dmtp", "section": "7", "title": "Liveness", "scenarios": list(scenarios), **fields}
+    content = {
+        "document": "dmtp",
+        "section": "7",
+        "title": "Liveness",
+        "scenarios": list(scenarios),
+        **fields,
+    }
     (folder / "file.json").write_text(json.dumps(content))
     return load(folder)
 
@@ -181,7 +193,10 @@ def test_scenarios_are_chosen_by_prefix_and_by_pattern() -> None:
     all_of_them = list(SCENARIOS.values())
     assert select(all_of_them, []) == all_of_them
     assert [found.id for found in select(all_of_them, ["dmtp/7/pong"])] == ["dmtp/7/pong"]
-    assert {found.id.split("/")[1] for found in select(all_of_them, ["dmtp/6", "drpc/10.2/"])} == {"6", "10.2"}
+    assert {found.id.split("/")[1] for found in select(all_of_them, ["dmtp/6", "drpc/10.2/"])} == {
+        "6",
+        "10.2",
+    }
     assert [found.id for found in select(all_of_them, ["*/V10"])] == ["dmtp/11/V10"]
     with pytest.raises(ScenarioError, match="no scenario matches 'dmtp/77'"):
         select(all_of_them, ["dmtp/77"])
