@@ -265,12 +265,14 @@ class NeverBegan(Mutant):
         kept = []
         for command in commands:
             number = command[1] if isinstance(command, list) and len(command) > 1 else None
-            if isinstance(number, int) and is_a(command, OPEN):
+            if not isinstance(number, int):
+                kept.append(command)
+                continue
+            if is_a(command, OPEN):
                 self._note(number)
-            elif isinstance(number, int) and is_a(command, CREDIT, DATA, END, CLOSE, CANCEL):
-                if number > self._highest[number % 2] and number != 0:
-                    continue
-            kept.append(command)
+            known = number <= self._highest[number % 2] or number == 0
+            if known or not is_a(command, CREDIT, DATA, END, CLOSE, CANCEL):
+                kept.append(command)
         return kept
 
     def from_peer(self, commands: Commands) -> Commands:
