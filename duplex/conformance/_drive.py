@@ -174,11 +174,16 @@ class Driver:
         answer = await self._next("CLOSE", UNRELATED)
         if answer.name != "CLOSE" or answer.command[2] != 0 or answer.command[3] is None:
             return None
-        return unpack(answer.command[3])
+        try:
+            return unpack(answer.command[3])
+        except ValueError as error:
+            raise FailedError(f"a result of {method}", str(error)) from None
 
     def _note_hello(self, hello: list[Any]) -> None:
         self.peer = hello
         limits = {**LIMITS, **{key: value for key, value in hello[8].items() if key in LIMITS}}
+        if not all(isinstance(limit, int) for limit in limits.values()):
+            raise FailedError("HELLO with numbers for limits", shown(hello))
         self._values.names.update(limits)
         self._values.names["credit"] = limits["link_window"]
 

@@ -186,14 +186,14 @@ async def _offer(
 
 async def _offer_of(driver: Driver) -> Offer:
     peer = driver.peer
-    services = frozenset(service["name"] for service in peer[9])
+    services = frozenset(str(service.get("name")) for service in peer[9])
     methods: Any = await driver.call(f"{SERVICE}.methods") if SERVICE in services else None
     return Offer(
         peer_id=peer[4],
         name=peer[5],
         codecs=frozenset(peer[6]),
         services=services,
-        methods=frozenset(methods if isinstance(methods, list) else ()),
+        methods=frozenset(map(str, methods) if isinstance(methods, list) else ()),
     )
 
 

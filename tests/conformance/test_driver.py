@@ -53,6 +53,12 @@ async def drive(steps: list[dict[str, Any]], *messages: list[bytes] | list[Any],
         ([b"\xc1"], "something malformed: not msgpack"),
         ([b"\x80"], "something malformed: frame 0 is no array but {}"),
         ([[99]], "something malformed: there is no command 99"),
+        ([[3, "one"]], "something malformed: PING with 'one' where uint belongs: [3, 'one']"),
+        ([[3, True]], "something malformed: PING with True where uint belongs"),
+        ([[6, 1, -1]], "something malformed: CREDIT with -1 where uint belongs"),
+        ([[7, 1, 1.5]], "something malformed: OPEN with 1.5 where text, uint or nil belongs"),
+        ([[2, ["name"]]], "something malformed: ANNOUNCE with ['name'] where array of maps belongs"),
+        ([[10, 1, None]], "something malformed: CLOSE with None where uint belongs"),
         ([[3]], "something malformed: PING lacks fields: [3]"),
         ([pack([[3, 1]]), b"more"], "something malformed: 1 attachments that no command takes"),
         ([[8, 1, b"", 0, 1]], "something malformed: DATA(1, b'', 0, 1) with only 0 attachments left"),
@@ -63,6 +69,12 @@ async def test_what_is_malformed_fails_every_scenario(message: list[Any], came: 
         await drive([{"nothing": True}], [HELLO], message)
     assert caught.value.came.startswith(came)
     assert caught.value.step == 1
+
+
+async def test_limits_that_are_no_numbers() -> None:
+    with pytest.raises(FailedError) as caught:
+        await drive([{"alive": True}], [[*HELLO, "", ["msgpack"], [], {"max_message": None}]])
+    assert (caught.value.step, caught.value.expected) == (0, "HELLO with numbers for limits")
 
 
 async def test_something_else_than_hello() -> None:
