@@ -337,3 +337,68 @@ def ping_command(endpoint: str, count: int, interval: float, timeout: float, con
             endpoint, count=count, interval=interval, connect_timeout=connect_timeout, timeout=timeout
         )
     )
+
+
+# -- conformance -----------------------------------------------------------------------------------------
+
+
+@commands.command("conformance")
+@click.argument("endpoint", metavar="[ENDPOINT]", required=False)
+@click.option("--listen", is_flag=True, help="Bind ENDPOINT, for an implementation that connects.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only these scenarios, such as dmtp/6 or '*V2?'; repeatable.",
+)
+@click.option("--list", "listing", is_flag=True, help="List the scenarios and run none.")
+@_output
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for what has to come, in each step.",
+)
+@click.option(
+    "--strict", is_flag=True, help="A SHOULD that is not kept, and what cannot be tested, count as failures."
+)
+@_connect_timeout
+def conformance_command(
+    endpoint: str | None,
+    listen: bool,
+    only: tuple[str, ...],
+    listing: bool,
+    output: str,
+    timeout: float,
+    strict: bool,
+    connect_timeout: float,
+) -> int:
+    """Try the implementation at ENDPOINT, in whatever language, against the specification.
+
+    It drives the raw wire with one scenario for each rule, and reports which are kept. The implementation
+    offers the service that spec/scenarios/README.md specifies; `duplex serve duplex.conformance:service` is
+    one that does. With --listen the implementation connects to ENDPOINT, again after every scenario.
+
+    The exit code is 1 if a MUST is not kept.
+    """
+    # Nobody else needs it, and calls from a shell start quickly.
+    from duplex.cli._conformance import show_scenarios, try_implementation
+
+    if listing:
+        show_scenarios(only, as_json=output == "json")
+        return 0
+    if endpoint is None:
+        raise click.UsageError("Missing argument 'ENDPOINT'.")
+    return run(
+        lambda: try_implementation(
+            endpoint,
+            only,
+            listen=listen,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            strict=strict,
+            as_json=output == "json",
+        )
+    )

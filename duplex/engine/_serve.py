@@ -352,7 +352,7 @@ class IncomingCall(Conversation):
         if (event.unary or self.notify) and handler.kind.streams_output:
             raise _wrong_manner(handler, "streams its results")
         if handler.stream_parameter is not None:
-            return args, self._with_stream(kwargs, ended=event.end)
+            return args, self._with_stream(kwargs, ended=event.end or event.unary)
         return args, kwargs
 
     async def _bind_later(self) -> tuple[Any, Mapping[str, Any]]:

@@ -63,4 +63,5 @@ def test_what_a_call_does_not_need_is_not_imported() -> None:
     )
     modules = set(listing.stdout.split())
     assert "duplex.cli._session" in modules
+    assert "duplex.conformance" not in modules
     assert not modules & {"rich", "numpy", "asyncio", "pygments", "httpx"}

@@ -34,6 +34,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "duplex._peer": 6,
     "duplex.builtin": 6,
     "duplex.testing": 6,
+    "duplex.conformance": 6,
     "duplex.cli": 7,
 }
 
@@ -48,6 +49,13 @@ FORBIDDEN: Final = frozenset(
         ("duplex.codec", "duplex.protocol"),
         ("duplex.transports", "duplex.protocol"),
         ("duplex.transports", "duplex.codec"),
+        # What checks the wire must not share the mistakes of what it checks.
+        ("duplex.conformance", "duplex.protocol"),
+        ("duplex.conformance", "duplex.codec"),
+        ("duplex.conformance", "duplex.transports"),
+        ("duplex.conformance", "duplex.engine"),
+        ("duplex.conformance", "duplex.service"),
+        ("duplex.conformance", "duplex.client"),
     }
 )
 
@@ -65,7 +73,8 @@ TRIO_FROM: Final = 3
 
 #: Libraries with one home: only modules whose name matches may import them.
 HOMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "zmq": ("duplex.transports._zmq*",),
+    # The tool that checks other implementations has sockets of its own, and one module for them.
+    "zmq": ("duplex.transports._zmq*", "duplex.conformance._wire"),
     "click": ("duplex.cli", "duplex.cli.*"),
     "rich": ("duplex.cli", "duplex.cli.*"),
 }
@@ -74,7 +83,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
 LAZY: Final = "duplex.cli"
 
 #: What code outside the package may import.
-PUBLIC_MODULES: Final = frozenset({"duplex", "duplex.builtin", "duplex.testing"})
+PUBLIC_MODULES: Final = frozenset({"duplex", "duplex.builtin", "duplex.conformance", "duplex.testing"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +209,7 @@ def _outer_reason(module: str, level: int, imported: Import) -> str | None:
     name = imported.distribution
     home = HOMES.get(name)
     if home is not None and not any(fnmatch.fnmatchcase(module, pattern) for pattern in home):
-        return f"{name} has its home in {home[0]}"
+        return f"{name} has its home in {' and '.join(home)}"
     if name == "trio" and level < TRIO_FROM:
         return f"trio begins at level {TRIO_FROM}"
     if level > 1:

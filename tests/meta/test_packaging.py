@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -38,6 +39,23 @@ def test_every_module_is_in_the_wheel(wheel: Path) -> None:
         for path in python_files(package)
     }
     assert expected - names == set()
+
+
+def test_the_scenarios_are_in_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    inside = tmp_path / "duplex" / "conformance" / "scenarios"
+    expected = {path.name for path in (ROOT / "spec" / "scenarios").iterdir()}
+    assert {path.name for path in inside.iterdir()} == expected
+    # Away from the checkout, so that they can only come from there.
+    listed = subprocess.run(
+        [sys.executable, "-m", "duplex", "conformance", "--list", "--only", "dmtp/7/pong"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert "dmtp/7/pong" in listed.stdout
 
 
 def test_the_wheel_says_it_is_typed(wheel: Path) -> None:

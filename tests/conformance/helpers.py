@@ -1,0 +1,62 @@
+"""An implementation to try: our own peer, with limits so small that exceeding them costs nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+import trio
+
+import duplex
+from duplex.conformance import Result, Scenario, Timing, load, make_service, run
+
+#: Every scenario is possible with these.
+LIMITS: Final = duplex.Limits(
+    max_message=640 * 1024,
+    max_attachments=4,
+    max_commands=64,
+    max_metadata=2048,
+    max_channels=20,
+    channel_window=8 * 1024,
+    link_window=1024 * 1024,
+)
+
+SCENARIOS: Final = {scenario.id: scenario for scenario in load()}
+
+#: What must not come is waited for briefly: these peers share a process, and so a turn, with what waits.
+TIMING: Final = Timing(step=20.0, quiet=0.05)
+#: Of a peer that is known not to answer sometimes.
+IMPATIENT: Final = Timing(step=0.6, quiet=0.05)
+#: What a machine that was busy gets as another chance.
+PATIENT: Final = Timing(step=20.0, quiet=1.0)
+
+#: Scenarios at once; more hide the time that is spent on waiting.
+JOBS: Final = 32
+
+
+@contextlib.asynccontextmanager
+async def bound_peer(*, limits: duplex.Limits = LIMITS) -> AsyncIterator[str]:
+    """The endpoint of a peer that offers the service."""
+    async with duplex.open_peer(services=[make_service()], limits=limits, name="our own") as peer:
+        yield await peer.bind("tcp://127.0.0.1:*")
+
+
+async def connect_for_ever(endpoint: str) -> None:
+    """Connect a peer that offers the service, and again whenever a link has ended."""
+    async with duplex.open_peer(services=[make_service()], limits=LIMITS) as peer:
+        while True:
+            try:
+                link = await peer.connect(endpoint)
+            except duplex.DuplexError:
+                await trio.lowlevel.checkpoint()
+                continue
+            await link.wait_closed()
+            with contextlib.suppress(duplex.ConfigurationError):
+                await peer.disconnect(endpoint)
+
+
+async def results_of(endpoint: str, scenarios: list[Scenario], timing: Timing = TIMING) -> dict[str, Result]:
+    """Run scenarios and return the results by id."""
+    _, results = await run(scenarios, endpoint, timing=timing, jobs=JOBS)
+    return {result.scenario.id: result for result in results}

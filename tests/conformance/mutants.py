@@ -1,0 +1,388 @@
+"""Implementations that break one rule each: our own peer, and between it and the tool something that lies.
+
+A mutant sees the commands in both directions, as decoded msgpack, and changes, drops or adds some. Frames
+that are no batch pass as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+
+from duplex.conformance._commands import COMMANDS
+from duplex.conformance._values import pack
+from duplex.conformance._wire import Sockets, Wire
+
+HELLO, REFUSE, ANNOUNCE, PING, PONG, GOAWAY, CREDIT, OPEN, DATA, END, CLOSE, CANCEL = range(12)
+
+Commands = list[Any]
+
+
+class Mutant:
+    """One connection of a mutant. The defaults change nothing."""
+
+    def __init__(self) -> None:
+        #: Batches that the mutant itself says to the tool, before anything else.
+        self.said: list[Commands] = []
+        #: Nothing of the peer's is passed on any more.
+        self.dead = False
+
+    def to_peer(self, commands: Commands) -> Commands:
+        """Return what reaches the implementation of what the tool sent."""
+        return [self.command_to_peer(command) for command in commands]
+
+    def command_to_peer(self, command: Any) -> Any:
+        """Return what one command becomes."""
+        return command
+
+    def from_peer(self, commands: Commands) -> Commands:
+        """Return what reaches the tool of what the implementation sent."""
+        return [self.command_from_peer(command) for command in commands]
+
+    def command_from_peer(self, command: Any) -> Any:
+        """Return what one command becomes."""
+        return command
+
+    def attachments(self, _commands: Commands, attachments: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the attachments that reach the implementation."""
+        return attachments
+
+    def frame(self, _frame: bytes) -> None:
+        """See frame 0 as the tool sent it."""
+
+    def break_link(self) -> None:
+        """End the link as after a violation."""
+        if self.dead:
+            return
+        self.dead = True
+        self.said.append([[GOAWAY, 0, "protocol", "a mutant"]])
+
+
+def is_a(command: Any, *numbers: int) -> bool:
+    """Whether something is a command of one of these kinds."""
+    return (
+        isinstance(command, list)
+        and bool(command)
+        and not isinstance(command[0], bool)
+        and command[0] in numbers
+    )
+
+
+def with_field(command: Any, index: int, value: Any) -> Any:
+    """Return a command with another value in a field that it has; fields that it lacks stay missing."""
+    return [*command[:index], value, *command[index + 1 :]] if len(command) > index else command
+
+
+class MutantWire(Wire):
+    """A connection with a mutant in it."""
+
+    def __init__(self, wire: Wire, mutant: Mutant) -> None:
+        self._wire = wire
+        self._mutant = mutant
+
+    @property
+    def endpoint(self) -> str:
+        return self._wire.endpoint
+
+    def send(self, frames: Sequence[bytes]) -> bool:
+        mutant = self._mutant
+        mutant.frame(frames[0])
+        commands = decoded(frames[0])
+        changed = None if commands is None else mutant.to_peer(commands)
+        if mutant.dead:
+            return True
+        if commands is None or changed is None:
+            return self._wire.send(frames)
+        # What is not changed goes as it came, in its own encoding.
+        first = frames[0] if changed == commands else pack(changed)
+        return self._wire.send([first, *mutant.attachments(commands, frames[1:])])
+
+    async def receive(self) -> list[bytes]:
+        mutant = self._mutant
+        while not mutant.said:
+            frames = await self._wire.receive()
+            commands = decoded(frames[0])
+            if mutant.dead or commands is None:
+                continue
+            return [pack(mutant.from_peer(commands)), *frames[1:]]
+        return [pack(mutant.said.pop(0))]
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+class MutantSockets(Sockets):
+    """Sockets whose connections have a mutant of some kind in them."""
+
+    kind: type[Mutant] = Mutant
+
+    def connect(self, endpoint: str) -> Wire:
+        return MutantWire(super().connect(endpoint), self.kind())
+
+
+def decoded(frame: bytes) -> Commands | None:
+    """The commands of a batch, or nothing if it is none."""
+    try:
+        commands = msgpack.unpackb(frame, strict_map_key=False)
+    except (msgpack.UnpackException, ValueError):
+        return None
+    return commands if isinstance(commands, list) else None
+
+
+# -- the mutants -----------------------------------------------------------------------------------------
+
+
+class NoPong(Mutant):
+    """Never answers PING."""
+
+    def from_peer(self, commands: Commands) -> Commands:
+        return [command for command in commands if not is_a(command, PONG)]
+
+
+class NoCredit(Mutant):
+    """Gives no credit back."""
+
+    def from_peer(self, commands: Commands) -> Commands:
+        return [command for command in commands if not is_a(command, CREDIT)]
+
+
+class EarlyCredit(Mutant):
+    """Gives a little credit for every message."""
+
+    def to_peer(self, commands: Commands) -> Commands:
+        self.said += [
+            [[CREDIT, command[1], 1]] for command in commands if is_a(command, DATA) and command[1] == 1
+        ]
+        return commands
+
+
+class DeafToEnd(Mutant):
+    """Overlooks END."""
+
+    def to_peer(self, commands: Commands) -> Commands:
+        return [command for command in commands if not is_a(command, END)]
+
+
+class DeafToCancel(Mutant):
+    """Overlooks CANCEL."""
+
+    def to_peer(self, commands: Commands) -> Commands:
+        return [command for command in commands if not is_a(command, CANCEL)]
+
+
+class ClosesTwice(Mutant):
+    """Sends CLOSE twice for what was cancelled."""
+
+    def from_peer(self, commands: Commands) -> Commands:
+        twice = [2 if is_a(command, CLOSE) and command[2:3] == [1] else 1 for command in commands]
+        return [item for command, times in zip(commands, twice, strict=True) for item in [command] * times]
+
+
+class NoParity(Mutant):
+    """Does not mind whose number OPEN has: overlooks those of its own."""
+
+    def to_peer(self, commands: Commands) -> Commands:
+        return [item for item in commands if not (is_a(item, OPEN) and len(item) > 1 and item[1] == 2)]
+
+
+class LosesAttachments(Mutant):
+    """Does not mind attachments that no command takes."""
+
+    def attachments(self, commands: Commands, attachments: Sequence[bytes]) -> Sequence[bytes]:
+        if commands == [[PING, 1]]:
+            return ()
+        return attachments
+
+
+class NothingLater(Mutant):
+    """Takes fields of later versions for a violation."""
+
+    def to_peer(self, commands: Commands) -> Commands:
+        for command in commands:
+            if is_a(command, *range(12)) and len(command) - 1 > len(COMMANDS[command[0]][1]):
+                self.break_link()
+        return commands
+
+
+class ShortestOnly(Mutant):
+    """Takes msgpack only in the shortest encoding."""
+
+    def frame(self, frame: bytes) -> None:
+        commands = decoded(frame)
+        if commands is not None and pack(commands) != frame:
+            self.break_link()
+
+
+class AnswersNotifications(Mutant):
+    """Sends CLOSE for notifications."""
+
+    def to_peer(self, commands: Commands) -> Commands:
+        for command in commands:
+            if is_a(command, OPEN) and len(command) > 4 and command[3] == 5 and command[4] is not None:
+                self.said.append([[CLOSE, command[1]]])
+        return commands
+
+
+class NoWindow(Mutant):
+    """Sends whatever the windows are."""
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, OPEN):
+            return with_field(command, 8, 2**40)
+        if is_a(command, HELLO) and len(command) > 8 and "channel_window" in command[8]:
+            limits = {key: 2**40 if key.endswith("window") else value for key, value in command[8].items()}
+            return with_field(command, 8, limits)
+        return command
+
+
+class NoLimits(Mutant):
+    """Overlooks what the other side takes in a message, in metadata and in channels."""
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, HELLO) and len(command) > 8:
+            kept = {key: value for key, value in command[8].items() if key.endswith(("window", "commands"))}
+            return with_field(command, 8, kept) if command[8].get("max_message", 2048) >= 1024 else command
+        return command
+
+
+class BatchesOfAnySize(Mutant):
+    """Does not count the commands of a batch."""
+
+    def to_peer(self, commands: Commands) -> Commands:
+        return commands[:64]
+
+
+class NeverBegan(Mutant):
+    """Drops commands for channels that never began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._highest = [0, 0]
+
+    def to_peer(self, commands: Commands) -> Commands:
+        kept = []
+        for command in commands:
+            number = command[1] if isinstance(command, list) and len(command) > 1 else None
+            if not isinstance(number, int):
+                kept.append(command)
+                continue
+            if is_a(command, OPEN):
+                self._note(number)
+            known = number <= self._highest[number % 2] or number == 0
+            if known or not is_a(command, CREDIT, DATA, END, CLOSE, CANCEL):
+                kept.append(command)
+        return kept
+
+    def from_peer(self, commands: Commands) -> Commands:
+        for command in commands:
+            if is_a(command, OPEN):
+                self._note(command[1])
+        return commands
+
+    def _note(self, channel: int) -> None:
+        self._highest[channel % 2] = max(self._highest[channel % 2], channel)
+
+
+class AnyCodec(Mutant):
+    """Takes every codec for msgpack."""
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, OPEN) and len(command) > 10 and command[10] == "unheard-of":
+            return with_field(command, 10, None)
+        return command
+
+
+class NoMetadata(Mutant):
+    """Loses metadata."""
+
+    def command_to_peer(self, command: Any) -> Any:
+        return with_field(command, 7, None) if is_a(command, OPEN) and len(command) > 7 else command
+
+
+class NoTrailers(Mutant):
+    """Loses trailers."""
+
+    def command_from_peer(self, command: Any) -> Any:
+        return with_field(command, 7, None) if is_a(command, CLOSE) else command
+
+
+class NoDeadline(Mutant):
+    """Keeps no deadline."""
+
+    def command_to_peer(self, command: Any) -> Any:
+        return with_field(command, 6, None) if is_a(command, OPEN) else command
+
+
+class NoParent(Mutant):
+    """Does not say which call a channel belongs to."""
+
+    def command_from_peer(self, command: Any) -> Any:
+        return with_field(command, 9, None) if is_a(command, OPEN) else command
+
+
+class NotFoundForUnimplemented(Mutant):
+    """Has another status for methods that are not there."""
+
+    def command_from_peer(self, command: Any) -> Any:
+        return with_field(command, 2, 5) if is_a(command, CLOSE) and command[2:3] == [12] else command
+
+
+class UnknownReasonsClose(Mutant):
+    """Takes reasons of GOAWAY that it does not know for closing."""
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, GOAWAY) and command[2:3] not in (["draining"], ["closing"], ["protocol"]):
+            return with_field(command, 2, "closing")
+        return command
+
+
+class GoawayFromBothSides(Mutant):
+    """Opens nothing after GOAWAY, and takes nothing either: the rule before only the receiver was bound."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._leaving = False
+
+    def to_peer(self, commands: Commands) -> Commands:
+        kept = []
+        for command in commands:
+            self._leaving |= is_a(command, GOAWAY)
+            if self._leaving and is_a(command, OPEN):
+                self.said.append([[CLOSE, command[1], 14]])
+            else:
+                kept.append(command)
+        return kept
+
+
+class NoResultFlag(Mutant):
+    """Forgets the flag RESULT."""
+
+    def command_from_peer(self, command: Any) -> Any:
+        return with_field(command, 3, command[3] & 1) if is_a(command, DATA) and len(command) > 3 else command
+
+
+class Talkative(Mutant):
+    """Sends the text of failures that nobody meant, and no incident."""
+
+    def command_from_peer(self, command: Any) -> Any:
+        if is_a(command, CLOSE) and command[2:3] == [13] and len(command) > 6:
+            return [*command[:5], "ZeroDivisionError: the text of an unexpected failure", None]
+        return command
+
+
+class SilentViolations(Mutant):
+    """Ends links that are broken without a word."""
+
+    def from_peer(self, commands: Commands) -> Commands:
+        return [command for command in commands if not (is_a(command, GOAWAY) and command[2] == "protocol")]
+
+
+class ForgivingHello(Mutant):
+    """Takes every HELLO."""
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, HELLO) and len(command) >= 5:
+            return [HELLO, "DMTP", 1, 1, command[4]]
+        return command
