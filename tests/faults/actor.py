@@ -163,15 +163,18 @@ class Actor:
 
     # -- what came of it -------------------------------------------------------------------------------
 
-    async def do_outcomes(self) -> dict[str, Any]:
+    async def do_outcomes(self, *, forget: bool = False) -> dict[str, Any]:
         """How the calls of this side have ended since it was asked to forget."""
         outcomes = self.outcomes
-        return {
+        found = {
             "counts": [[*key, count] for key, count in outcomes.counts.items()],
             "failed": outcomes.failed,
             "slowest": outcomes.slowest,
             "under_way": outcomes.under_way,
         }
+        if forget:
+            outcomes.forget()
+        return found
 
     async def do_seen(self) -> dict[str, Any]:
         """What this side has seen as the one that is called."""

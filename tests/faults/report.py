@@ -70,12 +70,22 @@ class Report:
     async def add_outcomes(self, child: Child) -> list[dict[str, Any]]:
         """Count how the calls of a process have ended; return those that failed."""
         found = await child.ask("outcomes")
-        for _, outcome, count in found["counts"]:
-            self.calls += count
-            self.outcomes[outcome] += count
+        self._count(found)
         self.check(not found["under_way"], f"{child.name}: {found['under_way']} calls have not ended")
         failed: list[dict[str, Any]] = found["failed"]
         return failed
+
+    async def add_outcomes_so_far(self, child: Child) -> list[dict[str, Any]]:
+        """The same for calls that have ended while others go on; they are not counted again."""
+        found = await child.ask("outcomes", forget=True)
+        self._count(found)
+        failed: list[dict[str, Any]] = found["failed"]
+        return failed
+
+    def _count(self, found: dict[str, Any]) -> None:
+        for _, outcome, count in found["counts"]:
+            self.calls += count
+            self.outcomes[outcome] += count
 
     async def check_seen(self, child: Child) -> dict[str, Any]:
         """Check that nothing came twice or out of order at a process, and that no handler runs there."""
@@ -104,6 +114,11 @@ class Report:
     async def measure(self, child: Child) -> None:
         """Note what a process takes before the fault."""
         self._before[child.name] = await child.ask("figures")
+
+    def before(self, child: Child) -> float:
+        """MiB that a process took before the fault."""
+        found: float = self._before[child.name]["rss"]
+        return found
 
     async def compare(self, child: Child, *, growth: float | None = None) -> None:
         """Check that a process has nothing more than before the fault."""
