@@ -27,6 +27,7 @@ from duplex.protocol import (
     ServiceInfo,
     limits_info,
     max_frame,
+    most_waiting,
 )
 from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
 
@@ -216,8 +217,10 @@ class BasePeer(Generic[LinkT, ServiceT]):
     # -- endpoints -------------------------------------------------------------------------------------
 
     def _options(self) -> TransportOptions:
+        limits = limits_info(self.limits)
         return TransportOptions(
-            max_frame=max_frame(limits_info(self.limits)),
+            max_frame=max_frame(limits),
+            receive_queue=most_waiting(limits),
             heartbeat_interval=self.keepalive.interval,
             heartbeat_timeout=self.keepalive.timeout,
         )
