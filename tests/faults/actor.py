@@ -93,9 +93,7 @@ class Actor:
         self, kinds: list[str], tasks: int, length: int = loads.ENDLESS, times: int = 1, again: bool = False
     ) -> None:
         """Begin with calls; see :meth:`Load.run`."""
-        await self.load.run(
-            kinds, tasks, length=length, times=times, again=again, nursery=self.nursery
-        )
+        await self.load.run(kinds, tasks, length=length, times=times, again=again, nursery=self.nursery)
 
     async def do_stop(self) -> None:
         """Begin no more calls, and return once those under way have ended."""
@@ -183,7 +181,10 @@ class Actor:
             "under_way": dict(+ledger.under_way),
             "ended": [[*key, count] for key, count in ledger.ended.items()],
             "last_end": ledger.last_end,
-            "problems": [*ledger.problems, *[f"and {ledger.dropped_problems} more"] * bool(ledger.dropped_problems)],
+            "problems": [
+                *ledger.problems,
+                *[f"and {ledger.dropped_problems} more"] * bool(ledger.dropped_problems),
+            ],
             "poured": self.service.poured,
             "sipped": self.service.sipped,
         }

@@ -66,7 +66,9 @@ async def blocked(
             failed += await report.add_outcomes(child)
             await report.check_seen(child)
             links = await child.ask("links")
-            report.check(links["ever"] == 1, f"{child.name}: {links['ever']} links, not the one that there was")
+            report.check(
+                links["ever"] == 1, f"{child.name}: {links['ever']} links, not the one that there was"
+            )
         report.check(not failed, f"{len(failed)} calls failed: {failed[:2]}")
         told = (await other.ask("links"))["worst_delay"]
         report.check(told >= seconds / 2, f"the statistics tell a delay of {told:.2f} s only")
