@@ -68,12 +68,17 @@ def _install(package: str) -> bool:
     """Install a package of Debian's, once, if this process may; tell whether that worked."""
     if os.geteuid() != 0 or not Path("/etc/debian_version").exists() or shutil.which("apt-get") is None:
         return False
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
-        for arguments in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", package]):
+        for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", package]):
+            command = ["apt-get", *words]
             subprocess.run(
-                ["apt-get", *arguments], env=environment, timeout=_INSTALL_WITHIN, check=True, **quiet
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_INSTALL_WITHIN,
+                check=True,
             )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return False

@@ -35,7 +35,7 @@ async def cut(ways: tuple[str, ...], keepalive: tuple[float, float] = KEEPALIVE,
     Both ends must notice within ``timeout``, also when only one direction is cut: the end that hears nothing
     gives up by itself; the other still hears, but gets no answers.
     """
-    where = {("ab",): "server to client", ("ba",): "client to server"}.get(ways, "both ways")
+    where = " and ".join({"ab": "server to client", "ba": "client to server"}[way] for way in ways)
     report = Report(f"network cut {where}, pings every {keepalive[0]:g} s, timeout {keepalive[1]:g} s")
     bound = keepalive[1] + SLACK
     async with Stage(keepalive) as stage, network(stage) as net:

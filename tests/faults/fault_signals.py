@@ -8,6 +8,7 @@ from typing import Final
 
 import trio
 
+from tests.faults.ledger import CUT_SHORT
 from tests.faults.loads import ENDLESS, KINDS
 from tests.faults.report import Report
 from tests.faults.stage import PATIENCE, Child, Stage, run_load
@@ -56,7 +57,7 @@ async def check_lost_at_handlers(report: Report, server: Child, since: float, bo
     links = await server.ask("links")
     report.ended("the last handler", seen["last_end"] - since, bound)
     report.ended("the link", links["lost_at"] - since, bound)
-    wrong = [entry for entry in seen["ended"] if entry[1] not in ("ok", "Cancelled", "PeerLost")]
+    wrong = [entry for entry in seen["ended"] if entry[1] not in CUT_SHORT]
     report.check(not wrong, f"handlers ended with {wrong}")
     # What the handlers called back had its outcome too.
     failed = (await server.ask("outcomes"))["failed"]

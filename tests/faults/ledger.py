@@ -41,6 +41,11 @@ def name_of(error: BaseException) -> str:
     return type(error).__name__
 
 
+#: How a handler may end whose caller gave the call up or is gone. An async generator that waits in ``yield``
+#: is closed instead of cancelled.
+CUT_SHORT: Final = ("ok", "Cancelled", "CallCancelled", "GeneratorExit", "PeerLost")
+
+
 @final
 class Bell:
     """Wakes whoever waits for some condition whenever something has changed."""
@@ -74,6 +79,7 @@ class Ledger:
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.bell = Bell()
+        self.under_way: Counter[str] = Counter()
         self.forget()
 
     def forget(self) -> None:
@@ -82,7 +88,6 @@ class Ledger:
         self.last_end: float | None = None
         self.problems: list[str] = []
         self.dropped_problems = 0
-        self.under_way: Counter[str] = getattr(self, "under_way", Counter())
 
     def close(self) -> None:
         """Close the file."""

@@ -44,6 +44,7 @@ class Child:
         self.dead = False
         self.stopped = False
         self._next = 1
+        self._sending = trio.Lock()
         self._waiting: dict[int, tuple[trio.Event, list[dict[str, Any]]]] = {}
 
     @classmethod
@@ -102,7 +103,8 @@ class Child:
         assert self.process.stdin is not None
         with trio.fail_after(within):
             try:
-                await self.process.stdin.send_all(line.encode())
+                async with self._sending:
+                    await self.process.stdin.send_all(line.encode())
             except trio.BrokenResourceError:
                 raise ActorError(f"{self.name} has ended") from None
             return await self._answer(number)
