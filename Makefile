@@ -11,11 +11,14 @@ FUZZ   := $(VENV)/.ready-fuzz
 # Seconds that `make fuzz` runs.
 FUZZ_SECONDS ?= 120
 
+# What `make faults` runs, and where it writes: FAULTS='networks --write table.md'; everything by default.
+FAULTS ?=
+
 PROTOCOL := duplex/protocol/*,duplex/codec/*
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench fuzz coverage-protocol clean
+.PHONY: help demo test check format bench fuzz faults coverage-protocol clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +49,9 @@ bench: $(BENCH) ## run the benchmarks
 
 fuzz: $(FUZZ) ## feed garbage to the protocol, guided by coverage
 	@$(BIN)/python -m tests.fuzz.fuzz_protocol -max_total_time=$(FUZZ_SECONDS)
+
+faults: $(READY) ## do harm to real processes and networks, and print what came of it (root)
+	@$(BIN)/python -m tests.faults $(FAULTS)
 
 clean: ## remove .venv and everything generated
 	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* \
