@@ -8,6 +8,7 @@ several may be under way at once. The process ends with its input.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -153,8 +154,10 @@ class Actor:
     async def do_slow_receive(self, size: int, pause: float, blocks: int) -> int:
         return await loads.slow_receive(self.caller, size, pause, blocks)
 
-    async def do_slow_send(self, size: int, pause: float, seconds: float) -> int:
-        return await loads.slow_send(self.caller, size, pause, seconds)
+    async def do_slow_send(
+        self, size: int, pause: float, seconds: float = math.inf, blocks: float = math.inf
+    ) -> int:
+        return await loads.slow_send(self.caller, size, pause, seconds, blocks)
 
     async def do_beat(self, seconds: float, pause: float) -> list[float]:
         return await loads.beat(self.caller, seconds, pause)
@@ -194,6 +197,7 @@ class Actor:
         self.outcomes.forget()
         self.ledger.forget()
         self.service.flood = Flood(0)
+        self.service.poured = self.service.sipped = 0
         self.worst_delay = 0.0
 
     async def do_figures(self) -> dict[str, Any]:

@@ -19,6 +19,8 @@ KEEPALIVE: Final = (0.4, 1.2)
 SLACK: Final = 1.0
 #: Seconds within which a link is back once nothing prevents it. The longest pause between two attempts is 0.5.
 BACK_WITHIN: Final = 3.0
+#: Bytes of blocks that are sent without a copy.
+_LARGE: Final = 128 * 1024
 #: Seconds that calls run before they are hit.
 _INTO_IT: Final = 0.3
 
@@ -29,6 +31,10 @@ SIGNALS: Final = (signal.SIGKILL, signal.SIGSTOP)
 async def warm_up(client: Child) -> None:
     """Have every kind of call made, so that what is kept for good is there before memory is measured."""
     await run_load(client, list(KINDS), 8, length=20, times=5)
+    # Buffers that are sent without a copy have a thread of pyzmq's own, with files of its own.
+    await client.ask("slow_receive", size=_LARGE, pause=0, blocks=3)
+    await client.ask("slow_send", size=_LARGE, pause=0, blocks=3)
+    await client.ask("forget")
 
 
 async def begin_endless(server: Child, client: Child, kinds: list[str], tasks: int) -> None:

@@ -274,14 +274,14 @@ async def slow_receive(caller: Caller, size: int, pause: float, blocks: int) -> 
     return taken
 
 
-async def slow_send(caller: Caller, size: int, pause: float, seconds: float) -> int:
-    """Send blocks as fast as a slow handler lets this side, for some seconds; return how many."""
+async def slow_send(caller: Caller, size: int, pause: float, seconds: float, blocks: float) -> int:
+    """Send blocks as fast as a slow handler lets this side, for some seconds or so many; return how many."""
     sent = 0
     block = bytes(size)
     with caller.outcomes.call("slow reader", caller.number()):
         async with caller.remote.sip.open(pause) as call:
             with trio.move_on_after(seconds):
-                while True:
+                while sent < blocks:
                     await call.send(block)
                     sent += 1
     return sent
