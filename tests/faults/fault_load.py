@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import trio
@@ -141,7 +142,8 @@ async def abandoned(count: int, tasks: int = 50) -> Report:
         report.notes.append(f"{sum(n for *_, n in seen['ended']):,} handlers ran")
         wrong = [entry for entry in seen["ended"] if entry[1] not in CUT_SHORT]
         report.check(not wrong, f"handlers ended with {wrong}")
-        await _check_quiet(report, stage, server, client)
+        # Where time runs out, the other side may say so before this one's scope does.
+        await _check_quiet(report, stage, server, client, allowed=("DeadlineExceeded",))
     return report
 
 
@@ -187,7 +189,9 @@ async def _check_growth(report: Report, server: Child, client: Child, most: floa
         report.check(grown <= most, f"{child.name} grew by {grown:.1f} MiB meanwhile, more than {most:g}")
 
 
-async def _check_quiet(report: Report, stage: Stage, server: Child, client: Child) -> None:
+async def _check_quiet(
+    report: Report, stage: Stage, server: Child, client: Child, allowed: Sequence[str] = ()
+) -> None:
     """Check that calls work as before, on the link that there was, and that nothing is left over."""
     await run_load(client, list(KINDS), 3, length=20)
     failed: list[dict[str, Any]] = []
@@ -197,5 +201,5 @@ async def _check_quiet(report: Report, stage: Stage, server: Child, client: Chil
         await report.compare(child)
         links = await child.ask("links")
         report.check(links["ever"] == 1, f"{child.name}: {links['ever']} links, not the one that there was")
-    report.check(not failed, f"{len(failed)} calls failed: {failed[:2]}")
+    report.check_errors(failed, allowed)
     report.check_executions(stage, failed)
