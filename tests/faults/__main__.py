@@ -13,11 +13,12 @@ from typing import Final, TypeAlias
 
 import trio
 
+from tests.faults.checks import KEEPALIVE, SIDES
 from tests.faults.fault_blocked import blocked
 from tests.faults.fault_load import abandoned, abandoned_by_death, flood, slow_reader
 from tests.faults.fault_network import PATIENT, SPARING, bad_wire, blip, cut
 from tests.faults.fault_restart import restarts
-from tests.faults.fault_signals import KEEPALIVE, SIDES, SIGNALS, kill_or_stop
+from tests.faults.fault_signals import SIGNALS, kill_or_stop
 from tests.faults.loads import KINDS
 from tests.faults.report import Report, table, write
 from tests.faults.stage import ActorError

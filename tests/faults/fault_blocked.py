@@ -7,13 +7,16 @@ from typing import Final
 
 import trio
 
-from tests.faults.fault_signals import warm_up
+from tests.faults.checks import check_growth, check_untouched, prepare
 from tests.faults.loads import KINDS
 from tests.faults.report import Report
-from tests.faults.stage import PATIENCE, Stage, run_load
+from tests.faults.stage import PATIENCE, Stage
 
 #: MiB by which a side may grow, at most, while the other is blocked: what the link's window lets wait.
 WAITING: Final = 64.0
+#: Items of each stream, a message each: together more than libzmq by default takes from a connection that nobody
+#: reads, and the more so as streams go on for as long as the loop is blocked.
+LENGTH: Final = 1500
 
 
 async def blocked(
@@ -35,15 +38,11 @@ async def blocked(
     report = Report(fault + (f", under {flood:,} notifications" if flood else ""))
     async with Stage(keepalive) as stage:
         server, client, _ = await stage.pair()
-        await warm_up(client)
-        for child in (server, client):
-            await report.measure(child)
-            await child.ask("forget")
-            child.reset_peak()
+        await prepare(report, server, client)
         victim, other = (server, client) if side == "server" else (client, server)
         await victim.ask("flood_begin", count=flood)
         within = seconds + 4 * PATIENCE
-        await client.ask("load", kinds=list(KINDS), tasks=tasks, length=50, times=10_000)
+        await client.ask("load", kinds=list(KINDS), tasks=tasks, length=LENGTH, times=10_000)
         await server.ask("wait_handlers", count=tasks)
 
         async with trio.open_nursery() as nursery:
@@ -60,16 +59,6 @@ async def blocked(
         # The links' statistics tell the delay with the first ping after it.
         await trio.sleep(2 * keepalive[0])
         await client.ask("stop", within=within)
-        await run_load(client, list(KINDS), tasks, length=20)
-        failed = []
-        for child in (server, client):
-            failed += await report.add_outcomes(child)
-            await report.check_seen(child)
-            links = await child.ask("links")
-            report.check(
-                links["ever"] == 1, f"{child.name}: {links['ever']} links, not the one that there was"
-            )
-        report.check(not failed, f"{len(failed)} calls failed: {failed[:2]}")
         told = (await other.ask("links"))["worst_delay"]
         report.check(told >= seconds / 2, f"the statistics tell a delay of {told:.2f} s only")
         report.notes.append(f"delay told: {told:.2f} s")
@@ -78,12 +67,7 @@ async def blocked(
             report.check(
                 seen == {"came": flood, "twice": 0, "different": flood}, f"of {flood} notifications: {seen}"
             )
-            for child in (server, client):
-                grown = child.peak - report.before(child)
-                report.notes.append(f"{child.name} grew by {grown:.0f} MiB meanwhile")
-                report.check(grown <= WAITING, f"{child.name} grew by {grown:.0f} MiB meanwhile")
+            check_growth(report, server, client, WAITING)
             await victim.ask("flood_begin", count=0)
-        for child in (server, client):
-            await report.compare(child)
-        report.check_executions(stage, failed)
+        await check_untouched(report, stage, server, client)
     return report

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import trio
 
-from tests.faults.fault_signals import KEEPALIVE, SLACK, warm_up
+from tests.faults.checks import KEEPALIVE, SLACK, check_growth, check_untouched, prepare, warm_up
 from tests.faults.ledger import CUT_SHORT
 from tests.faults.loads import KINDS
 from tests.faults.report import Report
-from tests.faults.stage import PATIENCE, Child, Stage, run_load
+from tests.faults.stage import PATIENCE, Stage, run_load
 
 KIB: Final = 1024
 #: Bytes of the blocks that a slow reader gets.
@@ -47,11 +46,7 @@ async def slow_reader(reader: str, seconds: float) -> Report:
     )
     async with Stage(KEEPALIVE) as stage:
         server, client, _ = await stage.pair()
-        await warm_up(client)
-        for child in (server, client):
-            await report.measure(child)
-            await child.ask("forget")
-            child.reset_peak()
+        await prepare(report, server, client)
         within = seconds + PATIENCE
         sent = taken = 0
         took: list[float] = []
@@ -79,8 +74,8 @@ async def slow_reader(reader: str, seconds: float) -> Report:
         report.check(max(took) <= LATENCY, f"another call took {max(took):.2f} s")
         report.notes.append(f"sender {ahead // KIB} KiB ahead")
         report.notes.append(f"other calls: slowest of {len(took)} {1000 * max(took):.0f} ms")
-        await _check_growth(report, server, client, AHEAD)
-        await _check_quiet(report, stage, server, client)
+        check_growth(report, server, client, AHEAD)
+        await check_untouched(report, stage, server, client)
     return report
 
 
@@ -115,9 +110,9 @@ async def flood(way: str, caller: str, count: int) -> Report:
             seen = await far.ask("flood_seen")
             report.check(seen == {"came": count, "twice": 0, "different": count}, f"of {count} came {seen}")
         report.notes.append(f"{count / result['seconds']:,.0f} a second")
-        await _check_growth(report, server, client, FLOODED)
+        check_growth(report, server, client, FLOODED)
         await far.ask("flood_begin", count=0)
-        await _check_quiet(report, stage, server, client)
+        await check_untouched(report, stage, server, client)
         # A stream is one call, and what the other ways send are as many.
         if way in names:
             report.calls += count
@@ -143,7 +138,7 @@ async def abandoned(count: int, tasks: int = 50) -> Report:
         wrong = [entry for entry in seen["ended"] if entry[1] not in CUT_SHORT]
         report.check(not wrong, f"handlers ended with {wrong}")
         # Where time runs out, the other side may say so before this one's scope does.
-        await _check_quiet(report, stage, server, client, allowed=("DeadlineExceeded",))
+        await check_untouched(report, stage, server, client, allowed=("DeadlineExceeded",))
     return report
 
 
@@ -180,26 +175,3 @@ async def abandoned_by_death(count: int, rounds: int) -> Report:
         await report.compare(server)
         report.check_executions(stage)
     return report
-
-
-async def _check_growth(report: Report, server: Child, client: Child, most: float) -> None:
-    for child in (server, client):
-        grown = child.peak - report.before(child)
-        report.notes.append(f"{child.name} grew by {grown:.1f} MiB meanwhile")
-        report.check(grown <= most, f"{child.name} grew by {grown:.1f} MiB meanwhile, more than {most:g}")
-
-
-async def _check_quiet(
-    report: Report, stage: Stage, server: Child, client: Child, allowed: Sequence[str] = ()
-) -> None:
-    """Check that calls work as before, on the link that there was, and that nothing is left over."""
-    await run_load(client, list(KINDS), 3, length=20)
-    failed: list[dict[str, Any]] = []
-    for child in (server, client):
-        failed += await report.add_outcomes(child)
-        await report.check_seen(child)
-        await report.compare(child)
-        links = await child.ask("links")
-        report.check(links["ever"] == 1, f"{child.name}: {links['ever']} links, not the one that there was")
-    report.check_errors(failed, allowed)
-    report.check_executions(stage, failed)

@@ -7,18 +7,19 @@ from typing import Final
 
 import trio
 
-from tests.faults.fault_signals import (
+from tests.faults.checks import (
     KEEPALIVE,
     SLACK,
     begin_endless,
     check_lost_at_caller,
     check_lost_at_handlers,
-    warm_up,
+    check_untouched,
+    prepare,
 )
 from tests.faults.loads import KINDS
 from tests.faults.netns import ENDPOINT, network
 from tests.faults.report import Report
-from tests.faults.stage import PATIENCE, Child, Stage, run_load
+from tests.faults.stage import PATIENCE, Stage, run_load
 
 #: Seconds within which a link is back after the network is: a packet of an attempt that was made meanwhile may
 #: have been put off by TCP for about as long as the cut lasted.
@@ -40,10 +41,7 @@ async def cut(ways: tuple[str, ...], keepalive: tuple[float, float] = KEEPALIVE,
     bound = keepalive[1] + SLACK
     async with Stage(keepalive) as stage, network(stage) as net:
         server, client, _ = await stage.pair(ENDPOINT, namespaces=net.names)
-        await warm_up(client)
-        for child in (server, client):
-            await report.measure(child)
-            await child.ask("forget")
+        await prepare(report, server, client)
         await begin_endless(server, client, list(KINDS), tasks)
         since = time.monotonic()
         await net.set(cut=ways)
@@ -93,10 +91,7 @@ async def bad_wire(
     report = Report(fault)
     async with Stage(keepalive) as stage, network(stage, seed=seed) as net:
         server, client, _ = await stage.pair(ENDPOINT, namespaces=net.names)
-        await warm_up(client)
-        for child in (server, client):
-            await report.measure(child)
-            await child.ask("forget")
+        await prepare(report, server, client)
         await net.set(**wire)
         began = time.monotonic()
         await client.ask("load", kinds=list(KINDS), tasks=tasks, length=length, times=times)
@@ -108,7 +103,7 @@ async def bad_wire(
         report.notes.append(f"{packets['carried']} packets carried, {packets['lost']} lost")
         slowest = (await client.ask("outcomes"))["slowest"]
         report.notes.append(f"slowest call {max(slowest.values()):.2f} s")
-        await _check_untouched(report, stage, server, client)
+        await check_untouched(report, stage, server, client)
     return report
 
 
@@ -117,10 +112,7 @@ async def blip(seconds: float, tasks: int = 3) -> Report:
     report = Report(f"network cut both ways for {seconds:g} s, less than the timeout of {PATIENT[1]:g} s")
     async with Stage(PATIENT) as stage, network(stage) as net:
         server, client, _ = await stage.pair(ENDPOINT, namespaces=net.names)
-        await warm_up(client)
-        for child in (server, client):
-            await report.measure(child)
-            await child.ask("forget")
+        await prepare(report, server, client)
         await client.ask("load", kinds=list(KINDS), tasks=tasks, length=50, times=10_000)
         await server.ask("wait_handlers", count=tasks)
         await net.set(cut=("ab", "ba"))
@@ -130,19 +122,5 @@ async def blip(seconds: float, tasks: int = 3) -> Report:
         slowest = max((await client.ask("outcomes"))["slowest"].values())
         report.check(slowest >= seconds, f"no call met the fault: the slowest took {slowest:.2f} s")
         report.notes.append(f"slowest call {slowest:.2f} s")
-        await run_load(client, list(KINDS), tasks, length=20)
-        await _check_untouched(report, stage, server, client)
+        await check_untouched(report, stage, server, client)
     return report
-
-
-async def _check_untouched(report: Report, stage: Stage, server: Child, client: Child) -> None:
-    """Check that no call failed and that the link is the one that there was in the beginning."""
-    failed = []
-    for child in (server, client):
-        failed += await report.add_outcomes(child)
-        await report.check_seen(child)
-        await report.compare(child)
-        links = await child.ask("links")
-        report.check(links["ever"] == 1, f"{child.name}: {links['ever']} links, not the one that there was")
-    report.check(not failed, f"{len(failed)} calls failed: {failed[:2]}")
-    report.check_executions(stage, failed)

@@ -6,7 +6,7 @@ import signal
 import time
 from typing import Final
 
-from tests.faults.fault_signals import KEEPALIVE, SLACK, warm_up
+from tests.faults.checks import KEEPALIVE, SLACK, warm_up
 from tests.faults.loads import ENDLESS, KINDS
 from tests.faults.report import Report
 from tests.faults.stage import PATIENCE, Child, Stage, run_load

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults.checks import KEEPALIVE, SIDES
 from tests.faults.fault_blocked import blocked
-from tests.faults.fault_signals import KEEPALIVE, SIDES
 
 pytestmark = pytest.mark.slow
 

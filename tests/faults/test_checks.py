@@ -95,10 +95,13 @@ def test_handlers_note_how_they_end(ledger: Ledger) -> None:
 
 async def test_outcomes_of_calls(autojump_clock: object) -> None:
     outcomes = Outcomes()
-    with outcomes.call("unary", 1):
-        raise duplex.PeerLost("gone")
-    with outcomes.call("unary", 2):
-        raise AssertionError("no outcome of a call, but it must not be lost")
+
+    def fail(number: int, error: Exception) -> None:
+        with outcomes.call("unary", number):
+            raise error
+
+    fail(1, duplex.PeerLost("gone"))
+    fail(2, AssertionError("no outcome that a call may have, but it must be seen"))
     with outcomes.call("unary", 3):
         pass
     with trio.move_on_after(1):

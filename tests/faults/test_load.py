@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults.checks import SIDES
 from tests.faults.fault_load import abandoned, abandoned_by_death, flood, slow_reader
-from tests.faults.fault_signals import SIDES
 
 pytestmark = pytest.mark.slow
 

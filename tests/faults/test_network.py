@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults.checks import KEEPALIVE
 from tests.faults.fault_network import PATIENT, SPARING, bad_wire, blip, cut
-from tests.faults.fault_signals import KEEPALIVE
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("namespaces")]
 

@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from tests.faults.fault_signals import SIDES, SIGNALS, kill_or_stop
+from tests.faults.checks import SIDES
+from tests.faults.fault_signals import SIGNALS, kill_or_stop
 from tests.faults.loads import KINDS
 
 pytestmark = pytest.mark.slow

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tests import machine
@@ -25,9 +29,9 @@ def test_program_that_cannot_be_installed() -> None:
 def test_namespaces_that_cannot_be_made(
     monkeypatch: pytest.MonkeyPatch, user: int, program: str | None, reason: str
 ) -> None:
-    monkeypatch.setattr(machine.os, "geteuid", lambda: user)
-    monkeypatch.setattr(machine.shutil, "which", lambda name: program)
-    monkeypatch.setattr(machine.Path, "exists", lambda path: True)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(shutil, "which", lambda name: program)
+    monkeypatch.setattr(Path, "exists", lambda path: True)
     with pytest.raises(pytest.skip.Exception, match=reason):
         machine.require_namespaces()
     monkeypatch.setenv("DUPLEX_REQUIRE_SERVICES", "1")
@@ -36,13 +40,13 @@ def test_namespaces_that_cannot_be_made(
 
 
 def test_kernel_without_tun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(machine.Path, "exists", lambda path: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(Path, "exists", lambda path: False)
     assert machine.why_no_namespaces() == "this kernel has no /dev/net/tun"
 
 
 def test_namespaces_that_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(machine.shutil, "which", lambda name: f"/sbin/{name}")
-    monkeypatch.setattr(machine.Path, "exists", lambda path: True)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/sbin/{name}")
+    monkeypatch.setattr(Path, "exists", lambda path: True)
     assert machine.why_no_namespaces() is None
