@@ -16,4 +16,4 @@ async def test_blocked_for_many_times_the_timeout() -> None:
 
 @pytest.mark.parametrize("side", SIDES)
 async def test_blocked_under_a_flood(side: str) -> None:
-    (await blocked(side, 4, KEEPALIVE, flood=20_000)).assert_good()
+    (await blocked(side, 3, KEEPALIVE, flood=20_000)).assert_good()
