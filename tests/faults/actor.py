@@ -79,6 +79,10 @@ class Actor:
         """Return once there are so many links."""
         await self.bell.wait_for(lambda: len(self.links) == count)
 
+    async def do_wait_link_lost(self, since: float) -> None:
+        """Return once a link was lost after that moment; there may be another one by then."""
+        await self.bell.wait_for(lambda: self.link_lost_at is not None and self.link_lost_at >= since)
+
     async def do_links(self) -> dict[str, Any]:
         return {
             "open": len(self.links),

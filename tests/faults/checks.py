@@ -66,7 +66,7 @@ async def check_lost_at_caller(report: Report, client: Child, since: float, boun
 async def check_lost_at_handlers(report: Report, server: Child, since: float, bound: float) -> None:
     """Check that every handler, and the link, of a process has ended in time."""
     await server.ask("wait_idle", within=bound + PATIENCE)
-    await server.ask("wait_links", count=0, within=bound + PATIENCE)
+    await server.ask("wait_link_lost", since=since, within=bound + PATIENCE)
     seen = await server.ask("seen")
     links = await server.ask("links")
     report.ended("the last handler", seen["last_end"] - since, bound)

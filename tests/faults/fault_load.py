@@ -30,6 +30,8 @@ LATENCY: Final = 0.5
 WINDOW: Final = 1024 * KIB
 #: MiB by which either side may grow during a flood: the windows of the link on the way, and workers.
 FLOODED: Final = 48.0
+#: Deaths of clients before memory is measured.
+_FIRST: Final = 2
 
 
 async def slow_reader(reader: str, seconds: float) -> Report:
@@ -148,11 +150,11 @@ async def abandoned_by_death(count: int, rounds: int) -> Report:
     async with Stage(KEEPALIVE) as stage:
         server, client, address = await stage.pair()
         await warm_up(client)
-        for turn in range(rounds + 1):
-            if turn == 1:
-                # What so many handlers at once keep for good, such as idle workers, is there after one death.
+        for turn in range(-_FIRST, rounds):
+            if turn == 0:
+                # What so many handlers at once keep for good, such as idle workers, is there by now.
                 await report.measure(server)
-            victim = await stage.actor(f"client {turn}")
+            victim = await stage.actor(f"client {turn + _FIRST}")
             await victim.ask("connect", endpoint=address)
             await victim.ask("hold", count=count)
             await server.ask("wait_handlers", count=count, within=2 * PATIENCE)
@@ -165,7 +167,7 @@ async def abandoned_by_death(count: int, rounds: int) -> Report:
             ended = sum(n for *_, n in seen["ended"])
             report.check(ended == count, f"{ended} handlers of {count} ended")
             report.ended("the last handler", seen["last_end"] - since, SLACK + count / 1000)
-            if turn:
+            if turn >= 0:
                 report.calls += count
                 for _, how, number in seen["ended"]:
                     report.outcomes[f"handler ended: {how}"] += number
