@@ -15,11 +15,14 @@ FUZZ_RUNS ?= 200000
 SOAK_MINUTES ?= 8
 SOAK_SEED ?= 1
 
+# What `make faults` runs, and where it writes: FAULTS='networks --write table.md'; everything by default.
+FAULTS ?=
+
 PROTOCOL := duplex/protocol/*,duplex/codec/*
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench fuzz soak coverage-protocol clean
+.PHONY: help demo test check format bench fuzz soak faults coverage-protocol clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +57,9 @@ fuzz: $(FUZZ) ## fuzz the protocol, the codecs and a live peer with FUZZ_RUNS in
 soak: $(SOAK) ## mixed load and faults for SOAK_MINUTES; memory must stay flat
 	@$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES) --seed $(SOAK_SEED) \
 	    --plot soak-results/memory.png --json soak-results/summary.json
+
+faults: $(READY) ## do harm to real processes and networks, and print what came of it (root)
+	@$(BIN)/python -m tests.faults $(FAULTS)
 
 clean: ## remove .venv and everything generated
 	@rm -rf $(VENV) soak-results fuzz-found build dist htmlcov .coverage .coverage.* \

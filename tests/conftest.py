@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests import machine
 
 # A deadline per example fails on busy machines and says nothing about the code.
 settings.register_profile("default", deadline=None, print_blob=True)
@@ -38,18 +39,12 @@ def no_thread_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def require_program() -> Callable[[str], str]:
-    """A function that returns the path of a program the test talks to.
+def require_program() -> Callable[..., str]:
+    """A function that returns the path of a program the test talks to: see :mod:`tests.machine`."""
+    return machine.require_program
 
-    Without the program the test is skipped, or fails where ``DUPLEX_REQUIRE_SERVICES`` is 1.
-    """
 
-    def require(name: str) -> str:
-        path = shutil.which(name)
-        if path is not None:
-            return path
-        if os.environ.get("DUPLEX_REQUIRE_SERVICES") == "1":
-            pytest.fail(f"{name} is not installed, and DUPLEX_REQUIRE_SERVICES=1 asks for it")
-        pytest.skip(f"{name} is not installed")
-
-    return require
+@pytest.fixture
+def namespaces() -> None:
+    """The test makes network namespaces: see :mod:`tests.machine`."""
+    machine.require_namespaces()

@@ -8,7 +8,7 @@ import trio
 
 from duplex._errors import ConfigurationError, ConnectError, HandshakeError
 from duplex.engine._link import BaseLink
-from duplex.protocol import limits_info, max_frame
+from duplex.protocol import limits_info, max_frame, most_waiting
 from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Ports(Generic[LinkT]):
         peer = self._peer
         return TransportOptions(
             max_frame=max_frame(limits_info(peer.limits)),
+            receive_queue=most_waiting(limits_info(peer.limits)),
             heartbeat_interval=peer.keepalive.interval,
             heartbeat_timeout=peer.keepalive.timeout,
             reconnect=peer.reconnect,

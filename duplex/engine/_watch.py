@@ -82,8 +82,8 @@ class LinkWatch:
         if waited is not None and waited >= interval / 2 and delay < interval / 2 and not self._slow:
             self._slow = True
             logger.warning(
-                "%s is slow: it has not answered a ping for %.1f s, though its connection stands; something "
-                "blocks its event loop",
+                "%s is slow: it has not answered a ping for %.1f s, though its connection stands: its event loop is "
+                "blocked, or has more to do than it can",
                 link.peer_name,
                 waited,
             )

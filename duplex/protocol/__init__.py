@@ -39,7 +39,7 @@ from duplex.protocol._events import (
     PongReceived,
     ServicesAnnounced,
 )
-from duplex.protocol._flow import MESSAGE_OVERHEAD, NOTIFY_OVERHEAD
+from duplex.protocol._flow import MESSAGE_OVERHEAD, NOTIFY_OVERHEAD, most_waiting
 from duplex.protocol._outbox import BATCH_BYTES, FRAME_SLACK, max_frame
 from duplex.protocol._records import Statistics
 from duplex.protocol._states import ChannelState, LinkState
@@ -83,4 +83,5 @@ __all__ = (
     "Statistics",
     "limits_info",
     "max_frame",
+    "most_waiting",
 )

@@ -22,11 +22,23 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from duplex.protocol._commands import LimitsInfo
+
 #: Bytes added to the cost of every message.
 MESSAGE_OVERHEAD: Final = 64
 #: The same for the message of a channel opened with NOTIFY. Nobody counts such channels, so their credit,
 #: given back when the handler has ended, is what bounds how many run at once: 4096 with the default window.
 NOTIFY_OVERHEAD: Final = 4096
+#: ``OPEN``, ``END``, ``CANCEL``, ``CLOSE`` and grants of a channel, generously.
+_WITHOUT_CREDIT: Final = 8
+#: Pings, answers and the like, for as long as an event loop may be blocked.
+_SIGNS_OF_LIFE: Final = 1000
+
+
+def most_waiting(limits: LimitsInfo) -> int:
+    """Return how many commands of a peer that keeps to the rules can wait here, at most, while nobody takes any:
+    what the link's credit pays for, what needs no credit (a few for each channel), and signs of life."""
+    return limits.link_window // MESSAGE_OVERHEAD + _WITHOUT_CREDIT * limits.max_channels + _SIGNS_OF_LIFE
 
 
 #: Items of streams leave this part of a link's window to calls and results.

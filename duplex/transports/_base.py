@@ -36,6 +36,9 @@ class TransportOptions:
 
     #: A longer incoming frame is not delivered; its connection is cut.
     max_frame: int = 17 * 1024 * 1024
+    #: So many messages of one remote end may wait here for the event loop. A transport that can take no more
+    #: hears no signs of life either, and would take a remote end for lost that is waiting.
+    receive_queue: int = 300_000
     #: How often the transport itself probes the connection, where it can.
     heartbeat_interval: float = 5.0
     #: A connection silent for this long, from the last sign of life on, is down, where the transport can tell.

@@ -28,8 +28,8 @@ SCHEMES: Final = frozenset({"tcp", "ipc", "inproc"})
 LINGER_MS: Final = 1000
 #: Messages that wait in this process for one remote end to take them.
 SEND_QUEUE: Final = 100_000
-#: Messages of one remote end that wait in this process for the owner loop.
-RECEIVE_QUEUE: Final = 1000
+#: The largest number that libzmq takes for an option.
+_HIGHEST: Final = 2**31 - 1
 #: One attempt at a TCP connection, in milliseconds.
 CONNECT_TIMEOUT_MS: Final = 5000
 #: One ZMTP handshake, in milliseconds.
@@ -93,9 +93,10 @@ def socket_options(role: Role, endpoint: Endpoint, options: TransportOptions) ->
         ),
         SocketOption(
             opt.RCVHWM,
-            RECEIVE_QUEUE,
-            "beyond this libzmq stops reading from the peer, and TCP makes it wait: a stalled event loop "
-            "does not fill this process's memory",
+            min(options.receive_queue, _HIGHEST),
+            "beyond this libzmq stops reading from the peer, pings and answers included, and either side takes "
+            "the other for lost; so it is more than credit lets a peer send while the event loop is stalled, "
+            "and only bounds those that break the rules (default 1000 is reached by a stream within seconds)",
         ),
         SocketOption(
             opt.TCP_KEEPALIVE,

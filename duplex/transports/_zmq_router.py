@@ -23,7 +23,7 @@ import zmq
 
 from duplex._errors import BindError
 from duplex.transports._base import ZERO_COPY_FROM, CarrierDown, Frames, Receiver, TransportOptions
-from duplex.transports._zmq_options import RECEIVE_QUEUE, SEND_QUEUE, Endpoint, apply_options
+from duplex.transports._zmq_options import SEND_QUEUE, Endpoint, apply_options
 from duplex.transports._zmq_socket import (
     NOBLOCK,
     NOBLOCK_MORE,
@@ -57,7 +57,7 @@ class RouterPort(SocketLoop):
         self._carriers: dict[bytes, _RouterCarrier] = {}
         self._accepted: dict[int, _Accepted] = {}
         self._dying: dict[_RouterCarrier, int] = {}
-        self._backlog = RECEIVE_QUEUE + SEND_QUEUE if inproc else RECEIVE_QUEUE
+        self._backlog = options.receive_queue + (SEND_QUEUE if inproc else 0)
         self._turns = 0
         self._started = False
         self._bound = False

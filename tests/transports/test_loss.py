@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
@@ -164,9 +165,8 @@ def transport_bind(receiver: Recorder, options: TransportOptions = QUICK) -> Any
 
 
 async def test_a_socket_that_is_never_empty_still_reports_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_zmq_router, "RECEIVE_QUEUE", 100)
     async with open_ports() as ports:
-        bound, gone = await ports.pair("tcp://127.0.0.1:*")
+        bound, gone = await ports.pair("tcp://127.0.0.1:*", dataclasses.replace(QUICK, receive_queue=100))
         busy = ports.connect(bound.port.endpoint)
         near = await busy.up()
         turns: list[bool] = []

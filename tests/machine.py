@@ -1,0 +1,85 @@
+"""What a test needs of the machine that it runs on, and what becomes of it where that is missing.
+
+Such a test is skipped with the reason, or fails where ``DUPLEX_REQUIRE_SERVICES`` is 1: on a machine that is
+there to run everything, a test that was skipped would look like one that passed.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Never
+
+import pytest
+
+#: Seconds that the package manager may take.
+_INSTALL_WITHIN = 120
+
+
+def missing(what: str) -> Never:
+    """Skip the running test for want of something, or fail it where everything is required.
+
+    Args:
+        what: the reason, such as ``"etcd is not installed"``.
+    """
+    if os.environ.get("DUPLEX_REQUIRE_SERVICES") == "1":
+        pytest.fail(f"{what}, and DUPLEX_REQUIRE_SERVICES=1 asks for it")
+    pytest.skip(what)
+
+
+def require_program(name: str, *, package: str | None = None) -> str:
+    """Return the path of a program.
+
+    Args:
+        name: the program.
+        package: what it comes in on Debian. Where this process may install packages there, it does.
+    """
+    path = shutil.which(name)
+    if path is None and package is not None and _install(package):
+        path = shutil.which(name)
+    if path is None:
+        missing(f"{name} is not installed")
+    return path
+
+
+def require_namespaces() -> None:
+    """Make sure that network namespaces can be made, and wires between them."""
+    problem = why_no_namespaces()
+    if problem is not None:
+        missing(problem)
+
+
+def why_no_namespaces() -> str | None:
+    """Return why there can be no network namespaces here, or ``None`` if there can."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    if not Path("/dev/net/tun").exists():
+        return "this kernel has no /dev/net/tun"
+    if shutil.which("ip") is None and not _install("iproute2"):
+        return "ip (iproute2) is not installed"
+    return None
+
+
+@functools.cache
+def _install(package: str) -> bool:
+    """Install a package of Debian's, once, if this process may; tell whether that worked."""
+    if os.geteuid() != 0 or not Path("/etc/debian_version").exists() or shutil.which("apt-get") is None:
+        return False
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", package]):
+            command = ["apt-get", *words]
+            subprocess.run(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_INSTALL_WITHIN,
+                check=True,
+            )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        return False
+    return True
