@@ -434,7 +434,7 @@ class BaseLink:
     def _on_pong(self, event: PongReceived) -> None:
         self.round_trip = event.round_trip
         self.remote_delay = event.delay
-        self.watch.answered(event.delay)
+        self.watch.answered()
         self._pong.set()
         self._pong = trio.Event()
 

@@ -45,18 +45,18 @@ async def watch_links(peer: BasePeer[Any, Any]) -> None:
                     if ping:
                         link.watch.ping(delay)
                     link.watch.look(now)
-                elif not link.connecting and link.made_at <= now - keepalive.timeout:
+                elif link.made_at <= now - keepalive.timeout:
                     link.lose(f"it did not greet within {keepalive.timeout:g} s")
 
 
 class LinkWatch:
     """What is known of one link's life."""
 
-    __slots__ = ("_age", "_begun", "_link", "_slow", "_used_at", "leaving_since")
+    __slots__ = ("_age", "_begun", "_link", "_slow_since", "_used_at", "leaving_since")
 
     def __init__(self, link: BaseLink) -> None:
         self._link = link
-        self._slow = False
+        self._slow_since: float | None = None
         max_age = link.peer.keepalive.max_age
         #: How old the link may become, in seconds: not all at once, where they were all made at once.
         self._age = None if max_age is None else max_age * random.uniform(0.9, 1.1)
@@ -68,7 +68,7 @@ class LinkWatch:
     @property
     def is_slow(self) -> bool:
         """Whether the other side's event loop has not answered lately, though its connection stands."""
-        return self._slow
+        return self._slow_since is not None
 
     def ping(self, delay: float) -> None:
         """Ping, and judge from the answers to the pings before whether the other side is slow.
@@ -78,9 +78,10 @@ class LinkWatch:
         """
         link = self._link
         interval = link.peer.keepalive.interval
-        waited = link.connection.unanswered_for(trio.current_time())
-        if waited is not None and waited >= interval / 2 and delay < interval / 2 and not self._slow:
-            self._slow = True
+        now = trio.current_time()
+        waited = link.connection.unanswered_for(now)
+        if waited is not None and waited >= interval / 2 and delay < interval / 2 and not self.is_slow:
+            self._slow_since = now - waited
             logger.warning(
                 "%s is slow: it has not answered a ping for %.1f s, though its connection stands: its event loop is "
                 "blocked, or has more to do than it can",
@@ -89,15 +90,12 @@ class LinkWatch:
             )
         link.ping_now(delay)
 
-    def answered(self, delay: float) -> None:
-        """The other side answered a ping; ``delay`` is what it says of its own loop, in seconds."""
-        if self._slow and self._link.connection.unanswered_for(trio.current_time()) is None:
-            self._slow = False
-            logger.warning(
-                "%s answers again; it says that its event loop was up to %.1f s late",
-                self._link.peer_name,
-                delay,
-            )
+    def answered(self) -> None:
+        """The other side answered a ping."""
+        now = trio.current_time()
+        if self._slow_since is not None and self._link.connection.unanswered_for(now) is None:
+            logger.warning("%s answers again, after %.1f s", self._link.peer_name, now - self._slow_since)
+            self._slow_since = None
 
     def look(self, now: float) -> None:
         """End or replace the link if it has been idle too long, or is too old."""

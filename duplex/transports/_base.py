@@ -71,8 +71,8 @@ class Carrier(Protocol):
     def close(self) -> None:
         """Forget the remote end: no callback mentions this carrier again. Idempotent.
 
-        On a connecting port this ends the present connection only; a message from a forgotten remote end
-        of a bound port makes a new carrier.
+        On a connecting port this ends the present connection. On a bound port what the remote end still sends
+        over its connection is dropped: it has to connect anew to be heard again.
         """
 
 

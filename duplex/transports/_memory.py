@@ -93,7 +93,7 @@ def _parse(endpoint: str) -> str:
 
 
 class _Link:
-    """One connection. The bound side's carrier comes with its first message, and again if forgotten."""
+    """One connection. The bound side's carrier comes with its first message."""
 
     def __init__(self, client: _ConnectingPort, server: _BoundPort, number: int) -> None:
         self.client = client
@@ -101,6 +101,8 @@ class _Link:
         self.number = number
         self.near = _Carrier(self, client, f"memory://{client.name}")
         self.far: _Carrier | None = None
+        #: The bound side has closed its carrier, and hears no more of this connection.
+        self.muted = False
         #: Why nothing can be sent any more.
         self.ended: str | None = None
         server.links[self] = None
@@ -260,6 +262,8 @@ class _BoundPort(_Port):
                 gone, link.far = link.far, None
                 self._receiver.carrier_down(gone, link.ended or "")
             return
+        if link.muted:
+            return
         assert isinstance(news, list), "only the connecting side is told of the beginning"
         carrier = link.far
         if carrier is None:
@@ -271,6 +275,7 @@ class _BoundPort(_Port):
 
     def carrier_closed(self, link: _Link) -> None:
         link.far = None
+        link.muted = True
 
     def _detach(self) -> None:
         del self._names.bound[self.name]

@@ -39,6 +39,8 @@ from duplex.transports._zmq_socket import (
 _ACCEPTED: Final = int(zmq.EVENT_ACCEPTED)
 _DISCONNECTED: Final = int(zmq.EVENT_DISCONNECTED)
 _SRCFD: Final = int(zmq.SRCFD)
+#: Connections of an inproc port that are remembered for being closed here.
+MOST_MUTED: Final = 1024
 
 
 class RouterPort(SocketLoop):
@@ -50,7 +52,9 @@ class RouterPort(SocketLoop):
         except zmq.ZMQError as error:
             raise BindError(f"cannot bind {endpoint}: cannot make a socket: {cause(error)}") from None
         apply_options(socket, "router", endpoint, options)
-        inproc = endpoint.scheme == "inproc"
+        self._inproc = inproc = endpoint.scheme == "inproc"
+        #: Carriers that were closed here and whose connections nobody tells the end of (an ordered set).
+        self._muted: dict[_RouterCarrier, None] = {}
         super().__init__(socket, 0 if inproc else _ACCEPTED | _DISCONNECTED)
         self._receiver = receiver
         self._send = socket.send
@@ -100,6 +104,7 @@ class RouterPort(SocketLoop):
                 self._file.remove()
         for carrier in self._carriers.values():
             carrier.gone = carrier.gone or "the port was closed"
+        self._muted.clear()
 
     def _take_some(self) -> bool:
         recv = self._socket.recv
@@ -113,8 +118,10 @@ class RouterPort(SocketLoop):
                 carrier = carriers.get(routing_id)
                 if carrier is None:
                     carrier = self._admit(routing_id, frame)
-                    if self._stopped or routing_id not in carriers:
-                        continue  # the receiver has closed the port, or the carrier, at once
+                    if self._stopped:
+                        continue  # the receiver has closed the port at once
+                if carrier.closed:
+                    continue
                 deliver(carrier, frames)
         except zmq.Again:
             return True
@@ -156,8 +163,9 @@ class RouterPort(SocketLoop):
             self._doom(accepted.carrier, _CLOSED)
 
     def _doom(self, carrier: _RouterCarrier, reason: str) -> None:
-        """Make a carrier refuse to send, and report it down when its last messages have been delivered."""
-        if carrier.gone is None:
+        """Make a carrier refuse to send, and report it down when its last messages have been delivered, or
+        forget it if it was closed here."""
+        if carrier.gone is None or (carrier.closed and carrier not in self._dying):
             carrier.gone = reason
             self._dying[carrier] = self._turns + self._backlog * len(self._carriers) // TURN
             self.wake()
@@ -174,18 +182,29 @@ class RouterPort(SocketLoop):
                 # The receiver may close carriers, or the port, from within these callbacks.
                 if (drained or self._turns > latest) and carrier in self._dying and not self._stopped:
                     self.forget(carrier)
-                    self._receiver.carrier_down(carrier, carrier.gone or _CLOSED)
+                    if not carrier.closed:
+                        self._receiver.carrier_down(carrier, carrier.gone or _CLOSED)
 
     def _broken(self, reason: str) -> None:
         while self._carriers and not self._stopped:
             carrier = next(iter(self._carriers.values()))
             carrier.gone = carrier.gone or reason
             self.forget(carrier)
-            self._receiver.carrier_down(carrier, reason)
+            if not carrier.closed:
+                self._receiver.carrier_down(carrier, reason)
+
+    def mute(self, carrier: _RouterCarrier) -> None:
+        """Take no more messages of a carrier's connection. Its end is what takes the carrier out of the books;
+        on inproc, where nobody tells of it, the oldest of many are taken out."""
+        if self._inproc:
+            self._muted[carrier] = None
+            if len(self._muted) > MOST_MUTED:
+                self.forget(next(iter(self._muted)))
 
     def forget(self, carrier: _RouterCarrier) -> None:
         """Take a carrier out of the books."""
         self._dying.pop(carrier, None)
+        self._muted.pop(carrier, None)
         if self._carriers.get(carrier.routing_id) is carrier:
             del self._carriers[carrier.routing_id]
 
@@ -255,7 +274,7 @@ class _Accepted:
 class _RouterCarrier:
     """One remote end of a bound port."""
 
-    __slots__ = ("__weakref__", "_port", "address", "gone", "routing_id")
+    __slots__ = ("__weakref__", "_port", "address", "closed", "gone", "routing_id")
 
     def __init__(self, port: RouterPort, routing_id: bytes, address: str) -> None:
         self._port = port
@@ -263,6 +282,8 @@ class _RouterCarrier:
         self.address = address
         #: Why nothing can be sent any more.
         self.gone: str | None = None
+        #: The receiver has closed it, and hears no more of its connection.
+        self.closed = False
 
     def send(self, frames: Frames) -> None:
         if self.gone is not None:
@@ -270,6 +291,8 @@ class _RouterCarrier:
         self._port.send(self, frames)
 
     def close(self) -> None:
-        if self.gone is None:
-            self.gone = "the carrier was closed"
-        self._port.forget(self)
+        if not self.closed:
+            self.closed = True
+            if self.gone is None:
+                self.gone = "the carrier was closed"
+            self._port.mute(self)

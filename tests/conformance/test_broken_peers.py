@@ -55,7 +55,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         dmtp/6: notifications-cost-more
         """
     ),
-    mutants.EarlyCredit: ids("dmtp/6: no-credit-before-half link-credit-of-cancelled"),
+    mutants.EarlyCredit: ids("dmtp/6: no-credit-before-half"),
     mutants.DeafToEnd: ids(
         """
         dmtp/2: order
