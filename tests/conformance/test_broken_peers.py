@@ -81,6 +81,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         drpc/6: callback-of-the-implementation withdrawn new-numbers
         drpc/7: cancelled-with-its-parent claimed-by-nobody
         drpc/8: cancel
+        drpc/9.1: cancelled-beside-another
         drpc/10.2: watch
         """
     ),
@@ -95,6 +96,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         drpc/6: withdrawn new-numbers
         drpc/7: named-twice cancelled-with-its-parent claimed-by-nobody
         drpc/8: cancel
+        drpc/9.1: cancelled-beside-another
         """
     ),
     mutants.NoParity: ids("dmtp/11: V10"),
@@ -146,6 +148,8 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         """
         dmtp/3.2: metadata-arrives duplicate-key
         dmtp/11: V5-metadata-entries V5-metadata-array V22 V23-key V23-empty-key V23-value order-of-open
+        drpc/9.1: other-arguments not-unary
+        drpc/9.2: not-resumable
         """
     ),
     mutants.NoTrailers: ids("dmtp/9: max-metadata-of-mine\ndrpc/9: trailers"),

@@ -53,8 +53,9 @@ def test_every_section_on_errors_is_covered_or_excused() -> None:
 
 def test_headings_are_those_of_the_specification() -> None:
     for scenario in SCENARIOS.values():
-        document, number, title = re.fullmatch(r"(\w+\.md) (\w+) (.*)", scenario.section).groups()  # type: ignore[union-attr]
-        heading = f"## {title}" if number == "status" else f"## {number} {title}"
+        document, number, title = re.fullmatch(r"(\w+\.md) ([\w.]+) (.*)", scenario.section).groups()  # type: ignore[union-attr]
+        level = "###" if "." in number else "##"
+        heading = f"## {title}" if number == "status" else f"{level} {number} {title}"
         assert heading in (SPEC / document).read_text(encoding="utf-8").splitlines()
 
 
