@@ -116,9 +116,9 @@ class _Load:
                 if self._figures.is_open:
                     self._figures.loop_delay.record(trio.current_time() - due)
 
-    def _claim(self, due: float) -> bool:
+    def _claim(self, counts: bool) -> bool:
         """Take one of the calls that are to be made; tell whether there was one left."""
-        if due >= self._begins:
+        if counts:
             if self._figures.started == self._plan.count:
                 self._stopped = True
                 return False
@@ -130,47 +130,53 @@ class _Load:
     async def _work(self, shot: Shot) -> None:
         while not self._stopped:
             now = trio.current_time()
-            if not self._claim(now):
+            counts = now >= self._begins
+            if not self._claim(counts):
                 return
             self._in_flight += 1
-            await self._call(shot, now)
+            await self._call(shot, now, counts)
 
     async def _dispatch(self, calls: trio.Nursery, rate: float) -> None:
+        # The first call after the warm-up. A little less, so that what floats make of a whole number does not
+        # count as one more.
+        first = math.ceil(self._plan.warmup * rate - 1e-6)
         number = 0
         try:
             with trio.CancelScope(deadline=self._ends + _LATE), Timer() as timer:
                 while (due := self._start + number / rate) < self._ends:
-                    if due > trio.current_time():
+                    if number < first and trio.current_time() >= self._begins:
+                        # Calls of the warm-up that are still due would only be in the way of what is measured.
+                        number = first
+                    elif due > trio.current_time():
                         await timer.sleep_until(due)
-                    elif number % _BURST == 0:
-                        await trio.lowlevel.checkpoint()
-                    while self._in_flight >= self._plan.concurrency:
+                    elif self._in_flight >= self._plan.concurrency:
                         self._freed = trio.Event()
                         await self._freed.wait()
-                    if not self._claim(due):
+                    elif self._claim(number >= first):
+                        self._in_flight += 1
+                        shot = self._shots[number % len(self._shots)]
+                        calls.start_soon(self._call, shot, due, number >= first)
+                        number += 1
+                        if number % _BURST == 0:
+                            await trio.lowlevel.checkpoint()
+                    else:
                         return
-                    self._in_flight += 1
-                    calls.start_soon(self._call, self._shots[number % len(self._shots)], due)
-                    number += 1
         finally:
-            self._count_unsent(number, rate)
+            self._count_unsent(max(number, first), rate)
 
     def _count_unsent(self, number: int, rate: float) -> None:
         """Count the calls that are due and will not be made, from a number in the schedule on."""
         end = min(trio.current_time(), self._ends)
-        # A little less, so that what floats make of a whole number does not count as one more.
-        first = max(number, math.ceil(self._plan.warmup * rate - 1e-6))
-        unsent = math.ceil((end - self._start) * rate - 1e-6) - first
+        unsent = math.ceil((end - self._start) * rate - 1e-6) - number
         if self._plan.count is not None:
             unsent = min(unsent, self._plan.count - self._figures.started)
         if unsent > 0:
             self._figures.unsent = unsent
-            self._figures.unsent_for = end - (self._start + first / rate)
+            self._figures.unsent_for = end - (self._start + number / rate)
 
-    async def _call(self, shot: Shot, due: float) -> None:
+    async def _call(self, shot: Shot, due: float, counts: bool) -> None:
         """Make one call, and count it if it is not of the warm-up."""
         figures = self._figures
-        counts = due >= self._begins
         attempt = Attempt(figures)
         if counts and self._plan.rate is not None:
             figures.start_delay.record(trio.current_time() - due)

@@ -17,15 +17,8 @@ _CLOCK_MONOTONIC: Final = time.CLOCK_MONOTONIC
 _FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class _Spec(ctypes.Structure):
-    """``struct itimerspec``."""
-
-    _fields_ = [  # noqa: RUF012 - ctypes wants it so
-        ("interval_seconds", ctypes.c_long),
-        ("interval_nanoseconds", ctypes.c_long),
-        ("seconds", ctypes.c_long),
-        ("nanoseconds", ctypes.c_long),
-    ]
+#: ``struct itimerspec``: seconds and nanoseconds of the interval, and of the time until it begins.
+_Spec: Final = ctypes.c_long * 4
 
 
 class Timer:
