@@ -66,6 +66,7 @@ def describe_run(figures: Figures, what: Mapping[str, Any]) -> dict[str, Any]:
         "unfinished": figures.unfinished,
         "unsent": figures.unsent,
         "unsent_for": figures.unsent_for,
+        "held_up": figures.held_up,
         "errors": {
             name: {"count": failures.count, "code": failures.code, "example": failures.example}
             for name, failures in figures.failures.items()
@@ -104,6 +105,11 @@ def run_notes(run: Mapping[str, Any]) -> Iterator[str]:
             f"{run['unsent']} calls were due and not made, the first of them for {run['unsent_for']:.3g} s: "
             f"{run['rate']:.5g} calls/s were answered of {run['options']['rate']:g} asked for; the percentiles "
             f"leave them out"
+        )
+    if run["held_up"]:
+        yield (
+            f"{run['held_up']} calls had to wait because {run['options']['concurrency']} were under way already "
+            f"(--concurrency), which is part of their latencies"
         )
     if run["unfinished"]:
         after = "when it was interrupted" if run["interrupted"] else f"{GRACE:g} s after the end"

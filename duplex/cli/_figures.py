@@ -46,6 +46,8 @@ class Figures:
     #: Calls that were due and never made, and how long the first of them had waited.
     unsent: int = 0
     unsent_for: float = 0.0
+    #: Calls after the warm-up that had to wait because as many as may be were under way.
+    held_up: int = 0
 
     #: The window that rates are of: what was counted in it, and how long it was so far.
     is_open: bool = False

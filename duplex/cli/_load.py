@@ -80,6 +80,8 @@ class _Load:
         self._problem: Exception | None = None
 
     async def run(self) -> None:
+        if not self._plan.warmup:
+            self._figures.open_window()
         try:
             async with trio.open_nursery() as watchers:
                 self._everything = watchers.cancel_scope
@@ -100,8 +102,9 @@ class _Load:
     # -- the window ----------------------------------------------------------------------------------
 
     async def _keep_window(self) -> None:
-        await trio.sleep_until(self._begins)
-        self._figures.open_window()
+        if not self._figures.is_open:
+            await trio.sleep_until(self._begins)
+            self._figures.open_window()
         await trio.sleep_until(self._ends)
         self._figures.close_window()
         self._stopped = True
@@ -141,6 +144,7 @@ class _Load:
         # count as one more.
         first = math.ceil(self._plan.warmup * rate - 1e-6)
         number = 0
+        held_up = -1
         try:
             with trio.CancelScope(deadline=self._ends + _LATE), Timer() as timer:
                 while (due := self._start + number / rate) < self._ends:
@@ -150,6 +154,9 @@ class _Load:
                     elif due > trio.current_time():
                         await timer.sleep_until(due)
                     elif self._in_flight >= self._plan.concurrency:
+                        if number >= first and number != held_up:
+                            held_up = number
+                            self._figures.held_up += 1
                         self._freed = trio.Event()
                         await self._freed.wait()
                     elif self._claim(number >= first):
@@ -189,6 +196,7 @@ class _Load:
             await trio.lowlevel.checkpoint()
         except (CommandError, duplex.DuplexError) as error:
             self._problem = error
+            self._stopped = True
             self._everything.cancel()
         else:
             if figures.is_open:
