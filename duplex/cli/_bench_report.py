@@ -22,6 +22,8 @@ FORMAT: Final = "duplex-bench/1"
 _BUSY: Final = 0.85
 #: Seconds that timers may be late before it is worth a note, at the 99th percentile.
 _LATE: Final = 0.005
+#: How often that must have been looked at, to say anything of the 99th percentile.
+_LOOKS: Final = 100
 
 _ROWS: Final = 12
 _BAR: Final = 40
@@ -123,7 +125,7 @@ def run_notes(run: Mapping[str, Any]) -> Iterator[str]:
             f"the figures"
         )
     delay = client["loop_delay"]
-    if delay is not None and delay["p99"] >= _LATE:
+    if delay is not None and delay["histogram"]["count"] >= _LOOKS and delay["p99"] >= _LATE:
         yield (
             f"this client's event loop was up to {1e3 * delay['p99']:.3g} ms late (p99), which is part of the "
             f"latencies"

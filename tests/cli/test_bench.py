@@ -159,7 +159,7 @@ def test_progress_on_a_terminal_and_an_interruption_that_leaves_a_report(calc: s
     try:
         words = ["bench", calc, "calc.add", "1", "2", "--warmup", "0.6", "--duration", "1h", "-o", "json"]
         with start(*words, stderr=theirs) as process:
-            while " calls " not in shown:
+            while "/s  p99" not in shown:
                 shown += os.read(ours, 65536).decode()
             process.send_signal(signal.SIGINT)
             result = finish(process)
@@ -169,7 +169,7 @@ def test_progress_on_a_terminal_and_an_interruption_that_leaves_a_report(calc: s
         os.close(ours)
         os.close(theirs)
     assert "warming up" in shown
-    assert "\r\x1b[K" in shown.rpartition(" calls ")[2]
+    assert "\r\x1b[K" in shown.rpartition("/s  p99")[2]
     run = measured(result, code=130)
     assert run["interrupted"] is True
     assert run["succeeded"] > 0
