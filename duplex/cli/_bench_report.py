@@ -243,13 +243,13 @@ def _look_up(run: Any, path: str) -> Any:
 
 def comparison_text(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return a table of what changed, and first of all what the two runs did differently."""
-    lines = [f"{'compared with ' + before['started']:34}{'before':>12}{'now':>12}{'change':>10}"]
+    lines = [f"{'compared with ' + before['started']:40}{'before':>12}{'now':>12}{'change':>10}"]
     compared = compare(before, now)
     for label, (path, unit) in _COMPARED.items():
         if path in compared:
             old, new = compared[path]["before"], compared[path]["now"]
             change = f"{new / old - 1:+.1%}" if old else ""
-            lines.append(f"{label:34}{_short(old / unit):>12}{_short(new / unit):>12}{change:>10}".rstrip())
+            lines.append(f"{label:40}{_short(old / unit):>12}{_short(new / unit):>12}{change:>10}".rstrip())
     different = [*_differences(before, now)]
     return "\n".join([*lines, *(["the runs differ in " + ", ".join(different)] if different else [])])
 
