@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import click
 import trio
 
 import duplex
+from duplex.cli._bench_command import bench_command
 from duplex.cli._errors import CommandError
 from duplex.cli._listing import show_description, show_list
+from duplex.cli._options import (
+    CallCommand,
+    check_method_name,
+    connect_timeout_option,
+    data_option,
+    endpoint_argument,
+    metadata_option,
+    output_option,
+    read_data,
+    timeout_option,
+)
 from duplex.cli._output import report
 from duplex.cli._serving import serve
 from duplex.cli._session import Call, make_call, ping, run
 from duplex.cli._target import load_services, target_name
-from duplex.cli._values import parse_json
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_BIND: Final = "tcp://127.0.0.1:*"
 #: Of a process that was interrupted, as shells have it (128 + SIGINT).
@@ -43,35 +51,11 @@ def main() -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(duplex.__version__, message="%(prog)s %(version)s")
 def commands() -> None:
-    """Call, look into and serve Duplex services.
+    """Call, look into, measure and serve Duplex services.
 
     Exit codes: 0; 1 if something failed here; 2 if the command line is wrong; 64 + the status of a call
     that failed, such as 69 for NOT_FOUND and 78 for UNAVAILABLE, which also means that no peer is there.
     """
-
-
-# -- what several commands take --------------------------------------------------------------------------
-
-
-def _endpoint(command: F) -> F:
-    return click.argument("endpoint", metavar="ENDPOINT")(command)
-
-
-def _connect_timeout(command: F) -> F:
-    return click.option(
-        "--connect-timeout",
-        type=click.FloatRange(min=0),
-        default=5.0,
-        show_default=True,
-        metavar="SECONDS",
-        help="How long to wait for a link, and for the peer's description of what it offers.",
-    )(command)
-
-
-def _output(command: F) -> F:
-    return click.option(
-        "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
-    )(command)
 
 
 # -- serve -----------------------------------------------------------------------------------------------
@@ -142,58 +126,14 @@ def serve_command(
 # -- call ------------------------------------------------------------------------------------------------
 
 
-class _CallCommand(click.Command):
-    """Takes negative numbers for words, and refuses other words that look like options."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        literal = "--" in args
-        rest = super().parse_args(ctx, args)
-        for word in () if literal else ctx.params.get("words", ()):
-            if word.startswith("-") and not _is_number(word):
-                raise click.NoSuchOption(
-                    word, f"No such option: {word}; put -- before words like that.", ctx=ctx
-                )
-        return rest
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
-def _metadata(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    metadata = {}
-    for value in values:
-        key, colon, text = value.partition(":")
-        if not colon:
-            raise click.BadParameter(f"{value!r} is not KEY:VALUE")
-        metadata[key.strip().lower()] = text.strip()
-    return metadata
-
-
-@commands.command("call", cls=_CallCommand, context_settings={"ignore_unknown_options": True})
-@_endpoint
+@commands.command("call", cls=CallCommand, context_settings={"ignore_unknown_options": True})
+@endpoint_argument
 @click.argument("method", metavar="METHOD")
 @click.argument("words", metavar="[WORD]...", nargs=-1, type=click.UNPROCESSED)
-@click.option(
-    "-d",
-    "--data",
-    metavar="JSON",
-    help="All arguments in JSON: by name in an object, by position in an array. @FILE and @- (stdin) read it.",
-)
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Limits the whole call.")
-@_connect_timeout
-@click.option(
-    "-H",
-    "--metadata",
-    multiple=True,
-    metavar="KEY:VALUE",
-    callback=_metadata,
-    help="Metadata of the call; repeatable.",
-)
+@data_option
+@timeout_option
+@connect_timeout_option
+@metadata_option
 @click.option(
     "--no-reflection", is_flag=True, help="Do not ask for the method's types; guess those of words."
 )
@@ -235,9 +175,7 @@ def call_command(
       duplex call tcp://127.0.0.1:7700 calc.divide 1 b=4
       seq 10 | duplex call tcp://127.0.0.1:7700 calc.total
     """
-    service, _, name = method.rpartition(".")
-    if not service or not name:
-        raise CommandError(f"a method is named service.method, not {method!r}")
+    check_method_name(method)
     if data is not None and words:
         raise CommandError("arguments are given in words or with --data, not both")
     if data == "@-" and (stdin or lines):
@@ -246,7 +184,7 @@ def call_command(
         endpoint=endpoint,
         target=method,
         words=words,
-        data=None if data is None else _read_data(data),
+        data=None if data is None else read_data(data),
         data_from_stdin=data == "@-",
         timeout=timeout,
         connect_timeout=connect_timeout,
@@ -260,35 +198,17 @@ def call_command(
     return run(lambda: make_call(call))
 
 
-def _read_data(data: str) -> list[Any] | dict[str, Any]:
-    text: str | bytes = data
-    if data == "@-":
-        text = sys.stdin.buffer.read()
-    elif data.startswith("@"):
-        try:
-            with open(data[1:], "rb") as file:
-                text = file.read()
-        except OSError as error:
-            raise CommandError(f"--data: cannot read {data[1:]}: {error.strerror}") from None
-    try:
-        value = parse_json(text)
-    except ValueError as error:
-        raise CommandError(f"--data: {error}") from None
-    if not isinstance(value, list | dict):
-        raise CommandError(
-            "--data: a JSON object is needed, for arguments by name, or a JSON array, for arguments by position"
-        )
-    return value
+commands.add_command(bench_command)
 
 
 # -- list, describe, ping --------------------------------------------------------------------------------
 
 
 @commands.command("list")
-@_endpoint
-@_output
+@endpoint_argument
+@output_option
 @click.option("--all", "everything", is_flag=True, help="Also what every peer has, duplex.*.")
-@_connect_timeout
+@connect_timeout_option
 def list_command(endpoint: str, output: str, everything: bool, connect_timeout: float) -> int:
     """List the services of the peer at ENDPOINT, and their methods."""
     return run(
@@ -299,10 +219,10 @@ def list_command(endpoint: str, output: str, everything: bool, connect_timeout: 
 
 
 @commands.command("describe")
-@_endpoint
+@endpoint_argument
 @click.argument("name", metavar="[SERVICE[.METHOD]]", required=False)
-@_output
-@_connect_timeout
+@output_option
+@connect_timeout_option
 def describe_command(endpoint: str, name: str | None, output: str, connect_timeout: float) -> int:
     """Describe services of the peer at ENDPOINT: signatures and documentation, in JSON also JSON Schemas."""
     return run(
@@ -311,7 +231,7 @@ def describe_command(endpoint: str, name: str | None, output: str, connect_timeo
 
 
 @commands.command("ping")
-@_endpoint
+@endpoint_argument
 @click.option("--count", type=click.IntRange(min=1), default=5, show_default=True, help="How many pings.")
 @click.option(
     "--interval",
@@ -329,7 +249,7 @@ def describe_command(endpoint: str, name: str | None, output: str, connect_timeo
     metavar="SECONDS",
     help="How long to wait for each answer.",
 )
-@_connect_timeout
+@connect_timeout_option
 def ping_command(endpoint: str, count: int, interval: float, timeout: float, connect_timeout: float) -> int:
     """Measure round trips to the peer at ENDPOINT, through its event loop, in milliseconds."""
     return run(
@@ -352,7 +272,7 @@ def ping_command(endpoint: str, count: int, interval: float, timeout: float, con
     help="Only these scenarios, such as dmtp/6 or '*V2?'; repeatable.",
 )
 @click.option("--list", "listing", is_flag=True, help="List the scenarios and run none.")
-@_output
+@output_option
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -364,7 +284,7 @@ def ping_command(endpoint: str, count: int, interval: float, timeout: float, con
 @click.option(
     "--strict", is_flag=True, help="A SHOULD that is not kept, and what cannot be tested, count as failures."
 )
-@_connect_timeout
+@connect_timeout_option
 def conformance_command(
     endpoint: str | None,
     listen: bool,

@@ -27,11 +27,13 @@ REFLECTION = "duplex.reflection"
 # -- running ---------------------------------------------------------------------------------------------
 
 
-def run(command: Callable[[], Awaitable[None]], *, on_signal: Callable[[], object] | None = None) -> int:
+def run(
+    command: Callable[[], Awaitable[int | None]], *, on_signal: Callable[[], object] | None = None
+) -> int:
     """Run a command until it ends, or until SIGINT or SIGTERM cancels it; a second signal ends it at once.
 
     Args:
-        command: what to run. Its errors are reported on stderr.
+        command: what to run; it may return an exit code. Its errors are reported on stderr.
         on_signal: what the first signal does instead, called in the event loop.
 
     Returns:
@@ -40,18 +42,18 @@ def run(command: Callable[[], Awaitable[None]], *, on_signal: Callable[[], objec
 
     async def main() -> int | None:
         with trio.CancelScope() as scope, _signals_call(on_signal or scope.cancel) as received:
-            await command()
-        return received[0] if received and scope.cancelled_caught else None
+            return await command()
+        return 128 + received[0] if received and scope.cancelled_caught else None
 
     try:
-        signal_number = trio.run(main)
+        code = trio.run(main)
     except BrokenPipeError:
         # Whatever Python still holds for stdout goes nowhere, without a complaint at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (CommandError, duplex.DuplexError) as error:
         return report(error)
-    return 0 if signal_number is None else 128 + signal_number
+    return code or 0
 
 
 @contextlib.contextmanager

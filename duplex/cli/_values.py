@@ -43,6 +43,11 @@ def live_word(schema: Schema) -> str | None:
     return LIVE.get(str(schema.get("x-duplex")))
 
 
+def takes_bytes(schema: Schema, defs: Schema) -> bool:
+    """Tell whether bytes are of what is expected."""
+    return any(_kind(option) in ("any", "bytes") for option in _options(schema, defs))
+
+
 def from_word(word: str, schema: Schema, defs: Schema, type_text: str = "") -> Any:
     """Return what a word of the command line stands for.
 

@@ -1,0 +1,162 @@
+"""Options and arguments that several commands take, and how they are read."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from duplex.cli._errors import CommandError
+from duplex.cli._values import parse_json
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|)")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+_SIZE: Final = re.compile(r"(\d+)\s*(B|kB|KiB|MB|MiB|GiB|)")
+_BYTES: Final = {"": 1, "B": 1, "kB": 10**3, "KiB": 2**10, "MB": 10**6, "MiB": 2**20, "GiB": 2**30}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# -- options ---------------------------------------------------------------------------------------------
+
+
+def endpoint_argument(command: F) -> F:
+    """Where the other peer is bound."""
+    return click.argument("endpoint", metavar="ENDPOINT")(command)
+
+
+def connect_timeout_option(command: F) -> F:
+    """How long to wait for it."""
+    return click.option(
+        "--connect-timeout",
+        type=click.FloatRange(min=0),
+        default=5.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait for a link, and for the peer's description of what it offers.",
+    )(command)
+
+
+def output_option(command: F) -> F:
+    """Text or JSON."""
+    return click.option(
+        "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
+    )(command)
+
+
+def data_option(command: F) -> F:
+    """The arguments of a call in JSON, for :func:`read_data`."""
+    return click.option(
+        "-d",
+        "--data",
+        metavar="JSON",
+        help="All arguments in JSON: by name in an object, by position in an array. "
+        "@FILE and @- (stdin) read it.",
+    )(command)
+
+
+def timeout_option(command: F) -> F:
+    """The deadline of a call."""
+    return click.option(
+        "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Limits the whole call."
+    )(command)
+
+
+def metadata_option(command: F) -> F:
+    """The metadata of a call."""
+    return click.option(
+        "-H",
+        "--metadata",
+        multiple=True,
+        metavar="KEY:VALUE",
+        callback=_read_metadata,
+        help="Metadata of the call; repeatable.",
+    )(command)
+
+
+def _read_metadata(
+    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    metadata = {}
+    for value in values:
+        key, colon, text = value.partition(":")
+        if not colon:
+            raise click.BadParameter(f"{value!r} is not KEY:VALUE")
+        metadata[key.strip().lower()] = text.strip()
+    return metadata
+
+
+def read_duration(text: str) -> float:
+    """Return the seconds that ``10s``, ``500ms``, ``2m`` or ``10`` is; the type of an option."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no time, such as 10s, 500ms or 2m")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def read_size(text: str) -> int:
+    """Return the bytes that ``64KiB``, ``1MiB`` or ``100`` is; the type of an option."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no size, such as 100, 64KiB or 1MiB")
+    return int(match[1]) * _BYTES[match[2]]
+
+
+# -- a call's arguments ----------------------------------------------------------------------------------
+
+
+class CallCommand(click.Command):
+    """Takes negative numbers for words, and refuses other words that look like options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        literal = "--" in args
+        rest = super().parse_args(ctx, args)
+        for word in () if literal else ctx.params.get("words", ()):
+            if word.startswith("-") and not _is_number(word):
+                raise click.NoSuchOption(
+                    word, f"No such option: {word}; put -- before words like that.", ctx=ctx
+                )
+        return rest
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def check_method_name(method: str) -> None:
+    """Raise ``CommandError`` if this cannot be the name of a method."""
+    service, _, name = method.rpartition(".")
+    if not service or not name:
+        raise CommandError(f"a method is named service.method, not {method!r}")
+
+
+def read_data(data: str) -> list[Any] | dict[str, Any]:
+    """Return the arguments that ``--data`` holds or names.
+
+    Raises:
+        CommandError: it cannot be read, or is no JSON object or array.
+    """
+    text: str | bytes = data
+    if data == "@-":
+        text = sys.stdin.buffer.read()
+    elif data.startswith("@"):
+        try:
+            with open(data[1:], "rb") as file:
+                text = file.read()
+        except OSError as error:
+            raise CommandError(f"--data: cannot read {data[1:]}: {error.strerror}") from None
+    try:
+        value = parse_json(text)
+    except ValueError as error:
+        raise CommandError(f"--data: {error}") from None
+    if not isinstance(value, list | dict):
+        raise CommandError(
+            "--data: a JSON object is needed, for arguments by name, or a JSON array, for arguments by position"
+        )
+    return value
