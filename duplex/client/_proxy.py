@@ -15,10 +15,12 @@ from duplex._errors import ConfigurationError
 from duplex._metadata import IDEMPOTENCY_KEY, RESERVED_PREFIX, Metadata, check_metadata
 from duplex.client._resume import OpenStream
 from duplex.codec import Codec, get_codec
-from duplex.engine._calls import OpenCall, Request, call_unary, deadline_exceeded, notify, time_limit
 from duplex.engine._idempotency import MAX_KEY
 from duplex.engine._link import BaseLink
+from duplex.engine._outgoing import OpenCall
+from duplex.engine._request import Request, deadline_exceeded, time_limit
 from duplex.engine._tracked import ResumableStream
+from duplex.engine._unary import call_unary, notify
 
 
 class LinkPicker(Protocol):

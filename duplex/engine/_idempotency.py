@@ -28,7 +28,7 @@ from duplex.protocol import ChannelOpened
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
-    from duplex.engine._serve import Workers
+    from duplex.engine._workers import Workers
 
 #: Bytes of a key.
 MAX_KEY: Final = 255

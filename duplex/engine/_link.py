@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import trio
 
 from duplex._errors import (
@@ -21,13 +20,14 @@ from duplex._metadata import RETRY_AFTER, retry_after_text
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer
 from duplex.engine._admission import PUSH_BACK
-from duplex.engine._calls import RemoteCallback, UnaryCall
 from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
 from duplex.engine._reserved import take_reserved
 from duplex.engine._serve import BUILTIN, IncomingCall, OverflowingCall
+from duplex.engine._statistics import LinkStatistics
+from duplex.engine._unary import RemoteCallback, UnaryCall
 from duplex.engine._watch import LinkWatch
 from duplex.protocol import (
     END,
@@ -59,45 +59,6 @@ logger = logging.getLogger("duplex")
 
 #: Commands queued within one tick that are not held back until its end: the other side can begin.
 FLUSH_AT: Final = 32
-
-
-class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot of one link."""
-
-    #: The other peer.
-    peer_id: str
-    peer_name: str
-    #: The endpoint that this side bound or connected.
-    endpoint: str
-    #: Calls and channels that this side opened, and that the other side opened, which are not over.
-    outgoing: int
-    incoming: int
-    #: Bytes this side may still send before the other side's application takes some.
-    send_credit: int
-    #: Bytes received that this side's application has not taken yet.
-    unconsumed: int
-    #: Commands that came for channels that were over, and channels broken by the other side.
-    dropped_commands: int
-    channel_violations: int
-    #: Calls of the other side whose handlers run.
-    running: int
-    #: Seconds since the connection stands.
-    age: float
-    #: Seconds since anything at all came from the other side.
-    silent_for: float
-    #: Seconds since the oldest ping that the other side has not answered yet; ``None`` if it has answered all.
-    unanswered_for: float | None
-    #: The connection stands, but the other side's event loop does not answer: something blocks it.
-    is_slow: bool
-    #: One of the two sides takes no new calls over this link.
-    is_leaving: bool
-    #: Items of streams that this side dropped, because their ``overflow`` option says so.
-    dropped_items: int
-    #: Seconds that the latest ping took, or ``None`` before the first.
-    round_trip: float | None
-    #: Seconds by which the other side's event loop ran a timer late, as it said last: a large number is a
-    #: peer that is busy, not one that is lost. ``None`` before it said so.
-    remote_delay: float | None
 
 
 class BaseLink:

@@ -24,7 +24,7 @@ from duplex.engine._idempotency import ResultCache
 from duplex.engine._link import BaseLink
 from duplex.engine._ports import Ports
 from duplex.engine._report import CallInfo, calls_of
-from duplex.engine._serve import Workers
+from duplex.engine._workers import Workers
 from duplex.protocol import (
     MAX_NAME,
     MAX_SERVICES,

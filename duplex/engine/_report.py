@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import msgspec
 import trio
 
-from duplex.engine._calls import UnaryCall
 from duplex.engine._nested import NestedChannel
+from duplex.engine._unary import UnaryCall
 
 if TYPE_CHECKING:
     from duplex.engine._peer import BasePeer

@@ -9,13 +9,11 @@ import inspect
 import logging
 import math
 import secrets
-import threading
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
 
 import msgspec
-import outcome
 import trio
 
 from duplex._errors import CallCancelled, DuplexError, EncodeError, ResourceExhausted, RPCError
@@ -27,22 +25,19 @@ from duplex.engine._deadlines import thread_call
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd, close_local
 from duplex.engine._overflow import Overflowing, OverflowState
+from duplex.engine._threads import END_OF_ITEMS, ThreadedGenerator
 from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
-    from duplex.engine._admission import Admission
     from duplex.engine._link import BaseLink
 
 logger = logging.getLogger("duplex")
 
-#: Worker tasks kept waiting for the next call; more exist only while more calls run.
-MAX_IDLE_WORKERS: Final = 256
 
 #: What the names of Duplex's own services begin with.
 BUILTIN: Final = "duplex."
 
 _current: contextvars.ContextVar[IncomingCall] = contextvars.ContextVar("duplex-call")
-_END: Final = object()
 _CHANNEL_ERRORS: Final = (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
 
 
@@ -275,7 +270,7 @@ class IncomingCall(Conversation):
             async with contextlib.aclosing(function(*args, **kwargs)) as items:
                 async for item in items:
                     await self.send_item(item)
-            result = _END
+            result = END_OF_ITEMS
         elif flavor is Flavor.SYNC:
             if handler.inline:
                 result = function(*args, **kwargs)
@@ -283,10 +278,10 @@ class IncomingCall(Conversation):
                 result = await self._in_thread(functools.partial(function, *args, **kwargs))
         else:
             await self._iterate(function(*args, **kwargs))
-            result = _END
+            result = END_OF_ITEMS
         if self.notify:
             self._finish_notify()
-        elif result is _END or handler.kind.streams_output:
+        elif result is END_OF_ITEMS or handler.kind.streams_output:
             await self.send_queued()
             if exported := self.exported():
                 self.end_now()
@@ -301,9 +296,9 @@ class IncomingCall(Conversation):
                 for item in generator:
                     await self.send_item(item)
             return
-        steps = _ThreadedGenerator(generator)
+        steps = ThreadedGenerator(generator)
         try:
-            while (item := await self._in_thread(steps.next)) is not _END:
+            while (item := await self._in_thread(steps.next)) is not END_OF_ITEMS:
                 await self.send_item(item)
         finally:
             if steps.must_be_closed():
@@ -543,115 +538,9 @@ def _is_cancellation(error: BaseException) -> bool:
     return isinstance(error, (trio.Cancelled, KeyboardInterrupt))
 
 
-def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """Split what a handler raised into what must go on and what ends here."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split((trio.Cancelled, KeyboardInterrupt))
-    return None, error
-
-
 def _sole_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Unwrap a group around a single error, as a nursery in a handler makes."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-@final
-class _ThreadedGenerator:
-    """A plain generator whose steps run in threads, which may be abandoned in the middle of one."""
-
-    def __init__(self, generator: Generator[Any, Any, Any]) -> None:
-        self._generator = generator
-        self._lock = threading.Lock()
-        self._running = False
-        self._abandoned = False
-
-    def next(self) -> Any:
-        """Return the next item, or ``_END``; in a thread."""
-        if not self._enter():
-            return _END
-        try:
-            return next(self._generator, _END)
-        finally:
-            if self._leave():
-                self._generator.close()
-
-    def _enter(self) -> bool:
-        with self._lock:
-            self._running = not self._abandoned
-            return self._running
-
-    def _leave(self) -> bool:
-        with self._lock:
-            self._running = False
-            return self._abandoned
-
-    def must_be_closed(self) -> bool:
-        """Give the generator up. If a thread is in it that thread closes it, else the caller has to."""
-        with self._lock:
-            self._abandoned = True
-            return not self._running
-
-
-@final
-class Workers:
-    """Tasks that run handlers, reused from call to call: starting a task costs twice a hand-over.
-
-    Every worker has one cancel scope for its life. Cancelling a call cancels its worker's scope, which ends
-    the worker with it; the deadline of a call is the deadline of the scope while the call runs. So a call
-    that is neither cancelled nor late costs no scope.
-    """
-
-    def __init__(self, nursery: trio.Nursery, context: contextvars.Context, admission: Admission) -> None:
-        self._nursery = nursery
-        self._admission = admission
-        self._context = context
-        self._idle: list[trio.lowlevel.Task] = []
-
-    def submit(self, call: IncomingCall) -> None:
-        """Run a call."""
-        call.link.running += 1
-        self._admission.running += 1
-        if self._idle:
-            task = self._idle.pop()
-            # A context of its own for every call, or what one handler sets would be seen by the next.
-            task.context = self._context.copy()
-            trio.lowlevel.reschedule(task, outcome.Value(call))
-        else:
-            self._context.copy().run(
-                functools.partial(self._nursery.start_soon, self._work, call, name="duplex worker")
-            )
-
-    async def _work(self, call: IncomingCall) -> None:
-        task = trio.lowlevel.current_task()
-        method = call.method
-
-        def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
-            self._idle.remove(task)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        try:
-            with trio.CancelScope() as scope:
-                while True:
-                    method = call.method
-                    try:
-                        await call.run(scope)
-                    finally:
-                        self._admission.running -= 1
-                        call.link.ran()
-                        del call  # an idle worker must not keep it
-                    if scope.cancel_called or len(self._idle) >= MAX_IDLE_WORKERS:
-                        return
-                    self._idle.append(task)
-                    call = await trio.lowlevel.wait_task_rescheduled(abort)
-        except (trio.Cancelled, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            # What a handler raised beside its cancellation: the call was answered already.
-            serious, rest = _split(error)
-            if rest is not None:
-                logger.error("the handler of %s failed while it was cancelled", method, exc_info=rest)
-            if serious is not None:
-                raise serious from None

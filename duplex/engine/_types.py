@@ -28,7 +28,7 @@ import msgspec
 import trio
 
 if TYPE_CHECKING:
-    from duplex.engine._calls import OutgoingCall
+    from duplex.engine._outgoing import OutgoingCall
     from duplex.engine._tracked import ResumableStream
 
 SendT = TypeVar("SendT", contravariant=True)

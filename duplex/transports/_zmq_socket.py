@@ -272,11 +272,14 @@ class SocketLoop:
         monitor, self._monitor = self._monitor, None
         if self._home.pid != os.getpid():
             return  # a forked child must not touch what its parent uses
-        if self._token is not None:
-            # Takes the waiting tasks off the descriptors, which must happen before these are closed.
-            self._scope.cancel()
-        close_pair(self._socket, monitor, linger)
-        self._after_stop()
+        try:
+            if self._token is not None:
+                # Takes the waiting tasks off the descriptors, which must happen before these are closed.
+                self._scope.cancel()
+        finally:
+            # Also when the event loop was torn down under it: a socket left open holds the process at its exit.
+            close_pair(self._socket, monitor, linger)
+            self._after_stop()
 
     @abstractmethod
     def _take_some(self) -> bool:

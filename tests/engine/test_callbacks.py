@@ -6,12 +6,14 @@ import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import msgpack
 import pytest
 import trio
 import trio.testing
 
 import duplex
 from tests.engine.helpers import Pair, collect, linked, made, outcome, process, until
+from tests.engine.raw import RawDealer
 
 callbacks = duplex.Service("callbacks")
 #: Callbacks that handlers kept beyond their calls.
@@ -485,3 +487,31 @@ async def test_function_for_a_method_that_streams() -> None:
         async with remote.listen.open(lambda: 1) as call:
             await call.send(2)
             assert await call.result() == 3
+
+
+async def test_a_callback_that_answers_with_a_channel_is_an_error_of_the_call() -> None:
+    """The handler did not choose how to call it, so it is told in the words of calls, not of its own mistakes."""
+    service = duplex.Service("service")
+    caught: list[Exception] = []
+
+    @service.rpc
+    async def ask(question: duplex.Callback[[], int]) -> str:
+        try:
+            await question()
+        except duplex.RPCError as error:
+            caught.append(error)
+        return "asked"
+
+    with trio.fail_after(10):
+        async with duplex.open_peer(services=[service]) as server:
+            with RawDealer(await server.bind("tcp://127.0.0.1:*")) as raw:
+                await raw.shake_hands(
+                    [7, 1, "service.ask", 2], [8, 1, msgpack.packb([[msgpack.ExtType(3, b"\x01")]]), 1]
+                )
+                (opened,) = await raw.commands(7)
+                assert opened[2] == 1
+                raw.say([8, opened[1], b"\x01", 2])
+                (closed,) = await raw.commands(10)
+                assert closed[1:3] == [1, 0]
+    assert [type(error) for error in caught] == [duplex.Internal]
+    assert "did not answer with a single result" in str(caught[0])

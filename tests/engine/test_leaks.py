@@ -11,10 +11,10 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine._calls import UnaryCall
 from duplex.engine._conversation import Conversation
 from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
+from duplex.engine._unary import UnaryCall
 from tests.engine.helpers import Pair, collect, linked, outcome, quiet
 
 leaky = duplex.Service("leaky")

@@ -42,7 +42,7 @@ PATIENCE: Final = 20.0
 MOST: Final = {"links": 200, "tasks": 4000, "channels": 20_000, "fds": 1000}
 MOST_MIB: Final = 400
 #: What a handler gets if the function that it calls back, and that is said to return a number, returns a channel.
-LIED: Final = "TypeError: callback "
+LIED: Final = "duplex.Internal: callback "
 #: The beginning of a ZMTP connection: a greeting (NULL, not as a server), and READY of a DEALER.
 GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16 + 1 + 31)
 READY: Final = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"

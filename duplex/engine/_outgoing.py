@@ -1,0 +1,368 @@
+"""Calls that were opened: channels to send arguments and to receive results."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
+
+import trio
+
+from duplex._config import Overflow
+from duplex._errors import (
+    DecodeError,
+    Internal,
+    ResourceExhausted,
+    RPCError,
+    Unknown,
+    error_for_status,
+)
+from duplex._metadata import Metadata
+from duplex.engine._conversation import Conversation
+from duplex.engine._deadlines import remaining
+from duplex.engine._overflow import Overflowing, OverflowState
+from duplex.engine._types import Channel, ChannelStatistics
+from duplex.protocol import ChannelClosed, MessageReceived
+
+if TYPE_CHECKING:
+    from duplex.engine._link import BaseLink
+from duplex.engine._request import Request, blame, deadline_exceeded, outcome_error, time_limit
+
+SendT = TypeVar("SendT", contravariant=True)
+ReceiveT = TypeVar("ReceiveT", covariant=True)
+
+
+class OutgoingConversation(Conversation):
+    """The channel under an :class:`OutgoingCall`."""
+
+    __slots__ = ("closed", "ended", "request", "result_message", "timeout")
+
+    opener = True
+
+    def __init__(self, link: BaseLink, request: Request) -> None:
+        super().__init__(link, 0, request.codec, request.result_type)
+        self.request = request
+        self.closed: ChannelClosed | None = None
+        self.timeout: float | None = None
+        self.result_message: MessageReceived | None = None
+        #: The other side ended its direction, before it closed the call.
+        self.ended = False
+
+    @property
+    def method(self) -> str:
+        """``service.method``."""
+        return self.request.method
+
+    @property
+    def deadline(self) -> float | None:
+        """See :attr:`UnaryCall.deadline`."""
+        return None if self.timeout is None else self.started + self.timeout
+
+    def on_end(self) -> None:
+        self.ended = True
+        super().on_end()
+
+    def ensure_open(self) -> int:
+        if not self.channel:
+            request = self.request
+            self.timeout = remaining()
+            self.channel = self.link.open_channel(
+                self,
+                request.target,
+                timeout=self.timeout,
+                metadata=request.metadata,
+                parent=request.parent,
+                codec=request.codec_name,
+            )
+        return self.channel
+
+    def on_message(self, event: MessageReceived) -> None:
+        if event.result and self.result_message is None:
+            self.result_message = event
+            self._ended = True
+            self.link.consumed(self.channel, event.cost)
+            self.wake_receiver()
+        else:
+            super().on_message(event)
+
+    def on_closed(self, event: ChannelClosed) -> None:
+        self.closed = event
+        self.finish(outcome_error(event, self.codec) if event.status else None)
+
+    def bad_item(self, error: DecodeError) -> RPCError:
+        return blame(Internal(f"a result is not of the expected type: {error}"), self.request, self.link)
+
+    def error_for_caller(self) -> RPCError:
+        return blame(super().error_for_caller(), self.request, self.link)
+
+
+@final
+class OverflowingConversation(OutgoingConversation, Overflowing):
+    """The same for a call with an overflow option."""
+
+    __slots__ = ("overflow",)
+
+    def __init__(self, link: BaseLink, request: Request, policy: Overflow) -> None:
+        super().__init__(link, request)
+        self.overflow = OverflowState(policy, link.peer.limits.channel_window)
+
+    @property
+    def method(self) -> str:
+        return self.request.method
+
+    def fail_receiving(self, error: ResourceExhausted) -> None:
+        error.cancelled_by = "local"
+        self.link.cancel_channel(self.channel, error.message)
+        self.finish(error)
+
+
+@final
+class OutgoingCall(Channel[SendT, ReceiveT]):
+    """A call that was opened: a channel to send arguments and receive results, and its end.
+
+    Made by ``async with remote.method.open(...) as call``. Leaving the block cancels a call that goes on.
+    """
+
+    __slots__ = ("_call", "_value")
+
+    def __init__(self, conversation: OutgoingConversation) -> None:
+        self._call = conversation
+        self._value: Any = _NONE
+
+    @property
+    def method(self) -> str:
+        """``service.method``."""
+        return self._call.request.method
+
+    @property
+    def trailers(self) -> Metadata:
+        """What came with the status; empty before the call has ended."""
+        return {} if self._call.closed is None else self._call.closed.trailers
+
+    @property
+    def peer(self) -> str:
+        """The name of the peer that was called."""
+        return self._call.link.peer_name
+
+    @property
+    def link(self) -> BaseLink:
+        """The link that the call takes."""
+        return self._call.link
+
+    async def __anext__(self) -> ReceiveT:
+        try:
+            item: ReceiveT = await self._call.receive_item()
+        except trio.EndOfChannel:
+            self._check_streams()
+            raise StopAsyncIteration from None
+        return item
+
+    def _check_streams(self) -> None:
+        call = self._call
+        if call.result_message is not None or (call.closed is not None and call.closed.payload is not None):
+            raise TypeError(
+                f"{self.method} returns one value: use `await call.result()`, or await the method itself"
+            ) from None
+
+    async def receive(self) -> ReceiveT:
+        """Return the next result. See :meth:`duplex.ReceiveChannel.receive`.
+
+        Raises:
+            TypeError: the method returns a single value: use :meth:`result`.
+        """
+        try:
+            item: ReceiveT = await self._call.receive_item()
+        except trio.EndOfChannel:
+            self._check_streams()
+            raise
+        return item
+
+    async def send(self, value: SendT) -> None:
+        """Send one item of the method's input stream. See :meth:`duplex.SendChannel.send`."""
+        await self._call.send_item(value)
+
+    async def send_eof(self) -> None:
+        """End the input stream. Idempotent. See :meth:`duplex.SendChannel.send_eof`."""
+        await trio.lowlevel.checkpoint()
+        await self._call.send_queued()
+        self._call.end_now()
+
+    def statistics(self) -> ChannelStatistics:
+        """Return a snapshot: credit, items that wait, items that were dropped."""
+        return self._call.statistics()
+
+    async def result(self) -> ReceiveT:
+        """End the input stream if that was not done, wait for the call's single result and return it.
+
+        May be asked again for the same value. After the end of a stream whose handler went on (it called
+        ``send_eof``), this waits for the handler and returns ``None``. Raises ``RPCError`` with the outcome,
+        and ``TypeError`` if the method streams its results and they were not received.
+        """
+        call = self._call
+        if self._value is not _NONE:
+            await trio.lowlevel.checkpoint()
+            return cast("ReceiveT", self._value)
+        call.check_can_receive()
+        call.end_now()
+        message: Any = await self._wait_result()
+        if message is None:
+            return cast("ReceiveT", None)
+        try:
+            self._value = call.codec.decoder(call.request.result_type)(
+                message.payload, message.attachments, call
+            )
+        except DecodeError as error:
+            raise call.bad_item(error) from None
+        await call.wait_forwarded()
+        return cast("ReceiveT", self._value)
+
+    async def _wait_result(self) -> ChannelClosed | MessageReceived | None:
+        call = self._call
+        while call.result_message is None and not call.over and not call.queued:
+            with _until_woken(call):
+                await trio.lowlevel.wait_task_rescheduled(call._abort_receive)
+        if call.result_message is not None:
+            return call.result_message
+        if call.error is not None:
+            raise call.error_for_caller()
+        if call.ended and not call.queued and call.closed is not None and call.closed.payload is None:
+            return None
+        if call.queued or call.closed is None or call.closed.payload is None:
+            raise TypeError(f"{self.method} streams its results: iterate over the call instead")
+        return call.closed
+
+    def cancel(self, reason: str = "") -> None:
+        """Abandon the call: the remote handler is cancelled, and what still comes is dropped. Idempotent."""
+        call = self._call
+        if not call.over:
+            call.link.cancel_channel(call.channel, reason)
+            error = error_for_status(1, reason or "cancelled by the caller")
+            error.cancelled_by = "local"
+            call.finish(error)
+        call.drop_inbox()
+
+    async def aclose(self) -> None:
+        """Abandon the call if it goes on, and close both directions. Idempotent."""
+        self.close_now()
+        await trio.lowlevel.checkpoint()
+
+    def close_now(self) -> None:
+        """The same as :meth:`aclose`, without a checkpoint."""
+        self.cancel()
+        self._call.close_ends()
+
+
+_NONE: Final = object()
+
+
+class _until_woken:
+    """Make the task the conversation's waiting receiver for one wait."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Conversation) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        if self._call._receiver is not None:
+            raise trio.BusyResourceError("another task is receiving from this call")
+        self._call._receiver = trio.lowlevel.current_task()
+
+    def __exit__(self, *_: object) -> None:
+        self._call._receiver = None
+
+
+@final
+class OpenCall:
+    """The context manager that ``method.open(...)`` returns."""
+
+    __slots__ = ("_call", "_keyword", "_pick", "_positional", "_request", "_scope", "_timeout")
+
+    def __init__(
+        self,
+        pick: Callable[[], Awaitable[BaseLink]],
+        request: Request,
+        positional: Sequence[Any],
+        keyword: Mapping[str, Any],
+    ) -> None:
+        self._pick = pick
+        self._request = request
+        self._positional = positional
+        self._keyword = keyword
+        self._call: OutgoingCall[Any, Any] | None = None
+        self._scope: trio.CancelScope | None = None
+        self._timeout: float | None = None
+
+    async def __aenter__(self) -> OutgoingCall[Any, Any]:
+        if self._call is not None:
+            raise RuntimeError("open() gives a context manager for one use; call it again for another call")
+        request = self._request
+        self._timeout = time_limit(request.timeout)
+        if self._timeout is not None:
+            self._scope = trio.CancelScope(deadline=trio.current_time() + self._timeout)
+            self._scope.__enter__()
+        try:
+            link: BaseLink = await self._pick()
+            self._call = await self._open(link)
+        except BaseException as error:
+            scope, self._scope = self._scope, None
+            if scope is not None and scope.__exit__(type(error), error, error.__traceback__):
+                assert self._timeout is not None
+                raise deadline_exceeded(request, self._timeout, sent=False) from None
+            raise
+        return self._call
+
+    async def _open(self, link: BaseLink) -> OutgoingCall[Any, Any]:
+        request = self._request
+        if request.overflow is None:
+            call = OutgoingConversation(link, request)
+        else:
+            call = OverflowingConversation(link, request, request.overflow)
+        try:
+            payload, attachments = request.codec.encode_arguments(self._positional, self._keyword, call)
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await link.wait_link_credit(call)
+            if call.over:
+                call.revoke_exports()  # it was refused already; whoever uses the call learns how
+            elif call.channel:
+                link.connection.send(call.channel, payload, attachments)
+                link.touch()
+                call.commit_exports()
+            else:
+                call.timeout = remaining()
+                call.channel = link.open_channel(
+                    call,
+                    request.target,
+                    payload=payload,
+                    attachments=attachments,
+                    timeout=call.timeout,
+                    metadata=request.metadata,
+                    parent=request.parent,
+                    codec=request.codec_name,
+                )
+            call.started = link.now
+        except BaseException as error:
+            if call.channel and not call.over:
+                link.cancel_channel(call.channel, "the call could not be opened")
+            call.revoke_exports()
+            call.finish(Unknown("the call could not be opened"))
+            if isinstance(error, RPCError):
+                blame(error, request, link)
+            raise
+        return OutgoingCall(call)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._call is not None
+        self._call.close_now()
+        scope = self._scope
+        if scope is not None:
+            # Swallows only the cancellation that it made itself.
+            scope.__exit__(exc_type, exc, traceback)
+            if scope.cancelled_caught:
+                assert self._timeout is not None
+                raise deadline_exceeded(self._request, self._timeout, self._call.link, sent=True) from None

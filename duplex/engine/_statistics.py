@@ -1,0 +1,44 @@
+"""What a link tells of itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of one link."""
+
+    #: The other peer.
+    peer_id: str
+    peer_name: str
+    #: The endpoint that this side bound or connected.
+    endpoint: str
+    #: Calls and channels that this side opened, and that the other side opened, which are not over.
+    outgoing: int
+    incoming: int
+    #: Bytes this side may still send before the other side's application takes some.
+    send_credit: int
+    #: Bytes received that this side's application has not taken yet.
+    unconsumed: int
+    #: Commands that came for channels that were over, and channels broken by the other side.
+    dropped_commands: int
+    channel_violations: int
+    #: Calls of the other side whose handlers run.
+    running: int
+    #: Seconds since the connection stands.
+    age: float
+    #: Seconds since anything at all came from the other side.
+    silent_for: float
+    #: Seconds since the oldest ping that the other side has not answered yet; ``None`` if it has answered all.
+    unanswered_for: float | None
+    #: The connection stands, but the other side's event loop does not answer: something blocks it.
+    is_slow: bool
+    #: One of the two sides takes no new calls over this link.
+    is_leaving: bool
+    #: Items of streams that this side dropped, because their ``overflow`` option says so.
+    dropped_items: int
+    #: Seconds that the latest ping took, or ``None`` before the first.
+    round_trip: float | None
+    #: Seconds by which the other side's event loop ran a timer late, as it said last: a large number is a
+    #: peer that is busy, not one that is lost. ``None`` before it said so.
+    remote_delay: float | None

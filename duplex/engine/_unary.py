@@ -1,0 +1,319 @@
+"""Calls with one message each way, and functions of the other side, which are called so."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, final
+
+import trio
+
+from duplex._errors import (
+    DecodeError,
+    FailedPrecondition,
+    Internal,
+    RPCError,
+    Unavailable,
+)
+from duplex.engine._deadlines import remaining, thread_call
+from duplex.engine._live import CallValues
+from duplex.engine._types import Callback
+from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, MessageReceived
+
+if TYPE_CHECKING:
+    from duplex.engine._link import BaseLink
+    from duplex.engine._nested import NestedChannel
+from duplex.engine._request import Request, blame, deadline_exceeded, outcome_error, time_limit
+
+
+@final
+class UnaryCall(CallValues):
+    """A call with one message each way, while it is under way: as little as can be."""
+
+    __slots__ = ("_request", "_result", "_task", "_timeout", "passed_channels", "started")
+
+    opener = True
+    holds_up = True
+
+    def __init__(self, link: BaseLink, request: Request) -> None:
+        super().__init__()
+        self.link = link
+        self.channel = 0
+        self.over = False
+        self.started = 0.0
+        self.passed_channels = False
+        self._timeout: float | None = None
+        self._request = request
+        self._task: trio.lowlevel.Task | None = None
+        self._result: ChannelClosed | MessageReceived | RPCError | None = None
+
+    @property
+    def method(self) -> str:
+        """``service.method``, or which callback it is."""
+        return self._request.method
+
+    @property
+    def deadline(self) -> float | None:
+        """When the call has to end; ``None`` without a deadline, or before the call was sent."""
+        return None if self._timeout is None else self.started + self._timeout
+
+    def adopt(self, child: NestedChannel) -> None:
+        """See :meth:`CallValues.adopt`."""
+        self.passed_channels = True
+        super().adopt(child)
+
+    def ensure_open(self) -> int:
+        """The arguments hold a live value, so the channel comes first and they follow in a message."""
+        if not self.channel:
+            request = self._request
+            self._timeout = remaining()
+            self.channel = self.link.open_channel(
+                self,
+                request.target,
+                flags=UNARY,
+                timeout=self._timeout,
+                metadata=request.metadata,
+                parent=request.parent,
+                codec=request.codec_name,
+            )
+        return self.channel
+
+    async def run(self, positional: Sequence[Any], keyword: Mapping[str, Any]) -> Any:
+        """Make the call and return its result."""
+        link = self.link
+        request = self._request
+        codec = request.codec
+        try:
+            payload, attachments = codec.encode_arguments(positional, keyword, self)
+            if link.connection.link_credit <= 0:
+                await link.wait_link_credit(self)
+            if self._result is not None:
+                return self._take_result()
+            if self.channel:
+                link.connection.send(self.channel, payload, attachments, END)
+                link.touch()
+                self.commit_exports()
+            else:
+                self._timeout = remaining()
+                self.channel = link.open_channel(
+                    self,
+                    request.target,
+                    payload=payload,
+                    attachments=attachments,
+                    flags=END | UNARY,
+                    timeout=self._timeout,
+                    metadata=request.metadata,
+                    parent=request.parent,
+                    codec=request.codec_name,
+                )
+            self.started = link.now
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+            result = self._take_result()
+            if self._children is not None:
+                await self.wait_forwarded()
+            return result
+        except RPCError as error:
+            self.abandon(str(error))
+            blame(error, request, link)
+            raise
+        except BaseException:
+            self.abandon("cancelled")
+            raise
+        finally:
+            self.over = True
+            if self._fresh is not None:
+                self.revoke_exports()
+            self.release()
+
+    def _take_result(self) -> Any:
+        result = self._result
+        if type(result) is ChannelClosed:
+            if result.status:
+                raise outcome_error(result, self._request.codec)
+            if result.payload is None:
+                raise TypeError(
+                    f"{self._request.method} streams its results: use `async with ....open(...)` on it"
+                )
+            try:
+                return self._request.codec.decoder(self._request.result_type)(
+                    result.payload, result.attachments, self
+                )
+            except DecodeError as error:
+                raise Internal(f"the result is not of the expected type: {error}") from None
+        if isinstance(result, RPCError):
+            raise result
+        if isinstance(self._request.target, int):
+            # A callback's caller did not choose how to call it, so the fault is the other side's.
+            raise Internal("the callback did not answer with a single result")
+        raise TypeError(
+            f"{self._request.method} returns a callback or a channel, which live as long as the call: use "
+            f"`async with ....open(...) as call` and `await call.result()` on it"
+        )
+
+    def abandon(self, reason: str) -> None:
+        """Cancel the call if it is still under way."""
+        if self.channel and self._result is None:
+            self.link.cancel_channel(self.channel, reason)
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether it is known how the call ended."""
+        return self._result is not None
+
+    def _abort(self, _raise_cancel: Any) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _wake(self) -> None:
+        task = self._task
+        if task is not None:
+            self._task = None
+            trio.lowlevel.reschedule(task)
+
+    async def wait_credit(self) -> None:
+        """Wait until link credit comes, or the link is lost."""
+        waiters = self.link.credit_waiters
+        waiters[self] = None
+        self._task = trio.lowlevel.current_task()
+        try:
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        finally:
+            waiters.pop(self, None)
+
+    def on_closed(self, event: ChannelClosed) -> None:
+        """The result, or the error."""
+        self._result = event
+        self._wake()
+
+    def on_message(self, event: MessageReceived) -> None:
+        """A message where none was expected: see :meth:`_take_result`."""
+        self.link.cancel_channel(self.channel, "the caller expected a single result in CLOSE")
+        self._result = event
+        self._wake()
+
+    def on_end(self) -> None:
+        """Nothing to do: CLOSE follows."""
+
+    def on_credit(self) -> None:
+        """Link credit came."""
+        if self in self.link.credit_waiters:
+            self._wake()
+
+    def on_cancelled(self, event: CancelReceived) -> None:
+        """Not for an opener."""
+        raise AssertionError("only a responder's channel is cancelled by the other side")  # pragma: no cover
+
+    def on_lost(self, error: RPCError) -> None:
+        """The link is gone."""
+        self._result = error
+        self._wake()
+
+
+async def call_unary(
+    link: BaseLink,
+    request: Request,
+    positional: Sequence[Any],
+    keyword: Mapping[str, Any],
+    again: Callable[..., Awaitable[Any]] | None = None,
+) -> Any:
+    """Make a unary call and return its result.
+
+    Args:
+        link: the link that the call takes.
+        request: what is called.
+        positional: its arguments by position.
+        keyword: its arguments by name.
+        again: makes the call anew, over whichever link there is then, if this one turns out to have been
+            unusable before anything was executed. Called with the arguments, at most once.
+
+    Raises ``RPCError`` with the outcome; ``EncodeError`` if an argument cannot travel. Cancelling it cancels
+    the remote handler.
+    """
+    call = UnaryCall(link, request)
+    try:
+        if request.timeout is None and thread_call.get() is None:
+            return await call.run(positional, keyword)
+        return await _run_within(time_limit(request.timeout), call, link, request, positional, keyword)
+    except Unavailable as error:
+        # Channels that were passed belong to the failed attempt.
+        if again is None or error.may_have_executed or call.passed_channels:
+            raise
+    return await again(positional, keyword)
+
+
+async def _run_within(
+    timeout: float | None,
+    call: UnaryCall,
+    link: BaseLink,
+    request: Request,
+    positional: Sequence[Any],
+    keyword: Mapping[str, Any],
+) -> Any:
+    """Make a unary call that has a time limit of its own, in seconds."""
+    if timeout is None:
+        return await call.run(positional, keyword)
+    if timeout <= 0:
+        await trio.lowlevel.checkpoint()
+        raise deadline_exceeded(request, timeout, link, sent=False)
+    with trio.CancelScope(deadline=trio.current_time() + timeout):
+        return await call.run(positional, keyword)
+    raise deadline_exceeded(request, timeout, link, sent=bool(call.channel))
+
+
+async def notify(
+    link: BaseLink, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any]
+) -> None:
+    """Call a method without waiting for, or learning of, its outcome.
+
+    Returns when the call is queued on the link, which may mean waiting for credit.
+    """
+    link.peer.check_thread()
+    call = UnaryCall(link, request)
+    try:
+        payload, attachments = request.codec.encode_arguments(positional, keyword, None)
+        await trio.lowlevel.checkpoint()
+        await link.wait_link_credit(call)
+        link.open_channel(
+            call,
+            request.target,
+            payload=payload,
+            attachments=attachments,
+            flags=END | NOTIFY,
+            timeout=remaining(),
+            metadata=request.metadata,
+            parent=request.parent,
+            codec=request.codec_name,
+        )
+    except RPCError as error:
+        blame(error, request, link)
+        raise
+
+
+@final
+class RemoteCallback(Callback[..., Any]):
+    """A function of the other peer; see :class:`Callback`."""
+
+    __slots__ = ("_conversation", "_link", "_number", "_result_type")
+
+    def __init__(self, link: BaseLink, number: int, conversation: CallValues) -> None:
+        self._link = link
+        self._number = number
+        self._conversation = conversation
+        self._result_type: Any = Any
+
+    def _set_type(self, result_type: Any) -> None:
+        self._result_type = result_type
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the function where it lives and return what it returns."""
+        if self._conversation.over:
+            await trio.lowlevel.checkpoint()
+            raise FailedPrecondition("this callback's call is over, and the callback with it")
+        request = Request(
+            self._number,
+            f"callback {self._number}",
+            self._link.peer.default_codec,
+            self._result_type,
+            parent=self._conversation.channel,
+        )
+        return await call_unary(self._link, request, args, kwargs)
