@@ -6,7 +6,7 @@ so attempts at the same moment are safe too: one runs, the others wait for it.
 
 What is remembered is the outcome of a run that came to its end, success or error. A run that was cut short, by
 its callers or by its deadline, is forgotten, and the next attempt runs; so is one whose arguments were refused,
-for its handler never began. ``docs/design/idempotency.md`` has the reasons.
+for its handler never began. ``docs/design/repetition.md`` has the reasons.
 """
 
 from __future__ import annotations
