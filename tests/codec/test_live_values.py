@@ -13,7 +13,7 @@ import trio
 
 from duplex._errors import ConfigurationError, DecodeError, EncodeError
 from duplex.codec import CODECS, LiveKind, foreign_types
-from duplex.engine._types import Callback, Channel, ReceiveChannel, SendChannel
+from duplex.engine._types import Callback, Channel, ChannelStatistics, ReceiveChannel, SendChannel
 from tests.codec.helpers import CODEC, FakeLive, Remote, through
 
 
@@ -33,6 +33,9 @@ class RemoteReceive(Remote, ReceiveChannel[Any]):
     async def aclose(self) -> None:
         raise NotImplementedError
 
+    def statistics(self) -> ChannelStatistics:
+        raise NotImplementedError
+
 
 class RemoteSend(Remote, SendChannel[Any]):
     async def send(self, value: Any) -> None:
@@ -42,6 +45,9 @@ class RemoteSend(Remote, SendChannel[Any]):
         raise NotImplementedError
 
     async def aclose(self) -> None:
+        raise NotImplementedError
+
+    def statistics(self) -> ChannelStatistics:
         raise NotImplementedError
 
 

@@ -44,16 +44,12 @@ async def bound_peer(*, limits: duplex.Limits = LIMITS) -> AsyncIterator[str]:
 
 async def connect_for_ever(endpoint: str) -> None:
     """Connect a peer that offers the service, and again whenever a link has ended."""
-    async with duplex.open_peer(services=[make_service()], limits=LIMITS) as peer:
+    reconnect = duplex.Reconnect(initial=0.01, maximum=0.05)
+    async with duplex.open_peer(services=[make_service()], limits=LIMITS, reconnect=reconnect) as peer:
+        peer.connect_soon(endpoint)
         while True:
-            try:
-                link = await peer.connect(endpoint)
-            except duplex.DuplexError:
-                await trio.lowlevel.checkpoint()
-                continue
-            await link.wait_closed()
-            with contextlib.suppress(duplex.ConfigurationError):
-                await peer.disconnect(endpoint)
+            await trio.sleep(0.1)  # nothing tells of a link that is left because it was idle
+            peer.ports.wake()
 
 
 async def results_of(endpoint: str, scenarios: list[Scenario], timing: Timing = TIMING) -> dict[str, Result]:

@@ -71,9 +71,11 @@ async def test_lost_link_ends_channels(endpoint: str) -> None:
     """Local code at the other end of a channel hears of it; code in the handler gets the error."""
     service = duplex.Service("service")
     seen: list[Any] = []
+    began = trio.Event()
 
     @service.rpc
     async def listen(source: duplex.ReceiveChannel[int], sink: duplex.SendChannel[int]) -> None:
+        began.set()
         with trio.CancelScope(shield=True):
             seen.append(await outcome(source.receive()))
             seen.append(await outcome(sink.send(1)))
@@ -89,7 +91,7 @@ async def test_lost_link_ends_channels(endpoint: str) -> None:
                 error = await outcome(pair.link.service("service").listen(source, back_sink))
 
             nursery.start_soon(call)
-            await until(lambda: pair.back.statistics().incoming == 3)
+            await began.wait()
             await pair.link.aclose()
             with pytest.raises(trio.BrokenResourceError):
                 await sink.send(1)

@@ -24,8 +24,9 @@ AHEAD: Final = 16.0
 #: MiB by which a server may have grown after thousands of handlers at once have ended together: the allocator keeps
 #: pages that it cannot give back, as many after twelve deaths as after four.
 CROWDED: Final = 8.0
-#: Seconds that a unary call may take on a link whose other channel is stuck in back-pressure.
-LATENCY: Final = 0.5
+#: Seconds that a unary call may take on a link whose other channel is stuck in back-pressure: far less than the
+#: reader takes for a window, and more than a busy machine adds.
+LATENCY: Final = 1.5
 #: The window of a channel, in bytes, by default.
 WINDOW: Final = 1024 * KIB
 #: MiB by which either side may grow during a flood: the windows of the link on the way, and workers.
