@@ -136,6 +136,7 @@ class Peer(BasePeer[Link, Service]):
 
     async def aclose(self) -> None:
         """Say goodbye on every link and close every port. Calls that run fail. Idempotent."""
+        self.check_thread()
         self.close()
         await trio.lowlevel.checkpoint()
 

@@ -40,8 +40,8 @@ async def serve(
         drain_timeout: seconds that calls which run then may go on.
     """
     async with duplex.open_peer(services=services, name=name, debug=debug) as peer:
-        real = [await peer.bind(endpoint) for endpoint in endpoints]
         with _report_on_sigusr1(peer):
+            real = [await peer.bind(endpoint) for endpoint in endpoints]
             for endpoint in real:
                 click.echo(endpoint)
             for service in services:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Protocol, cast, final, get_args, overloa
 import trio
 
 from duplex._config import Overflow
-from duplex._errors import ConfigurationError
+from duplex._errors import ConfigurationError, Unavailable
 from duplex._metadata import IDEMPOTENCY_KEY, RESERVED_PREFIX, Metadata, check_metadata
 from duplex.client._resume import OpenStream
 from duplex.codec import Codec, get_codec
@@ -221,10 +221,13 @@ class MethodProxy:
             return call_unary(link, self._request, args, kwargs, again)
         return self._call_later(args, kwargs)
 
-    async def _call_later(self, args: Any, kwargs: Any) -> Any:
-        """Call once there is a link; waiting for one counts towards the timeout."""
+    async def _call_later(self, args: Any, kwargs: Any, deadline: float | None = None) -> Any:
+        """Call once there is a link; waiting for one counts towards the timeout, which ``deadline``, as
+        :func:`trio.current_time` counts, is the end of if it has begun."""
         request = self._request
         timeout = time_limit(request.timeout)
+        if timeout is not None and deadline is not None:
+            timeout = min(timeout, deadline - trio.current_time())
         if timeout is None:
             return await call_unary(await self._pick(), request, args, kwargs)
         link: BaseLink | None = None
@@ -256,7 +259,13 @@ class MethodProxy:
 
         Returns when the call is queued on a link. Callbacks and channels cannot be passed.
         """
-        await notify(await self._pick(), self._request, args, kwargs)
+        try:
+            await notify(await self._pick(), self._request, args, kwargs)
+        except Unavailable:
+            # Its link would take it no more; nothing of it was sent.
+            if not self._picker.balances:
+                raise
+            await notify(await self._pick(), self._request, args, kwargs)
 
 
 def _without_timeout(request: Request) -> Request:

@@ -109,6 +109,8 @@ class ResumedStream(ResumableStream[T]):
         self._busy = False
         self._opening: trio.CancelScope | None = None
         self._opened_at = 0.0
+        #: That of the scopes around the whole stream, rather than around one receive() that opens it again.
+        self._deadline: float | None = None
         #: Whether any item came; and how often in a row, and since when, the stream was cut off without one.
         self._has_begun = False
         self._failures = 0
@@ -199,10 +201,11 @@ class ResumedStream(ResumableStream[T]):
 
     async def open(self) -> OutgoingCall[Any, Any]:
         """Open the stream, behind the cursor if there is one."""
+        self._deadline = trio.current_effective_deadline()
         return await self._open_on(self._pick)
 
     async def _open_on(self, pick: Callable[[], Awaitable[BaseLink]]) -> OutgoingCall[Any, Any]:
-        opening = OpenCall(pick, self._request, self._positional, self._keyword)
+        opening = OpenCall(pick, self._request, self._positional, self._keyword, self._deadline)
         # The limit of a thread is part of that of the whole stream: see OpenStream.
         token = thread_call.set(None)
         try:

@@ -36,7 +36,7 @@ class Admission:
     def refusal(self, link: BaseLink) -> str | None:
         """Return why a call that came over a link is not taken; ``None`` if it is."""
         self._calls += 1
-        if not self._calls % CALLS_PER_LOOK:
+        if not self._calls % CALLS_PER_LOOK or self._buffered >= self._max_buffered:
             self._buffered = self.buffered()
         if self.running >= self._max_handlers:
             why = f"{self.running} handlers run at this peer, the limit (Limits.max_handlers)"

@@ -28,7 +28,11 @@ thread_call: Final[contextvars.ContextVar[ThreadCall | None]] = contextvars.Cont
 
 def remaining() -> float | None:
     """Return the seconds until the deadline of the scopes around the running task; ``None`` without one."""
-    deadline = trio.current_effective_deadline()
+    return remaining_until(trio.current_effective_deadline())
+
+
+def remaining_until(deadline: float) -> float | None:
+    """Return the seconds until a deadline; ``None`` if it is infinite."""
     return None if deadline == math.inf else max(0.0, deadline - trio.current_time())
 
 

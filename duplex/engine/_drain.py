@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from duplex._errors import Unavailable
+from duplex._errors import ConfigurationError, Unavailable
 from duplex._status import StatusCode
+from duplex.engine._watch import CLEAN_UP
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
@@ -19,15 +21,16 @@ logger = logging.getLogger("duplex")
 
 #: What callers are told whose calls were cancelled.
 LATE: Final = "the peer is draining and the call did not end in time"
-#: Seconds that handlers have to clean up and answer once they were cancelled.
-CLEAN_UP: Final = 1.0
-#: Seconds that the other sides have to confirm that what was sent has arrived.
+#: Seconds that the other sides have, at the least, to confirm that what was sent has arrived.
 CONFIRM: Final = 1.0
 
 
 async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
     """See :meth:`duplex.Peer.drain`."""
+    _check_seconds(timeout)
+    peer.check_thread()
     await trio.lowlevel.checkpoint()
+    deadline = trio.current_time() + timeout
     if peer.is_closed:
         return
     if not peer.is_draining:
@@ -36,6 +39,7 @@ async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
         for link in peer.links:
             link.leave("draining", "the peer is draining")
             link.cancel_calls("the peer is draining and the stream can go on elsewhere", resumable=True)
+    busy = {link for link in peer.links if link.calls_to_finish}
     await _until(peer, lambda: _calls(peer) == 0, timeout)
     if rest := _calls(peer):
         logger.warning("draining: %d calls did not end within %g s and are cancelled", rest, timeout)
@@ -43,8 +47,13 @@ async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
             link.cancel_calls(LATE)
         peer.results.cut(StatusCode.UNAVAILABLE, LATE)
         await _until(peer, lambda: not any(link.running for link in peer.links), CLEAN_UP)
-    await _confirm(peer.links)
+    await _confirm(peer.links, busy, deadline)
     peer.close(linger=0.0)
+
+
+def _check_seconds(timeout: object) -> None:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or math.isnan(timeout):
+        raise ConfigurationError(f"the timeout of drain() must be a number of seconds, not {timeout!r}")
 
 
 def _calls(peer: BasePeer[Any, Any]) -> int:
@@ -59,16 +68,24 @@ async def _until(peer: BasePeer[Any, Any], condition: Callable[[], bool], second
             await peer.call_ended.wait()
 
 
-async def _confirm(links: list[Any]) -> None:
-    """Wait until every other side has answered a ping, and so has read everything before it."""
+async def _confirm(links: list[Any], busy: set[Any], deadline: float) -> None:
+    """Wait until every other side has answered a ping, and so has read everything before it.
+
+    Args:
+        links: those that stand.
+        busy: those with calls that have just finished: what they were answered may be much, and is waited for
+            until the deadline. The others have a moment.
+        deadline: of the drain, as :func:`trio.current_time` counts.
+    """
+    soon = trio.current_time() + CONFIRM
 
     async def ping(link: BaseLink) -> None:
-        try:
-            await link.ping()
-        except Unavailable:
-            pass  # it is gone, and nothing that was sent to it matters any more
+        with trio.move_on_at(max(soon, deadline) if link in busy else soon):
+            try:
+                await link.ping()
+            except Unavailable:
+                pass  # it is gone, and nothing that was sent to it matters any more
 
-    with trio.move_on_after(CONFIRM):
-        async with trio.open_nursery() as nursery:
-            for link in links:
-                nursery.start_soon(ping, link)
+    async with trio.open_nursery() as nursery:
+        for link in links:
+            nursery.start_soon(ping, link)

@@ -232,6 +232,8 @@ class KeyedCall(IncomingCall):
         """Let the handler run until the deadline of a further attempt, if that is later."""
         if self.deadline is None or (deadline is not None and deadline <= self.deadline):
             return
+        if self._scope is not None and self._scope.cancel_called:
+            return  # the handler is being cancelled; who came too late gets a run of its own
         self.deadline = deadline
         if self._scope is not None:
             self._scope.deadline = math.inf if deadline is None else deadline

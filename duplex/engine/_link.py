@@ -174,6 +174,7 @@ class BaseLink:
         Raises:
             Unavailable: the link is over. Bound the time with a trio cancel scope.
         """
+        self.peer.check_thread()
         if not self.connection.is_open:
             await trio.lowlevel.checkpoint()
             raise self.unavailable()
@@ -353,7 +354,8 @@ class BaseLink:
             self.watch.leaving_since = trio.current_time()
             self.connection.leave(reason, message)
             self.touch()
-            self.peer.link_left(self, idle=reason == "idle")
+            if not self.peer.is_draining:
+                self.peer.link_left(self, idle=reason == "idle")
 
     @property
     def calls_to_finish(self) -> int:

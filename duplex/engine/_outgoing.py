@@ -14,12 +14,13 @@ from duplex._errors import (
     Internal,
     ResourceExhausted,
     RPCError,
+    Unavailable,
     Unknown,
     error_for_status,
 )
 from duplex._metadata import Metadata
 from duplex.engine._conversation import Conversation
-from duplex.engine._deadlines import remaining
+from duplex.engine._deadlines import remaining, remaining_until
 from duplex.engine._overflow import Overflowing, OverflowState
 from duplex.engine._types import Channel, ChannelStatistics
 from duplex.protocol import ChannelClosed, MessageReceived
@@ -276,7 +277,7 @@ class _until_woken:
 class OpenCall:
     """The context manager that ``method.open(...)`` returns."""
 
-    __slots__ = ("_call", "_keyword", "_pick", "_positional", "_request", "_scope", "_timeout")
+    __slots__ = ("_call", "_deadline", "_keyword", "_pick", "_positional", "_request", "_scope", "_timeout")
 
     def __init__(
         self,
@@ -284,7 +285,10 @@ class OpenCall:
         request: Request,
         positional: Sequence[Any],
         keyword: Mapping[str, Any],
+        deadline: float | None = None,
     ) -> None:
+        #: What the other side is told of the deadline, if that is not the one around the opening.
+        self._deadline = deadline
         self._pick = pick
         self._request = request
         self._positional = positional
@@ -302,8 +306,13 @@ class OpenCall:
             self._scope = trio.CancelScope(deadline=trio.current_time() + self._timeout)
             self._scope.__enter__()
         try:
-            link: BaseLink = await self._pick()
-            self._call = await self._open(link)
+            try:
+                self._call = await self._open(await self._pick())
+            except Unavailable as error:
+                if error.may_have_executed or error.method is None:
+                    raise
+                # The link takes no more calls; another one may be there. What was to be passed still is.
+                self._call = await self._open(await self._pick())
         except BaseException as error:
             scope, self._scope = self._scope, None
             if scope is not None and scope.__exit__(type(error), error, error.__traceback__):
@@ -329,7 +338,7 @@ class OpenCall:
                 link.touch()
                 call.commit_exports()
             else:
-                call.timeout = remaining()
+                call.timeout = remaining() if self._deadline is None else remaining_until(self._deadline)
                 call.channel = link.open_channel(
                     call,
                     request.target,
@@ -348,6 +357,7 @@ class OpenCall:
             call.finish(Unknown("the call could not be opened"))
             if isinstance(error, RPCError):
                 blame(error, request, link)
+                await trio.lowlevel.checkpoint()  # whoever tries again and again must let others run
             raise
         return OutgoingCall(call)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
+import math
 import os
 import threading
 import weakref
@@ -56,6 +57,8 @@ class ServedService(Protocol):
         """Handlers by method name, without the service's."""
 
 
+#: Seconds between looks at whether a first attempt to connect has failed.
+_LOOK: Final = 0.02
 #: The peers of this process, which its forks must not use.
 _peers: Final[weakref.WeakSet[BasePeer[Any, Any]]] = weakref.WeakSet()
 
@@ -260,6 +263,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         Raises:
             ConfigurationError: it is not bound; the message lists what is.
         """
+        self.check_thread()
         await trio.lowlevel.checkpoint()
         self.ports.close_endpoint(endpoint, connecting=False)
 
@@ -269,6 +273,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         Raises:
             ConfigurationError: it is not connected; the message lists what is.
         """
+        self.check_thread()
         await trio.lowlevel.checkpoint()
         self.ports.close_endpoint(endpoint, connecting=True)
 
@@ -349,6 +354,9 @@ class BasePeer(Generic[LinkT, ServiceT]):
     def link_opened(self, link: Any) -> None:
         """A handshake is done."""
         self._links.append(link)
+        if self.is_draining:
+            # What finishes here may call over it; nobody is to call this peer.
+            link.leave("draining", "the peer is draining")
         self.announce_change()
 
     def link_left(self, link: BaseLink, *, idle: bool) -> None:
@@ -435,8 +443,8 @@ class BasePeer(Generic[LinkT, ServiceT]):
 
         Args:
             service: its name.
-            wait_for_ready: ``False`` to fail at once where there is none, unless that is because a link was
-                idle: it is only asleep.
+            wait_for_ready: ``False`` to fail at once where there is none, unless the first attempt to get one
+                is still under way.
 
         Raises:
             Unavailable: there is none; the message says what is linked, what they offer, which endpoints are
@@ -450,29 +458,38 @@ class BasePeer(Generic[LinkT, ServiceT]):
         link = self.pick_now(service)
         if link is not None:
             return link
-        woken = self.ports.wake()
+        self.ports.wake()
         if not self.ports.receivers:
             await trio.lowlevel.checkpoint()
             raise self._nobody(
                 service, "this peer has not connected or bound anywhere: await peer.connect(...) first"
             )
-        if self._links and not self.ports.is_connecting:
-            # Whoever offers it but takes no more calls says so; anybody else answers with what it has.
-            return next((link for link in self._links if service in link.offers), self._links[0])
-        if not wait_for_ready and not woken:
+        offering = [link for link in self._links if service in link.offers]
+        taking = [link for link in offering if not link.connection.remote_leaving]
+        if taking:
+            return taking[0]  # it is at a limit, and says so
+        if self._links and not offering and not self.ports.is_connecting:
+            return self._links[0]  # which answers with what it has
+        if self.is_draining and not self.ports.is_connecting:
             await trio.lowlevel.checkpoint()
-            raise self._nobody(
-                service, f"no link offers it now, and wait_for_ready is False; {self._situation()}"
-            )
-        return await self._wait_pick(service)
+            raise self._nobody(service, "this peer is draining and takes no new links")
+        return await self._wait_pick(service, wait_for_ready=wait_for_ready)
 
-    async def _wait_pick(self, service: str) -> LinkT:
+    async def _wait_pick(self, service: str, *, wait_for_ready: bool) -> LinkT:
         waiting = (service, trio.current_time())
         self.waiting_calls.append(waiting)
         try:
             with trio.move_on_after(self.connect_timeout):
                 while True:
-                    await self.changed.wait()
+                    if not wait_for_ready and not self.ports.is_hopeful:
+                        await trio.lowlevel.checkpoint()
+                        raise self._nobody(
+                            service,
+                            f"no link offers it now, and wait_for_ready is False; {self._situation()}",
+                        )
+                    # A first attempt that fails is not announced, so whoever waits for no second one looks.
+                    with trio.move_on_after(math.inf if wait_for_ready else _LOOK):
+                        await self.changed.wait()
                     if self.is_closed:
                         raise self._nobody(service, "this peer was closed")
                     link = self.pick_now(service)
@@ -485,7 +502,11 @@ class BasePeer(Generic[LinkT, ServiceT]):
         )
 
     def _situation(self) -> str:
-        parts = [f"{link.peer_name} offers {', '.join(link.offers) or 'nothing'}" for link in self._links]
+        parts = [
+            f"{link.peer_name} {'is leaving' if link.connection.remote_leaving else 'offers'}"
+            f" {', '.join(link.offers) or 'nothing'}"
+            for link in self._links
+        ]
         return "; ".join(parts + self.ports.situation()) or "nobody is linked"
 
     @staticmethod

@@ -36,6 +36,7 @@ class PortReceiver(Generic[LinkT]):
     def carrier_up(self, carrier: Carrier) -> None:
         """See :class:`duplex.transports.Receiver`."""
         self.attempts += 1
+        self.refusal = None
         if len(self.links) >= 2 * self.peer.limits.max_links:
             # Greeted links are refused with a reason from max_links on; this bounds those that never greet.
             carrier.close()
@@ -55,16 +56,21 @@ class PortReceiver(Generic[LinkT]):
             link.lose(reason)
 
     @property
+    def is_hopeful(self) -> bool:
+        """Whether nothing is known yet that speaks against a link."""
+        return self.connecting and not self.is_linked and not self.port.last_error and self.refusal is None
+
+    @property
     def is_linked(self) -> bool:
         """Whether there is a link whose handshake is done."""
         return any(link.connection.is_open for link in self.links.values())
 
     def why_not(self) -> str:
         """Return why there is no link, as far as that is known."""
-        if self.refusal is not None:
-            return str(self.refusal)
         if self.port.last_error:
             return self.port.last_error
+        if self.refusal is not None:
+            return str(self.refusal)
         if self.attempts:
             return "something answers there, but it did not greet as a Duplex peer does"
         return "nothing answers there"
@@ -191,7 +197,7 @@ class Ports(Generic[LinkT]):
         if receiver is None or not receiver.connecting or receiver.retiring:
             return
         receiver.retiring = True
-        if self._peer.is_closed or self._peer.is_draining:
+        if self._peer.is_closed:
             return
         if idle:
             self.asleep[receiver.requested] = None
@@ -209,12 +215,15 @@ class Ports(Generic[LinkT]):
         if receiver.retiring and not receiver.links:
             self.close(receiver)
 
-    def wake(self) -> bool:
-        """Connect again what went to sleep because it was idle; tell whether anything did."""
-        asleep = list(self.asleep)
-        for endpoint in asleep:
+    def wake(self) -> None:
+        """Connect again what went to sleep because it was idle."""
+        for endpoint in list(self.asleep):
             self._open(endpoint, connecting=True)
-        return bool(asleep)
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Whether a link is to be expected, and no attempt has failed so far."""
+        return any(receiver.is_hopeful for receiver in self.receivers)
 
     @property
     def is_connecting(self) -> bool:

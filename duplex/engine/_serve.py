@@ -246,7 +246,7 @@ class IncomingCall(Conversation):
         try:
             await self._run()
         except BaseException as error:
-            if _is_cancellation(error):
+            if _must_go_on(error):
                 self._answer_stopped()
                 raise
             self._fail(error)
@@ -532,10 +532,21 @@ def _wrong_manner(handler: Handler, what: str) -> RPCError:
     )
 
 
-def _is_cancellation(error: BaseException) -> bool:
+def _must_go_on(error: BaseException) -> bool:
+    """Whether what a handler raised is not its own: an interrupt, or the cancellation of a scope around it.
+
+    ``trio.Cancelled`` of some other scope, which a shared computation or a library has kept and raised here,
+    is an error of the handler like any other.
+    """
+    if _holds(error, KeyboardInterrupt):
+        return True
+    return _holds(error, trio.Cancelled) and trio.current_effective_deadline() == -math.inf
+
+
+def _holds(error: BaseException, kind: type[BaseException]) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return error.subgroup((trio.Cancelled, KeyboardInterrupt)) is not None
-    return isinstance(error, (trio.Cancelled, KeyboardInterrupt))
+        return error.subgroup(kind) is not None
+    return isinstance(error, kind)
 
 
 def _sole_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -115,6 +115,9 @@ class UnaryCall(CallValues):
         except RPCError as error:
             self.abandon(str(error))
             blame(error, request, link)
+            if not self.channel:
+                # Nothing was waited for, and whoever tries again and again must let others run.
+                await trio.lowlevel.checkpoint()
             raise
         except BaseException:
             self.abandon("cancelled")
@@ -214,7 +217,7 @@ async def call_unary(
     request: Request,
     positional: Sequence[Any],
     keyword: Mapping[str, Any],
-    again: Callable[..., Awaitable[Any]] | None = None,
+    again: Callable[[Any, Any, float | None], Awaitable[Any]] | None = None,
 ) -> Any:
     """Make a unary call and return its result.
 
@@ -224,21 +227,25 @@ async def call_unary(
         positional: its arguments by position.
         keyword: its arguments by name.
         again: makes the call anew, over whichever link there is then, if this one turns out to have been
-            unusable before anything was executed. Called with the arguments, at most once.
+            unusable before anything was executed. Called, at most once, with the arguments and the time by which
+            the request's own timeout has passed.
 
     Raises ``RPCError`` with the outcome; ``EncodeError`` if an argument cannot travel. Cancelling it cancels
     the remote handler.
     """
     call = UnaryCall(link, request)
+    deadline = None
     try:
         if request.timeout is None and thread_call.get() is None:
             return await call.run(positional, keyword)
+        if request.timeout is not None:
+            deadline = trio.current_time() + request.timeout
         return await _run_within(time_limit(request.timeout), call, link, request, positional, keyword)
     except Unavailable as error:
         # Channels that were passed belong to the failed attempt.
         if again is None or error.may_have_executed or call.passed_channels:
             raise
-    return await again(positional, keyword)
+    return await again(positional, keyword, deadline)
 
 
 async def _run_within(

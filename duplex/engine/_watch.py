@@ -9,8 +9,9 @@ slow is never declared lost, however long that lasts; it is reported, and caller
 from __future__ import annotations
 
 import logging
+import math
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("duplex")
 
+#: Seconds that handlers have to clean up and answer once they were cancelled because a link ends.
+CLEAN_UP: Final = 1.0
+
 
 async def watch_links(peer: BasePeer[Any, Any]) -> None:
     """Look after every link of a peer, for as long as the peer lives."""
@@ -27,8 +31,8 @@ async def watch_links(peer: BasePeer[Any, Any]) -> None:
     # Links are closed for age and idleness within a fraction of the time that they were given.
     period = min(
         keepalive.interval,
-        (keepalive.max_idle or keepalive.interval) / 4,
-        (keepalive.max_age or keepalive.interval) / 20,
+        math.inf if keepalive.max_idle is None else keepalive.max_idle / 4,
+        math.inf if keepalive.max_age is None else keepalive.max_age / 20,
     )
     next_ping = trio.current_time() + keepalive.interval
     while True:
@@ -52,7 +56,7 @@ async def watch_links(peer: BasePeer[Any, Any]) -> None:
 class LinkWatch:
     """What is known of one link's life."""
 
-    __slots__ = ("_age", "_begun", "_link", "_slow_since", "_used_at", "leaving_since")
+    __slots__ = ("_age", "_begun", "_cut_at", "_link", "_slow_since", "_used_at", "leaving_since")
 
     def __init__(self, link: BaseLink) -> None:
         self._link = link
@@ -64,6 +68,8 @@ class LinkWatch:
         self._used_at = link.made_at
         #: When this side said that it takes no more calls on the link.
         self.leaving_since: float | None = None
+        #: When the calls that did not end in time were cancelled.
+        self._cut_at: float | None = None
 
     @property
     def is_slow(self) -> bool:
@@ -101,12 +107,18 @@ class LinkWatch:
         """End or replace the link if it has been idle too long, or is too old."""
         link = self._link
         keepalive = link.peer.keepalive
+        if link.peer.is_draining:
+            return  # drain() closes links, once what finishes needs them no more
         if self.leaving_since is not None:
-            if not link.calls_to_finish and not link.connection.channels:
+            if not link.connection.channels:
                 link.say_goodbye("closing")
-            elif now >= self.leaving_since + keepalive.max_age_grace and not link.peer.is_draining:
+            elif self._cut_at is not None:
+                # Handlers had a moment to clean up, and their callers to be told.
+                if now >= self._cut_at + CLEAN_UP:
+                    link.say_goodbye("closing", "the link is too old")
+            elif now >= self.leaving_since + keepalive.max_age_grace:
+                self._cut_at = now
                 link.cancel_calls("the link is too old and the call did not end in time")
-                link.say_goodbye("closing", "the link is too old")
             return
         if self._age is not None and now >= link.made_at + self._age:
             link.leave("draining", "the link is old and is to be replaced")
