@@ -17,6 +17,8 @@ RESUME_KEY = "duplex-resume"
 
 #: A trailer: after how many milliseconds, as decimal text, the same call may be tried again.
 RETRY_AFTER = "duplex-retry-after"
+#: A trailer, with any value: the call was refused before its handler began.
+REFUSED = "duplex-refused"
 
 _KEY_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 

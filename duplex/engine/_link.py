@@ -16,7 +16,7 @@ from duplex._errors import (
     RPCError,
     Unavailable,
 )
-from duplex._metadata import RETRY_AFTER, retry_after_text
+from duplex._metadata import REFUSED, RETRY_AFTER, metadata_size, retry_after_text
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer
 from duplex.engine._admission import PUSH_BACK
@@ -599,8 +599,11 @@ class BaseLink:
             self.connection.finish(event.channel)
         elif self.connection.channel_state(event.channel) is not ChannelState.OVER:
             # It is over if what came with its OPEN, in the same batch, broke the channel.
-            trailers = None if retry_after is None else {RETRY_AFTER: retry_after_text(retry_after)}
-            self.close_channel(event.channel, status, message=message, trailers=trailers)
+            trailers = {REFUSED: "1"}
+            if retry_after is not None:
+                trailers[RETRY_AFTER] = retry_after_text(retry_after)
+            fits = metadata_size(trailers) <= self.connection.max_metadata
+            self.close_channel(event.channel, status, message=message, trailers=trailers if fits else None)
 
     # -- live values -----------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from duplex._errors import (
     RPCError,
     error_for_status,
 )
-from duplex._metadata import Metadata, read_retry_after
+from duplex._metadata import REFUSED, Metadata, read_retry_after
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._deadlines import thread_call
@@ -62,10 +62,12 @@ def outcome_error(event: ChannelClosed, codec: Codec) -> RPCError:
         except DecodeError:
             details = None
     error = error_for_status(event.status, event.message, details)
+    error.may_have_executed = event.may_have_executed
     error.metadata = event.trailers
     if event.trailers:
         error.retry_after = read_retry_after(event.trailers)
-    error.may_have_executed = event.may_have_executed
+        if REFUSED in event.trailers:
+            error.may_have_executed = False
     error.cancelled_by = _CUT_SHORT_BY.get(event.status)
     if isinstance(details, dict) and isinstance(details.get("traceback"), str):
         error.add_note(f"Remote traceback:\n{details['traceback']}")

@@ -99,6 +99,11 @@ class Connection(Receiving):
         return self._remote_limits.max_message
 
     @property
+    def max_metadata(self) -> int:
+        """Bytes of metadata, or of trailers, that the other side takes."""
+        return self._remote_limits.max_metadata
+
+    @property
     def max_attachments(self) -> int:
         """Attachments that the other side takes in one message."""
         return self._remote_limits.max_attachments

@@ -84,7 +84,8 @@ async def test_handlers_beyond_the_limit_are_refused(limits: duplex.Limits, name
                 assert type(error) is duplex.ResourceExhausted
                 assert f"Limits.{name}" in error.message
                 assert error.retry_after == pytest.approx(0.1)
-                assert error.metadata == {"duplex-retry-after": "100"}
+                assert error.metadata == {"duplex-refused": "1", "duplex-retry-after": "100"}
+                assert error.may_have_executed is False
             assert busy.running == 5
             assert pair.back.statistics().running == 5
             assert await pair.service("busy").quick() == "quick", "inline functions are over at once"
@@ -95,6 +96,29 @@ async def test_handlers_beyond_the_limit_are_refused(limits: duplex.Limits, name
         assert pair.server.admission.refused == 7
         assert await pair.service("busy").work() == "done", "and there is room again"
         assert pair.server.admission.running == pair.back.running == 0
+
+
+async def test_a_caller_that_takes_no_metadata_is_refused_all_the_same() -> None:
+    busy = Busy()
+    options = {"limits": duplex.Limits(max_handlers=1)}
+    async with (
+        linked(busy.service, server=options, client={"limits": duplex.Limits(max_metadata=0)}) as pair,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(pair.service("busy").work)
+        await until(lambda: busy.running)
+        error = await outcome(pair.service("busy").work())
+        assert type(error) is duplex.ResourceExhausted
+        assert error.metadata == {}
+        assert pair.link.is_open
+        busy.go.set()
+
+
+async def test_what_was_refused_never_ran() -> None:
+    async with linked(Busy().service) as pair:
+        error = await outcome(pair.service("busy").missing())
+        assert type(error) is duplex.Unimplemented
+        assert error.may_have_executed is False
 
 
 async def test_the_limit_of_a_link_is_not_that_of_the_others() -> None:
