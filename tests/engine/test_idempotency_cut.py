@@ -440,3 +440,36 @@ async def test_thread_that_outlives_its_peer_is_nobodys_business(till: Till) -> 
             await until(till.thread_began.is_set)
             await pair.server.aclose()
     till.thread_may_end.set()
+
+
+async def test_an_attempt_that_comes_while_a_late_run_cleans_up_runs_itself(autojump_clock: object) -> None:
+    """The deadline that cancelled the run is not moved any more, or nobody would know why it was cancelled."""
+    service = duplex.Service("late")
+    runs = 0
+
+    @service.rpc
+    async def work() -> str:
+        nonlocal runs
+        runs += 1
+        if runs > 1:
+            return "done"
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(2)
+        raise AssertionError("not reached")
+
+    async with linked(service, within=1000, check=False) as pair, trio.open_nursery() as nursery:
+        keyed = pair.service("late").with_options(idempotency_key="k")
+
+        async def first() -> None:
+            with pytest.raises(duplex.PeerLost):
+                await keyed.with_options(timeout=0.5).work()
+
+        nursery.start_soon(first)
+        await trio.sleep(0.3)
+        await pair.link.aclose()
+        await trio.sleep(0.7)
+        assert await keyed.with_options(timeout=6).work() == "done"
+        assert runs == 2
