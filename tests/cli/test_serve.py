@@ -55,8 +55,10 @@ def test_a_second_signal_does_not_wait_for_calls() -> None:
         with start("call", server.endpoint, "odd.sleepy") as client:
             wait_for_call(server, "odd.sleepy")
             server.process.send_signal(signal.SIGTERM)
-            assert server.process.stderr is not None
-            assert server.process.stderr.readline().startswith("draining: 1 call")
+            err = server.process.stderr
+            assert err is not None
+            # What the report said of a busy event loop may come first.
+            assert any(line.startswith("draining: 1 call") for line in err)
             assert server.stop(signal.SIGINT).code == 130
             assert finish(client).code == 78
 
