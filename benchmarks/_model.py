@@ -43,6 +43,7 @@ class Session:
     server_pid: int
     #: The peer's name or ``module:attribute``, to start another process of it.
     location: str
+    abilities: frozenset[str]
     #: Filled in by scenarios of latency, by the name of what they belong to.
     histograms: dict[str, Histogram] = dataclasses.field(default_factory=dict)
 

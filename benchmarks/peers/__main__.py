@@ -51,7 +51,9 @@ def _measure(entry: Entry, scenario: str, address: str, seconds: float, server_p
 
     async def measure() -> dict[str, Any]:
         async with peer.connect(address) as client:
-            session = Session(peer, runtime, client, address, seconds, server_pid, entry.location)
+            session = Session(
+                peer, runtime, client, address, seconds, server_pid, entry.location, entry.abilities
+            )
             figures = await SCENARIOS[scenario].run(session)
             histograms = {name: histogram.to_json() for name, histogram in session.histograms.items()}
             return {"figures": figures, "histograms": histograms}

@@ -12,6 +12,7 @@ import itertools
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, Protocol, TypeVar
 
 import trio
@@ -21,6 +22,7 @@ from benchmarks.peers._timer import Timer
 T = TypeVar("T")
 Work = Callable[[], Awaitable[None]]
 Record = Callable[[float], None]
+Open = Callable[[], AbstractAsyncContextManager[T]]
 
 #: Calls of an open loop that may be under way; the others wait for their turn, and their clocks run.
 AT_ONCE: Final = 1024
@@ -38,6 +40,9 @@ class Runtime(Protocol):
 
     async def together(self, works: Sequence[Work]) -> None:
         """Do all at once, and wait for all."""
+
+    async def keep(self, stack: AsyncExitStack, opens: Sequence[Open[T]]) -> list[T]:
+        """Open context managers, which stay open until the stack is closed, and return what they give."""
 
     async def paced(self, work: Work, rate: float, seconds: float, record: Record) -> None:
         """Begin ``work`` at fixed times, ``rate`` of them a second.
@@ -58,6 +63,17 @@ class Trio:
         async with trio.open_nursery() as nursery:
             for work in works:
                 nursery.start_soon(work)
+
+    async def keep(self, stack: AsyncExitStack, opens: Sequence[Open[T]]) -> list[T]:
+        # Each in a task of its own, as in a program: a thousand nurseries within one another are slow.
+        async def one(open_: Open[T], *, task_status: trio.TaskStatus[T]) -> None:
+            async with open_() as opened:
+                task_status.started(opened)
+                await trio.sleep_forever()
+
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        stack.callback(nursery.cancel_scope.cancel)
+        return [await nursery.start(one, open_) for open_ in opens]
 
     async def paced(self, work: Work, rate: float, seconds: float, record: Record) -> None:
         timer = Timer()
@@ -114,6 +130,9 @@ class Asyncio:
 
     async def together(self, works: Sequence[Work]) -> None:
         await asyncio.gather(*(work() for work in works))
+
+    async def keep(self, stack: AsyncExitStack, opens: Sequence[Open[T]]) -> list[T]:
+        return [await stack.enter_async_context(open_()) for open_ in opens]
 
     async def paced(self, work: Work, rate: float, seconds: float, record: Record) -> None:
         timer = Timer()
@@ -173,6 +192,9 @@ class Threads:
         self._spawn_and_join([(do, work) for work in works])
         if failures:
             raise failures[0]
+
+    async def keep(self, stack: AsyncExitStack, opens: Sequence[Open[T]]) -> list[T]:
+        return [await stack.enter_async_context(open_()) for open_ in opens]
 
     async def paced(self, work: Work, rate: float, seconds: float, record: Record) -> None:
         begin = time.perf_counter() + 0.01

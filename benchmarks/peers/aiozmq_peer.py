@@ -33,7 +33,6 @@ class AiozmqPeer:
 
     imports: ClassVar[str] = "aiozmq.rpc"
     runtime: ClassVar[Asyncio] = Asyncio()
-    channels: ClassVar[bool] = False
 
     def serve(self, announce: Callable[[str], None]) -> None:
         async def main() -> None:

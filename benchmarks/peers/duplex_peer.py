@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -211,11 +211,12 @@ class DuplexClient(Client):
     async def call_back(self, value: Any, count: int) -> None:
         await self._remote.visit(value, count, _echo_here)
 
-    async def hold(self, stack: AsyncExitStack, count: int) -> None:
-        for _ in range(count):
-            call = await stack.enter_async_context(self._remote.wait.open(1))
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        async with self._remote.wait.open(1) as call:
             async for _ in call:
                 break
+            yield
 
     @asynccontextmanager
     async def features(self) -> AsyncIterator[Mapping[str, tuple[Any, Any]]]:
@@ -277,7 +278,6 @@ class DuplexPeer:
 
     def __init__(self, service: duplex.Service) -> None:
         self._service = service
-        self.channels = service is tasks
 
     def serve(self, announce: Callable[[str], None]) -> None:
         async def main() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,11 +92,12 @@ class GrpcClient(Client):
                 received += 1
         return received
 
-    async def hold(self, stack: AsyncExitStack, count: int) -> None:
-        for _ in range(count):
-            call = self._wait({})
-            await call.read()
-            stack.callback(call.cancel)
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        call = self._wait({})
+        await call.read()
+        yield
+        call.cancel()
 
 
 async def _send(call: Any, value: Any, more: More) -> None:
@@ -117,7 +118,6 @@ class GrpcPeer:
 
     imports: ClassVar[str] = "grpc.aio"
     runtime: ClassVar[Asyncio] = Asyncio()
-    channels: ClassVar[bool] = True
 
     def __init__(self, *, tls: bool) -> None:
         self._tls = tls

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 from grpclib.client import Channel, StreamStreamMethod, StreamUnaryMethod, UnaryStreamMethod, UnaryUnaryMethod
@@ -106,13 +106,13 @@ class GrpclibClient(Client):
                     received += 1
         return received
 
-    async def hold(self, stack: AsyncExitStack, count: int) -> None:
-        for _ in range(count):
-            context = self._wait.open()
-            stream = await context.__aenter__()
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        async with self._wait.open() as stream:
             await stream.send_message({}, end=True)
             await stream.recv_message()
-            stack.push_async_callback(stream.cancel)
+            yield
+            await stream.cancel()
 
 
 async def _send(stream: Any, value: Any, more: More) -> None:
@@ -129,7 +129,6 @@ class GrpclibPeer:
 
     imports: ClassVar[str] = "grpclib.client, grpclib.server"
     runtime: ClassVar[Asyncio] = Asyncio()
-    channels: ClassVar[bool] = True
 
     def serve(self, announce: Callable[[str], None]) -> None:
         async def main() -> None:

@@ -109,7 +109,6 @@ class HttpPeer:
 
     imports: ClassVar[str] = "fastapi, uvicorn, aiohttp"
     runtime: ClassVar[Asyncio] = Asyncio()
-    channels: ClassVar[bool] = False
 
     def serve(self, announce: Callable[[str], None]) -> None:
         logging.disable(logging.WARNING)

@@ -101,7 +101,6 @@ class NatsPeer:
 
     imports: ClassVar[str] = "nats"
     runtime: ClassVar[Asyncio] = Asyncio()
-    channels: ClassVar[bool] = False
 
     def serve(self, announce: Callable[[str], None]) -> None:
         signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(SystemExit))

@@ -18,7 +18,9 @@ from benchmarks.peers import Client, More
 from benchmarks.peers._runtimes import Asyncio
 
 capnp.remove_import_hook()
-_schema: Any = capnp.load(str(Path(__file__).with_name("bench.capnp")))
+_schema: Any = capnp.load(
+    str(Path(__file__).with_name("bench.capnp")), imports=[str(Path(capnp.__file__).parent.parent)]
+)
 
 
 class _Server(_schema.Bench.Server):
@@ -90,7 +92,6 @@ class PycapnpPeer:
 
     imports: ClassVar[str] = "capnp"
     runtime: ClassVar[Asyncio] = Asyncio(capnp.kj_loop)
-    channels: ClassVar[bool] = False
 
     def serve(self, announce: Callable[[str], None]) -> None:
         async def connected(stream: Any) -> None:

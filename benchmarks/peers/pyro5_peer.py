@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
+import Pyro5
 import Pyro5.api
-import Pyro5.config
 
 from benchmarks._payloads import CHUNK
 from benchmarks.peers import Client, More
@@ -23,7 +23,9 @@ Pyro5.config.THREADPOOL_SIZE = 1500
 
 
 @Pyro5.api.expose
-class _Service:
+class Service:
+    """What is served; Pyro5 exposes no private names."""
+
     def echo(self, value: Any) -> Any:
         return value
 
@@ -38,7 +40,9 @@ class _Service:
 
 
 @Pyro5.api.expose
-class _Callback:
+class Callback:
+    """What is called back."""
+
     @Pyro5.api.callback
     def echo(self, value: Any) -> Any:
         return value
@@ -81,7 +85,7 @@ class Pyro5Client(Client):
                 if self._daemon is None:
                     self._daemon = Pyro5.api.Daemon(host="127.0.0.1")
                     threading.Thread(target=self._daemon.requestLoop, daemon=True).start()
-                callback = self._local.callback = _Callback()
+                callback = self._local.callback = Callback()
                 self._daemon.register(callback)
         self._proxy.visit(value, count, callback)
 
@@ -94,11 +98,10 @@ class Pyro5Peer:
 
     imports: ClassVar[str] = "Pyro5.api"
     runtime: ClassVar[Threads] = Threads()
-    channels: ClassVar[bool] = False
 
     def serve(self, announce: Callable[[str], None]) -> None:
         with Pyro5.api.Daemon(host="127.0.0.1") as daemon:
-            announce(str(daemon.register(_Service())))
+            announce(str(daemon.register(Service())))
             daemon.requestLoop()
 
     @asynccontextmanager

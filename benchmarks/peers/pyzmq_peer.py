@@ -114,7 +114,6 @@ class PyzmqPeer:
 
     imports: ClassVar[str] = "zmq"
     runtime: ClassVar[Threads] = Threads()
-    channels: ClassVar[bool] = False
 
     def serve(self, announce: Callable[[str], None]) -> None:
         with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:

@@ -90,7 +90,6 @@ class RpycPeer:
 
     imports: ClassVar[str] = "rpyc"
     runtime: ClassVar[Threads] = Threads()
-    channels: ClassVar[bool] = False
 
     def serve(self, announce: Callable[[str], None]) -> None:
         server = ThreadedServer(_Service, hostname="127.0.0.1", port=0, backlog=1024, protocol_config=_CONFIG)

@@ -125,7 +125,6 @@ class TcpPeer:
 
     imports: ClassVar[str] = "socket"
     runtime: ClassVar[Threads] = Threads()
-    channels: ClassVar[bool] = False
 
     def serve(self, announce: Callable[[str], None]) -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:

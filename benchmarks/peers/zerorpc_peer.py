@@ -50,7 +50,6 @@ class ZerorpcPeer:
 
     imports: ClassVar[str] = "zerorpc"
     runtime: ClassVar[Greenlets] = Greenlets()
-    channels: ClassVar[bool] = False
 
     def serve(self, announce: Callable[[str], None]) -> None:
         server = zerorpc.Server(_Service())

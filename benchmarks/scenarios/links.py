@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import itertools
+from contextlib import AsyncExitStack
 from typing import Final
 
 from benchmarks._clocks import Count
@@ -29,13 +30,21 @@ async def spread_over(session: Session, clients: list[Client]) -> float:
     return count.per_second
 
 
+async def more_clients(session: Session, stack: AsyncExitStack, number: int) -> list[Client]:
+    """Give so many more clients, each with a link of its own that has been used once."""
+    connect = functools.partial(session.peer.connect, session.address)
+    clients = await session.runtime.keep(stack, [connect] * number)
+    for client in clients:
+        await client.unary(SMALL)
+    return clients
+
+
 async def _run(session: Session) -> dict[str, float]:
     figures: dict[str, float] = {}
     clients = [session.client]
-    async with contextlib.AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         for number in LINKS:
-            while len(clients) < number:
-                clients.append(await stack.enter_async_context(session.peer.connect(session.address)))
+            clients += await more_clients(session, stack, number - len(clients))
             figures[f"one-{number}"] = await calls_per_second(
                 session.runtime, session.client, _IN_FLIGHT, session.seconds
             )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
 from benchmarks._model import Better, Figure, Scenario, Session
-from benchmarks._payloads import SMALL
+from benchmarks.scenarios.links import more_clients
 
 #: Links and channels that come first, so that pools and caches have been made before anything is counted.
 _FIRST: Final = 50
@@ -17,7 +17,7 @@ _CHANNELS: Final = 500
 
 
 def resident(pid: int) -> float:
-    """Return the KiB of memory that a process has for itself."""
+    """Return the KiB of memory that a process has, its share of what it shares with others (PSS)."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
         if line.startswith("Pss:"):
             return float(line.split()[1])
@@ -27,21 +27,17 @@ def resident(pid: int) -> float:
 async def _run(session: Session) -> dict[str, float]:
     server, client = session.server_pid, os.getpid()
     figures: dict[str, float] = {}
-    async with contextlib.AsyncExitStack() as stack:
-        connect = session.peer.connect
-        for _ in range(_FIRST):
-            other = await stack.enter_async_context(connect(session.address))
-            await other.unary(SMALL)
+    async with AsyncExitStack() as stack:
+        await more_clients(session, stack, _FIRST)
         before = resident(server)
-        for _ in range(_LINKS):
-            other = await stack.enter_async_context(connect(session.address))
-            await other.unary(SMALL)
+        await more_clients(session, stack, _LINKS)
         figures["link"] = (resident(server) - before) / _LINKS
-    if session.peer.channels:
-        async with contextlib.AsyncExitStack() as stack:
-            await session.client.hold(stack, _FIRST)
+    if "channels" in session.abilities:
+        async with AsyncExitStack() as stack:
+            hold = session.client.hold
+            await session.runtime.keep(stack, [hold] * _FIRST)
             before, mine = resident(server), resident(client)
-            await session.client.hold(stack, _CHANNELS)
+            await session.runtime.keep(stack, [hold] * _CHANNELS)
             figures["channel"] = (resident(server) - before) / _CHANNELS
             figures["channel-client"] = (resident(client) - mine) / _CHANNELS
     return figures

@@ -5,13 +5,13 @@ Each gives a figure for every decade; the report fits an exponent to them (:mod:
 
 from __future__ import annotations
 
-import contextlib
+from contextlib import AsyncExitStack
 from typing import Final
 
 from benchmarks._clocks import Laps
 from benchmarks._model import Better, Figure, Scenario, Session
 from benchmarks._payloads import some_bytes
-from benchmarks.scenarios.links import spread_over
+from benchmarks.scenarios.links import more_clients, spread_over
 from benchmarks.scenarios.memory import resident
 from benchmarks.scenarios.throughput import calls_per_second
 
@@ -24,10 +24,9 @@ async def _links(session: Session) -> dict[str, float]:
     figures: dict[str, float] = {}
     clients = [session.client]
     base = resident(session.server_pid)
-    async with contextlib.AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         for number in DECADES:
-            while len(clients) < number:
-                clients.append(await stack.enter_async_context(session.peer.connect(session.address)))
+            clients += await more_clients(session, stack, number - len(clients))
             figures[f"rate-{number}"] = await spread_over(session, clients)
             figures[f"memory-{number}"] = max(1.0, resident(session.server_pid) - base)
     return figures
@@ -37,9 +36,9 @@ async def _channels(session: Session) -> dict[str, float]:
     figures: dict[str, float] = {}
     held = 0
     base = resident(session.server_pid)
-    async with contextlib.AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         for number in DECADES:
-            await session.client.hold(stack, number - held)
+            await session.runtime.keep(stack, [session.client.hold] * (number - held))
             held = number
             figures[f"rate-{number}"] = await calls_per_second(
                 session.runtime, session.client, _IN_FLIGHT, session.seconds
