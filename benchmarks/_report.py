@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from itertools import batched
 from typing import Final
 
 from rich.console import Console
@@ -73,11 +72,12 @@ def _scenario_tables(results: Results, scenario: str, bases: Sequence[str]) -> I
     if not peers:
         return
     legend = [f"{name.partition('.')[2]}: {_explain(name)}" for name in names]
-    for number_of, part in enumerate(batched(names or [""], _COLUMNS)):
+    for start in range(0, max(1, len(names)), _COLUMNS):
+        part = names[start : start + _COLUMNS]
         header = ["peer", *(_heading(name) for name in part)]
         rows = [[peer, *(_cell(results, peer, name, scenario) for name in part)] for peer in peers]
         title = f"{scenario}: {SCENARIOS[scenario].title}"
-        yield Table(title if not number_of else f"{scenario}, continued", header, rows, legend)
+        yield Table(title if not start else f"{scenario}, continued", header, rows, legend)
         legend = []
         for base in bases:
             ratios = [
@@ -97,7 +97,7 @@ def _short(name: str) -> str:
 
 
 def _heading(name: str) -> str:
-    return f"{name.partition('.')[2]} {FIGURES[name].unit}" if name else ""
+    return f"{name.partition('.')[2]} {FIGURES[name].unit}"
 
 
 def _cell(results: Results, peer: str, name: str, scenario: str) -> str:
@@ -165,7 +165,8 @@ def show(results: Results, how: Conditions, console: Console, bases: Sequence[st
 
 def show_table(table: Table, console: Console) -> None:
     """Print one table."""
-    rich = RichTable(title=table.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    console.print(table.title, style="bold", markup=False, highlight=False, soft_wrap=True)
+    rich = RichTable(box=None, pad_edge=False)
     for index, heading in enumerate(table.header):
         rich.add_column(heading, justify="right" if index else "left", overflow="fold")
     for row in table.rows:

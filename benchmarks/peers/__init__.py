@@ -271,8 +271,11 @@ PEERS: Final[Mapping[str, Entry]] = {
 
 
 def entry_of(name: str) -> Entry:
-    """Return the entry of a peer, given by its name, or by ``module:attribute`` for one that has no entry.
+    """Return the entry of a peer, given by its name, or by ``module:attribute``, also if it has no entry.
 
     Raises ``KeyError`` if there is none.
     """
-    return Entry(name, name, name, frozenset(ABILITIES)) if ":" in name else PEERS[name]
+    if ":" not in name:
+        return PEERS[name]
+    known = (entry for entry in PEERS.values() if entry.location == name)
+    return next(known, Entry(name, name, name, frozenset(ABILITIES)))

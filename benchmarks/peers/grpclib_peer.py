@@ -100,6 +100,7 @@ class GrpclibClient(Client):
     async def converse(self, value: Any, more: More) -> int:
         received = 0
         async with self._send_back.open() as stream:
+            await stream.send_request()
             async with asyncio.TaskGroup() as group:
                 group.create_task(_send(stream, value, more))
                 async for _ in stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +10,6 @@ from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 import aiohttp
-import msgspec
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
@@ -20,8 +20,6 @@ from benchmarks.peers import Client, More
 from benchmarks.peers._runtimes import Asyncio
 
 app = FastAPI()
-_to_json = msgspec.json.Encoder().encode
-_from_json = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Small(BaseModel):
@@ -46,11 +44,9 @@ async def echo_bytes(request: Request) -> Response:
 
 @app.post("/repeat")
 async def repeat(value: Small) -> StreamingResponse:
-    item = value.model_dump()
-
-    async def items() -> AsyncIterator[bytes]:
+    async def items() -> AsyncIterator[str]:
         while True:
-            yield _to_json(item) + b"\n"
+            yield value.model_dump_json() + "\n"
 
     return StreamingResponse(items(), media_type="application/x-ndjson")
 
@@ -61,7 +57,7 @@ async def swallow(request: Request) -> int:
     async for chunk in request.stream():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            _from_json(line)
+            json.loads(line)
             number += 1
     return number
 
@@ -86,7 +82,7 @@ class HttpClient(Client):
         received = 0
         async with self._session.post(self._repeat, json=value) as response:
             async for line in response.content:
-                _from_json(line)
+                json.loads(line)
                 received += 1
                 if received % CHUNK == 0 and not more(CHUNK):
                     break
@@ -95,8 +91,8 @@ class HttpClient(Client):
     async def upload(self, value: Any, more: More) -> int:
         async def items() -> AsyncIterator[bytes]:
             while True:
-                # An item is a line; a chunk of HTTP for each would cost more than the item.
-                yield b"".join(_to_json(value) + b"\n" for _ in range(CHUNK))
+                for _ in range(CHUNK):
+                    yield json.dumps(value).encode() + b"\n"
                 if not more(CHUNK):
                     break
 

@@ -114,12 +114,14 @@ class NatsPeer:
             config.write_text(f'listen: "127.0.0.1:{port}"\nmax_payload: {4 * MiB}\n', encoding="ascii")
             broker = subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL)
             try:
-                asyncio.run(self._serve(f"nats://127.0.0.1:{port}", announce))
+                asyncio.run(self._serve(port, announce))
             finally:
                 broker.terminate()
                 broker.wait()
 
-    async def _serve(self, address: str, announce: Callable[[str], None]) -> None:
+    async def _serve(self, port: int, announce: Callable[[str], None]) -> None:
+        await _wait_for(port)
+        address = f"nats://127.0.0.1:{port}"
         connection = await _connect(address)
         await _serve(connection)
         await connection.flush()
@@ -136,15 +138,20 @@ class NatsPeer:
 
 
 async def _connect(address: str) -> Any:
-    """Connect, waiting for the broker to come up."""
-    for _ in range(100):
+    return await nats.connect(address, allow_reconnect=False, connect_timeout=10, pending_size=1 << 30)
+
+
+async def _wait_for(port: int) -> None:
+    """Wait for the broker to come up."""
+    for _ in range(500):
         try:
-            return await nats.connect(
-                address, allow_reconnect=False, connect_timeout=10, pending_size=1 << 30
-            )
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
-            await asyncio.sleep(0.05)
-    raise TimeoutError(f"no broker at {address}")
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            return
+    raise TimeoutError("the broker does not come up")
 
 
 PEER = NatsPeer()

@@ -13,10 +13,10 @@ from benchmarks._model import Better, Figure, Scenario, Session
 from benchmarks._payloads import SMALL
 
 #: Calls that are to begin in a second.
-RATES: Final = (1_000, 3_000, 10_000, 30_000)
+RATES: Final = (1_000, 5_000, 20_000)
 PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9, "p99.99": 99.99}
 #: A run is this many times longer than others, or percentiles near 100 would have nothing to go by.
-_LONGER: Final = 2
+_LONGER: Final = 4
 
 
 async def _run(session: Session) -> dict[str, float]:
@@ -48,7 +48,8 @@ SCENARIOS: Final = (
         },
         _run,
         frozenset({"unary", "open-loop"}),
-        parts=2 * _LONGER * len(RATES) + 1,
+        parts=_LONGER * len(RATES) + 1,
+        extra=10,
         quick=False,
     ),
 )
