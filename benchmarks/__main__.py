@@ -99,9 +99,7 @@ def _present(names: Sequence[str]) -> tuple[list[Entry], dict[str, str]]:
 
 
 def _measure(peers: Sequence[Entry], scenarios: Sequence[str], repeats: int, seconds: float) -> Results:
-    run = functools.partial(
-        run_all, peers, scenarios, repeats=int(repeats), seconds=seconds, progress=_say
-    )
+    run = functools.partial(run_all, peers, scenarios, repeats=int(repeats), seconds=seconds, progress=_say)
     return trio.run(run)
 
 
@@ -148,9 +146,7 @@ def _list(_options: argparse.Namespace) -> int:
         [entry.name, entry.title, entry.missing and f"missing: {entry.missing}"] for entry in PEERS.values()
     ]
     show_table(Table("Peers", ["peer", "what it is", ""], peers), console)
-    scenarios = [
-        [name, scenario.title, ", ".join(scenario.needs)] for name, scenario in SCENARIOS.items()
-    ]
+    scenarios = [[name, scenario.title, ", ".join(scenario.needs)] for name, scenario in SCENARIOS.items()]
     notes = [f"{name}: {title}" for name, title in ABILITIES.items()]
     show_table(Table("Scenarios", ["scenario", "what is measured", "needs"], scenarios, notes), console)
     return 0
@@ -257,7 +253,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--only", type=_names_from(SCENARIOS), help="scenarios, comma-separated; default all")
     run.add_argument("--repeat", type=_positive(int), help="of everything; default 3, 1 with --quick")
     run.add_argument(
-        "--seconds", type=_positive(float), help=f"for one figure; default {_SECONDS}, {_QUICK_SECONDS} with --quick"
+        "--seconds",
+        type=_positive(float),
+        help=f"for one figure; default {_SECONDS}, {_QUICK_SECONDS} with --quick",
     )
     run.add_argument("--quick", action="store_true", help="short, and without the long scenarios")
     run.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")

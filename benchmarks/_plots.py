@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ from benchmarks.scenarios import FIGURES, SCENARIOS
 from benchmarks.scenarios.links import LINKS
 from benchmarks.scenarios.open_loop import RATES
 from benchmarks.scenarios.throughput import IN_FLIGHT
+
+#: Points by peer.
+Series = Mapping[str, Sequence[tuple[float, float]]]
 
 #: Figures shown as bars, one panel each.
 _BARS: Final = (
@@ -49,47 +53,41 @@ def _plots(results: Results) -> Iterator[tuple[str, Callable[[Any], Any]]]:
     have = set(results.names)
     bars = [name for name in _BARS if name in have]
     if bars:
-        yield "overview", lambda plt: _bars(plt, results, bars)
-    lines: Mapping[str, tuple[str, Sequence[int], str]] = {
-        "in-flight": ("unary.{}", IN_FLIGHT, "calls in flight"),
-        "links": ("links.one-{}", LINKS, "links, calls on one"),
-        "links-all": ("links.all-{}", LINKS, "links, calls on all in turn"),
+        yield "overview", partial(_bars, results, bars)
+    lines: Mapping[str, tuple[Mapping[int, str], str]] = {
+        "in-flight": ({n: f"unary.{n}" for n in IN_FLIGHT}, "calls in flight"),
+        "links": ({n: f"links.one-{n}" for n in LINKS}, "links, calls on one"),
+        "links-all": ({n: f"links.all-{n}" for n in LINKS}, "links, calls on all in turn"),
     }
-    for name, (pattern, values, label) in lines.items():
-        series = {
-            peer: [
-                (value, median)
-                for value in values
-                if (median := results.median(peer, pattern.format(value))) is not None
-            ]
-            for peer in results.peers
-        }
+    for stem, (names, label) in lines.items():
+        series = _series(results, names)
         if any(series.values()):
-            yield name, lambda plt, s=series, x=label: _lines(plt, s, x, "calls/s")
+            yield stem, partial(_lines, series, label, "calls/s")
     for scenario in ("echo", "array"):
-        series = {
-            peer: [
-                (size, median)
-                for name, size in SIZES.items()
-                if (median := results.median(peer, f"{scenario}.{name}")) is not None
-            ]
-            for peer in results.peers
-        }
+        series = _series(results, {size: f"{scenario}.{name}" for name, size in SIZES.items()})
         if any(series.values()):
-            title = SCENARIOS[scenario].title
-            yield scenario, lambda plt, s=series, t=title: _lines(plt, s, f"bytes ({t})", "MB/s")
+            label = f"bytes ({SCENARIOS[scenario].title})"
+            yield scenario, partial(_lines, series, label, "MB/s")
     for rate in RATES:
         if any(results.histogram(peer, f"open-loop.{rate}") for peer in results.peers):
-            yield f"open-loop-{rate}", lambda plt, r=rate: _latencies(plt, results, r)
+            yield f"open-loop-{rate}", partial(_latencies, results, rate)
     for family, title in FAMILIES.items():
         series = {peer: points(results, peer, family) for peer in results.peers}
         if any(series.values()):
             unit = next(FIGURES[name].unit for name in FIGURES if name.startswith(f"{family}-"))
             name = family.replace(".", "-")
-            yield name, lambda plt, s=series, t=title, u=unit: _lines(plt, s, t, u)
+            yield name, partial(_lines, series, title, unit)
 
 
-def _bars(plt: Any, results: Results, names: Sequence[str]) -> Any:
+def _series(results: Results, names: Mapping[int, str]) -> Series:
+    """Return for each peer the points (key, median of the figure that is named for it)."""
+    return {
+        peer: [(x, median) for x, name in names.items() if (median := results.median(peer, name)) is not None]
+        for peer in results.peers
+    }
+
+
+def _bars(results: Results, names: Sequence[str], plt: Any) -> Any:
     rows = math.ceil(len(names) / 2)
     height = 1 + 0.25 * len(results.peers)
     figure, axes = plt.subplots(rows, 2, figsize=(12, height * rows), squeeze=False)
@@ -106,9 +104,7 @@ def _bars(plt: Any, results: Results, names: Sequence[str]) -> Any:
     return figure
 
 
-def _lines(
-    plt: Any, series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str
-) -> Any:
+def _lines(series: Series, x_label: str, y_label: str, plt: Any) -> Any:
     figure, axis = plt.subplots(figsize=(9, 6))
     for peer, values in series.items():
         if values:
@@ -123,7 +119,7 @@ def _lines(
     return figure
 
 
-def _latencies(plt: Any, results: Results, rate: int) -> Any:
+def _latencies(results: Results, rate: int, plt: Any) -> Any:
     """Latency over percentile, the axis stretched towards 100 % as is usual for such curves."""
     figure, axis = plt.subplots(figsize=(9, 6))
     for peer in results.peers:

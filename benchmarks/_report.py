@@ -81,7 +81,9 @@ def _scenario_tables(results: Results, scenario: str, bases: Sequence[str]) -> I
         legend = []
         for base in bases:
             ratios = [
-                [peer, *(_ratio(results, peer, name, base) for name in part)] for peer in peers if peer != base
+                [peer, *(_ratio(results, peer, name, base) for name in part)]
+                for peer in peers
+                if peer != base
             ]
             if any(cell != "–" for row in ratios for cell in row[1:]):
                 yield Table(f"{scenario}, × {base}", ["peer", *map(_short, part)], ratios)

@@ -9,7 +9,7 @@ import os
 import platform
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -129,7 +129,7 @@ def conditions(peers: Iterable[str], *, repeats: int, seconds: float) -> Conditi
     """Describe this machine and this environment, as they are before a run."""
     names = {name for peer in peers if peer in PEERS for name in PEERS[peer].distributions}
     return Conditions(
-        when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         python=f"{platform.python_implementation()} {platform.python_version()}",
         versions={name: _version(name) for name in sorted(names)},
@@ -171,9 +171,7 @@ def to_json(results: Results, how: Conditions) -> dict[str, Any]:
         "missing": results.missing,
         "medians": {
             peer: {
-                name: median
-                for name in results.names
-                if (median := results.median(peer, name)) is not None
+                name: median for name in results.names if (median := results.median(peer, name)) is not None
             }
             for peer in results.peers
         },

@@ -137,12 +137,8 @@ TARGETS: Final = (
     ),
     Target("a callback against a call", Quotient(Of("callbacks.time"), Of("latency.p50")), "<=", 2),
     Target("callbacks, 64 in flight", Quotient(Of("callbacks.rate"), Of("unary.64")), ">=", 0.5),
-    Target(
-        "1 000 links, calls on one", Quotient(Of("links.one-1000"), Of("links.one-1")), ">=", 0.8
-    ),
-    Target(
-        "1 000 links, calls on all in turn", Quotient(Of("links.all-1000"), Of("links.all-1")), ">=", 0.8
-    ),
+    Target("1 000 links, calls on one", Quotient(Of("links.one-1000"), Of("links.one-1")), ">=", 0.8),
+    Target("1 000 links, calls on all in turn", Quotient(Of("links.all-1000"), Of("links.all-1")), ">=", 0.8),
     # A rate that falls as the power of -0.03 loses a fifth in three decades.
     Target("cost of a call as methods grow", Exponent("scaling-methods.rate"), ">=", -0.03, ""),
     Target("cost of a call as open channels grow", Exponent("scaling-channels.rate"), ">=", -0.03, ""),

@@ -150,7 +150,11 @@ class Asyncio:
                 record(time.perf_counter() - moment)
                 free.release()
 
-        loop.add_reader(timer.fd, lambda: (timer.clear(), awake.set()))
+        def wake() -> None:
+            timer.clear()
+            awake.set()
+
+        loop.add_reader(timer.fd, wake)
         try:
             async with asyncio.timeout(seconds + PATIENCE):
                 for moment in due:

@@ -150,13 +150,16 @@ class GrpcPeer:
     async def connect(self, address: str) -> AsyncIterator[Client]:
         target, _, path = address.partition("|")
         if path:
-            credentials = grpc.ssl_channel_credentials(Path(path).read_bytes())
-            channel = grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+            channel = grpc.aio.secure_channel(target, _trust(path), options=_OPTIONS)
         else:
             channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
         async with channel:
             await channel.channel_ready()
             yield GrpcClient(channel)
+
+
+def _trust(path: str) -> Any:
+    return grpc.ssl_channel_credentials(Path(path).read_bytes())
 
 
 def _certificate(directory: Path) -> tuple[Any, str]:

@@ -67,7 +67,8 @@ class _Service:
 
 def _config() -> Configuration:
     return Configuration(
-        http2_connection_window_size=_WINDOW, http2_stream_window_size=_WINDOW  # the default is 4 MiB
+        http2_connection_window_size=_WINDOW,
+        http2_stream_window_size=_WINDOW,  # the default is 4 MiB
     )
 
 

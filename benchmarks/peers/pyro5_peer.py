@@ -72,9 +72,7 @@ class Pyro5Client(Client):
         return self._proxy.echo(data)
 
     async def download(self, value: Any, more: More) -> None:
-        received = 0
-        for _ in self._proxy.repeat(value):
-            received += 1
+        for received, _ in enumerate(self._proxy.repeat(value), 1):
             if received % CHUNK == 0 and not more(CHUNK):
                 break
 

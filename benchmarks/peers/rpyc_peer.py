@@ -71,10 +71,8 @@ class RpycClient(Client):
         return self._root.echo_bytes(data)
 
     async def download(self, value: Any, more: More) -> None:
-        received = 0
-        for item in self._root.repeat(encode(value)):
+        for received, item in enumerate(self._root.repeat(encode(value)), 1):
             decode(item)
-            received += 1
             if received % CHUNK == 0 and not more(CHUNK):
                 break
 

@@ -28,7 +28,7 @@ class _Connection:
     def __init__(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connection
-        self._file: IO[bytes] = connection.makefile("rb", _BUFFER)
+        self._file: IO[bytes] = connection.makefile("rb", buffering=None)
 
     def send(self, operation: bytes, body: bytes) -> None:
         header = _HEADER.pack(operation, len(body))

@@ -38,9 +38,7 @@ class ZerorpcClient(Client):
         return self._client.echo(data)
 
     async def download(self, value: Any, more: More) -> None:
-        received = 0
-        for _ in self._client.repeat(value):
-            received += 1
+        for received, _ in enumerate(self._client.repeat(value), 1):
             if received % CHUNK == 0 and not more(CHUNK):
                 break
 

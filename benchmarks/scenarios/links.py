@@ -58,7 +58,10 @@ SCENARIOS: Final = (
         f"unary calls with so many links to the server, {_IN_FLIGHT} in flight altogether",
         {
             **{f"one-{n}": Figure(f"{n} links, calls on one", "calls/s", Better.HIGHER) for n in LINKS},
-            **{f"all-{n}": Figure(f"{n} links, calls on all in turn", "calls/s", Better.HIGHER) for n in LINKS},
+            **{
+                f"all-{n}": Figure(f"{n} links, calls on all in turn", "calls/s", Better.HIGHER)
+                for n in LINKS
+            },
         },
         _run,
         frozenset({"unary", "links"}),

@@ -12,9 +12,7 @@ from benchmarks._model import Better, Figure, Scenario, Session
 from benchmarks._payloads import SIZES, some_bytes
 
 
-async def _megabytes(
-    echo: Callable[[Any], Awaitable[Any]], value: Any, size: int, seconds: float
-) -> float:
+async def _megabytes(echo: Callable[[Any], Awaitable[Any]], value: Any, size: int, seconds: float) -> float:
     if len(await echo(value)) != len(value):
         raise AssertionError("what came back is not what was sent")
     laps = Laps(seconds)

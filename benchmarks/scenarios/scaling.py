@@ -114,7 +114,10 @@ SCENARIOS: Final = (
     Scenario(
         "scaling-payload",
         "echo of so many bytes, one call after the other, median time",
-        {f"time-{size}": Figure(f"{size:,} bytes".replace(",", " "), "µs", Better.LOWER) for size in PAYLOADS},
+        {
+            f"time-{size}": Figure(f"{size:,} bytes".replace(",", " "), "µs", Better.LOWER)
+            for size in PAYLOADS
+        },
         _payload,
         frozenset({"echo"}),
         parts=len(PAYLOADS),

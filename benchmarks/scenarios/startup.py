@@ -29,7 +29,8 @@ async def _startup(session: Session) -> dict[str, float]:
     imported = _milliseconds(sys.executable, "-c", f"import {session.peer.imports}")
     command = [sys.executable, "-m", "benchmarks.peers", "serve", session.location]
     begin = time.perf_counter()
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    # Nothing else goes on in this process, so it may block.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:  # noqa: ASYNC220
         try:
             assert server.stdout is not None
             address = server.stdout.readline().strip()

@@ -41,10 +41,7 @@ SCENARIOS: Final = (
     Scenario(
         "unary",
         "unary calls of a small dict, so many in flight from one client process",
-        {
-            str(number): Figure(f"{number} in flight", "calls/s", Better.HIGHER)
-            for number in IN_FLIGHT
-        },
+        {str(number): Figure(f"{number} in flight", "calls/s", Better.HIGHER) for number in IN_FLIGHT},
         _run,
         frozenset({"unary"}),
         parts=len(IN_FLIGHT),
