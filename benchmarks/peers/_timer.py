@@ -16,13 +16,8 @@ _CLOCK_MONOTONIC: Final = 1
 _NONBLOCK: Final = 0o4000
 
 
-class _Itimerspec(ctypes.Structure):
-    _fields_ = (
-        ("every_s", ctypes.c_long),
-        ("every_ns", ctypes.c_long),
-        ("first_s", ctypes.c_long),
-        ("first_ns", ctypes.c_long),
-    )
+#: struct itimerspec: the interval, then the first time, each in seconds and nanoseconds.
+_Itimerspec = ctypes.c_long * 4
 
 
 class Timer:

@@ -10,7 +10,7 @@ import struct
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import IO, Any, ClassVar
+from typing import Any, BinaryIO, ClassVar, cast
 
 from benchmarks._payloads import CHUNK, SMALL
 from benchmarks.peers import Client, More
@@ -28,7 +28,7 @@ class _Connection:
     def __init__(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connection
-        self._file: IO[bytes] = connection.makefile("rb", buffering=None)
+        self._file = cast("BinaryIO", connection.makefile("rb", _BUFFER))
 
     def send(self, operation: bytes, body: bytes) -> None:
         header = _HEADER.pack(operation, len(body))
