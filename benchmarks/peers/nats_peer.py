@@ -5,9 +5,11 @@ so a client asks for so many items at a time, and has asked for the next before 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +26,8 @@ from benchmarks.peers._runtimes import Asyncio
 #: Items that one request of a stream asks for; two requests are under way at any time.
 _BURST = 16 * CHUNK
 _TIMEOUT = 60.0
+#: Of linux/prctl.h.
+_PR_SET_PDEATHSIG = 1
 
 
 class NatsClient(Client):
@@ -103,7 +107,7 @@ class NatsPeer:
     runtime: ClassVar[Asyncio] = Asyncio()
 
     def serve(self, announce: Callable[[str], None]) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(SystemExit))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -112,7 +116,9 @@ class NatsPeer:
         with tempfile.TemporaryDirectory() as directory:
             config = Path(directory) / "nats.conf"
             config.write_text(f'listen: "127.0.0.1:{port}"\nmax_payload: {4 * MiB}\n', encoding="ascii")
-            broker = subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL)
+            broker = subprocess.Popen(
+                [program, "-c", str(config)], stderr=subprocess.DEVNULL, preexec_fn=_end_with_parent
+            )
             try:
                 asyncio.run(self._serve(port, announce))
             finally:
@@ -135,6 +141,11 @@ class NatsPeer:
             yield NatsClient(connection)
         finally:
             await connection.close()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process with the one that started it, even if that is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 async def _connect(address: str) -> Any:
