@@ -54,7 +54,7 @@ def test_failures_are_not_lost(runtime: Runtime) -> None:
     async def main() -> None:
         await runtime.together([broken])
 
-    with pytest.raises((ArithmeticError, ExceptionGroup), match="broken|Trio nursery") as caught:
+    with pytest.raises((ArithmeticError, ExceptionGroup), match=r"broken|Trio nursery") as caught:
         runtime.run(main)
     assert "broken" in repr(caught.value)
 
