@@ -58,8 +58,8 @@ def _run(options: argparse.Namespace) -> int:
     if not peers:
         _say("no peer is left to measure")
         return 1
-    how = conditions((entry.name for entry in peers), repeats=repeats, seconds=seconds)
-    results = _measure(peers, scenarios, repeats, seconds)
+    how = conditions((entry.name for entry in peers), repeats=repeats, seconds=seconds, pinned=options.pin)
+    results = _measure(peers, scenarios, repeats, seconds, options.pin)
     results.missing.update(missing)
     bases = [base for base in options.bases if base in results.peers]
     show(results, how, _console(), bases)
@@ -98,8 +98,12 @@ def _present(names: Sequence[str]) -> tuple[list[Entry], dict[str, str]]:
     return peers, missing
 
 
-def _measure(peers: Sequence[Entry], scenarios: Sequence[str], repeats: int, seconds: float) -> Results:
-    run = functools.partial(run_all, peers, scenarios, repeats=int(repeats), seconds=seconds, progress=_say)
+def _measure(
+    peers: Sequence[Entry], scenarios: Sequence[str], repeats: float, seconds: float, pin: bool
+) -> Results:
+    run = functools.partial(
+        run_all, peers, scenarios, repeats=int(repeats), seconds=seconds, pin=pin, progress=_say
+    )
     return trio.run(run)
 
 
@@ -165,7 +169,7 @@ def _count(repeats: int) -> dict[str, list[float]] | None:
 
 def _ratios_run(options: argparse.Namespace) -> Results:
     peers, _ = _present([_check.PEER, *dict.fromkeys(_check.RATIOS.values())])
-    return _measure(peers, _check.SCENARIOS, options.repeat, options.seconds)
+    return _measure(peers, _check.SCENARIOS, options.repeat, options.seconds, pin=True)
 
 
 def _check_command(options: argparse.Namespace) -> int:
@@ -193,7 +197,7 @@ def _check_command(options: argparse.Namespace) -> int:
     ]
     header = ["figure", "baseline", "now", "times worse", "allowed", "spread", ""]
     show_table(Table("Against the baseline", header, rows), _console())
-    here = conditions([_check.PEER], repeats=1, seconds=1)
+    here = conditions([_check.PEER], repeats=1, seconds=1, pinned=True)
     if (here.python, dict(here.versions)) != (baseline.python, dict(baseline.versions)):
         _say(
             f"the baseline is of {baseline.python}, {dict(baseline.versions)}; here is {here.python}, "
@@ -213,7 +217,7 @@ def _baseline(options: argparse.Namespace) -> int:
     if results.failures:
         _say("something failed, and no baseline was written")
         return 1
-    here = conditions([_check.PEER], repeats=1, seconds=1)
+    here = conditions([_check.PEER], repeats=1, seconds=1, pinned=True)
     medians = {name: round(statistics.median(values), 4) for name, values in counts.items()}
     ratios = {name: round(ratio, 4) for name, ratio in _check.ratios(results).items()}
     baseline = _check.Baseline(medians, ratios, here.python, here.versions)
@@ -258,6 +262,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"for one figure; default {_SECONDS}, {_QUICK_SECONDS} with --quick",
     )
     run.add_argument("--quick", action="store_true", help="short, and without the long scenarios")
+    run.add_argument(
+        "--pin", action="store_true", help="tie servers to one core and clients to another: less spread"
+    )
     run.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     run.add_argument("--keep", metavar="NAME", help="keep the figures as benchmarks/baselines/NAME.json")
     run.add_argument("--no-files", action="store_true", help="write nothing to benchmarks/results/")

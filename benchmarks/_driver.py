@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -93,7 +94,13 @@ async def _child(*arguments: str) -> AsyncIterator[_Child]:
 
 
 async def measure(
-    entry: Entry, scenario: str, seconds: float, *, start_timeout: float = START_TIMEOUT, extra: float = EXTRA
+    entry: Entry,
+    scenario: str,
+    seconds: float,
+    *,
+    pin: bool = False,
+    start_timeout: float = START_TIMEOUT,
+    extra: float = EXTRA,
 ) -> Outcome:
     """Start a peer's server and client, and return what one scenario gives.
 
@@ -101,13 +108,15 @@ async def measure(
         entry: the peer.
         scenario: a key of ``SCENARIOS``.
         seconds: how long the client measures one figure.
+        pin: whether the server is tied to one core and the client to another.
         start_timeout: seconds that the server may take to announce its address.
         extra: seconds that the client may take beyond what the scenario is to take.
 
     Raises:
         PeerFailedError: one of the two ended too early, or nothing came in time.
     """
-    async with _child("serve", entry.location) as server:
+    cores = _cores() if pin else ((), ())
+    async with _child("serve", entry.location, *cores[0]) as server:
         address: str | None = None
         with trio.move_on_after(start_timeout) as start:
             address = await server.line()
@@ -119,9 +128,15 @@ async def measure(
             )
             raise PeerFailedError(f"the server {how}", server.stderr())
         arguments = (entry.location, scenario, address, str(seconds), f"--server-pid={server.process.pid}")
-        async with _child("run", *arguments) as client:
+        async with _child("run", *arguments, *cores[1]) as client:
             described = SCENARIOS[scenario]
             return await _outcome(server, client, seconds * described.parts + described.extra + extra)
+
+
+def _cores() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the arguments that tie the server to one core and the client to another."""
+    server, client, *_ = sorted(os.sched_getaffinity(0)) * 2
+    return (f"--core={server}",), (f"--core={client}",)
 
 
 async def _outcome(server: _Child, client: _Child, timeout: float) -> Outcome:
@@ -178,11 +193,15 @@ async def run_all(
     repeats: int,
     seconds: float,
     progress: Callable[[str], None],
+    pin: bool = False,
 ) -> Results:
     """Measure everything. A peer that fails in a scenario is not asked for it again.
 
     Args:
+        repeats: of everything.
+        seconds: how long one figure is measured.
         progress: is told of every outcome.
+        pin: see :func:`measure`.
     """
     results = Results([entry.name for entry in peers], list(scenarios))
     steps = list(plan(peers, scenarios, repeats))
@@ -191,7 +210,7 @@ async def run_all(
             continue
         where = f"{number}/{len(steps)} {scenario} {entry.name}"
         try:
-            outcome = await measure(entry, scenario, seconds)
+            outcome = await measure(entry, scenario, seconds, pin=pin)
         except PeerFailedError as error:
             results.failures.append(Failure(entry.name, scenario, str(error), error.stderr))
             progress(f"{where}: {error}")

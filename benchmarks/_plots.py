@@ -97,8 +97,7 @@ def _bars(results: Results, names: Sequence[str], plt: Any) -> Any:
         have = [peer for peer in reversed(results.peers) if results.figures(peer, name)]
         medians = [results.median(peer, name) for peer in have]
         colours = ["tab:blue" if peer.startswith("duplex") else "tab:gray" for peer in have]
-        axis.barh(have, medians, color=colours)
-        axis.set_xscale("log")
+        axis.bar_label(axis.barh(have, medians, color=colours), fmt="{:,.0f}", fontsize=7, padding=2)
         axis.set_title(f"{name}, {FIGURES[name].unit} ({FIGURES[name].better.value})", fontsize=9)
     figure.tight_layout()
     return figure
@@ -106,6 +105,7 @@ def _bars(results: Results, names: Sequence[str], plt: Any) -> Any:
 
 def _lines(series: Series, x_label: str, y_label: str, plt: Any) -> Any:
     figure, axis = plt.subplots(figsize=(9, 6))
+    axis.set_prop_cycle(color=plt.get_cmap("tab20").colors)  # ten are not enough for all peers
     for peer, values in series.items():
         if values:
             style = {"linewidth": 2.5} if peer.startswith("duplex") else {"linewidth": 1, "alpha": 0.8}
@@ -122,6 +122,7 @@ def _lines(series: Series, x_label: str, y_label: str, plt: Any) -> Any:
 def _latencies(results: Results, rate: int, plt: Any) -> Any:
     """Latency over percentile, the axis stretched towards 100 % as is usual for such curves."""
     figure, axis = plt.subplots(figsize=(9, 6))
+    axis.set_prop_cycle(color=plt.get_cmap("tab20").colors)  # ten are not enough for all peers
     for peer in results.peers:
         histogram = results.histogram(peer, f"open-loop.{rate}")
         if histogram is None or not histogram.count:

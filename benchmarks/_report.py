@@ -140,6 +140,8 @@ def remarks(results: Results, how: Conditions) -> Iterator[str]:
         f"Medians of {how.repeats} interleaved repeats of {how.seconds:g} s a figure; {WARM_UP:.0%} of that is "
         "warm-up. ± is half the distance of the extremes, in parts of the median."
     )
+    if how.pinned:
+        yield "Servers were tied to one core, clients to another."
     versions = ", ".join(f"{name} {version}" for name, version in how.versions.items())
     yield f"{how.when}; {how.machine}; {how.python}; {versions}."
     if how.load is not None:

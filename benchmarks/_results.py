@@ -123,9 +123,11 @@ class Conditions:
     load: float | None
     repeats: int
     seconds: float
+    #: Whether servers were tied to one core and clients to another.
+    pinned: bool = False
 
 
-def conditions(peers: Iterable[str], *, repeats: int, seconds: float) -> Conditions:
+def conditions(peers: Iterable[str], *, repeats: int, seconds: float, pinned: bool = False) -> Conditions:
     """Describe this machine and this environment, as they are before a run."""
     names = {name for peer in peers if peer in PEERS for name in PEERS[peer].distributions}
     return Conditions(
@@ -136,6 +138,7 @@ def conditions(peers: Iterable[str], *, repeats: int, seconds: float) -> Conditi
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         repeats=repeats,
         seconds=seconds,
+        pinned=pinned,
     )
 
 

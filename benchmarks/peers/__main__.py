@@ -25,6 +25,7 @@ def main() -> None:
     run = commands.add_parser("run", help="measure one scenario, and print the figures")
     for command in (serve, run):
         command.add_argument("peer", help="a name, or module:attribute")
+        command.add_argument("--core", type=int, help="the core that the process is tied to")
     run.add_argument("scenario", choices=SCENARIOS)
     run.add_argument("address")
     run.add_argument("seconds", type=float)
@@ -34,6 +35,8 @@ def main() -> None:
         entry = entry_of(options.peer)
     except KeyError:
         parser.error(f"there is no peer {options.peer!r}")
+    if options.core is not None:
+        os.sched_setaffinity(0, {options.core})
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     if options.command == "serve":
         entry.load().serve(lambda address: print(address, flush=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Final
@@ -13,7 +14,8 @@ _IN_FLIGHT: Final = 64
 
 
 async def _run(session: Session) -> dict[str, float]:
-    cores = sorted(os.sched_getaffinity(0))
+    # This process may be tied to a core already; the one that started it is not.
+    cores = sorted(os.sched_getaffinity(os.getppid()))
     if len(cores) < 2:
         return {}
 
@@ -30,7 +32,9 @@ async def _run(session: Session) -> dict[str, float]:
 
 def _pin(pid: int, core: int) -> None:
     for thread in _threads(pid):
-        os.sched_setaffinity(thread, {core})
+        # A thread may have ended since.
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(thread, {core})
 
 
 def _threads(pid: int) -> Iterator[int]:

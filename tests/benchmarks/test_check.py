@@ -100,7 +100,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
     for peer, p50 in (("duplex", 400.0), ("pyzmq", 100.0)):
         results.add(peer, "latency", Outcome({"p50": p50}))
     monkeypatch.setattr(command, "_count", lambda repeats: counts)
-    monkeypatch.setattr(command, "_measure", lambda *arguments: results)
+    monkeypatch.setattr(command, "_measure", lambda *arguments, pin: results)
     return counts
 
 

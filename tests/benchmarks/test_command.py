@@ -192,10 +192,10 @@ def test_quick_leaves_out_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(command, "_measure", measure)
     assert main(["--quick", "--peers", "duplex", "--no-files"]) == 0
-    _, scenarios, repeats, seconds = asked[0]
+    _, scenarios, repeats, seconds, pin = asked[0]
     assert "open-loop" not in scenarios
     assert "latency" in scenarios
-    assert (repeats, seconds) == (1, 0.3)
+    assert (repeats, seconds, pin) == (1, 0.3, False)
 
 
 def test_json_is_that_of_the_results(results: Results, how: Conditions) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import trio
@@ -62,6 +63,18 @@ async def test_figure_of_a_sound_peer(started: list[trio.Process]) -> None:
 
 
 @pytest.mark.slow
+async def test_processes_are_tied_to_cores(
+    started: list[trio.Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    await measure(SOUND, "latency", 0.01, pin=True)
+    for process in started:
+        assert "--core=0" in str(process.args)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {5, 7, 3})
+    assert _driver._cores() == (("--core=3",), ("--core=5",))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entry", "what", "processes"),
     [
@@ -91,7 +104,7 @@ async def test_crash_is_told_with_stderr(
     ids=["server", "client"],
 )
 async def test_silence_is_told(
-    entry: Entry, what: str, limits: dict[str, float], started: list[trio.Process]
+    entry: Entry, what: str, limits: dict[str, Any], started: list[trio.Process]
 ) -> None:
     with pytest.raises(PeerFailedError, match=what):
         await measure(entry, "latency", 0.01, **limits)
@@ -133,7 +146,8 @@ def test_process_ends_with_its_standard_input() -> None:
 async def test_failed_peer_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    async def fake(entry: Entry, scenario: str, seconds: float) -> Outcome:
+    async def fake(entry: Entry, scenario: str, seconds: float, *, pin: bool) -> Outcome:
+        assert pin
         asked.append((entry.name, scenario))
         if entry.name == "bad:x" and scenario == "latency":
             raise PeerFailedError("it fell over", "its last words")
@@ -146,6 +160,7 @@ async def test_failed_peer_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -
         ["latency", "echo"],
         repeats=2,
         seconds=1,
+        pin=True,
         progress=said.append,
     )
     assert asked.count(("bad:x", "latency")) == 1
