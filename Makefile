@@ -5,7 +5,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-BENCH  := $(VENV)/.ready-bench
+# The benchmarks' peers are many and pinned, so they have an environment of their own.
+BENCH_VENV := .venv-bench
+BENCH  := $(BENCH_VENV)/.ready
 FUZZ   := $(VENV)/.ready-fuzz
 SOAK   := $(VENV)/.ready-soak
 
@@ -20,9 +22,18 @@ FAULTS ?=
 
 PROTOCOL := duplex/protocol/*,duplex/codec/*
 
+# What every environment needs of the interpreter that creates it.
+define CHECK_PYTHON
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+    echo "Duplex needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ..." >&2; exit 1; }; \
+$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+    echo "$(PYTHON) cannot create virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
+    exit 1; }
+endef
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench fuzz soak faults coverage-protocol clean
+.PHONY: help demo test check format bench bench-check bench-baseline fuzz soak faults coverage-protocol clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -48,8 +59,14 @@ format: $(READY) ## format the code and repair what ruff can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(BENCH) ## run the benchmarks
-	@$(BIN)/python -m benchmarks
+bench: $(BENCH) ## run the benchmarks: half an hour; make bench ARGS=--quick takes some minutes
+	@$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
+
+bench-check: $(BENCH) ## fail if calls take more instructions than in the kept baseline (needs valgrind)
+	@$(BENCH_VENV)/bin/python -m benchmarks check $(ARGS)
+
+bench-baseline: $(BENCH) ## renew that baseline
+	@$(BENCH_VENV)/bin/python -m benchmarks baseline $(ARGS)
 
 fuzz: $(FUZZ) ## fuzz the protocol, the codecs and a live peer with FUZZ_RUNS inputs
 	@$(BIN)/python -m tests.fuzz --runs $(FUZZ_RUNS)
@@ -61,25 +78,25 @@ soak: $(SOAK) ## mixed load and faults for SOAK_MINUTES; memory must stay flat
 faults: $(READY) ## do harm to real processes and networks, and print what came of it (root)
 	@$(BIN)/python -m tests.faults $(FAULTS)
 
-clean: ## remove .venv and everything generated
-	@rm -rf $(VENV) soak-results fuzz-found build dist htmlcov .coverage .coverage.* \
+clean: ## remove .venv, .venv-bench and everything generated
+	@rm -rf $(VENV) $(BENCH_VENV) soak-results fuzz-found build dist htmlcov .coverage .coverage.* \
 	    .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	    echo "Duplex needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ..." >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-	    echo "$(PYTHON) cannot create virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
-	    exit 1; }
+	@$(CHECK_PYTHON)
 	@echo "preparing $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test]'
 	@touch $@
 
-$(BENCH): $(READY)
-	@echo "installing what the benchmarks compare with"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[bench]'
+$(BENCH): pyproject.toml
+	@$(CHECK_PYTHON)
+	@echo "preparing $(BENCH_VENV), with what the benchmarks compare with"
+	@$(PYTHON) -m venv $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/python benchmarks/_install.py
+	@command -v nats-server >/dev/null || test -x /usr/sbin/nats-server || \
+	    echo "nats-server is missing, and its peer with it; on Debian and Ubuntu: apt-get install nats-server" >&2
 	@touch $@
 
 $(FUZZ): $(READY)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -12,7 +14,8 @@ from typing import IO, Final, final
 
 import trio
 
-from benchmarks._report import Failure, Results
+from benchmarks._model import Scenario
+from benchmarks._results import Failure, Outcome, Results
 from benchmarks.peers import Entry
 from benchmarks.scenarios import SCENARIOS
 
@@ -91,21 +94,29 @@ async def _child(*arguments: str) -> AsyncIterator[_Child]:
 
 
 async def measure(
-    entry: Entry, scenario: str, seconds: float, *, start_timeout: float = START_TIMEOUT, extra: float = EXTRA
-) -> float:
-    """Start a peer's server and client, and return the figure of one scenario.
+    entry: Entry,
+    scenario: str,
+    seconds: float,
+    *,
+    pin: bool = False,
+    start_timeout: float = START_TIMEOUT,
+    extra: float = EXTRA,
+) -> Outcome:
+    """Start a peer's server and client, and return what one scenario gives.
 
     Args:
         entry: the peer.
         scenario: a key of ``SCENARIOS``.
-        seconds: how long the client measures.
+        seconds: how long the client measures one figure.
+        pin: whether the server is tied to one core and the client to another.
         start_timeout: seconds that the server may take to announce its address.
-        extra: seconds that the client may take beyond ``seconds``.
+        extra: seconds that the client may take beyond what the scenario is to take.
 
     Raises:
         PeerFailedError: one of the two ended too early, or nothing came in time.
     """
-    async with _child("serve", entry.location) as server:
+    cores = _cores() if pin else ((), ())
+    async with _child("serve", entry.location, *cores[0]) as server:
         address: str | None = None
         with trio.move_on_after(start_timeout) as start:
             address = await server.line()
@@ -116,11 +127,19 @@ async def measure(
                 else "ended at its start"
             )
             raise PeerFailedError(f"the server {how}", server.stderr())
-        async with _child("run", entry.location, scenario, address, str(seconds)) as client:
-            return await _figure(server, client, seconds + extra)
+        arguments = (entry.location, scenario, address, str(seconds), f"--server-pid={server.process.pid}")
+        async with _child("run", *arguments, *cores[1]) as client:
+            described = SCENARIOS[scenario]
+            return await _outcome(server, client, seconds * described.parts + described.extra + extra)
 
 
-async def _figure(server: _Child, client: _Child, timeout: float) -> float:
+def _cores() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the arguments that tie the server to one core and the client to another."""
+    server, client, *_ = sorted(os.sched_getaffinity(0)) * 2
+    return (f"--core={server}",), (f"--core={client}",)
+
+
+async def _outcome(server: _Child, client: _Child, timeout: float) -> Outcome:
     line: str | None = None
     server_ended = False
 
@@ -136,13 +155,13 @@ async def _figure(server: _Child, client: _Child, timeout: float) -> float:
             line = await client.line()
             nursery.cancel_scope.cancel()
     if line is not None:
-        return float(line)
+        return Outcome(**json.loads(line))
     if limit.cancelled_caught:
-        what = f"the client printed no figure within {timeout:g} s"
+        what = f"the client printed no figures within {timeout:g} s"
     elif server_ended:
         what = "the server ended while the client measured"
     else:
-        what = "the client ended without a figure"
+        what = "the client ended without figures"
     words = (child.stderr() for child in (server, client))
     raise PeerFailedError(what, "\n".join(filter(None, words)))
 
@@ -151,13 +170,20 @@ def plan(peers: Sequence[Entry], scenarios: Sequence[str], repeats: int) -> Iter
     """Give scenarios and peers in the order in which they are measured.
 
     What is compared stands side by side, so that a change in the machine's mood meets all peers; and
-    each repeat begins with another peer, so that nobody is always first.
+    each repeat begins with another peer, so that nobody is always first. A peer is not asked for what it
+    cannot do.
     """
     for repeat in range(repeats):
         turn = repeat % len(peers)
         for scenario in scenarios:
             for entry in (*peers[turn:], *peers[:turn]):
-                yield scenario, entry
+                if can(entry, SCENARIOS[scenario]):
+                    yield scenario, entry
+
+
+def can(entry: Entry, scenario: Scenario) -> bool:
+    """Whether a peer has what a scenario needs."""
+    return scenario.needs <= entry.abilities
 
 
 async def run_all(
@@ -167,11 +193,15 @@ async def run_all(
     repeats: int,
     seconds: float,
     progress: Callable[[str], None],
+    pin: bool = False,
 ) -> Results:
     """Measure everything. A peer that fails in a scenario is not asked for it again.
 
     Args:
-        progress: is told of every figure.
+        repeats: of everything.
+        seconds: how long one figure is measured.
+        progress: is told of every outcome.
+        pin: see :func:`measure`.
     """
     results = Results([entry.name for entry in peers], list(scenarios))
     steps = list(plan(peers, scenarios, repeats))
@@ -180,11 +210,17 @@ async def run_all(
             continue
         where = f"{number}/{len(steps)} {scenario} {entry.name}"
         try:
-            figure = await measure(entry, scenario, seconds)
+            outcome = await measure(entry, scenario, seconds, pin=pin)
         except PeerFailedError as error:
             results.failures.append(Failure(entry.name, scenario, str(error), error.stderr))
             progress(f"{where}: {error}")
         else:
-            results.add(entry.name, scenario, figure)
-            progress(f"{where}: {figure:,.1f} {SCENARIOS[scenario].unit}")
+            results.add(entry.name, scenario, outcome)
+            progress(f"{where}: {_brief(scenario, outcome)}")
     return results
+
+
+def _brief(scenario: str, outcome: Outcome) -> str:
+    figures = SCENARIOS[scenario].figures
+    shown = [f"{name} {value:,.1f} {figures[name].unit}" for name, value in list(outcome.figures.items())[:4]]
+    return ", ".join(shown + ["…"] * (len(outcome.figures) > len(shown)))

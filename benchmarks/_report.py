@@ -1,248 +1,208 @@
-"""What was measured, as text for people and as JSON for programs, with what one must know to read it."""
+"""What was measured, as tables: for a terminal and as Markdown."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import os
-import platform
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from benchmarks._clocks import WARM_UP
+from benchmarks._fits import FAMILIES, fit, points
+from benchmarks._model import Better
+from benchmarks._results import BIAS, Conditions, Failure, Results
+from benchmarks._targets import TARGETS
 from benchmarks.peers import PEERS
-from benchmarks.scenarios import SCENARIOS, WARM_UP, Better
+from benchmarks.scenarios import FIGURES, SCENARIOS
 
-#: The peers that the others are compared with.
-BASES: Final = ("grpc", "pyzmq")
-
-#: What favours whom. Printed with every report; ``README.md`` says more.
-BIAS: Final = tuple(
-    """\
-Client and server share one machine and the loopback interface: no network latency, and two busy processes \
-compete for the cores.
-The benchmarks belong to Duplex; nobody has tuned the other peers beyond what is stated here.
-grpc runs generic handlers, with msgpack by msgspec for dicts and bytes as they are. There is no generated \
-code and no protobuf, which is not what most users of gRPC run; the difference has not been measured.
-pyzmq is a floor for a and d, not a rival: no event loop, no protocol, no flow control. In b and c each call \
-and item is a message of its own there, while Duplex puts many into one.
-Compare duplex-inline with the others only for handlers that never wait.
-Only ratios within one run mean anything; differences below 25 % are noise.""".splitlines()
-)
+#: The peers that the others are compared with, unless others are named.
+BASES: Final = ("grpc", "aiozmq", "pyzmq")
+#: Figures side by side, or a line would be too long for a terminal.
+_COLUMNS: Final = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Failure:
-    """A figure that could not be had, and why."""
+class Table:
+    """A table, and what is to be said below it. The first column is text, the others are numbers."""
 
-    peer: str
-    scenario: str
-    what: str
-    stderr: str
-
-
-@dataclasses.dataclass
-class Results:
-    """All figures of a run."""
-
-    peers: list[str]
-    scenarios: list[str]
-    failures: list[Failure] = dataclasses.field(default_factory=list)
-    _figures: dict[tuple[str, str], list[float]] = dataclasses.field(default_factory=dict)
-
-    def add(self, peer: str, scenario: str, figure: float) -> None:
-        """Note the figure of one repeat."""
-        self._figures.setdefault((peer, scenario), []).append(figure)
-
-    def figures(self, peer: str, scenario: str) -> Sequence[float]:
-        """The figures of all repeats, in order."""
-        return self._figures.get((peer, scenario), ())
-
-    def median(self, peer: str, scenario: str) -> float | None:
-        """The median of the repeats; ``None`` if there is none."""
-        figures = self.figures(peer, scenario)
-        return statistics.median(figures) if figures else None
-
-    def ratio(self, peer: str, scenario: str, base: str) -> float | None:
-        """A peer's median divided by another's; ``None`` if one is missing."""
-        mine, other = self.median(peer, scenario), self.median(base, scenario)
-        return mine / other if mine is not None and other else None
-
-    def spread(self, peer: str, scenario: str) -> float | None:
-        """The distance of the extremes in parts of the median; ``None`` with fewer than two figures."""
-        figures = self.figures(peer, scenario)
-        if len(figures) < 2:
-            return None
-        return (max(figures) - min(figures)) / statistics.median(figures)
-
-    def failure(self, peer: str, scenario: str) -> Failure | None:
-        """Why there is no figure, if there is a reason."""
-        return next((f for f in self.failures if (f.peer, f.scenario) == (peer, scenario)), None)
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Conditions:
-    """Where and how the figures came about."""
-
-    machine: str
-    python: str
-    versions: Mapping[str, str]
-    #: Processes that wanted to run in the minute before the run; ``None`` where the system does not say.
-    load: float | None
-    repeats: int
-    seconds: float
+def number(value: float) -> str:
+    """Return a figure with as many digits as can be read: ``0.274``, ``72.4``, ``1 234 567``."""
+    if abs(value) < 10:
+        return f"{value:.3g}"
+    return f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}".replace(",", " ")
 
 
-def conditions(peers: Iterable[str], *, repeats: int, seconds: float) -> Conditions:
-    """Describe this machine and this environment, as they are before a run."""
-    names = {name for peer in peers if peer in PEERS for name in PEERS[peer].distributions}
-    return Conditions(
-        machine=f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
-        python=f"{platform.python_implementation()} {platform.python_version()}",
-        versions={name: _version(name) for name in sorted(names)},
-        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        repeats=repeats,
-        seconds=seconds,
-    )
+def tables(results: Results, bases: Sequence[str]) -> Iterator[Table]:
+    """Give the tables of a report: targets, then figures and their ratios by scenario, then fits."""
+    yield targets_table(results)
+    for scenario in results.scenarios:
+        yield from _scenario_tables(results, scenario, bases)
+    fits = _fits_table(results)
+    if fits.rows:
+        yield fits
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(models), "") or platform.processor() or platform.machine()
+def targets_table(results: Results) -> Table:
+    """Return each target with what this run says of it."""
+    rows = []
+    for target in TARGETS:
+        value, state = target.state(results)
+        figure = "–" if value is None else f"{number(value)} {target.unit}".strip()
+        relation = {"<=": "≤", ">=": "≥"}[target.relation]
+        bound = f"{relation} {number(target.bound)} {target.unit}".strip()
+        rows.append([target.title, str(target.expression), bound, figure, state])
+    return Table("Targets", ["target", "expression", "bound", "figure", ""], rows)
 
 
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed as a distribution"
-
-
-# -- text ----------------------------------------------------------------------------------------------
-
-
-def text_report(results: Results, how: Conditions) -> str:
-    """Return the report for people: tables, ratios, failures, conditions and bias."""
-    parts = [_legend(results), _figures_table(results)]
-    parts += [
-        _ratio_table(results, base) for base in BASES if base in results.peers and len(results.peers) > 1
+def _scenario_tables(results: Results, scenario: str, bases: Sequence[str]) -> Iterator[Table]:
+    names = [name for name in results.names if name.startswith(f"{scenario}.")]
+    peers = [
+        peer
+        for peer in results.peers
+        if any(results.figures(peer, name) for name in names) or results.failure(peer, scenario)
     ]
-    parts += [_failure_text(failure) for failure in results.failures]
-    parts += [_conditions_text(results, how), "Bias:\n" + "\n".join(f"- {line}" for line in BIAS)]
-    return "\n\n".join(parts) + "\n"
+    if not peers:
+        return
+    legend = [f"{name.partition('.')[2]}: {_explain(name)}" for name in names]
+    for start in range(0, max(1, len(names)), _COLUMNS):
+        part = names[start : start + _COLUMNS]
+        header = ["peer", *(_heading(name) for name in part)]
+        rows = [[peer, *(_cell(results, peer, name, scenario) for name in part)] for peer in peers]
+        title = f"{scenario}: {SCENARIOS[scenario].title}"
+        yield Table(title if not start else f"{scenario}, continued", header, rows, legend)
+        legend = []
+        for base in bases:
+            ratios = [
+                [peer, *(_ratio(results, peer, name, base) for name in part)]
+                for peer in peers
+                if peer != base
+            ]
+            if any(cell != "–" for row in ratios for cell in row[1:]):
+                yield Table(f"{scenario}, × {base}", ["peer", *map(_short, part)], ratios)
 
 
-def _legend(results: Results) -> str:
-    return "\n".join(
-        f"{key} = {SCENARIOS[key].title}, {SCENARIOS[key].unit} ({SCENARIOS[key].better.value})"
-        for key in results.scenarios
-    )
+def _explain(name: str) -> str:
+    figure = FIGURES[name]
+    return f"{figure.title}, {figure.unit} ({figure.better.value})"
 
 
-def _figures_table(results: Results) -> str:
-    header = ["peer", *(f"{key} {SCENARIOS[key].unit}" for key in results.scenarios)]
-    rows = [[peer, *(_cell(results, peer, key) for key in results.scenarios)] for peer in results.peers]
-    return table([header, *rows])
+def _short(name: str) -> str:
+    return name.partition(".")[2] + (" ↓" if FIGURES[name].better is Better.LOWER else " ↑")
 
 
-def _cell(results: Results, peer: str, scenario: str) -> str:
+def _heading(name: str) -> str:
+    return f"{name.partition('.')[2]} {FIGURES[name].unit}"
+
+
+def _cell(results: Results, peer: str, name: str, scenario: str) -> str:
     if results.failure(peer, scenario) is not None:
         return "failed"
-    median = results.median(peer, scenario)
-    return "–" if median is None else number(median)
+    median, spread = results.median(peer, name), results.spread(peer, name)
+    if median is None:
+        return "–"
+    return number(median) if spread is None else f"{number(median)} ±{spread / 2:.0%}"
 
 
-def _ratio_table(results: Results, base: str) -> str:
-    header = [f"× {base}", *results.scenarios]
+def _ratio(results: Results, peer: str, name: str, base: str) -> str:
+    ratio = results.ratio(peer, name, base)
+    return "–" if ratio is None else f"{ratio:.2f}"
+
+
+def _fits_table(results: Results) -> Table:
     rows = []
-    for peer in results.peers:
-        if peer != base:
-            ratios = [results.ratio(peer, key, base) for key in results.scenarios]
-            rows.append([peer, *("–" if ratio is None else f"{ratio:.2f}" for ratio in ratios)])
-    lower = [key for key in results.scenarios if SCENARIOS[key].better is Better.LOWER]
-    note = f"\n({', '.join(lower)}: below 1 is faster; the others: above 1)" if lower else ""
-    return table([header, *rows]) + note
+    for family, title in FAMILIES.items():
+        for peer in results.peers:
+            found = fit(points(results, peer, family))
+            if found is not None:
+                rows.append([title, peer, f"{found.exponent:+.3f}", f"{found.explained:.2f}"])
+    notes = ["an exponent of 0: does not grow; 1: grows in proportion; of a rate, -1 means n times as slow"]
+    return Table("Scaling: exponents fitted to decades", ["figure", "peer", "exponent", "R²"], rows, notes)
+
+
+def remarks(results: Results, how: Conditions) -> Iterator[str]:
+    """Give what one must know to read the tables, a paragraph each."""
+    for peer, reason in results.missing.items():
+        yield f"MISSING: {peer}: {reason}"
+    for failure in results.failures:
+        yield _failure_text(failure)
+    cannot = [peer for peer in results.peers if peer in PEERS]
+    yield "Peers: " + "; ".join(f"{peer}: {PEERS[peer].title}" for peer in cannot) + "."
+    yield "– where a peer has no such thing, or no figure was had."
+    yield (
+        f"Medians of {how.repeats} interleaved repeats of {how.seconds:g} s a figure; {WARM_UP:.0%} of that is "
+        "warm-up. ± is half the distance of the extremes, in parts of the median."
+    )
+    if how.pinned:
+        yield "Servers were tied to one core, clients to another."
+    versions = ", ".join(f"{name} {version}" for name, version in how.versions.items())
+    yield f"{how.when}; {how.machine}; {how.python}; {versions}."
+    if how.load is not None:
+        yield f"Load before the run: {how.load:.2f}."
+    yield "Bias:\n" + "\n".join(f"- {line}" for line in BIAS)
 
 
 def _failure_text(failure: Failure) -> str:
     lines = failure.stderr.splitlines() or ["(nothing on standard error)"]
     quoted = "\n".join(f"    {line}" for line in lines)
-    return f"FAILED: {failure.peer} in scenario {failure.scenario}: {failure.what}\n{quoted}"
+    return f"FAILED: {failure.peer} in scenario {failure.scenario}: {failure.what}\n\n{quoted}"
 
 
-def _conditions_text(results: Results, how: Conditions) -> str:
-    spreads = {
-        f"{peer} {key}": spread
-        for peer in results.peers
-        for key in results.scenarios
-        if (spread := results.spread(peer, key)) is not None
-    }
-    versions = ", ".join(f"{name} {version}" for name, version in how.versions.items())
+# -- output --------------------------------------------------------------------------------------------
+
+
+def show(results: Results, how: Conditions, console: Console, bases: Sequence[str] = BASES) -> None:
+    """Print a report on a terminal, or wherever the console writes."""
+    for table in tables(results, bases):
+        show_table(table, console)
+    for remark in remarks(results, how):
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
+        console.print()
+
+
+def show_table(table: Table, console: Console) -> None:
+    """Print one table."""
+    console.print(table.title, style="bold", markup=False, highlight=False, soft_wrap=True)
+    rich = RichTable(box=None, pad_edge=False)
+    for index, heading in enumerate(table.header):
+        rich.add_column(heading, justify="right" if index else "left", overflow="fold")
+    for row in table.rows:
+        style = {"NOT MET": "red", "met": "green"}.get(row[-1])
+        rich.add_row(*row, style=style)
+    console.print(rich)
+    for note in table.notes:
+        console.print(f"  {note}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    console.print()
+
+
+def markdown(results: Results, how: Conditions, bases: Sequence[str] = BASES) -> str:
+    """Return a report as Markdown."""
+    parts = ["# Benchmarks"]
+    for table in tables(results, bases):
+        parts.append(f"## {table.title}")
+        parts.append(markdown_table(table))
+        parts.extend(f"- {note}" for note in table.notes)
+    parts.append("## Reading this")
+    parts.extend(remarks(results, how))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(table: Table) -> str:
+    """Return one table as Markdown, without title and notes."""
     lines = [
-        f"Medians of {how.repeats} interleaved repeats of {how.seconds:g} s; {WARM_UP:.0%} of that is warm-up.",
-        f"{how.machine}; {how.python}; {versions}",
+        _markdown_row(table.header),
+        _markdown_row(["---" if index == 0 else "---:" for index in range(len(table.header))]),
+        *(_markdown_row(row) for row in table.rows),
     ]
-    if how.load is not None:
-        lines.append(f"Load before the run: {how.load:.2f}.")
-    if spreads:
-        widest = max(spreads, key=spreads.__getitem__)
-        lines.append(f"Largest distance between two repeats: {spreads[widest]:.0%} of the median ({widest}).")
     return "\n".join(lines)
 
 
-def number(value: float) -> str:
-    """Return a figure with as many digits as can be read: ``72.4``, ``1 234 567``."""
-    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}".replace(",", " ")
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as aligned columns, the first to the left and the others to the right, under a header."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
-
-
-# -- JSON ----------------------------------------------------------------------------------------------
-
-
-def json_report(results: Results, how: Conditions) -> dict[str, Any]:
-    """Return the report for programs; every figure of every repeat is in it."""
-    return {
-        "conditions": dataclasses.asdict(how),
-        "bias": list(BIAS),
-        "scenarios": {
-            key: {
-                "title": SCENARIOS[key].title,
-                "unit": SCENARIOS[key].unit,
-                "better": SCENARIOS[key].better.name.lower(),
-            }
-            for key in results.scenarios
-        },
-        "figures": {
-            peer: {
-                key: {
-                    "median": results.median(peer, key),
-                    "repeats": list(results.figures(peer, key)),
-                    "ratios": {
-                        base: ratio
-                        for base in BASES
-                        if base != peer and (ratio := results.ratio(peer, key, base)) is not None
-                    },
-                }
-                for key in results.scenarios
-            }
-            for peer in results.peers
-        },
-        "failures": [dataclasses.asdict(failure) for failure in results.failures],
-    }
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -6,18 +6,27 @@ Dicts travel as msgpack by msgspec, which is also what Duplex does; bytes travel
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar
 
 import grpc
 import grpc.aio
-import msgspec
 
-from benchmarks.scenarios import CHUNK, IN_FLIGHT, LARGE, SMALL, Count, Laps
+from benchmarks._payloads import CHUNK
+from benchmarks.peers import Client, More
+from benchmarks.peers._msgpack import decode, encode
+from benchmarks.peers._runtimes import Asyncio
 
 _SERVICE = "Benchmark"
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # Without it all channels of a process share one connection.
+    ("grpc.use_local_subchannel_pool", 1),
+)
 
 
 async def _echo(request: Any, _context: Any) -> Any:
@@ -29,84 +38,141 @@ async def _repeat(request: Any, _context: Any) -> AsyncIterator[Any]:
         yield request
 
 
+async def _swallow(requests: AsyncIterator[Any], _context: Any) -> Any:
+    number = 0
+    async for _ in requests:
+        number += 1
+    return {"number": number}
+
+
+async def _send_back(requests: AsyncIterator[Any], _context: Any) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield request
+
+
+async def _wait(request: Any, _context: Any) -> AsyncIterator[Any]:
+    yield request
+    await asyncio.Event().wait()
+
+
+class GrpcClient(Client):
+    """See the base class."""
+
+    def __init__(self, channel: Any) -> None:
+        def path(name: str) -> str:
+            return f"/{_SERVICE}/{name}"
+
+        self.unary = channel.unary_unary(path("echo"), encode, decode)  # type: ignore[method-assign]
+        self.echo = channel.unary_unary(path("echo_bytes"))  # type: ignore[method-assign]
+        self._repeat = channel.unary_stream(path("repeat"), encode, decode)
+        self._swallow = channel.stream_unary(path("swallow"), encode, decode)
+        self._send_back = channel.stream_stream(path("send_back"), encode, decode)
+        self._wait = channel.unary_stream(path("wait"), encode, decode)
+
+    async def download(self, value: Any, more: More) -> None:
+        received = 0
+        call = self._repeat(value)
+        async for _ in call:
+            received += 1
+            if received % CHUNK == 0 and not more(CHUNK):
+                break
+        call.cancel()
+
+    async def upload(self, value: Any, more: More) -> int:
+        call = self._swallow()
+        await _send(call, value, more)
+        return int((await call)["number"])
+
+    async def converse(self, value: Any, more: More) -> int:
+        received = 0
+        call = self._send_back()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_send(call, value, more))
+            async for _ in call:
+                received += 1
+        return received
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        call = self._wait({})
+        await call.read()
+        yield
+        call.cancel()
+
+
+async def _send(call: Any, value: Any, more: More) -> None:
+    while True:
+        for _ in range(CHUNK):
+            await call.write(value)
+        if not more(CHUNK):
+            break
+    await call.done_writing()
+
+
 class GrpcPeer:
-    """See :class:`benchmarks.peers.Peer`."""
+    """See :class:`benchmarks.peers.Peer`.
+
+    Args:
+        tls: whether connections are encrypted; the address then ends with the path of the certificate.
+    """
+
+    imports: ClassVar[str] = "grpc.aio"
+    runtime: ClassVar[Asyncio] = Asyncio()
+
+    def __init__(self, *, tls: bool) -> None:
+        self._tls = tls
 
     def serve(self, announce: Callable[[str], None]) -> None:
-        asyncio.run(_serve(announce))
+        with tempfile.TemporaryDirectory() as directory:
+            asyncio.run(self._serve(announce, Path(directory)))
 
-    def run(self, scenario: str, address: str, seconds: float) -> float:
-        measure = {"a": _sequential, "b": _concurrent, "c": _stream, "d": _large}[scenario]
+    async def _serve(self, announce: Callable[[str], None], directory: Path) -> None:
+        server = grpc.aio.server(options=_OPTIONS)
+        handlers = {
+            "echo": grpc.unary_unary_rpc_method_handler(_echo, decode, encode),
+            "echo_bytes": grpc.unary_unary_rpc_method_handler(_echo),
+            "repeat": grpc.unary_stream_rpc_method_handler(_repeat, decode, encode),
+            "swallow": grpc.stream_unary_rpc_method_handler(_swallow, decode, encode),
+            "send_back": grpc.stream_stream_rpc_method_handler(_send_back, decode, encode),
+            "wait": grpc.unary_stream_rpc_method_handler(_wait, decode, encode),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
+        if self._tls:
+            credentials, path = _certificate(directory)
+            port = server.add_secure_port("127.0.0.1:0", credentials)
+        else:
+            port, path = server.add_insecure_port("127.0.0.1:0"), ""
+        await server.start()
+        announce(f"127.0.0.1:{port}|{path}")
+        await server.wait_for_termination()
 
-        async def main() -> float:
-            async with grpc.aio.insecure_channel(address) as channel:
-                await channel.channel_ready()
-                return await measure(channel, seconds)
-
-        return asyncio.run(main())
-
-
-async def _serve(announce: Callable[[str], None]) -> None:
-    server = grpc.aio.server()
-    handlers = {
-        "echo": grpc.unary_unary_rpc_method_handler(_echo, _decode, _encode),
-        "echo_bytes": grpc.unary_unary_rpc_method_handler(_echo),
-        "repeat": grpc.unary_stream_rpc_method_handler(_repeat, _decode, _encode),
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    announce(f"127.0.0.1:{port}")
-    await server.wait_for_termination()
-
-
-def _unary(channel: Any) -> Any:
-    return channel.unary_unary(f"/{_SERVICE}/echo", _encode, _decode)
-
-
-async def _sequential(channel: Any, seconds: float) -> float:
-    echo = _unary(channel)
-    laps = Laps(seconds)
-    while laps.running:
-        await echo(SMALL)
-        laps.lap()
-    return laps.median
+    @asynccontextmanager
+    async def connect(self, address: str) -> AsyncIterator[Client]:
+        target, _, path = address.partition("|")
+        if path:
+            channel = grpc.aio.secure_channel(target, _trust(path), options=_OPTIONS)
+        else:
+            channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        async with channel:
+            await channel.channel_ready()
+            yield GrpcClient(channel)
 
 
-async def _concurrent(channel: Any, seconds: float) -> float:
-    echo = _unary(channel)
-    count = Count(seconds)
-
-    async def work() -> None:
-        while count.more():
-            await echo(SMALL)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(IN_FLIGHT):
-            group.create_task(work())
-    return count.per_second
+def _trust(path: str) -> Any:
+    return grpc.ssl_channel_credentials(Path(path).read_bytes())
 
 
-async def _stream(channel: Any, seconds: float) -> float:
-    repeat = channel.unary_stream(f"/{_SERVICE}/repeat", _encode, _decode)
-    count = Count(seconds)
-    received = 0
-    call = repeat(SMALL)
-    async for _ in call:
-        received += 1
-        if received % CHUNK == 0 and not count.more(CHUNK):
-            break
-    call.cancel()
-    return count.per_second
+def _certificate(directory: Path) -> tuple[Any, str]:
+    """Make a certificate; return the server's credentials, and the path of what clients trust."""
+    import trustme
+
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    path = directory / "authority.pem"
+    authority.cert_pem.write_to_path(str(path))
+    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+    return grpc.ssl_server_credentials([(certificate.private_key_pem.bytes(), chain)]), str(path)
 
 
-async def _large(channel: Any, seconds: float) -> float:
-    echo = channel.unary_unary(f"/{_SERVICE}/echo_bytes")
-    laps = Laps(seconds)
-    while laps.running:
-        await echo(LARGE)
-        laps.lap()
-    return laps.megabytes
-
-
-PEER = GrpcPeer()
+PLAIN = GrpcPeer(tls=False)
+TLS = GrpcPeer(tls=True)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+
+from benchmarks.peers import Client
+from benchmarks.peers._runtimes import Threads
 
 
 class Broken:
-    """Serves and runs, unless told to fail at one of the two."""
+    """Serves and answers, unless told to fail at one of the two."""
+
+    imports: ClassVar[str] = "sys"
+    runtime: ClassVar[Threads] = Threads()
 
     def __init__(self, where: str = "", how: str = "") -> None:
         self._where = where
@@ -20,12 +28,11 @@ class Broken:
         self._fail_at("serving")
         _hang()
 
-    def run(self, scenario: str, address: str, seconds: float) -> float:
+    @asynccontextmanager
+    async def connect(self, address: str) -> AsyncIterator[Client]:
         assert address == "nowhere"
         self._fail_at("client")
-        if self._where == "serving":
-            _hang()
-        return 1.5
+        yield _Echo(self._where)
 
     def _fail_at(self, where: str) -> None:
         if where != self._where:
@@ -34,6 +41,16 @@ class Broken:
             _hang()
         sys.stderr.write("reached the end\n")
         raise ArithmeticError(f"broken at {where}")
+
+
+class _Echo(Client):
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    async def unary(self, value: Any, /) -> Any:
+        if self._where == "serving":
+            _hang()
+        return value
 
 
 def _hang() -> None:

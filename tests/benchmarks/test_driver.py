@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import trio
 
 from benchmarks import _driver
 from benchmarks._driver import ROOT, PeerFailedError, measure, plan, run_all
+from benchmarks._results import Outcome
 from benchmarks.peers import Entry, entry_of
+from benchmarks.scenarios import SCENARIOS
 
 SOUND, CRASHES_AT_START, HANGS_AT_START, SERVER_CRASHES, CLIENT_CRASHES, CLIENT_HANGS = (
     entry_of(f"tests.benchmarks.broken_peers:{name}")
@@ -51,8 +55,23 @@ def assert_all_ended(processes: list[trio.Process], count: int) -> None:
 
 @pytest.mark.slow
 async def test_figure_of_a_sound_peer(started: list[trio.Process]) -> None:
-    assert await measure(SOUND, "a", 0.01) == 1.5
+    outcome = await measure(SOUND, "latency", 0.01)
+    assert set(outcome.figures) == {"p50", "p99"}
+    assert min(outcome.figures.values()) >= 0
+    assert outcome.histograms == {}
     assert_all_ended(started, 2)
+
+
+@pytest.mark.slow
+async def test_processes_are_tied_to_cores(
+    started: list[trio.Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    await measure(SOUND, "latency", 0.01, pin=True)
+    for process in started:
+        assert "--core=0" in str(process.args)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {5, 7, 3})
+    assert _driver._cores() == (("--core=3",), ("--core=5",))
 
 
 @pytest.mark.slow
@@ -61,7 +80,7 @@ async def test_figure_of_a_sound_peer(started: list[trio.Process]) -> None:
     [
         (CRASHES_AT_START, "the server ended at its start", 1),
         (SERVER_CRASHES, "the server ended while the client measured", 2),
-        (CLIENT_CRASHES, "the client ended without a figure", 2),
+        (CLIENT_CRASHES, "the client ended without figures", 2),
     ],
     ids=["server at start", "server", "client"],
 )
@@ -69,7 +88,7 @@ async def test_crash_is_told_with_stderr(
     entry: Entry, what: str, processes: int, started: list[trio.Process]
 ) -> None:
     with pytest.raises(PeerFailedError, match=what) as caught:
-        await measure(entry, "a", 0.01)
+        await measure(entry, "latency", 0.01)
     assert "reached the end" in caught.value.stderr
     assert "ArithmeticError: broken at" in caught.value.stderr
     assert_all_ended(started, processes)
@@ -80,22 +99,22 @@ async def test_crash_is_told_with_stderr(
     ("entry", "what", "limits"),
     [
         (HANGS_AT_START, "the server announced nothing within 0.2 s", {"start_timeout": 0.2}),
-        (CLIENT_HANGS, "the client printed no figure within 0.2 s", {"extra": 0.19}),
+        (CLIENT_HANGS, "the client printed no figures within 0.2 s", {"extra": 0.19}),
     ],
     ids=["server", "client"],
 )
 async def test_silence_is_told(
-    entry: Entry, what: str, limits: dict[str, float], started: list[trio.Process]
+    entry: Entry, what: str, limits: dict[str, Any], started: list[trio.Process]
 ) -> None:
     with pytest.raises(PeerFailedError, match=what):
-        await measure(entry, "a", 0.01, **limits)
+        await measure(entry, "latency", 0.01, **limits)
     assert_all_ended(started, len(started))
 
 
 @pytest.mark.slow
 async def test_cancelling_ends_the_processes(started: list[trio.Process]) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(measure, CLIENT_HANGS, "a", 60)
+        nursery.start_soon(measure, CLIENT_HANGS, "latency", 60)
         while len(started) < 2:
             await trio.sleep(0.01)  # other processes start in real time
         nursery.cancel_scope.cancel()
@@ -108,7 +127,7 @@ async def test_stubborn_process_is_killed(
 ) -> None:
     monkeypatch.setattr(_driver, "_GRACE", 0.05)
     monkeypatch.setattr(trio.Process, "terminate", lambda self: None)
-    await measure(SOUND, "a", 0.01)
+    await measure(SOUND, "latency", 0.01)
     assert_all_ended(started, 2)
     assert started[0].returncode == -signal.SIGKILL
 
@@ -127,32 +146,45 @@ def test_process_ends_with_its_standard_input() -> None:
 async def test_failed_peer_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    async def fake(entry: Entry, scenario: str, seconds: float) -> float:
+    async def fake(entry: Entry, scenario: str, seconds: float, *, pin: bool) -> Outcome:
+        assert pin
         asked.append((entry.name, scenario))
-        if entry.name == "bad:x" and scenario == "a":
+        if entry.name == "bad:x" and scenario == "latency":
             raise PeerFailedError("it fell over", "its last words")
-        return 2.0 * len(asked)
+        return Outcome({name: 2.0 * len(asked) for name in SCENARIOS[scenario].figures})
 
     monkeypatch.setattr(_driver, "measure", fake)
     said: list[str] = []
     results = await run_all(
-        [entry_of("good:x"), entry_of("bad:x")], ["a", "b"], repeats=2, seconds=1, progress=said.append
+        [entry_of("good:x"), entry_of("bad:x")],
+        ["latency", "echo"],
+        repeats=2,
+        seconds=1,
+        pin=True,
+        progress=said.append,
     )
-    assert asked.count(("bad:x", "a")) == 1
-    assert asked.count(("bad:x", "b")) == asked.count(("good:x", "a")) == 2
-    assert results.median("bad:x", "a") is None
-    failure = results.failure("bad:x", "a")
+    assert asked.count(("bad:x", "latency")) == 1
+    assert asked.count(("bad:x", "echo")) == asked.count(("good:x", "latency")) == 2
+    assert results.median("bad:x", "latency.p50") is None
+    failure = results.failure("bad:x", "latency")
     assert failure is not None
     assert (failure.what, failure.stderr) == ("it fell over", "its last words")
-    assert len(results.figures("good:x", "b")) == 2
-    assert said[0] == "1/8 a good:x: 2.0 µs"
-    assert said[1] == "2/8 a bad:x: it fell over"
+    assert len(results.figures("good:x", "echo.1MiB")) == 2
+    assert said[0] == "1/8 latency good:x: p50 2.0 µs, p99 2.0 µs"
+    assert said[1] == "2/8 latency bad:x: it fell over"
 
 
 def test_peers_take_turns_and_each_is_first_once() -> None:
     one, two = entry_of("x:1"), entry_of("x:2")
-    steps = [(scenario, entry.name) for scenario, entry in plan([one, two], ["a", "b"], 2)]
+    steps = [(scenario, entry.name) for scenario, entry in plan([one, two], ["latency", "unary"], 2)]
     assert steps == [
-        *[("a", "x:1"), ("a", "x:2"), ("b", "x:1"), ("b", "x:2")],
-        *[("a", "x:2"), ("a", "x:1"), ("b", "x:2"), ("b", "x:1")],
+        *[("latency", "x:1"), ("latency", "x:2"), ("unary", "x:1"), ("unary", "x:2")],
+        *[("latency", "x:2"), ("latency", "x:1"), ("unary", "x:2"), ("unary", "x:1")],
     ]
+
+
+def test_peers_are_asked_only_for_what_they_can() -> None:
+    able = entry_of("x:1")
+    unable = dataclasses.replace(able, name="x:2", abilities=frozenset({"unary"}))
+    steps = [(scenario, entry.name) for scenario, entry in plan([able, unable], ["latency", "echo"], 1)]
+    assert steps == [("latency", "x:1"), ("latency", "x:2"), ("echo", "x:1")]

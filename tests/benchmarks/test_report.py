@@ -1,125 +1,121 @@
-"""The report: what is computed from the figures, and how it looks."""
+"""The report: how it looks on a terminal and as Markdown, and which plots there are."""
 
 from __future__ import annotations
 
-import json
+import io
 
 import pytest
+from rich.console import Console
 
-from benchmarks._report import (
-    BIAS,
-    Conditions,
-    Failure,
-    Results,
-    conditions,
-    json_report,
-    number,
-    table,
-    text_report,
-)
+from benchmarks._histogram import Histogram
+from benchmarks._plots import _plots
+from benchmarks._report import markdown, number, show, tables
+from benchmarks._results import BIAS, Conditions, Outcome, Results
+from benchmarks._targets import TARGETS
 
-HOW = Conditions("Abacus, 2 cores, Linux 1", "CPython 3.11.0", {"pyzmq": "27.0"}, 0.5, 3, 2.0)
+BASES = ["grpc"]
 
 
-@pytest.fixture
-def results() -> Results:
-    results = Results(["duplex", "grpc", "pyzmq"], ["a", "b"])
-    for peer, scenario, figures in (
-        ("duplex", "a", (100, 120, 110)),
-        ("duplex", "b", (60_000, 61_000, 62_000)),
-        ("grpc", "a", (440, 430, 450)),
-        ("grpc", "b", (6_100, 6_000, 6_200)),
-        ("pyzmq", "a", (55, 55, 55)),
-    ):
-        for figure in figures:
-            results.add(peer, scenario, float(figure))
-    results.failures.append(Failure("pyzmq", "b", "the server ended", "Traceback:\nOSError"))
-    return results
+def text_of(results: Results, how: Conditions) -> str:
+    file = io.StringIO()
+    show(results, how, Console(file=file, width=200), BASES)
+    return file.getvalue()
 
 
-def test_medians_ratios_and_spread(results: Results) -> None:
-    assert results.median("duplex", "a") == 110
-    assert results.ratio("duplex", "a", "grpc") == 0.25
-    assert results.ratio("duplex", "b", "grpc") == 10
-    assert results.ratio("duplex", "b", "pyzmq") is None
-    assert results.median("pyzmq", "b") is None
-    assert results.spread("duplex", "a") == pytest.approx(20 / 110)
-    assert results.spread("pyzmq", "b") is None
+def lines_after(text: str, title: str) -> list[str]:
+    return text.partition(f"{title}\n")[2].partition("\n\n")[0].splitlines()
 
 
-def test_text(results: Results) -> None:
-    blocks = text_report(results, HOW).split("\n\n")
-    assert blocks[1].splitlines() == [
-        "peer     a µs  b calls/s",
-        "------------------------",
-        "duplex  110.0     61 000",
-        "grpc    440.0      6 100",
-        "pyzmq    55.0     failed",
+def test_figures_with_spread(results: Results, how: Conditions) -> None:
+    found = lines_after(
+        text_of(results, how), "latency: one unary call after the other, a small dict each way"
+    )
+    assert [line.split() for line in found] == [
+        ["peer", "p50", "µs", "p99", "µs"],
+        ["duplex", "110.0", "±9%", "300.0", "±0%"],
+        ["grpc", "440.0", "±2%", "–"],
+        ["pyzmq", "55.0", "±0%", "–"],
+        ["p50:", "half", "of", "the", "calls", "took", "no", "longer,", "µs", "(lower", "is", "better)"],
+        ["p99:", "99", "%", "of", "the", "calls", "took", "no", "longer,", "µs", "(lower", "is", "better)"],
     ]
-    assert blocks[2].splitlines() == [
-        "× grpc     a      b",
-        "-------------------",
-        "duplex  0.25  10.00",
-        "pyzmq   0.12      –",
-        "(a: below 1 is faster; the others: above 1)",
+
+
+def test_ratios(results: Results, how: Conditions) -> None:
+    assert [line.split() for line in lines_after(text_of(results, how), "latency, × grpc")] == [
+        ["peer", "p50", "↓", "p99", "↓"],
+        ["duplex", "0.25", "–"],
+        ["pyzmq", "0.12", "–"],
     ]
-    assert blocks[3].splitlines()[2] == "duplex   2.00  –"
-    assert blocks[4] == "FAILED: pyzmq in scenario b: the server ended\n    Traceback:\n    OSError"
-    for part in (
-        "3 interleaved repeats of 2 s",
-        HOW.machine,
-        HOW.python,
-        "pyzmq 27.0",
-        "0.50",
-        "18% of the median (duplex a)",
-        *BIAS,
-    ):
-        assert part in "\n".join(blocks[5:])
 
 
-def test_scenarios_are_explained(results: Results) -> None:
-    legend = text_report(results, HOW).split("\n\n")[0].splitlines()
-    assert [line[:4] for line in legend] == ["a = ", "b = "]
-    assert "lower is better" in legend[0]
-    assert "higher is better" in legend[1]
+def test_failures_missing_peers_conditions_and_bias_are_told(results: Results, how: Conditions) -> None:
+    text = text_of(results, how)
+    assert "MISSING: nats: it needs a broker" in text
+    assert "FAILED: pyzmq in scenario download: the server ended" in text
+    assert "    OSError" in text
+    for part in ("3 interleaved repeats of 2 s", how.machine, how.python, "pyzmq 27.0", "0.50", *BIAS):
+        assert part in text
+    assert [line.split() for line in lines_after(text, "download, × grpc")][1] == ["duplex", "10.00"]
+    assert "failed" in text
 
 
-def test_ratios_only_against_peers_that_ran() -> None:
-    results = Results(["duplex"], ["a"])
-    results.add("duplex", "a", 100.0)
-    text = text_report(results, HOW)
-    assert "× grpc" not in text
-    assert "distance" not in text
+def test_targets_come_first(results: Results, how: Conditions) -> None:
+    first = lines_after(text_of(results, how), "Targets")
+    assert len(first) == len(TARGETS) + 1
+    assert "not measured" in first[-1]
 
 
-def test_json(results: Results) -> None:
-    report = json.loads(json.dumps(json_report(results, HOW)))
-    assert report["figures"]["duplex"]["a"] == {
-        "median": 110.0,
-        "repeats": [100.0, 120.0, 110.0],
-        "ratios": {"grpc": 0.25, "pyzmq": 2.0},
-    }
-    assert report["figures"]["pyzmq"]["b"] == {"median": None, "repeats": [], "ratios": {}}
-    assert report["failures"][0]["stderr"] == "Traceback:\nOSError"
-    assert report["scenarios"]["a"]["better"] == "lower"
-    assert report["conditions"]["versions"] == {"pyzmq": "27.0"}
-    assert report["bias"] == list(BIAS)
+def test_many_figures_are_shown_a_few_at_a_time(how: Conditions) -> None:
+    results = Results(["duplex"], ["links"])
+    outcome = {f"{which}-{number}": 10.0 for which in ("one", "all") for number in (1, 10, 200, 1000)}
+    results.add("duplex", "links", Outcome(outcome))
+    shown = [table for table in tables(results, BASES) if table.title.startswith("links")]
+    assert [len(table.header) for table in shown] == [6, 4]
+    assert shown[1].title == "links, continued"
 
 
-def test_conditions_of_this_machine() -> None:
-    how = conditions(["duplex", "pyzmq", "some:other"], repeats=3, seconds=1.0)
-    assert "cores" in how.machine
-    assert {"duplex-rpc", "pyzmq", "trio", "msgspec"} <= set(how.versions)
-    assert "grpcio" not in how.versions
+def test_fits_are_shown(how: Conditions) -> None:
+    results = Results(["duplex"], ["scaling-links"])
+    for decade in (1, 10, 100, 1000):
+        results.add("duplex", "scaling-links", Outcome({f"rate-{decade}": 100 / decade}))
+    *_, fits = tables(results, BASES)
+    assert list(fits.rows) == [["calls/s as links grow", "duplex", "-1.000", "1.00"]]
+
+
+def test_markdown(results: Results, how: Conditions) -> None:
+    text = markdown(results, how, BASES)
+    assert text.startswith("# Benchmarks\n\n## Targets\n\n| target | expression |")
+    assert "| duplex | 110.0 ±9% | 300.0 ±0% |" in text
+    assert "| --- | ---: | ---: |" in text
+    assert "FAILED: pyzmq" in text
+
+
+def test_plots_of_what_was_measured(results: Results, latencies: Histogram) -> None:
+    assert [name for name, _ in _plots(results)] == ["overview"]
+    results.add("duplex", "unary", Outcome({"1": 100.0, "64": 6400.0}))
+    results.add("duplex", "open-loop", Outcome({}, {"1000": latencies.to_json()}))
+    results.add("duplex", "echo", Outcome({"1KiB": 10.0}))
+    results.add("duplex", "scaling-payload", Outcome({"time-100": 10.0}))
+    assert [name for name, _ in _plots(results)] == [
+        "overview",
+        "in-flight",
+        "echo",
+        "open-loop-1000",
+        "scaling-payload-time",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.04, "0.0"), (72.44, "72.4"), (1000.4, "1 000"), (1_234_567.0, "1 234 567")]
+    ("value", "text"),
+    [
+        (0.04, "0.04"),
+        (0.2744, "0.274"),
+        (9.876, "9.88"),
+        (72.44, "72.4"),
+        (1000.4, "1 000"),
+        (1_234_567.0, "1 234 567"),
+        (-0.034, "-0.034"),
+    ],
 )
 def test_number(value: float, text: str) -> None:
     assert number(value) == text
-
-
-def test_table_aligns() -> None:
-    lines = table([["x", "long"], ["much longer", "1"]]).splitlines()
-    assert lines == ["x            long", "-----------------", "much longer     1"]

@@ -1,62 +1,18 @@
-"""What is measured: the scenarios, their payloads, and the clocks that all peers share.
+"""The clocks that all peers share: when to begin, when to stop, and what the figure is.
 
-A peer brings only its own way to make a call. When to begin, when to stop and what the figure is are here,
-so that they are the same for everybody.
+A peer brings only its own way to make a call.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import enum
+import math
 import statistics
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-#: What the scenarios a, b and c carry: about 64 bytes in msgpack.
-SMALL: Final[Mapping[str, Any]] = {
-    "id": 1234567,
-    "name": "sensor-17/temperature",
-    "value": 21.625,
-    "ok": True,
-    "tags": ["raw", "c"],
-}
-#: What scenario d carries.
-LARGE: Final = bytes(range(256)) * 4096
-#: Calls under way at once in scenario b.
-IN_FLIGHT: Final = 64
-#: Stream items between two looks at the clock.
-CHUNK: Final = 64
 #: The part of the time that is not measured, in which connections, caches and windows grow warm.
 WARM_UP: Final = 0.25
-
-
-class Better(enum.Enum):
-    """Which of two figures is the better one."""
-
-    LOWER = "lower is better"
-    HIGHER = "higher is better"
-
-
-@dataclasses.dataclass(frozen=True)
-class Scenario:
-    """One thing that is measured."""
-
-    key: str
-    title: str
-    unit: str
-    better: Better
-
-
-SCENARIOS: Final[Mapping[str, Scenario]] = {
-    scenario.key: scenario
-    for scenario in (
-        Scenario("a", "one unary call after the other, median", "µs", Better.LOWER),
-        Scenario("b", f"unary calls, {IN_FLIGHT} in flight", "calls/s", Better.HIGHER),
-        Scenario("c", "one server stream of small dicts", "items/s", Better.HIGHER),
-        Scenario("d", f"echo of {len(LARGE) // 1024} KiB, counted once", "MB/s", Better.HIGHER),
-    )
-}
 
 
 class Laps:
@@ -90,10 +46,14 @@ class Laps:
         """Microseconds that a lap takes."""
         return statistics.median(self._laps) * 1e6
 
+    def percentile(self, percent: float) -> float:
+        """Microseconds within which ``percent`` of the laps were done."""
+        return percentile(self._laps, percent) * 1e6
+
     @property
-    def megabytes(self) -> float:
-        """Megabytes (of 10⁶ bytes) per second, if each lap moved the large payload."""
-        return len(LARGE) / statistics.fmean(self._laps) / 1e6
+    def mean(self) -> float:
+        """Seconds that a lap takes on average."""
+        return statistics.fmean(self._laps)
 
 
 class Count:
@@ -102,6 +62,8 @@ class Count:
     count = Count(seconds)
     while count.more():
         call()
+
+    Threads may share one: adding to an attribute has no point at which CPython 3.11 to 3.13 switches threads.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -127,3 +89,29 @@ class Count:
     def per_second(self) -> float:
         """How many were done in a second."""
         return self._done / (self._last - self._first)
+
+
+class Stopwatch:
+    """The clock of a stream whose receiver confirms what it got: the confirmation counts too.
+
+    Attributes:
+        elapsed: seconds since it was made.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._begin = time.perf_counter()
+        self._end = self._begin + seconds
+
+    def more(self, _done: int = 1) -> bool:
+        """Tell whether there is time for more."""
+        return time.perf_counter() < self._end
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self._begin
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return the smallest value that at least ``percent`` of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

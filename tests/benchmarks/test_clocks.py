@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from benchmarks.scenarios import LARGE, SMALL, Count, Laps
+from benchmarks._clocks import Count, Laps, Stopwatch, percentile
+from benchmarks._payloads import SIZES, SMALL, some_bytes
 
 
 @pytest.fixture
@@ -22,7 +23,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 def test_payload_sizes() -> None:
     assert 60 <= len(msgspec.msgpack.encode(SMALL)) <= 68
-    assert len(LARGE) == 1024 * 1024
+    assert {name: len(some_bytes(size)) for name, size in list(SIZES.items())[:3]} == {
+        "1KiB": 1024,
+        "64KiB": 65_536,
+        "1MiB": 1_048_576,
+    }
+    assert len(some_bytes(100)) == 100
 
 
 def test_laps_begin_after_the_warm_up(clock: list[float]) -> None:
@@ -34,7 +40,8 @@ def test_laps_begin_after_the_warm_up(clock: list[float]) -> None:
         counted.append(len(clock))
     assert len(counted) == 5
     assert laps.median == 3e6  # of the laps 2, 3 and 25; those that began before 110 do not count
-    assert laps.megabytes == pytest.approx(len(LARGE) / 10 / 1e6)
+    assert laps.mean == 10
+    assert laps.percentile(99) == 25e6
 
 
 def test_one_lap_always_counts(clock: list[float]) -> None:
@@ -61,3 +68,16 @@ def test_one_count_always_counts(clock: list[float]) -> None:
     while count.more():
         pass
     assert count.per_second == 0.01
+
+
+def test_stopwatch(clock: list[float]) -> None:
+    clock[:] = [100, 130, 140, 145]
+    watch = Stopwatch(40)
+    assert watch.more(64)
+    assert not watch.more(64)
+    assert watch.elapsed == 45
+
+
+@pytest.mark.parametrize(("percent", "value"), [(0, 1), (50, 5), (51, 6), (90, 9), (99, 10), (100, 10)])
+def test_percentile(percent: float, value: float) -> None:
+    assert percentile([10, 1, 9, 2, 8, 3, 7, 4, 6, 5], percent) == value
