@@ -140,6 +140,7 @@ class Conversation(CallValues):
 
     # -- receiving -------------------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def receive_item(self) -> Any:
         """Return the next item; see :meth:`duplex.ReceiveChannel.receive`."""
         inbox = self._inbox
@@ -159,6 +160,7 @@ class Conversation(CallValues):
             raise trio.EndOfChannel
         return self.decode_item(message)
 
+    @trio.lowlevel.enable_ki_protection
     async def next_message(self) -> MessageReceived | None:
         """Wait for a message and take it; ``None`` at the end."""
         self.link.peer.check_thread()
@@ -257,6 +259,7 @@ class Conversation(CallValues):
 
     # -- sending ---------------------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def send_item(self, value: Any) -> None:
         """Send one item; see :meth:`duplex.SendChannel.send`."""
         self._sent += 1

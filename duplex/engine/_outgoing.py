@@ -321,6 +321,7 @@ class OpenCall:
             raise
         return self._call
 
+    @trio.lowlevel.enable_ki_protection
     async def _open(self, link: BaseLink) -> OutgoingCall[Any, Any]:
         request = self._request
         if request.overflow is None:

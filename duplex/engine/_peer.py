@@ -63,6 +63,13 @@ _LOOK: Final = 0.02
 _peers: Final[weakref.WeakSet[BasePeer[Any, Any]]] = weakref.WeakSet()
 
 
+@trio.lowlevel.enable_ki_protection
+async def _protected(function: Callable[..., Awaitable[object]], *args: Any) -> None:
+    """Run something of the engine's own. Ctrl-C then strikes the program's code, and not half-way through what
+    links and sockets keep in order."""
+    await function(*args)
+
+
 def _disown() -> None:
     """In a forked child: no thread of it is that of its parent's peers."""
     for peer in _peers:
@@ -419,7 +426,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any, name: str | None = None) -> None:
         """Run something of the peer's own until it ends or the peer does, in the peer's context, not that of
         whoever asks for it."""
-        start = functools.partial(self._nursery.start_soon, function, *args, name=name)
+        start = functools.partial(self._nursery.start_soon, _protected, function, *args, name=name)
         self.base_context.copy().run(start)
 
     def pick_now(self, service: str) -> LinkT | None:

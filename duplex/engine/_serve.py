@@ -216,7 +216,7 @@ class IncomingCall(Conversation):
         self.link.conversations[self.channel] = self
         try:
             args, kwargs = self._bind_first()
-            result = self.handler.function(*args, **kwargs)
+            result = _call(self.handler.function, args, kwargs)
             if self.notify:
                 self._finish_notify()
                 return
@@ -336,6 +336,7 @@ class IncomingCall(Conversation):
         remaining = self.deadline - trio.current_time()
         return remaining if timeout is None else min(timeout, remaining)
 
+    @trio.lowlevel.enable_ki_protection
     def _bind_first(self) -> tuple[Any, Mapping[str, Any]]:
         """Bind the arguments that came with ``OPEN``."""
         event = self._event
@@ -390,6 +391,7 @@ class IncomingCall(Conversation):
         for channel in self.revoke_exports():
             self.link.peer.spawn(close_local, channel)
 
+    @trio.lowlevel.enable_ki_protection
     async def _answer_encoded(self, payload: bytes, attachments: Sequence[Buffer]) -> None:
         if self._fresh is not None:
             try:
@@ -419,6 +421,7 @@ class IncomingCall(Conversation):
         self.link.close_channel(self.channel, status, trailers=self._trailers, **answer)
         self.finish(None)
 
+    @trio.lowlevel.enable_ki_protection
     def _answer_stopped(self) -> None:
         """The handler was cancelled; say by whom."""
         if self._cut is not None:
@@ -434,6 +437,7 @@ class IncomingCall(Conversation):
         elif not self.over:
             self._close_anyway(status, message, None)
 
+    @trio.lowlevel.enable_ki_protection
     def _fail(self, error: BaseException) -> None:
         """Answer with the error that a handler raised."""
         if isinstance(error, BaseExceptionGroup):
@@ -530,6 +534,12 @@ def _wrong_manner(handler: Handler, what: str) -> RPCError:
         f"{handler.method} {what}: call it with `async with remote.{name}.open(...)`",
         code=StatusCode.INVALID_ARGUMENT,
     )
+
+
+@trio.lowlevel.disable_ki_protection
+def _call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call an inline function from the engine's code, but let Ctrl-C strike it, be it in an endless loop."""
+    return function(*args, **kwargs)
 
 
 def _must_go_on(error: BaseException) -> bool:

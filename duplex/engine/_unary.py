@@ -77,6 +77,7 @@ class UnaryCall(CallValues):
             )
         return self.channel
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, positional: Sequence[Any], keyword: Mapping[str, Any]) -> Any:
         """Make the call and return its result."""
         link = self.link

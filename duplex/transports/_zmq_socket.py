@@ -216,6 +216,7 @@ class SocketLoop:
             self._busy = False
         return not self._stopped
 
+    @trio.lowlevel.enable_ki_protection
     async def _watch(self, fd: int) -> None:
         while not self._stopped:  # pragma: no branch  # stopped in the same pass of trio's loop
             if self.read_events():
