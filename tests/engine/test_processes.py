@@ -174,11 +174,14 @@ def test_ctrl_c_ends_a_busy_program(seed: int) -> None:
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as running:  # fmt: skip
         assert running.stdout is not None
-        assert running.stdout.readline() == "busy\n"
-        # Bytes that arrive say nothing of where the program is, so time has to.
-        trio.run(trio.sleep, 0.05 + 0.037 * seed)
-        running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=20)
+        try:
+            assert running.stdout.readline() == "busy\n"
+            # Bytes that arrive say nothing of where the program is, so time has to.
+            trio.run(trio.sleep, 0.05 + 0.037 * seed)
+            running.send_signal(signal.SIGINT)
+            out, err = running.communicate(timeout=20)
+        finally:
+            running.kill()
     assert out == "interrupted\n", err
     assert running.returncode == 0, err
     assert "Exception ignored" not in err
