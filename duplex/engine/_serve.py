@@ -235,13 +235,14 @@ class IncomingCall(Conversation):
             self._fail(error)
 
     async def run(self, scope: trio.CancelScope) -> None:
-        """Run the handler in a worker's scope and answer."""
+        """Run the handler in a worker's scope, which has the call's deadline, and answer."""
         if self._stopped or self._cut is not None:
             self._answer_stopped()
             return
         self._scope = scope
-        if self.deadline is not None:
-            scope.deadline = self.deadline
+        deadline = math.inf if self.deadline is None else self.deadline
+        if scope.deadline != deadline:
+            scope.deadline = deadline  # another attempt with the same key has moved it since
         token = _current.set(self)
         try:
             await self._run()
@@ -253,8 +254,6 @@ class IncomingCall(Conversation):
         finally:
             _current.reset(token)  # or the idle worker's context would keep the call
             self._scope = None
-            if self.deadline is not None:
-                scope.deadline = math.inf
 
     async def _run(self) -> None:
         if self._encoded is not None:

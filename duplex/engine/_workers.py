@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
+import math
 from typing import TYPE_CHECKING, Any, Final, final
 
 import outcome
@@ -27,20 +28,27 @@ class Workers:
     Every worker has one cancel scope for its life. Cancelling a call cancels its worker's scope, which ends
     the worker with it; the deadline of a call is the deadline of the scope while the call runs. So a call
     that is neither cancelled nor late costs no scope.
+
+    Setting a deadline costs trio some microseconds, so the scope keeps that of its last call until the next
+    one needs another. A worker that is idle when it passes ends, as one whose call was late does.
     """
 
     def __init__(self, nursery: trio.Nursery, context: contextvars.Context, admission: Admission) -> None:
         self._nursery = nursery
         self._admission = admission
         self._context = context
-        self._idle: list[trio.lowlevel.Task] = []
+        self._idle: list[tuple[trio.lowlevel.Task, trio.CancelScope]] = []
 
     def submit(self, call: IncomingCall) -> None:
         """Run a call."""
         call.link.running += 1
         self._admission.running += 1
         if self._idle:
-            task = self._idle.pop()
+            task, scope = self._idle.pop()
+            # Here, not when the task runs: the last call's deadline could pass in between.
+            deadline = math.inf if call.deadline is None else call.deadline
+            if scope.deadline != deadline:
+                scope.deadline = deadline
             # A context of its own for every call, or what one handler sets would be seen by the next.
             task.context = self._context.copy()
             trio.lowlevel.reschedule(task, outcome.Value(call))
@@ -54,11 +62,11 @@ class Workers:
         method = call.method
 
         def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
-            self._idle.remove(task)
+            self._idle.remove((task, scope))
             return trio.lowlevel.Abort.SUCCEEDED
 
         try:
-            with trio.CancelScope() as scope:
+            with trio.CancelScope(deadline=math.inf if call.deadline is None else call.deadline) as scope:
                 while True:
                     method = call.method
                     try:
@@ -69,7 +77,7 @@ class Workers:
                         del call  # an idle worker must not keep it
                     if scope.cancel_called or len(self._idle) >= MAX_IDLE_WORKERS:
                         return
-                    self._idle.append(task)
+                    self._idle.append((task, scope))
                     call = await trio.lowlevel.wait_task_rescheduled(abort)
         except (trio.Cancelled, KeyboardInterrupt):
             raise

@@ -173,7 +173,8 @@ def _owed(links: Iterable[duplex.Link]) -> list[str]:
 
 def stray_tasks(peer: Any) -> list[str]:
     """List a peer's tasks but for its ports, its watchman and its idle workers."""
-    names = [task.name for task in peer._nursery.child_tasks if task not in peer.workers._idle]
+    idle = [task for task, _ in peer.workers._idle]
+    names = [task.name for task in peer._nursery.child_tasks if task not in idle]
     return [name for name in names if not name.startswith("duplex port") and "watch_links" not in name]
 
 
