@@ -18,6 +18,7 @@ from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError, Unavailable
 from duplex.codec import CODECS, Codec
 from duplex.engine._admission import Admission
+from duplex.engine._alarms import Alarms
 from duplex.engine._drain import drain
 from duplex.engine._flush import Flusher
 from duplex.engine._handler import Handler
@@ -133,6 +134,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.base_context = contextvars.copy_context()
         self.admission = Admission(self)
         self.workers = Workers(nursery, self.base_context, self.admission)
+        self.alarms = Alarms(self.spawn)
         self.threads = trio.CapacityLimiter(max_threads)
         self.results = ResultCache(idempotency, self.workers)
         self.make_callback_handler = callback_handler

@@ -14,6 +14,7 @@ from duplex._errors import (
     RPCError,
     Unavailable,
 )
+from duplex.engine._alarms import Alarm, dismiss
 from duplex.engine._deadlines import remaining, thread_call
 from duplex.engine._live import CallValues
 from duplex.engine._types import Callback
@@ -29,7 +30,7 @@ from duplex.engine._request import Request, blame, deadline_exceeded, outcome_er
 class UnaryCall(CallValues):
     """A call with one message each way, while it is under way: as little as can be."""
 
-    __slots__ = ("_request", "_result", "_task", "_timeout", "passed_channels", "started")
+    __slots__ = ("_alarm", "_limit", "_request", "_result", "_task", "_timeout", "passed_channels", "started")
 
     opener = True
     holds_up = True
@@ -42,6 +43,8 @@ class UnaryCall(CallValues):
         self.started = 0.0
         self.passed_channels = False
         self._timeout: float | None = None
+        self._alarm: Alarm | None = None
+        self._limit = 0.0
         self._request = request
         self._task: trio.lowlevel.Task | None = None
         self._result: ChannelClosed | MessageReceived | RPCError | None = None
@@ -65,7 +68,7 @@ class UnaryCall(CallValues):
         """The arguments hold a live value, so the channel comes first and they follow in a message."""
         if not self.channel:
             request = self._request
-            self._timeout = remaining()
+            self._timeout = self._time_left()
             self.channel = self.link.open_channel(
                 self,
                 request.target,
@@ -76,6 +79,34 @@ class UnaryCall(CallValues):
                 codec=request.codec_name,
             )
         return self.channel
+
+    def _time_left(self) -> float | None:
+        """Return the seconds until the deadline of the scopes around the call, or its own if that is sooner."""
+        left = remaining()
+        if self._alarm is None:
+            return left
+        own: float = max(0.0, self._alarm[0] - trio.current_time())
+        return own if left is None or own < left else left
+
+    @trio.lowlevel.enable_ki_protection
+    async def run_within(self, timeout: float, positional: Sequence[Any], keyword: Mapping[str, Any]) -> Any:
+        """The same with a time limit of the call's own, in seconds."""
+        deadline = trio.current_time() + timeout
+        self._limit = timeout
+        self._alarm = self.link.peer.alarms.add(deadline, self)
+        try:
+            return await self.run(positional, keyword)
+        finally:
+            dismiss(self._alarm)
+
+    def expire(self) -> None:
+        """The call's own time limit has passed."""
+        if self._result is None:
+            sent = bool(self.channel)
+            if sent:
+                self.link.cancel_channel(self.channel, "the deadline passed")
+            self._result = deadline_exceeded(self._request, self._limit, self.link, sent=sent)
+            self._wake()
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, positional: Sequence[Any], keyword: Mapping[str, Any]) -> Any:
@@ -94,7 +125,7 @@ class UnaryCall(CallValues):
                 link.touch()
                 self.commit_exports()
             else:
-                self._timeout = remaining()
+                self._timeout = self._time_left()
                 self.channel = link.open_channel(
                     self,
                     request.target,
@@ -111,7 +142,7 @@ class UnaryCall(CallValues):
             await trio.lowlevel.wait_task_rescheduled(self._abort)
             result = self._take_result()
             if self._children is not None:
-                await self.wait_forwarded()
+                await self._wait_forwarded()
             return result
         except RPCError as error:
             self.abandon(str(error))
@@ -128,6 +159,15 @@ class UnaryCall(CallValues):
             if self._fresh is not None:
                 self.revoke_exports()
             self.release()
+
+    async def _wait_forwarded(self) -> None:
+        if self._alarm is None:
+            await self.wait_forwarded()
+            return
+        with trio.CancelScope(deadline=self._alarm[0]):
+            await self.wait_forwarded()
+            return
+        raise deadline_exceeded(self._request, self._limit, self.link, sent=True)
 
     def _take_result(self) -> Any:
         result = self._result
@@ -263,9 +303,7 @@ async def _run_within(
     if timeout <= 0:
         await trio.lowlevel.checkpoint()
         raise deadline_exceeded(request, timeout, link, sent=False)
-    with trio.CancelScope(deadline=trio.current_time() + timeout):
-        return await call.run(positional, keyword)
-    raise deadline_exceeded(request, timeout, link, sent=bool(call.channel))
+    return await call.run_within(timeout, positional, keyword)
 
 
 async def notify(

@@ -172,10 +172,11 @@ def _owed(links: Iterable[duplex.Link]) -> list[str]:
 
 
 def stray_tasks(peer: Any) -> list[str]:
-    """List a peer's tasks but for its ports, its watchman and its idle workers."""
+    """List a peer's tasks but for its ports, its watchmen and its idle workers."""
     idle = [task for task, _ in peer.workers._idle]
     names = [task.name for task in peer._nursery.child_tasks if task not in idle]
-    return [name for name in names if not name.startswith("duplex port") and "watch_links" not in name]
+    own = ("duplex port", "duplex alarms")
+    return [name for name in names if not name.startswith(own) and "watch_links" not in name]
 
 
 async def collect(channel: Any, count: int | float = math.inf) -> list[Any]:

@@ -1,0 +1,52 @@
+"""Time limits of calls: they fire in their order, and leave nothing of calls that are over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from duplex.engine._alarms import _MOST_STALE, Alarms, dismiss
+
+
+class _Call:
+    def __init__(self, name: str, fired: list[tuple[str, float]]) -> None:
+        self._name = name
+        self._fired = fired
+
+    def expire(self) -> None:
+        self._fired.append((self._name, trio.current_time()))
+
+
+async def test_they_fire_at_their_times_unless_dismissed(autojump_clock: object) -> None:
+    fired: list[tuple[str, float]] = []
+    start = trio.current_time()
+
+    def call(name: str) -> Any:
+        return _Call(name, fired)
+
+    async with trio.open_nursery() as nursery:
+        alarms = Alarms(lambda function, name: nursery.start_soon(function))
+        alarms.add(start + 3, call("late"))
+        await trio.sleep(1)  # the watching task is asleep until the first one's time now
+        alarms.add(start + 2, call("sooner"))
+        dismiss(alarms.add(start + 1.5, call("over")))
+        await trio.sleep(9)  # and with nothing left to wait for
+        alarms.add(start + 11, call("later"))
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    assert fired == [("sooner", start + 2), ("late", start + 3), ("later", start + 11)]
+
+
+async def test_those_of_calls_that_are_over_are_swept(autojump_clock: object) -> None:
+    fired: list[tuple[str, float]] = []
+    async with trio.open_nursery() as nursery:
+        alarms = Alarms(lambda function, name: nursery.start_soon(function))
+        lives: Any = _Call("lives", fired)
+        alarms.add(trio.current_time() + 60, lives)
+        for _ in range(10 * _MOST_STALE):
+            dismiss(alarms.add(trio.current_time() + 3600, lives))
+        assert len(alarms._entries) <= _MOST_STALE
+        await trio.sleep(61)
+        nursery.cancel_scope.cancel()
+    assert [name for name, _ in fired] == ["lives"]
