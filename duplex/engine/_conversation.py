@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: A task that streams yields to others once in so many items: a checkpoint costs more than an item.
 ITEMS_PER_CHECKPOINT: Final = 32
+#: What :meth:`Conversation.receive_now` returns instead of an item.
+NOTHING: Final = object()
 
 
 class Conversation(CallValues):
@@ -92,7 +94,12 @@ class Conversation(CallValues):
             self.link.consumed(self.channel, event.cost)
             return
         self._inbox.append(event)
-        self.wake_receiver()
+        if self._receiver is not None:
+            self.wake_receiver()
+
+    def on_result(self, event: MessageReceived) -> None:
+        """A message came that the other side calls the result; where none is due it is one like any other."""
+        self.on_message(event)
 
     def on_end(self) -> None:
         """The other side sends no more."""
@@ -141,18 +148,29 @@ class Conversation(CallValues):
     # -- receiving -------------------------------------------------------------------------------------
 
     @trio.lowlevel.enable_ki_protection
+    def receive_now(self) -> Any:
+        """Return the next item if that takes no checkpoint, else :data:`NOTHING`.
+
+        The usual case in a stream: something is there, and other tasks had their turn lately. Who asks here
+        before it awaits :meth:`receive_item` saves a coroutine for each item.
+        """
+        inbox = self._inbox
+        if not inbox or self._receiver is not None or not (self._received + 1) % ITEMS_PER_CHECKPOINT:
+            return NOTHING
+        self._received += 1
+        taken = inbox.popleft()
+        # Credit is given back in bundles; an empty inbox ends a bundle, so nothing is kept back for long.
+        self.take(taken.cost)
+        if not inbox:
+            self.give_back()
+        return self.decode_item(taken)
+
+    @trio.lowlevel.enable_ki_protection
     async def receive_item(self) -> Any:
         """Return the next item; see :meth:`duplex.ReceiveChannel.receive`."""
-        inbox = self._inbox
-        if inbox and self._receiver is None and (self._received + 1) % ITEMS_PER_CHECKPOINT:
-            # The usual case in a stream: something is there, and other tasks had their turn lately. Credit
-            # is given back in bundles; an empty inbox ends a bundle, so nothing is kept back for long.
-            self._received += 1
-            taken = inbox.popleft()
-            self.take(taken.cost)
-            if not inbox:
-                self.give_back()
-            return self.decode_item(taken)
+        item = self.receive_now()
+        if item is not NOTHING:
+            return item
         message = await self.next_message()
         if message is None:
             if self.error is not None:
@@ -272,7 +290,9 @@ class Conversation(CallValues):
             payload, attachments = self.codec.encode(value, self)
             link = self.link
             connection = link.connection
-            if connection.stream_credit > 0 and connection.credit(self.channel) > 0:
+            if not attachments and connection.send_item(self.channel, payload):
+                link.touch()
+            elif self.may_send():
                 connection.send(self.channel, payload, attachments)
                 link.touch()
             else:

@@ -509,6 +509,8 @@ class BaseLink:
         conversation = self.conversations.get(event.channel)
         if conversation is None:
             self.connection.consumed(event.channel, event.cost)
+        elif event.result:
+            conversation.on_result(event)
         else:
             conversation.on_message(event)
 

@@ -11,7 +11,7 @@ import trio
 from duplex._errors import CallCancelled, DuplexError, RPCError, error_for_status
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
-from duplex.engine._conversation import Conversation
+from duplex.engine._conversation import NOTHING, Conversation
 from duplex.engine._live import CallValues
 from duplex.engine._types import Channel, ChannelStatistics, ReceiveChannel, SendChannel
 from duplex.protocol import CancelReceived, ChannelClosed, MessageReceived
@@ -43,7 +43,8 @@ class ReceiveEnd(ReceiveChannel[Any]):
 
     async def receive(self) -> Any:
         """See :class:`ReceiveChannel`."""
-        return await self._conversation.receive_item()
+        item = self._conversation.receive_now()
+        return await self._conversation.receive_item() if item is NOTHING else item
 
     async def aclose(self) -> None:
         """Take no more items; the other side may send on until it notices. Idempotent."""
@@ -101,7 +102,8 @@ class BothEnds(Channel[Any, Any]):
 
     async def receive(self) -> Any:
         """See :class:`ReceiveChannel`."""
-        return await self._conversation.receive_item()
+        item = self._conversation.receive_now()
+        return await self._conversation.receive_item() if item is NOTHING else item
 
     async def send(self, value: Any) -> None:
         """See :class:`SendChannel`."""

@@ -19,7 +19,7 @@ from duplex._errors import (
     error_for_status,
 )
 from duplex._metadata import Metadata
-from duplex.engine._conversation import Conversation
+from duplex.engine._conversation import NOTHING, Conversation
 from duplex.engine._deadlines import remaining, remaining_until
 from duplex.engine._overflow import Overflowing, OverflowState
 from duplex.engine._types import Channel, ChannelStatistics
@@ -77,14 +77,14 @@ class OutgoingConversation(Conversation):
             )
         return self.channel
 
-    def on_message(self, event: MessageReceived) -> None:
-        if event.result and self.result_message is None:
+    def on_result(self, event: MessageReceived) -> None:
+        if self.result_message is None:
             self.result_message = event
             self._ended = True
             self.link.consumed(self.channel, event.cost)
             self.wake_receiver()
         else:
-            super().on_message(event)
+            super().on_result(event)
 
     def on_closed(self, event: ChannelClosed) -> None:
         self.closed = event
@@ -151,8 +151,12 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         return self._call.link
 
     async def __anext__(self) -> ReceiveT:
+        call = self._call
+        item: ReceiveT = call.receive_now()
+        if item is not NOTHING:
+            return item
         try:
-            item: ReceiveT = await self._call.receive_item()
+            item = await call.receive_item()
         except trio.EndOfChannel:
             self._check_streams()
             raise StopAsyncIteration from None

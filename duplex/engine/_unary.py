@@ -235,6 +235,8 @@ class UnaryCall(CallValues):
         self._result = event
         self._wake()
 
+    on_result = on_message
+
     def on_end(self) -> None:
         """Nothing to do: CLOSE follows."""
 

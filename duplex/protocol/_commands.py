@@ -196,7 +196,7 @@ class Cancel(Struct, array_like=True, tag=11, frozen=True, gc=False):
 Command = Hello | Refuse | Announce | Ping | Pong | Goaway | Credit | Open | Data | End | Close | Cancel
 
 #: What a sender may put in place of a command: the same array, so that trailing defaults can be left out.
-RawCommand = Command | list[Any]
+RawCommand = Command | list[Any] | tuple[Any, ...]
 
 
 def trim(metadata: Mapping[str, str | bytes] | None) -> dict[str, Any] | None:

@@ -363,6 +363,29 @@ class Connection(Receiving):
             command.append(flags)
         self._push(command, cost, attachments)
 
+    def send_item(self, channel: int, payload: bytes) -> bool:
+        """Send an item of a stream that has no attachments, if nothing speaks against it, and return whether it
+        was sent. If not, nothing has changed: :meth:`send` tells what is wrong, if anything but credit is.
+
+        Does what :meth:`send` does after :attr:`stream_credit` and :meth:`credit` were asked, in one pass.
+        """
+        record = self._channels.get(channel)
+        size = len(payload)
+        link = self._outgoing
+        if (
+            record is None
+            or (window := record.outgoing).balance <= 0
+            or link.balance <= self._reserved
+            or size > self._remote_limits.max_message
+            or record.table[record.state][SEND_DATA] < 0
+        ):
+            return False
+        cost = size + MESSAGE_OVERHEAD
+        window.balance -= cost
+        link.balance -= cost
+        self._push((8, channel, payload), cost)
+        return True
+
     def end(self, channel: int) -> None:
         """Send ``END``: no more messages in this direction. Raises ``LocalProtocolError`` if that was said
         before, or the channel is over."""

@@ -94,7 +94,7 @@ class ChannelOpened(Struct, frozen=True):
     codec: str
 
 
-class MessageReceived(Struct, frozen=True):
+class MessageReceived(Struct, frozen=True, gc=False):
     """A message on an open channel."""
 
     channel: int

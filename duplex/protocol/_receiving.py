@@ -364,7 +364,33 @@ class Receiving:
             )
         )
 
-    def _on_data(self, command: c.Data, events: list[e.Event], _now: float) -> None:
+    def _on_data(self, command: c.Data, events: list[e.Event], now: float) -> None:
+        # The usual item of a stream in one pass, without a call: nothing of it may be wrong or out of the
+        # ordinary. Everything else is looked at again, rule by rule, and nothing was changed until then.
+        channel = command.channel
+        payload = command.payload
+        size = len(payload)
+        window = self._incoming
+        record = self._channels.get(channel)
+        if (
+            record is None
+            or command.flags
+            or command.attachments
+            or (incoming := record.incoming).balance <= 0
+            or window.balance <= 0
+            or size > self._limits.max_message
+            or record.table[record.state][RECV_DATA] < 0
+        ):
+            self._on_other_data(command, events, now)
+            return
+        cost = size + MESSAGE_OVERHEAD
+        window.balance -= cost
+        window.unconsumed += cost
+        incoming.balance -= cost
+        incoming.unconsumed += cost
+        events.append(e.MessageReceived(channel, payload, (), cost))
+
+    def _on_other_data(self, command: c.Data, events: list[e.Event], _now: float) -> None:
         channel = command.channel
         if command.flags > (c.END | c.RESULT):
             raise Violation(f"DATA on channel {channel} with flags {command.flags}")

@@ -92,6 +92,45 @@ def test_streams_leave_credit_to_calls() -> None:
     assert pair.a.stream_credit == 7000
 
 
+def test_an_item_is_what_send_would_have_sent() -> None:
+    pair = ConnectionPair()
+    channel = pair.open()
+    before = pair.a.credit(channel), pair.a.link_credit
+    assert pair.a.send_item(channel, b"item")
+    assert take_commands(pair.a) == [[8, channel, b"item"]]
+    cost = len(b"item") + MESSAGE_OVERHEAD
+    assert (pair.a.credit(channel), pair.a.link_credit) == (before[0] - cost, before[1] - cost)
+
+
+@pytest.mark.parametrize("why", ["no such channel", "ended", "too large", "channel credit", "link credit"])
+def test_an_item_that_cannot_be_sent_changes_nothing(why: str) -> None:
+    limits = {
+        "channel credit": {"channel_window": 100},
+        "link credit": {"link_window": 1000},
+        "too large": {"max_message": 1024},
+    }
+    pair = ConnectionPair(binding=hello("b", **limits.get(why, {})))
+    channel = pair.open()
+    payload = b"x"
+    match why:
+        case "no such channel":
+            channel += 2
+        case "ended":
+            pair.a.end(channel)
+        case "too large":
+            payload = bytes(1025)
+        case "channel credit":
+            pair.a.send(channel, bytes(100))
+        case "link credit":
+            pair.a.send(channel, bytes(1000 - 1000 // 8 - MESSAGE_OVERHEAD))
+            assert pair.a.link_credit == 1000 // 8, "what is left is for calls and results"
+    take_commands(pair.a)
+    before = pair.a.credit(channel), pair.a.link_credit
+    assert not pair.a.send_item(channel, payload)
+    assert (pair.a.credit(channel), pair.a.link_credit) == before
+    assert not pair.a.has_data_to_send
+
+
 def test_held_messages_do_not_keep_consumed_credit_back() -> None:
     """What nobody takes is more than half the window; calls beside it use up and get back the rest."""
     pair = ConnectionPair(binding=hello("b", channel_window=600, link_window=1000))
