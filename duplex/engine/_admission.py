@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
     from duplex.engine._peer import BasePeer
 
-#: Calls between two looks at how much all links hold together: the look costs time for every link. A call is
-#: at most one message, and each link's own window bounds it anyway.
+#: Calls between two looks at how much all links hold together. A call is at most one message, and each link's
+#: own window bounds it anyway.
 CALLS_PER_LOOK: Final = 32
 #: Seconds after which a refused call may be tried again. Handlers end at times that nobody knows, so this only
 #: keeps callers from asking again at once.
@@ -31,13 +31,20 @@ class Admission:
         #: Calls that were refused.
         self.refused = 0
         self._calls = 0
+        #: What the latest look found.
         self._buffered = 0
+        #: The sum of all links' ``seen_buffered``, and from which call on all are to be seen again.
+        self._seen = 0
+        self._see_all_at = 0
 
     def refusal(self, link: BaseLink) -> str | None:
         """Return why a call that came over a link is not taken; ``None`` if it is."""
+        held = link.connection.unconsumed_total
+        self._seen += held - link.seen_buffered
+        link.seen_buffered = held
         self._calls += 1
         if not self._calls % CALLS_PER_LOOK or self._buffered >= self._max_buffered:
-            self._buffered = self.buffered()
+            self._buffered = self._look()
         if self.running >= self._max_handlers:
             why = f"{self.running} handlers run at this peer, the limit (Limits.max_handlers)"
         elif link.running >= self._max_handlers_per_link:
@@ -51,6 +58,18 @@ class Admission:
             return None
         self.refused += 1
         return f"{why}; try again after a pause, or at another peer"
+
+    def _look(self) -> int:
+        """Return the bytes that all links hold. To ask all of many links is dear, so that is done once in as
+        many calls as there are links, and before anything is refused. In between, a link is as it was at its
+        latest call, which is exact for what calls bring."""
+        if self._calls >= self._see_all_at or self._seen >= self._max_buffered:
+            links = self._peer.links
+            for link in links:
+                link.seen_buffered = link.connection.unconsumed_total
+            self._seen = sum(link.seen_buffered for link in links)
+            self._see_all_at = self._calls + len(links)
+        return self._seen
 
     def buffered(self) -> int:
         """Return the bytes that all links together have received and that nobody has taken."""

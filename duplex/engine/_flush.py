@@ -48,14 +48,13 @@ class Flusher(trio.abc.Instrument):
         if len(dirty) == 1:
             self._flush_one(dirty[0])
             return
-        ports = []
+        ports: dict[Port, None] = {}  # an ordered set: a port has many links, or each link its own
         for link in dirty:
             try:
                 link.transmit()
             except Exception:
                 logger.exception("transmitting failed")
-            if link.port not in ports:
-                ports.append(link.port)
+            ports[link.port] = None
         for port in ports:
             self._sends_done(port)
 

@@ -74,6 +74,8 @@ class BaseLink:
         self.now = self.made_at
         #: Handlers that run for the other side.
         self.running = 0
+        #: Bytes that nobody had taken yet when :class:`Admission` saw the link last.
+        self.seen_buffered = 0
         #: This side takes no new calls on the link; see :meth:`leave`.
         self.is_left = False
         self.watch = LinkWatch(self)

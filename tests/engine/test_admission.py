@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 
 import duplex
+from duplex.engine._admission import CALLS_PER_LOOK, Admission
 from tests.engine.helpers import Pair, linked, outcome, until
 
 
@@ -218,3 +221,61 @@ def test_nonsense_for_a_pause_is_ignored(text: Any) -> None:
 def test_wrong_values(name: str, value: Any) -> None:
     with pytest.raises(duplex.ConfigurationError, match=f"Limits.{name} must be a whole number"):
         duplex.Limits(**{name: value})
+
+
+class FakeLink:
+    """What ``Admission`` needs to know of a link."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.seen_buffered = 0
+        self.asked = 0
+        self.held = 0
+
+    @property
+    def connection(self) -> FakeLink:
+        return self
+
+    @property
+    def unconsumed_total(self) -> int:
+        self.asked += 1
+        return self.held
+
+
+def many_links(number: int, limit: int) -> tuple[Admission, list[Any]]:
+    links: list[Any] = [FakeLink() for _ in range(number)]
+    peer: Any = SimpleNamespace(limits=duplex.Limits(max_buffered=limit), links=links)
+    return Admission(peer), links
+
+
+def calls_taken(admission: Admission, links: list[Any], *, calling: int, holding: int) -> int:
+    """Have all links seen, then have one hold too much; return how many more calls are taken from another."""
+    for _ in range(CALLS_PER_LOOK):
+        assert admission.refusal(links[calling]) is None
+    links[holding].held = 100_000
+    return next(number for number in itertools.count() if admission.refusal(links[calling]) is not None)
+
+
+def test_what_calls_bring_is_noticed_soon_with_many_links() -> None:
+    admission, links = many_links(1000, 100_000)
+    assert calls_taken(admission, links, calling=0, holding=0) <= CALLS_PER_LOOK
+
+
+def test_what_streams_bring_is_noticed_with_many_links() -> None:
+    admission, links = many_links(1000, 100_000)
+    assert calls_taken(admission, links, calling=0, holding=1) <= 1000 + CALLS_PER_LOOK
+
+
+def test_nothing_is_refused_for_what_was_taken_meanwhile() -> None:
+    admission, links = many_links(100, 100_000)
+    for link in links * 20:
+        link.held = 90_000
+        assert admission.refusal(link) is None
+        link.held = 0
+
+
+def test_a_look_costs_a_call_the_same_with_many_links() -> None:
+    admission, links = many_links(1000, 100_000)
+    for _ in range(10_000):
+        admission.refusal(links[0])
+    assert sum(link.asked for link in links) <= 3 * 10_000
