@@ -220,13 +220,15 @@ class _Connection(SocketLoop):
         recv = self._socket.recv
         deliver = self._receiver.carrier_message
         try:
-            for _ in range(TURN):
+            for taken in range(TURN):
                 frame = recv(NOBLOCK, False)
                 if not self._announced:
                     self._announce()
                     if self._stopped:
                         break  # the receiver has closed the port, or the carrier, at once
                 deliver(self, self._take_message(frame) if frame.more else (frame.bytes,))
+                if not taken and self._is_empty():
+                    return True
         except zmq.Again:
             return True
         return False

@@ -111,7 +111,7 @@ class RouterPort(SocketLoop):
         carriers = self._carriers
         deliver = self._receiver.carrier_message
         try:
-            for _ in range(TURN):
+            for taken in range(TURN):
                 routing_id = recv(NOBLOCK)
                 frame = recv(NOBLOCK, False)
                 frames = self._take_message(frame) if frame.more else (frame.bytes,)
@@ -123,6 +123,8 @@ class RouterPort(SocketLoop):
                 if carrier.closed:
                     continue
                 deliver(carrier, frames)
+                if not taken and self._is_empty():
+                    return True
         except zmq.Again:
             return True
         return False
