@@ -70,7 +70,3 @@ class Admission:
             self._seen = sum(link.seen_buffered for link in links)
             self._see_all_at = self._calls + len(links)
         return self._seen
-
-    def buffered(self) -> int:
-        """Return the bytes that all links together have received and that nobody has taken."""
-        return sum(link.connection.unconsumed_total for link in self._peer.links)
