@@ -238,6 +238,11 @@ class KeyedCall(IncomingCall):
         if self._scope is not None:
             self._scope.deadline = math.inf if deadline is None else deadline
 
+    async def run(self, scope: trio.CancelScope) -> None:
+        """See :meth:`IncomingCall.run`; another attempt may have moved the deadline since the worker was given it."""
+        scope.deadline = math.inf if self.deadline is None else self.deadline
+        await super().run(scope)
+
     def give_up(self) -> None:
         """Cancel the handler: all callers have cancelled."""
         self._given_up = True

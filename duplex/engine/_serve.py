@@ -240,9 +240,6 @@ class IncomingCall(Conversation):
             self._answer_stopped()
             return
         self._scope = scope
-        deadline = math.inf if self.deadline is None else self.deadline
-        if scope.deadline != deadline:
-            scope.deadline = deadline  # another attempt with the same key has moved it since
         token = _current.set(self)
         try:
             await self._run()

@@ -88,17 +88,6 @@ class UnaryCall(CallValues):
         own: float = max(0.0, self._alarm[0] - trio.current_time())
         return own if left is None or own < left else left
 
-    @trio.lowlevel.enable_ki_protection
-    async def run_within(self, timeout: float, positional: Sequence[Any], keyword: Mapping[str, Any]) -> Any:
-        """The same with a time limit of the call's own, in seconds."""
-        deadline = trio.current_time() + timeout
-        self._limit = timeout
-        self._alarm = self.link.peer.alarms.add(deadline, self)
-        try:
-            return await self.run(positional, keyword)
-        finally:
-            dismiss(self._alarm)
-
     def expire(self) -> None:
         """The call's own time limit has passed."""
         if self._result is None:
@@ -159,6 +148,19 @@ class UnaryCall(CallValues):
             if self._fresh is not None:
                 self.revoke_exports()
             self.release()
+
+    @trio.lowlevel.enable_ki_protection
+    async def run_within(self, timeout: float, positional: Sequence[Any], keyword: Mapping[str, Any]) -> Any:
+        """Do what :meth:`run` does, with a time limit of the call's own in seconds."""
+        if timeout <= 0:
+            await trio.lowlevel.checkpoint()
+            raise deadline_exceeded(self._request, timeout, self.link, sent=False)
+        self._limit = timeout
+        self._alarm = self.link.peer.alarms.add(trio.current_time() + timeout, self)
+        try:
+            return await self.run(positional, keyword)
+        finally:
+            dismiss(self._alarm)
 
     async def _wait_forwarded(self) -> None:
         if self._alarm is None:
@@ -283,29 +285,15 @@ async def call_unary(
             return await call.run(positional, keyword)
         if request.timeout is not None:
             deadline = trio.current_time() + request.timeout
-        return await _run_within(time_limit(request.timeout), call, link, request, positional, keyword)
+        timeout = time_limit(request.timeout)
+        if timeout is None:
+            return await call.run(positional, keyword)
+        return await call.run_within(timeout, positional, keyword)
     except Unavailable as error:
         # Channels that were passed belong to the failed attempt.
         if again is None or error.may_have_executed or call.passed_channels:
             raise
     return await again(positional, keyword, deadline)
-
-
-async def _run_within(
-    timeout: float | None,
-    call: UnaryCall,
-    link: BaseLink,
-    request: Request,
-    positional: Sequence[Any],
-    keyword: Mapping[str, Any],
-) -> Any:
-    """Make a unary call that has a time limit of its own, in seconds."""
-    if timeout is None:
-        return await call.run(positional, keyword)
-    if timeout <= 0:
-        await trio.lowlevel.checkpoint()
-        raise deadline_exceeded(request, timeout, link, sent=False)
-    return await call.run_within(timeout, positional, keyword)
 
 
 async def notify(

@@ -273,6 +273,30 @@ async def test_channel_passed_through_a_third_peer() -> None:
             assert await collect(source) == list(range(20))
 
 
+async def test_timeout_covers_what_is_still_to_be_handed_on(autojump_clock: object) -> None:
+    """The far peer has answered, but what it sent waits for the near one, which does not read."""
+    outcomes: list[Any] = []
+    async with linked(channels, endpoint="memory://far", within=1000) as far:
+        middle = duplex.Service("middle")
+        onward = far.client.service("channels").with_options(timeout=5)
+
+        @middle.rpc
+        async def forward(sink: duplex.SendChannel[int], count: int) -> None:
+            began = trio.current_time()
+            outcomes.append(await outcome(onward.fill(sink, count)))
+            outcomes.append(trio.current_time() - began)
+
+        far.client.add_service(middle)
+        near = await far.client.bind("memory://*")
+        async with duplex.open_peer(limits=duplex.Limits(channel_window=1024)) as client:
+            await client.connect(near)
+            sink, _source = trio.open_memory_channel[int](0)
+            await client.service("middle").forward(sink, 100)
+    error, took = outcomes
+    assert type(error) is duplex.DeadlineExceeded
+    assert (error.method, error.may_have_executed, took) == ("channels.fill", True, 5)
+
+
 async def test_stream_of_a_call_passed_on_as_a_value() -> None:
     """What comes on a call's own channel may be passed to another call as it is."""
     async with linked(channels, endpoint="memory://far") as far:

@@ -303,6 +303,32 @@ async def test_run_has_the_latest_deadline_of_its_attempts(till: Till, autojump_
         assert results[20] == 101
 
 
+@pytest.mark.parametrize("later", [20, None])
+@pytest.mark.parametrize("_round", range(6))
+async def test_deadline_moved_before_the_run_has_begun(
+    _round: int, later: float | None, till: Till, autojump_clock: object
+) -> None:
+    async with linked(till.service, within=100) as pair:
+        remote = till.keyed(pair)
+        results: list[Any] = []
+        await pair.service("till").charge(
+            1
+        )  # so that a worker is there, which has its deadline before it begins
+
+        async def call(timeout: float | None) -> None:
+            results.append(await outcome(remote.slow.with_options(timeout=timeout)(1)))
+
+        async with trio.open_nursery() as nursery:
+            # Both travel in one batch, so the second is there before the handler has a chance to begin; which of
+            # them is the first is trio's choice, and either order must do: hence the rounds.
+            nursery.start_soon(call, 5)
+            nursery.start_soon(call, later)
+            await trio.sleep(10)
+            assert till.running == 1
+            till.go.set()
+        assert [type(result) for result in results] == [duplex.DeadlineExceeded, int]
+
+
 async def test_attempt_without_deadline_lifts_that_of_the_run(till: Till, autojump_clock: object) -> None:
     async with linked(till.service, within=10_000) as pair:
         remote = till.keyed(pair)
