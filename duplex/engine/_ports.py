@@ -117,7 +117,7 @@ class Ports(Generic[LinkT]):
         make = transport.connect if connecting else transport.bind
         receiver.port = make(endpoint, receiver, self._options())
         self.receivers.append(receiver)
-        self._peer.spawn(receiver.port.run, name=f"duplex port {endpoint}")
+        self._peer.spawn(receiver.port.run, self._peer.workers.receive, name=f"duplex port {endpoint}")
         if connecting:
             self.asleep.pop(endpoint, None)
         return receiver

@@ -174,6 +174,11 @@ class IncomingCall(Conversation):
         """Seconds until the deadline; ``inf`` without one."""
         return math.inf if self.deadline is None else max(0.0, self.deadline - trio.current_time())
 
+    @property
+    def was_cut(self) -> bool:
+        """Whether the scope that the handler ran in may have been cancelled."""
+        return self._stopped or self._cut is not None
+
     # -- from the link ---------------------------------------------------------------------------------
 
     def on_cancelled(self, event: CancelReceived) -> None:

@@ -1,4 +1,4 @@
-"""The tasks that run handlers."""
+"""The tasks that run handlers, and those that receive: the same ones."""
 
 from __future__ import annotations
 
@@ -6,19 +6,53 @@ import contextvars
 import functools
 import logging
 import math
+import types
+from collections import deque
+from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Final, final
 
 import outcome
 import trio
 
+from duplex.engine._handler import Flavor
+
 if TYPE_CHECKING:
     from duplex.engine._admission import Admission
     from duplex.engine._serve import IncomingCall
+    from duplex.transports import Turns
 
 logger = logging.getLogger("duplex")
 
 #: Worker tasks kept waiting for the next call; more exist only while more calls run.
 MAX_IDLE_WORKERS: Final = 256
+#: A method whose handler had to wait is not begun by the task that receives for so many calls.
+_CALLS_UNTIL_NEXT_TRY: Final = 64
+
+
+@final
+class Lead:
+    """The receiving from one port, which one worker does at a time."""
+
+    __slots__ = ("_over", "error", "task", "turns")
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        #: Who does it; ``None`` on the way from one to the next.
+        self.task: trio.lowlevel.Task | None = None
+        #: What ended it before the port did.
+        self.error: Exception | None = None
+        self._over = trio.Event()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing comes any more."""
+        self.error = error
+        self._over.set()
+
+    async def wait_over(self) -> None:
+        """Return once nothing comes any more; raises what ended it."""
+        await self._over.wait()
+        if self.error is not None:
+            raise self.error
 
 
 @final
@@ -31,6 +65,12 @@ class Workers:
 
     Setting a deadline costs trio some microseconds, so the scope keeps that of its last call until the next
     one needs another. A worker that is idle when it passes ends, as one whose call was late does.
+
+    **Leader and followers.** A worker also does the receiving: it *leads* a port. The calls that came in a turn
+    it begins itself, one after the other. Most handlers return without having waited for anything, and then
+    there was no hand-over to another task and no further pass of trio's loop, which together cost more than
+    the handler. When one does wait, the leader has become its worker, and another one leads. A method that was
+    seen to wait gets workers of its own for a while, as streams always do.
     """
 
     def __init__(self, nursery: trio.Nursery, context: contextvars.Context, admission: Admission) -> None:
@@ -38,56 +78,199 @@ class Workers:
         self._admission = admission
         self._context = context
         self._idle: list[tuple[trio.lowlevel.Task, trio.CancelScope]] = []
+        self.leads: set[Lead] = set()
+        #: A leader is in a turn.
+        self._receiving = False
+        #: Calls that came in the turn, for the leader to begin.
+        self._arrived: deque[IncomingCall] = deque()
+        #: By method: for how many calls it is not begun by a leader.
+        self._waited: dict[str, int] = {}
+
+    async def receive(self, turns: Turns) -> None:
+        """Receive from a port until nothing comes any more."""
+        lead = Lead(turns)
+        self.leads.add(lead)
+        try:
+            # At once: what greets the other end must not leave later than the connection is made.
+            if self._take(lead):
+                self._step_down(lead)
+            await lead.wait_over()
+        finally:
+            self.leads.discard(lead)
 
     def submit(self, call: IncomingCall) -> None:
         """Run a call."""
         call.link.running += 1
         self._admission.running += 1
+        if self._receiving and call.handler.flavor is Flavor.ASYNC:
+            method = call.handler.method
+            patience = self._waited.get(method)
+            if patience is None:
+                self._arrived.append(call)
+                return
+            if patience:
+                self._waited[method] = patience - 1
+            else:
+                del self._waited[method]
+        self._hand_over(call)
+
+    def _hand_over(self, call: IncomingCall) -> None:
+        deadline = math.inf if call.deadline is None else call.deadline
         if self._idle:
             task, scope = self._idle.pop()
             # Here, not when the task runs: the last call's deadline could pass in between.
-            deadline = math.inf if call.deadline is None else call.deadline
             if scope.deadline != deadline:
                 scope.deadline = deadline
             # A context of its own for every call, or what one handler sets would be seen by the next.
             task.context = self._context.copy()
             trio.lowlevel.reschedule(task, outcome.Value(call))
         else:
-            self._context.copy().run(
-                functools.partial(self._nursery.start_soon, self._work, call, name="duplex worker")
-            )
+            self._start(call, deadline)
 
-    async def _work(self, call: IncomingCall) -> None:
+    def _pass_on(self, lead: Lead) -> None:
+        lead.task = None
+        if self._idle:
+            task, scope = self._idle.pop()
+            if scope.deadline != math.inf:
+                scope.deadline = math.inf
+            task.context = self._context.copy()
+            trio.lowlevel.reschedule(task, outcome.Value(lead))
+        else:
+            self._start(lead, math.inf)
+
+    def _start(self, duty: IncomingCall | Lead, deadline: float) -> None:
+        self._context.copy().run(
+            functools.partial(self._nursery.start_soon, self._work, duty, deadline, name="duplex worker")
+        )
+
+    async def _work(self, duty: IncomingCall | Lead, deadline: float) -> None:
         task = trio.lowlevel.current_task()
-        method = call.method
+        what = ""
 
         def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
             self._idle.remove((task, scope))
             return trio.lowlevel.Abort.SUCCEEDED
 
         try:
-            with trio.CancelScope(deadline=math.inf if call.deadline is None else call.deadline) as scope:
+            with trio.CancelScope(deadline=deadline) as scope:
                 while True:
-                    method = call.method
-                    try:
-                        await call.run(scope)
-                    finally:
-                        self._admission.running -= 1
-                        call.link.ran()
-                        del call  # an idle worker must not keep it
+                    if isinstance(duty, Lead):
+                        await self._lead(duty, task, scope)
+                    else:
+                        what = duty.method
+                        try:
+                            await duty.run(scope)
+                        finally:
+                            self._ended(duty)
+                    del duty  # an idle worker must not keep it
                     if scope.cancel_called or len(self._idle) >= MAX_IDLE_WORKERS:
                         return
                     self._idle.append((task, scope))
-                    call = await trio.lowlevel.wait_task_rescheduled(abort)
+                    duty = await trio.lowlevel.wait_task_rescheduled(abort)
         except (trio.Cancelled, KeyboardInterrupt):
             raise
         except BaseException as error:
             # What a handler raised beside its cancellation: the call was answered already.
             serious, rest = _split(error)
             if rest is not None:
-                logger.error("the handler of %s failed while it was cancelled", method, exc_info=rest)
+                logger.error("the handler of %s failed while it was cancelled", what, exc_info=rest)
             if serious is not None:
                 raise serious from None
+
+    def _ended(self, call: IncomingCall) -> None:
+        self._admission.running -= 1
+        call.link.ran()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _lead(self, lead: Lead, task: trio.lowlevel.Task, scope: trio.CancelScope) -> None:
+        """Receive, and run what came, until nothing comes any more or another worker has to go on."""
+        lead.task = task
+        turns = lead.turns
+        arrived = self._arrived
+        try:
+            while self._take(lead):
+                if scope.deadline != math.inf and scope.cancel_called:
+                    # That of a call which is over, and whose deadline passed when something came.
+                    self._step_down(lead)
+                    return
+                while arrived:
+                    call = arrived.popleft()
+                    deadline = math.inf if call.deadline is None else call.deadline
+                    if scope.deadline != deadline:
+                        scope.deadline = deadline
+                    if not await self._run_here(call, lead, task, scope):
+                        return
+                    if call.was_cut:
+                        self._step_down(lead)
+                        return
+                await turns.wait()
+        except trio.Cancelled:
+            # Perhaps by the deadline of a call that is over; if it is the peer that ends, its ports end, too.
+            if scope.cancel_called and lead.task is task:
+                self._step_down(lead)
+            raise
+
+    def _step_down(self, lead: Lead) -> None:
+        """Let others receive from the port, and run what has come."""
+        self._pass_on(lead)
+        while self._arrived:
+            self._hand_over(self._arrived.popleft())
+
+    def _take(self, lead: Lead) -> bool:
+        self._receiving = True
+        try:
+            if lead.turns.take():
+                return True
+        except Exception as error:
+            lead.end(error)
+            return False
+        finally:
+            self._receiving = False
+        lead.end()
+        return False
+
+    async def _run_here(
+        self, call: IncomingCall, lead: Lead, task: trio.lowlevel.Task, scope: trio.CancelScope
+    ) -> bool:
+        """Run a call in the task that leads; return whether it still does."""
+        context = self._context.copy()
+        running = call.run(scope)
+        try:
+            try:
+                trap = _begin(context, running)
+            except StopIteration:
+                return True
+            # The handler waits for something.
+            self._waited[call.method] = _CALLS_UNTIL_NEXT_TRY
+            self._step_down(lead)
+            task.context = context
+            await _go_on(running, trap)
+            return False
+        finally:
+            self._ended(call)
+
+
+@trio.lowlevel.disable_ki_protection
+def _begin(context: contextvars.Context, running: Coroutine[Any, Any, None]) -> Any:
+    """Run a coroutine until it ends (``StopIteration``) or waits; return what it asks of trio then."""
+    return context.run(running.send, None)
+
+
+@types.coroutine
+@trio.lowlevel.disable_ki_protection
+def _go_on(running: Coroutine[Any, Any, None], trap: Any) -> Generator[Any, Any, None]:
+    """Ask that of trio, and run the rest of the coroutine."""
+    while True:
+        try:
+            answer = yield trap
+        except BaseException as error:
+            step = functools.partial(running.throw, error)
+        else:
+            step = functools.partial(running.send, answer)
+        try:
+            trap = step()
+        except StopIteration:
+            return
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

@@ -15,6 +15,9 @@ from duplex.transports._base import (
     Receiver,
     Transport,
     TransportOptions,
+    Turns,
+    TurnTaker,
+    take_turns,
 )
 from duplex.transports._memory import MemoryTransport
 from duplex.transports._zmq import ZmqTransport
@@ -30,7 +33,10 @@ __all__ = [
     "Receiver",
     "Transport",
     "TransportOptions",
+    "TurnTaker",
+    "Turns",
     "ZmqTransport",
+    "take_turns",
     "transport_for",
 ]
 

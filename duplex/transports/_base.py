@@ -4,18 +4,20 @@ A transport moves **messages**: lists of byte frames, whole, in order, per pair 
 of what they mean. The words:
 
 * a **port** is one bound or one connecting socket; exactly one task, :meth:`Port.run`, owns it;
+* a **turn** is one look at the socket, which delivers some of what has come. Whoever runs the port may have
+  another task take the turns (see :meth:`Port.run`);
 * a **carrier** is one remote end behind a port: the only one of a connecting port, one of many of a bound
   port. A carrier's life ends with :meth:`Receiver.carrier_down`; when the remote end comes back it is a
   *new* carrier, so that nothing silently continues on a connection that was cut.
 
 Everything from the transport to the engine goes through the callbacks of :class:`Receiver`, synchronously,
-from the port's own task. Everything from the engine to the transport never blocks.
+from the port's own task or from a turn. Everything from the engine to the transport never blocks.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from duplex._config import Reconnect
@@ -92,6 +94,26 @@ class Receiver(Protocol):
         """The remote end is gone; ``reason`` says how that is known. Called once per carrier."""
 
 
+class Turns(Protocol):
+    """The receiving of a port, step by step, for one task at a time."""
+
+    def take(self) -> bool:
+        """Deliver a bounded part of what has come; tell whether to go on: ``False`` once nothing comes any more."""
+
+    async def wait(self) -> None:
+        """Return when there may be more to take. After a cancelled wait, begin with :meth:`take`."""
+
+
+async def take_turns(turns: Turns) -> None:
+    """Receive until nothing comes any more."""
+    while turns.take():
+        await turns.wait()
+
+
+#: What takes the turns of a port; returns when nothing comes any more.
+TurnTaker: TypeAlias = Callable[[Turns], Awaitable[None]]
+
+
 class Port(Protocol):
     """One bound or connecting socket."""
 
@@ -103,10 +125,14 @@ class Port(Protocol):
     def last_error(self) -> str | None:
         """Why the latest attempt to connect failed, for error messages; ``None`` if nothing is known."""
 
-    async def run(self) -> None:
+    async def run(self, taker: TurnTaker = take_turns) -> None:
         """Own the socket: deliver messages and changes to the receiver until :meth:`close`.
 
         Returns once closed. Cancelling it closes the port.
+
+        Args:
+            taker: called with the turns of every socket that the port uses, one after the other. It may leave
+                them to other tasks, one at a time, as long as it returns when they are over.
         """
 
     def sends_done(self) -> None:

@@ -29,6 +29,8 @@ from duplex.transports._base import (
     Port,
     Receiver,
     TransportOptions,
+    TurnTaker,
+    take_turns,
 )
 
 SCHEMES: Final = frozenset({"memory"})
@@ -196,22 +198,26 @@ class _Port:
         except trio.RunFinishedError:
             pass  # the port outlived its run, so nobody waits
 
-    async def run(self) -> None:
+    async def run(self, taker: TurnTaker = take_turns) -> None:
         if self._started:
             raise RuntimeError("run() of a port may be called only once")
         self._started = True
         try:
-            while not self._closed:
-                await self._wait()
-                for _ in range(_TURN):
-                    if not self._inbox:  # the receiver may also have closed the port
-                        break
-                    self._handle(*self._inbox.popleft())
+            await taker(self)
         finally:
             self.close()
 
-    async def _wait(self) -> None:
-        if self._inbox:
+    def take(self) -> bool:
+        """See :meth:`Turns.take`."""
+        for _ in range(_TURN):
+            if not self._inbox:  # the receiver may also have closed the port
+                break
+            self._handle(*self._inbox.popleft())
+        return not self._closed
+
+    async def wait(self) -> None:
+        """See :meth:`Turns.wait`."""
+        if self._inbox or self._closed:
             await trio.lowlevel.checkpoint()
         else:
             await self._lot.park()
@@ -293,17 +299,17 @@ class _ConnectingPort(_Port):
     def last_error(self) -> str | None:
         return None if self.name in self._names.bound else f"nothing is bound at {self.endpoint}"
 
-    async def run(self) -> None:
+    async def run(self, taker: TurnTaker = take_turns) -> None:
         if not self._started and not self._closed:
             self._seek()
-        await super().run()
+        await super().run(taker)
 
-    async def _wait(self) -> None:
+    async def wait(self) -> None:
         if self._seek_at is None:
-            await super()._wait()
+            await super().wait()
         else:
             with trio.move_on_at(self._seek_at) as scope:
-                await super()._wait()
+                await super().wait()
             if scope.cancelled_caught:
                 self._seek_at = None
                 self._seek()

@@ -25,7 +25,15 @@ import trio
 import zmq
 
 from duplex._config import Reconnect
-from duplex.transports._base import ZERO_COPY_FROM, CarrierDown, Frames, Receiver, TransportOptions
+from duplex.transports._base import (
+    ZERO_COPY_FROM,
+    CarrierDown,
+    Frames,
+    Receiver,
+    TransportOptions,
+    TurnTaker,
+    take_turns,
+)
 from duplex.transports._zmq_options import CONNECT_TIMEOUT_MS, HANDSHAKE_MS, Endpoint, apply_options
 from duplex.transports._zmq_socket import NOBLOCK, NOBLOCK_MORE, TURN, SocketLoop, cause, checked, new_socket
 
@@ -77,25 +85,25 @@ class DealerPort:
     def last_error(self) -> str | None:
         return self._last_error
 
-    async def run(self) -> None:
+    async def run(self, taker: TurnTaker = take_turns) -> None:
         if self._started:
             raise RuntimeError("run() of a port may be called only once")
         self._started = True
         try:
             if not self._closed:
                 with self._scope:
-                    await self._keep_connected()
+                    await self._keep_connected(taker)
         finally:
             self.close()
 
-    async def _keep_connected(self) -> None:
+    async def _keep_connected(self, taker: TurnTaker) -> None:
         backoff = Backoff(self._options.reconnect)
         while True:
             began = trio.current_time()
-            stood = await self._attempt()
+            stood = await self._attempt(taker)
             await trio.sleep(backoff.pause(trio.current_time() - began if stood else 0.0))
 
-    async def _attempt(self) -> bool:
+    async def _attempt(self, taker: TurnTaker) -> bool:
         """Try every address once, and serve the first connection until it ends. Tell whether there was one."""
         try:
             addresses = await self._resolve()
@@ -110,7 +118,7 @@ class DealerPort:
                 return False
             self._connection = connection
             try:
-                await connection.serve()
+                await connection.serve(taker)
                 if connection.timed_out:
                     self._last_error = (
                         f"{address} accepted the connection but did not complete a ZMTP handshake"
@@ -172,11 +180,11 @@ class _Connection(SocketLoop):
     def address(self) -> str:
         return self._port.endpoint
 
-    async def serve(self) -> None:
+    async def serve(self, taker: TurnTaker) -> None:
         # libzmq's own handshake limit misses whatever it takes for a ZMTP of before 2011, such as a greeting
         # of SMTP or SSH, and it reports nothing of these either.
         self._scope.deadline = trio.current_time() + (CONNECT_TIMEOUT_MS + HANDSHAKE_MS) / 1000
-        await super().serve()
+        await super().serve(taker)
 
     @property
     def timed_out(self) -> bool:

@@ -22,7 +22,15 @@ from typing import Final
 import zmq
 
 from duplex._errors import BindError
-from duplex.transports._base import ZERO_COPY_FROM, CarrierDown, Frames, Receiver, TransportOptions
+from duplex.transports._base import (
+    ZERO_COPY_FROM,
+    CarrierDown,
+    Frames,
+    Receiver,
+    TransportOptions,
+    TurnTaker,
+    take_turns,
+)
 from duplex.transports._zmq_options import SEND_QUEUE, Endpoint, apply_options
 from duplex.transports._zmq_socket import (
     NOBLOCK,
@@ -82,12 +90,12 @@ class RouterPort(SocketLoop):
     def last_error(self) -> str | None:
         return None
 
-    async def run(self) -> None:
+    async def run(self, taker: TurnTaker = take_turns) -> None:
         if self._started:
             raise RuntimeError("run() of a port may be called only once")
         self._started = True
         try:
-            await self.serve()
+            await self.serve(taker)
         finally:
             self.close()
 

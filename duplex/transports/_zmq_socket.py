@@ -5,8 +5,8 @@ note for the socket, not when a message is there. Whatever looks at the notes, a
 them. So a task that received until ``EAGAIN`` and then waits for the descriptor can sleep on a message
 whose note a sender has taken. The rule that makes this safe, all of it in this file:
 
-1. only :meth:`SocketLoop.serve` receives, and it waits for the descriptor only right after libzmq said that no
-   message is there (``EAGAIN``, or :meth:`SocketLoop._is_empty`), with no other code in between;
+1. only :meth:`SocketLoop.take` receives, and :meth:`SocketLoop.wait` waits for the descriptor only if the last
+   thing that libzmq said was that no message is there (``EAGAIN``, or :meth:`SocketLoop._is_empty`);
 2. whoever sends calls :meth:`SocketLoop.sends_done` after the burst, which asks libzmq whether a message is
    there, and if so gets the loop out of its wait.
 
@@ -36,7 +36,7 @@ import trio
 import zmq
 import zmq.utils.garbage
 
-from duplex.transports._base import ZERO_COPY_FROM, Buffer, Frames
+from duplex.transports._base import ZERO_COPY_FROM, Buffer, Frames, TurnTaker
 from duplex.transports._zmq_options import MAX_SOCKETS
 
 #: Messages taken from a socket before other tasks get their turn.
@@ -155,6 +155,7 @@ class SocketLoop:
         self._token: trio.lowlevel.TrioToken | None = None
         self._busy = False
         self._again = False
+        self._waits = False
         self._waking = False
         shared = _get_shared()
         if events:
@@ -178,28 +179,31 @@ class SocketLoop:
         """Whether :meth:`stop` was called."""
         return self._stopped
 
-    async def serve(self) -> None:
-        """Receive until :meth:`stop`."""
+    async def serve(self, taker: TurnTaker) -> None:
+        """Receive until :meth:`stop`; ``taker`` as for :meth:`Port.run`."""
         self._token = trio.lowlevel.current_trio_token()
         with self._scope:
             async with trio.open_nursery() as nursery:
                 if self._monitor is not None:
                     nursery.start_soon(self._watch, int(self._monitor.get(zmq.FD)))
-                await self._pump()
+                await taker(self)
                 nursery.cancel_scope.cancel()
 
-    async def _pump(self) -> None:
-        while self._turn():
-            if self._again:
-                await trio.lowlevel.checkpoint()
-                continue
+    async def wait(self) -> None:
+        """See :meth:`Turns.wait`."""
+        if self._again:
+            await trio.lowlevel.checkpoint()
+        elif not self._stopped:
+            self._waits = True
             try:
                 await trio.lowlevel.wait_readable(self._fd)
             except trio.ClosedResourceError:
                 pass  # _interrupt() uses this to end the wait; the descriptor is as it was
+            finally:
+                self._waits = False
 
-    def _turn(self) -> bool:
-        """Take a bounded number of messages; tell whether to go on. ``_again`` is set unless waiting is safe."""
+    def take(self) -> bool:
+        """See :meth:`Turns.take`. ``_again`` is set unless waiting is safe."""
         if self._stopped:
             return False
         self._busy = True
@@ -249,7 +253,7 @@ class SocketLoop:
 
     def wake(self) -> None:
         """Make the loop look at its socket soon. For any synchronous code of the trio thread."""
-        if self._busy:
+        if not self._waits:
             self._again = True
         elif self._token is not None and not self._waking and not self._stopped:
             self._waking = True
@@ -261,7 +265,7 @@ class SocketLoop:
             trio.lowlevel.notify_closing(self._fd)
 
     def stop(self, linger: int | None = None) -> None:
-        """Close the socket and make :meth:`serve` return. Idempotent.
+        """Close the socket, make :meth:`take` return ``False`` and :meth:`serve` return. Idempotent.
 
         Args:
             linger: milliseconds to go on transmitting what was handed over; ``None`` as the options say.
@@ -275,8 +279,10 @@ class SocketLoop:
             return  # a forked child must not touch what its parent uses
         try:
             if self._token is not None:
-                # Takes the waiting tasks off the descriptors, which must happen before these are closed.
+                # Take the waiting tasks off the descriptors, which must happen before these are closed.
                 self._scope.cancel()
+                if self._waits:
+                    trio.lowlevel.notify_closing(self._fd)
         finally:
             # Also when the event loop was torn down under it: a socket left open holds the process at its exit.
             close_pair(self._socket, monitor, linger)

@@ -1,0 +1,213 @@
+"""Workers that lead: who runs what, and that receiving goes on whatever becomes of the one who does it."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+import duplex
+from tests.engine.helpers import Pair, linked, outcome, until
+
+_variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+
+class Tasks:
+    """A service that notes which tasks run its handlers."""
+
+    def __init__(self) -> None:
+        self.seen: list[trio.lowlevel.Task] = []
+        self.go = trio.Event()
+        self.service = service = duplex.Service("tasks")
+
+        @service.rpc
+        async def at_once(number: int) -> int:
+            self.seen.append(trio.lowlevel.current_task())
+            return number
+
+        @service.rpc
+        async def later(number: int) -> int:
+            before = trio.lowlevel.current_task()
+            await self.go.wait()
+            assert trio.lowlevel.current_task() is before
+            self.seen.append(before)
+            return number
+
+        @service.rpc
+        async def set_variable(value: str, pause: bool) -> str:
+            _variable.set(value)
+            if pause:
+                await trio.lowlevel.checkpoint()
+            return _variable.get()
+
+        @service.rpc
+        async def get_variable(pause: bool) -> str:
+            if pause:
+                await trio.lowlevel.checkpoint()
+            return _variable.get()
+
+        @service.rpc
+        async def end_itself() -> None:
+            duplex.current_call().cancel("enough")
+
+        @service.rpc
+        async def fail() -> None:
+            raise duplex.FailedPrecondition("no")
+
+        @service.rpc
+        async def open_nursery() -> int:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.lowlevel.checkpoint)
+            return len(trio.lowlevel.current_task().child_nurseries)
+
+
+def leaders(pair: Pair) -> list[trio.lowlevel.Task | None]:
+    """The tasks that receive for the server."""
+    return [lead.task for lead in pair.server.workers.leads]
+
+
+async def test_handlers_that_do_not_wait_run_in_the_task_that_receives(endpoint: str) -> None:
+    tasks = Tasks()
+    async with linked(tasks.service, endpoint=endpoint) as pair:
+        remote = pair.service("tasks")
+        before = leaders(pair)
+        assert [await remote.at_once(number) for number in range(5)] == list(range(5))
+        assert [tasks.seen[0]] == before == leaders(pair)
+        assert set(tasks.seen) == {tasks.seen[0]}
+
+
+async def test_a_handler_that_waits_holds_nobody_up(endpoint: str) -> None:
+    tasks = Tasks()
+    async with linked(tasks.service, endpoint=endpoint) as pair, trio.open_nursery() as nursery:
+        remote = pair.service("tasks")
+        results: list[Any] = []
+
+        async def call(number: int) -> None:
+            results.append(await remote.later(number))
+
+        for number in range(5):
+            nursery.start_soon(call, number)
+        for number in range(5):
+            assert await remote.at_once(number) == number
+        assert results == []
+        tasks.go.set()
+        await until(lambda: len(results) == 5)
+        assert sorted(results) == list(range(5))
+        assert len(set(tasks.seen[-5:])) == 5
+
+
+async def test_a_method_that_waited_gets_workers_of_its_own_for_a_while() -> None:
+    tasks = Tasks()
+    async with linked(tasks.service) as pair:
+        remote = pair.service("tasks")
+        tasks.go.set()
+        await remote.later(0)  # waits although it is set: a checkpoint
+        leading = leaders(pair)
+        seen = [tasks.seen[0]]
+        for number in range(1, 140):
+            assert await remote.later(number) == number
+            if leaders(pair) != leading:
+                leading = leaders(pair)
+                seen.append(tasks.seen[-1])
+        # The leader tried it at the first call, and again after 64 others of the method had gone by.
+        assert len(seen) == 3
+
+
+async def test_each_call_has_context_variables_of_its_own() -> None:
+    async with linked(Tasks().service) as pair:
+        remote = pair.service("tasks")
+        for pause in (False, True, False, True):
+            assert await remote.set_variable("one", pause) == "one"
+            assert await remote.get_variable(pause) == "unset"
+            assert await remote.get_variable(not pause) == "unset"
+        for lead in pair.server.workers.leads:
+            assert lead.task is not None
+            assert _variable not in lead.task.context
+
+
+async def test_a_nursery_in_a_handler_that_was_begun_by_the_leader() -> None:
+    async with linked(Tasks().service) as pair:
+        assert [await pair.service("tasks").open_nursery() for _ in range(3)] == [0, 0, 0]
+
+
+async def test_a_leader_whose_scope_was_cancelled_leaves_the_port_to_another() -> None:
+    async with linked(Tasks().service) as pair:
+        remote = pair.service("tasks")
+        for _ in range(3):
+            before = leaders(pair)
+            await remote.end_itself()  # it returns before its cancellation can reach it
+            assert leaders(pair) != before
+            assert await remote.at_once(1) == 1
+
+
+async def test_the_calls_after_one_that_was_cancelled_are_not() -> None:
+    tasks = Tasks()
+    async with linked(tasks.service) as pair, trio.open_nursery() as nursery:
+        remote = pair.service("tasks")
+        for _ in range(8):  # the order in which trio runs the two is left to chance
+            nursery.start_soon(remote.end_itself)
+            nursery.start_soon(remote.later, 1)
+        await until(lambda: pair.server.workers._admission.running == 8)
+        tasks.go.set()
+
+
+async def test_handlers_that_fail_leave_the_leader_what_it_is() -> None:
+    async with linked(Tasks().service) as pair:
+        before = leaders(pair)
+        for _ in range(3):
+            with pytest.raises(duplex.FailedPrecondition, match="no"):
+                await pair.service("tasks").fail()
+        assert leaders(pair) == before
+
+
+async def test_the_deadline_of_a_call_that_is_over_passes_while_its_worker_receives(
+    autojump_clock: object,
+) -> None:
+    async with linked(Tasks().service, within=1000) as pair:
+        remote = pair.service("tasks")
+        assert await remote.at_once.with_options(timeout=1.0)(1) == 1
+        before = leaders(pair)
+        await trio.sleep(2)
+        assert leaders(pair) != before
+        assert await remote.at_once(2) == 2
+
+
+@pytest.mark.parametrize("passes", range(8))
+async def test_the_deadline_of_a_call_that_is_over_passes_as_the_next_call_comes(
+    passes: int, mock_clock: trio.testing.MockClock
+) -> None:
+    """In one of these cases both are noticed in the same pass of the event loop."""
+    tasks = Tasks()
+    tasks.go.set()
+    async with linked(tasks.service, within=1000) as pair, trio.open_nursery() as nursery:
+        remote = pair.service("tasks")
+        assert await remote.at_once.with_options(timeout=1.0)(1) == 1
+        results: list[Any] = []
+
+        async def call(method: str) -> None:
+            results.append(await outcome(remote[method](2)))
+
+        nursery.start_soon(call, "at_once")
+        nursery.start_soon(call, "later")
+        for _ in range(passes):
+            await trio.lowlevel.checkpoint()
+        mock_clock.jump(2)
+        await until(lambda: len(results) == 2)
+        assert results == [2, 2]
+
+
+async def test_what_ends_the_receiving_ends_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake of a transport is not hidden: whoever opened the peer gets it."""
+
+    def broken() -> bool:
+        raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with linked(Tasks().service, check=False) as pair:
+            (lead,) = pair.server.workers.leads
+            monkeypatch.setattr(lead.turns, "take", broken)
+            await pair.service("tasks").at_once(1)
+    assert caught.group_contains(ZeroDivisionError, depth=None)
