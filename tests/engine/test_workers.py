@@ -205,9 +205,12 @@ async def test_what_ends_the_receiving_ends_the_peer(monkeypatch: pytest.MonkeyP
     def broken() -> bool:
         raise ZeroDivisionError
 
-    with pytest.raises(ExceptionGroup) as caught:
+    async def use() -> None:
         async with linked(Tasks().service, check=False) as pair:
             (lead,) = pair.server.workers.leads
             monkeypatch.setattr(lead.turns, "take", broken)
             await pair.service("tasks").at_once(1)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await use()
     assert caught.group_contains(ZeroDivisionError, depth=None)
