@@ -133,10 +133,13 @@ class Conversation(CallValues):
         self.over = True
         self.error = error
         self._ended = True
-        self.give_back()
+        if self._taken:
+            self.give_back()
         self.release(failed=error is not None)
-        self.wake_receiver()
-        self.on_credit()
+        if self._receiver is not None:
+            self.wake_receiver()
+        if self._credit_waiters:
+            self.on_credit()
 
     def wake_receiver(self) -> None:
         """Let the task that waits in :meth:`receive_item`, if any, look again."""

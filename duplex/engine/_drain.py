@@ -35,6 +35,8 @@ async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
         return
     if not peer.is_draining:
         peer.is_draining = True
+        # Whoever linked at the last moment has to be refused before the sockets are closed.
+        peer.workers.lazily = False
         peer.note_health()
         for link in peer.links:
             link.leave("draining", "the peer is draining")

@@ -8,13 +8,16 @@ place: no task may be rescheduled from it, and no exception may leave it, or tri
 from __future__ import annotations
 
 import logging
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 import trio
 
 from duplex.transports._base import Port
 
 logger = logging.getLogger("duplex")
+
+#: Passes of the event loop in which it does not sleep, because tasks are ready, until ports are asked all the same.
+_MOST_POSTPONED: Final = 8
 
 
 class Flushable(Protocol):
@@ -35,41 +38,44 @@ class Flusher(trio.abc.Instrument):
     def __init__(self) -> None:
         #: Links that have something to transmit; whoever queues something appends the link, once.
         self.dirty: list[Flushable] = []
+        #: Ports that sent or received, and were not asked since whether a message is left (an ordered set). To ask
+        #: costs a tenth of a message, and is of no use before trio waits, so it is done once for all that was done.
+        self.unsettled: dict[Port, None] = {}
         self.users = 0
+        self._postponed = 0
 
     def before_io_wait(self, timeout: float) -> None:
         """Transmit everything; called by trio before it waits for I/O, in every pass."""
         if self.dirty:
-            self.flush()
+            self._transmit()
+        if self.unsettled:
+            if timeout > 0 or self._postponed >= _MOST_POSTPONED:
+                self._settle()
+            else:
+                self._postponed += 1
 
     def flush(self) -> None:
         """Transmit everything now."""
+        self._transmit()
+        self._settle()
+
+    def _transmit(self) -> None:
         dirty, self.dirty = self.dirty, []
-        if len(dirty) == 1:
-            self._flush_one(dirty[0])
-            return
-        ports: dict[Port, None] = {}  # an ordered set: a port has many links, or each link its own
         for link in dirty:
+            self.unsettled[link.port] = None
             try:
                 link.transmit()
             except Exception:
                 logger.exception("transmitting failed")
-            ports[link.port] = None
-        for port in ports:
-            self._sends_done(port)
 
-    def _flush_one(self, link: Flushable) -> None:
-        try:
-            link.transmit()
-        except Exception:
-            logger.exception("transmitting failed")
-        self._sends_done(link.port)
-
-    def _sends_done(self, port: Port) -> None:
-        try:
-            port.sends_done()
-        except Exception:
-            logger.exception("a port failed after sending")
+    def _settle(self) -> None:
+        self._postponed = 0
+        unsettled, self.unsettled = self.unsettled, {}
+        for port in unsettled:
+            try:
+                port.sends_done()
+            except Exception:
+                logger.exception("a port failed after sending")
 
 
 _flusher: trio.lowlevel.RunVar[Flusher | None] = trio.lowlevel.RunVar("duplex-flusher", None)

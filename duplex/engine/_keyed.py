@@ -272,18 +272,27 @@ class KeyedCall(IncomingCall):
                 f"{self.method} returns a callback or a channel, which live as long as one call: "
                 f"call it without an idempotency key"
             )
-        self._close(0, payload=payload, attachments=attachments)
+        self._close(0, payload, attachments)
 
-    def _close(self, status: int, *, attachments: Sequence[Buffer] = (), **answer: Any) -> None:
+    def _close(
+        self,
+        status: int,
+        payload: bytes | None = None,
+        attachments: Sequence[Buffer] = (),
+        message: str = "",
+        details: bytes | None = None,
+    ) -> None:
         problem = check_metadata(self._trailers or {})
         if problem is not None:
             raise LocalProtocolError(f"trailers: {problem}")
         result = Outcome(
             int(status),
+            payload=payload,
             # Copies: what the handler returned may change while it is remembered.
             attachments=tuple(map(bytes, attachments)),
+            message=message,
+            details=details,
             trailers=None if self._trailers is None else dict(self._trailers),
-            **answer,
         )
         if self._left_in_thread:
             self._entry.dismiss(result, everybody=self._cut is not None)

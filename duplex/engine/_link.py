@@ -69,7 +69,8 @@ class BaseLink:
         self.port = port
         self.carrier = carrier
         self.connecting = connecting
-        self.made_at = trio.current_time()
+        self._clock = peer.clock
+        self.made_at = self._clock()
         #: When the present or the latest batch of commands began, in or out: near enough to date a call.
         self.now = self.made_at
         #: Handlers that run for the other side.
@@ -219,7 +220,7 @@ class BaseLink:
         """Note that something was queued: it goes out at the end of this tick, or now if it is much."""
         if not self._dirty:
             self._dirty = True
-            self.now = trio.current_time()
+            self.now = self._clock()
             self._flusher.dirty.append(self)
         elif self.connection.pending_commands >= FLUSH_AT:
             self.transmit()
@@ -240,7 +241,7 @@ class BaseLink:
     def on_frames(self, frames: Frames) -> None:
         """A message came from the other side."""
         try:
-            self.now = now = trio.current_time()
+            self.now = now = self._clock()
             events = self.connection.receive(frames, now)
         except RemoteProtocolError as error:
             why = str(error)  # not the error itself: a log that keeps records would keep the link
@@ -483,7 +484,6 @@ class BaseLink:
         self,
         channel: int,
         status: int,
-        *,
         payload: bytes | None = None,
         attachments: Sequence[Buffer] = (),
         message: str = "",
@@ -496,15 +496,7 @@ class BaseLink:
         if self.is_left:
             self.peer.note_call_ended()
         if self.connection.is_open:
-            self.connection.close(
-                channel,
-                status,
-                payload=payload,
-                attachments=attachments,
-                message=message,
-                details=details,
-                trailers=trailers,
-            )
+            self.connection.close(channel, status, payload, attachments, message, details, trailers)
             self.touch()
 
     def _on_message(self, event: MessageReceived) -> None:

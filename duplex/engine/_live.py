@@ -145,11 +145,11 @@ class CallValues:
 
     def release(self, *, failed: bool = True) -> None:
         """End everything that lives as long as the conversation. Idempotent."""
-        exports, self._exports = self._exports, None
-        if exports:
+        if self._exports is not None:
+            exports, self._exports = self._exports, None
             self.link.withdraw_callbacks(exports)
-        children, self._children = self._children, None
-        if children:
+        if self._children is not None:
+            children, self._children = self._children, None
             for child in children:
                 child.release_from_parent(failed=failed)
 

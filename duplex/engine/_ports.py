@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 import trio
@@ -117,7 +118,8 @@ class Ports(Generic[LinkT]):
         make = transport.connect if connecting else transport.bind
         receiver.port = make(endpoint, receiver, self._options())
         self.receivers.append(receiver)
-        self._peer.spawn(receiver.port.run, self._peer.workers.receive, name=f"duplex port {endpoint}")
+        taker = functools.partial(self._peer.workers.receive, receiver.port)
+        self._peer.spawn(receiver.port.run, taker, name=f"duplex port {endpoint}")
         if connecting:
             self.asleep.pop(endpoint, None)
         return receiver

@@ -199,6 +199,7 @@ class IncomingCall(Conversation):
         self._stopped = True
         if self._scope is not None:
             self._scope.cancel()
+            self.link.peer.workers.keep_order()
 
     # -- running ---------------------------------------------------------------------------------------
 
@@ -227,7 +228,7 @@ class IncomingCall(Conversation):
                 return
             payload, attachments = self.codec.encode(result, self)
             if self._fresh is None:
-                self._close(0, payload=payload, attachments=attachments)
+                self._close(0, payload, attachments)
             else:
                 # The call lives as long as the callbacks and channels in its result, so it needs a task.
                 self._encoded = payload, attachments
@@ -407,7 +408,7 @@ class IncomingCall(Conversation):
         while connection.link_credit <= 0 or connection.credit(self.channel) <= 0:
             self.check_can_send()
             await self.wait_credit()
-        self._close(0, payload=payload, attachments=attachments)
+        self._close(0, payload, attachments)
 
     def _finish_notify(self) -> None:
         self.finish(None)
@@ -415,11 +416,18 @@ class IncomingCall(Conversation):
         self.link.connection.finish(self.channel)
         self.link.touch()
 
-    def _close(self, status: int, **answer: Any) -> None:
+    def _close(
+        self,
+        status: int,
+        payload: bytes | None = None,
+        attachments: Sequence[Buffer] = (),
+        message: str = "",
+        details: bytes | None = None,
+    ) -> None:
         if self.over:
             return
         self.release(failed=status != 0)
-        self.link.close_channel(self.channel, status, trailers=self._trailers, **answer)
+        self.link.close_channel(self.channel, status, payload, attachments, message, details, self._trailers)
         self.finish(None)
 
     @trio.lowlevel.enable_ki_protection

@@ -18,8 +18,9 @@ from duplex.engine._handler import Flavor
 
 if TYPE_CHECKING:
     from duplex.engine._admission import Admission
+    from duplex.engine._flush import Flusher
     from duplex.engine._serve import IncomingCall
-    from duplex.transports import Turns
+    from duplex.transports import Port, Turns
 
 logger = logging.getLogger("duplex")
 
@@ -33,9 +34,10 @@ _CALLS_UNTIL_NEXT_TRY: Final = 64
 class Lead:
     """The receiving from one port, which one worker does at a time."""
 
-    __slots__ = ("_over", "error", "task", "turns")
+    __slots__ = ("_over", "error", "port", "task", "turns")
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, port: Port, turns: Turns) -> None:
+        self.port = port
         self.turns = turns
         #: Who does it; ``None`` on the way from one to the next.
         self.task: trio.lowlevel.Task | None = None
@@ -73,22 +75,27 @@ class Workers:
     seen to wait gets workers of its own for a while, as streams always do.
     """
 
-    def __init__(self, nursery: trio.Nursery, context: contextvars.Context, admission: Admission) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, context: contextvars.Context, admission: Admission, flusher: Flusher
+    ) -> None:
         self._nursery = nursery
+        self._flusher = flusher
         self._admission = admission
         self._context = context
         self._idle: list[tuple[trio.lowlevel.Task, trio.CancelScope]] = []
         self.leads: set[Lead] = set()
-        #: A leader is in a turn.
-        self._receiving = False
+        #: Turns may leave for the next one what can wait; see :meth:`Turns.take`.
+        self.lazily = True
+        #: A leader is in a turn, and begins the next call that comes itself.
+        self._begins_here = False
         #: Calls that came in the turn, for the leader to begin.
         self._arrived: deque[IncomingCall] = deque()
         #: By method: for how many calls it is not begun by a leader.
         self._waited: dict[str, int] = {}
 
-    async def receive(self, turns: Turns) -> None:
-        """Receive from a port until nothing comes any more."""
-        lead = Lead(turns)
+    async def receive(self, port: Port, turns: Turns) -> None:
+        """Receive what comes through a port until nothing comes any more."""
+        lead = Lead(port, turns)
         self.leads.add(lead)
         try:
             # At once: what greets the other end must not leave later than the connection is made.
@@ -102,17 +109,27 @@ class Workers:
         """Run a call."""
         call.link.running += 1
         self._admission.running += 1
-        if self._receiving and call.handler.flavor is Flavor.ASYNC:
-            method = call.handler.method
-            patience = self._waited.get(method)
-            if patience is None:
+        if self._begins_here:
+            if call.handler.flavor is Flavor.ASYNC and not self._will_wait(call.handler.method):
                 self._arrived.append(call)
                 return
-            if patience:
-                self._waited[method] = patience - 1
-            else:
-                del self._waited[method]
+            self.keep_order()
         self._hand_over(call)
+
+    def keep_order(self) -> None:
+        """Let no call that comes later in the turn begin a pass before that which has just been handed to another
+        task: a call, or the cancellation of one."""
+        self._begins_here = False
+
+    def _will_wait(self, method: str) -> bool:
+        calls = self._waited.get(method)
+        if calls is None:
+            return False
+        if calls > 1:
+            self._waited[method] = calls - 1
+        else:
+            del self._waited[method]
+        return True
 
     def _hand_over(self, call: IncomingCall) -> None:
         deadline = math.inf if call.deadline is None else call.deadline
@@ -217,15 +234,16 @@ class Workers:
             self._hand_over(self._arrived.popleft())
 
     def _take(self, lead: Lead) -> bool:
-        self._receiving = True
+        self._begins_here = True
         try:
-            if lead.turns.take():
+            if lead.turns.take(lazily=self.lazily):
+                self._flusher.unsettled[lead.port] = None
                 return True
         except Exception as error:
             lead.end(error)
             return False
         finally:
-            self._receiving = False
+            self._begins_here = False
         lead.end()
         return False
 

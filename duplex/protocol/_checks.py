@@ -15,7 +15,7 @@ from duplex._errors import InvalidArgument, LocalProtocolError, MessageTooLarge,
 from duplex._metadata import check_metadata, metadata_size
 from duplex._status import StatusCode
 from duplex.protocol import _commands as c
-from duplex.protocol._events import no_metadata
+from duplex.protocol._events import NO_METADATA
 from duplex.protocol._outbox import Buffer, encode
 
 _decode: Final = msgspec.msgpack.Decoder(c.Command).decode
@@ -132,15 +132,15 @@ def read_metadata(
         try:
             metadata[key] = _read_value[memoryview(raw)[0]](raw)
         except (msgspec.ValidationError, UnicodeDecodeError):
-            return no_metadata(), (
+            return NO_METADATA, (
                 StatusCode.INVALID_ARGUMENT,
                 text(f"metadata {key!r} must be str or bytes"),
             )
     problem = check_metadata(metadata)
     if problem is not None:
-        return no_metadata(), (StatusCode.INVALID_ARGUMENT, text(problem))
+        return NO_METADATA, (StatusCode.INVALID_ARGUMENT, text(problem))
     size = metadata_size(metadata)
     if size > limit:
         problem = f"metadata of {size} bytes is over the limit of {limit} (Limits.max_metadata)"
-        return no_metadata(), (StatusCode.RESOURCE_EXHAUSTED, problem)
+        return NO_METADATA, (StatusCode.RESOURCE_EXHAUSTED, problem)
     return metadata, None

@@ -400,7 +400,6 @@ class Connection(Receiving):
         self,
         channel: int,
         status: int = 0,
-        *,
         payload: bytes | None = None,
         attachments: Sequence[Buffer] = (),
         message: str = "",

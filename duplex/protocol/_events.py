@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
@@ -162,9 +162,5 @@ Event: TypeAlias = (
 )
 
 
-def no_metadata() -> Mapping[str, Any]:
-    """Return the shared empty metadata."""
-    return _EMPTY
-
-
-_EMPTY: Mapping[str, Any] = {}
+#: The shared empty metadata.
+NO_METADATA: Final[Mapping[str, Any]] = {}

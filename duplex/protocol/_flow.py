@@ -68,7 +68,8 @@ class ReceiveWindow:
         self.unconsumed = 0
         #: Taken, not granted again yet.
         self.consumed = 0
-        self.threshold = max(1, window // 2)
+        #: As much is granted at once, at least.
+        self.threshold = window // 2 or 1
 
     def consume(self, cost: int) -> int:
         """Account for messages of ``cost`` bytes that were taken; return the grant to send now, or 0."""

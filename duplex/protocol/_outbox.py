@@ -74,10 +74,15 @@ class Outbox:
 
     def take(self) -> list[list[Buffer]]:
         """Return all messages, in order, and forget them."""
-        if self.commands:
-            self._seal()
-        sealed, self._sealed = self._sealed, []
-        return sealed
+        if self._sealed or self._frames or not self.commands:
+            if self.commands:
+                self._seal()
+            sealed, self._sealed = self._sealed, []
+            return sealed
+        # The usual batch, without a call.
+        commands, self.commands = self.commands, []
+        self._size = 0
+        return [[encode(commands)]]
 
     def _seal(self) -> None:
         frames: list[Buffer] = [encode(self.commands)]

@@ -133,6 +133,8 @@ class Receiving:
         except Violation as violation:
             self._break_link(str(violation))
             raise RemoteProtocolError(str(violation)) from None
+        finally:
+            self._attachments = ()
         return events
 
     def terminate(self) -> None:
@@ -158,24 +160,23 @@ class Receiving:
         self._attachments = frames
         self._attachment_index = 1
         handlers = self._handlers
-        try:
-            for command in commands:
-                if self.state == LINK_OPEN:
-                    handler = handlers.get(type(command))
-                    if handler is None:
-                        raise Violation(f"{type(command).__name__.upper()} after the handshake")
-                    handler(command, events, now)
-                else:
-                    self._handshake(command, events)
-            if self._attachment_index != len(frames) and self.state != LINK_CLOSED:
-                raise Violation(
-                    f"{len(frames) - 1} attachments came, but the commands use {self._attachment_index - 1}"
-                )
-            window = self._incoming
-            if window.balance < window.threshold and self.state == LINK_OPEN:
-                self._grant_link(window.park())
-        finally:
-            self._attachments = ()
+        for command in commands:
+            if self.state == LINK_OPEN:
+                handler = handlers.get(type(command))
+                if handler is None:
+                    raise Violation(f"{type(command).__name__.upper()} after the handshake")
+                handler(command, events, now)
+            else:
+                self._handshake(command, events)
+        if self._attachment_index != len(frames) and self.state != LINK_CLOSED:
+            raise Violation(
+                f"{len(frames) - 1} attachments came, but the commands use {self._attachment_index - 1}"
+            )
+        window = self._incoming
+        if window.balance < window.threshold and self.state == LINK_OPEN:
+            grant = window.park()
+            if grant:
+                self._push([6, 0, grant], COMMAND_BYTES)
 
     # -- the link --------------------------------------------------------------------------------------
 
@@ -297,13 +298,14 @@ class Receiving:
         attachments: Sequence[Buffer] = ()
         cost = overhead = 0
         if command.payload is not None:
-            attachments = self._take_attachments(command.attachments)
+            if command.attachments:
+                attachments = self._take_attachments(command.attachments)
             overhead = NOTIFY_OVERHEAD if notify else MESSAGE_OVERHEAD
             cost = self._charge_link(command.payload, attachments, overhead)
         elif command.attachments:
             raise Violation(f"OPEN of channel {channel} with attachments but no message")
         limits = self._limits
-        metadata = e.no_metadata()
+        metadata = e.NO_METADATA
         refusal: tuple[int, str] | None = None
         if self._opened_there >= limits.max_channels and not notify:
             refusal = (
@@ -322,7 +324,7 @@ class Receiving:
             )
         elif command.metadata is not None:
             metadata, refusal = read_metadata(command.metadata, limits.max_metadata)
-        if refusal is None and cost:
+        if refusal is None and (attachments or cost - overhead > limits.max_message):
             refusal = self._refuse_size(cost - overhead, len(attachments))
         if refusal is not None:
             self._consume_on_link(cost)
@@ -394,7 +396,7 @@ class Receiving:
         channel = command.channel
         if command.flags > (c.END | c.RESULT):
             raise Violation(f"DATA on channel {channel} with flags {command.flags}")
-        attachments = self._take_attachments(command.attachments)
+        attachments = self._take_attachments(command.attachments) if command.attachments else ()
         cost = self._charge_link(command.payload, attachments)
         record = self._channels.get(channel)
         if record is None:
@@ -442,7 +444,8 @@ class Receiving:
         attachments: Sequence[Buffer] = ()
         cost = size = 0
         if command.payload is not None:
-            attachments = self._take_attachments(command.attachments)
+            if command.attachments:
+                attachments = self._take_attachments(command.attachments)
             cost = self._charge_link(command.payload, attachments)
             size = cost - MESSAGE_OVERHEAD
         elif command.attachments:
@@ -469,10 +472,12 @@ class Receiving:
             return
         if command.details is not None:
             size += len(command.details)
-        refusal = self._refuse_size(size, len(attachments))
+        refusal = None
+        if attachments or size > self._limits.max_message:
+            refusal = self._refuse_size(size, len(attachments))
         if refusal is None and cost and incoming.balance <= 0:
             refusal = _overrun(channel)
-        trailers = e.no_metadata()
+        trailers = e.NO_METADATA
         if refusal is None and command.trailers is not None:
             trailers, refusal = read_metadata(command.trailers, self._limits.max_metadata)
         if refusal is not None:
@@ -508,8 +513,6 @@ class Receiving:
     # -- credit and limits -----------------------------------------------------------------------------
 
     def _take_attachments(self, count: int) -> Sequence[Buffer]:
-        if not count:
-            return ()
         start = self._attachment_index
         end = start + count
         if end > len(self._attachments):
@@ -531,12 +534,7 @@ class Receiving:
         return cost
 
     def _consume_on_link(self, cost: int) -> None:
-        if not cost:
-            return
-        self._grant_link(self._incoming.consume(cost))
-
-    def _grant_link(self, grant: int) -> None:
-        if grant:
+        if cost and (grant := self._incoming.consume(cost)):
             self._push([6, 0, grant], COMMAND_BYTES)
 
     def _return_unconsumed(self, record: ChannelRecord) -> None:
@@ -628,7 +626,7 @@ class Receiving:
             (),
             message,
             None,
-            e.no_metadata(),
+            e.NO_METADATA,
             may_have_executed=may_have_executed,
         )
 

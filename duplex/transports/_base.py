@@ -97,8 +97,13 @@ class Receiver(Protocol):
 class Turns(Protocol):
     """The receiving of a port, step by step, for one task at a time."""
 
-    def take(self) -> bool:
-        """Deliver a bounded part of what has come; tell whether to go on: ``False`` once nothing comes any more."""
+    def take(self, *, lazily: bool = False) -> bool:
+        """Deliver a bounded part of what has come; tell whether to go on: ``False`` once nothing comes any more.
+
+        Args:
+            lazily: there is no need to look whether something is left, since :meth:`Port.sends_done` is going to be
+                called before the event loop sleeps.
+        """
 
     async def wait(self) -> None:
         """Return when there may be more to take. After a cancelled wait, begin with :meth:`take`."""
@@ -136,7 +141,8 @@ class Port(Protocol):
         """
 
     def sends_done(self) -> None:
-        """Note that a burst of sends is over, so that readiness which the sends consumed is not lost.
+        """Note that a burst of sends is over, so that readiness which the sends consumed is not lost. The same
+        after turns that were taken lazily.
 
         May be called from any synchronous code of the trio thread, also from an instrument (so it must
         not reschedule tasks itself: it uses ``run_sync_soon`` of the trio token).

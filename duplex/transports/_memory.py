@@ -207,7 +207,7 @@ class _Port:
         finally:
             self.close()
 
-    def take(self) -> bool:
+    def take(self, *, lazily: bool = False) -> bool:
         """See :meth:`Turns.take`."""
         for _ in range(_TURN):
             if not self._inbox:  # the receiver may also have closed the port

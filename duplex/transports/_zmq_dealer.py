@@ -35,7 +35,17 @@ from duplex.transports._base import (
     take_turns,
 )
 from duplex.transports._zmq_options import CONNECT_TIMEOUT_MS, HANDSHAKE_MS, Endpoint, apply_options
-from duplex.transports._zmq_socket import NOBLOCK, NOBLOCK_MORE, TURN, SocketLoop, cause, checked, new_socket
+from duplex.transports._zmq_socket import (
+    BUSY_TURNS,
+    NOBLOCK,
+    NOBLOCK_MORE,
+    TURN,
+    SocketLoop,
+    cause,
+    checked,
+    new_socket,
+    sender,
+)
 
 _UP: Final = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _DOWN: Final = int(zmq.EVENT_DISCONNECTED)
@@ -166,7 +176,7 @@ class _Connection(SocketLoop):
         self._port = port
         self._target = address
         self._receiver = port._receiver
-        self._send = socket.send
+        self._send = sender(socket)
         self._announced = False
         self._gone: str | None = None
         self._refusal: str | None = None
@@ -224,7 +234,7 @@ class _Connection(SocketLoop):
             self._gone = "the carrier was closed"
         super().stop(linger)
 
-    def _take_some(self) -> bool:
+    def _take_some(self, lazily: bool) -> bool | None:
         recv = self._socket.recv
         deliver = self._receiver.carrier_message
         try:
@@ -235,11 +245,19 @@ class _Connection(SocketLoop):
                     if self._stopped:
                         break  # the receiver has closed the port, or the carrier, at once
                 deliver(self, self._take_message(frame) if frame.more else (frame.bytes,))
-                if not taken and self._is_empty():
-                    return True
+                if not taken:
+                    if lazily:
+                        return None
+                    if self._is_empty():
+                        return True
+                elif taken == 1:
+                    self._busy_turns = BUSY_TURNS
         except zmq.Again:
             return True
         return False
+
+    def _has_news(self) -> bool:
+        return self._gone is not None
 
     def _announce(self) -> None:
         self._announced = True

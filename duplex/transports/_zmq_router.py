@@ -33,6 +33,7 @@ from duplex.transports._base import (
 )
 from duplex.transports._zmq_options import SEND_QUEUE, Endpoint, apply_options
 from duplex.transports._zmq_socket import (
+    BUSY_TURNS,
     NOBLOCK,
     NOBLOCK_MORE,
     TURN,
@@ -42,6 +43,7 @@ from duplex.transports._zmq_socket import (
     checked,
     new_socket,
     note_unbound,
+    sender,
 )
 
 _ACCEPTED: Final = int(zmq.EVENT_ACCEPTED)
@@ -65,7 +67,7 @@ class RouterPort(SocketLoop):
         self._muted: dict[_RouterCarrier, None] = {}
         super().__init__(socket, 0 if inproc else _ACCEPTED | _DISCONNECTED)
         self._receiver = receiver
-        self._send = socket.send
+        self._send = sender(socket)
         self._carriers: dict[bytes, _RouterCarrier] = {}
         self._accepted: dict[int, _Accepted] = {}
         self._dying: dict[_RouterCarrier, int] = {}
@@ -114,7 +116,7 @@ class RouterPort(SocketLoop):
             carrier.gone = carrier.gone or "the port was closed"
         self._muted.clear()
 
-    def _take_some(self) -> bool:
+    def _take_some(self, lazily: bool) -> bool | None:
         recv = self._socket.recv
         carriers = self._carriers
         deliver = self._receiver.carrier_message
@@ -131,11 +133,19 @@ class RouterPort(SocketLoop):
                 if carrier.closed:
                     continue
                 deliver(carrier, frames)
-                if not taken and self._is_empty():
-                    return True
+                if not taken:
+                    if lazily:
+                        return None
+                    if self._is_empty():
+                        return True
+                elif taken == 1:
+                    self._busy_turns = BUSY_TURNS
         except zmq.Again:
             return True
         return False
+
+    def _has_news(self) -> bool:
+        return bool(self._dying)
 
     def _admit(self, routing_id: bytes, frame: zmq.Frame) -> _RouterCarrier:
         self.read_events()

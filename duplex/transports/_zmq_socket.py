@@ -6,7 +6,8 @@ them. So a task that received until ``EAGAIN`` and then waits for the descriptor
 whose note a sender has taken. The rule that makes this safe, all of it in this file:
 
 1. only :meth:`SocketLoop.take` receives, and :meth:`SocketLoop.wait` waits for the descriptor only if the last
-   thing that libzmq said was that no message is there (``EAGAIN``, or :meth:`SocketLoop._is_empty`);
+   thing that libzmq said was that no message is there (``EAGAIN``, or :meth:`SocketLoop._is_empty`), or rule 2 is
+   going to be followed before the event loop sleeps;
 2. whoever sends calls :meth:`SocketLoop.sends_done` after the burst, which asks libzmq whether a message is
    there, and if so gets the loop out of its wait.
 
@@ -47,6 +48,8 @@ NOBLOCK: Final = int(zmq.NOBLOCK)
 NOBLOCK_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
+#: After a turn whose laziness was wrong, so many are not lazy: it costs more than ten to be woken.
+BUSY_TURNS: Final = 16
 #: Seconds that closing a socket in the background may take.
 _UNBINDING: Final = 0.5
 _EVENT: Final = struct.Struct("=Hi")
@@ -94,6 +97,13 @@ def _get_shared() -> _Shared:
 def new_socket(kind: zmq.SocketType) -> zmq.Socket[bytes]:
     """Make a socket on the context that all of this process shares (inproc endpoints need that)."""
     return _get_shared().context.socket(kind)
+
+
+def sender(socket: zmq.Socket[bytes]) -> Callable[..., Any]:
+    """Return ``socket.send`` without what pyzmq's own class adds: routing ids and groups, which no socket here
+    has, looked for in every frame."""
+    send: Callable[..., Any] = zmq.backend.Socket.send.__get__(socket)
+    return send
 
 
 def close_pair(
@@ -157,6 +167,8 @@ class SocketLoop:
         self._again = False
         self._waits = False
         self._waking = False
+        #: For so many turns there is no being lazy, because there was more than one message lately.
+        self._busy_turns = 0
         shared = _get_shared()
         if events:
             name = f"inproc://duplex-monitor-{uuid.uuid4().hex}"
@@ -202,15 +214,18 @@ class SocketLoop:
             finally:
                 self._waits = False
 
-    def take(self) -> bool:
+    def take(self, *, lazily: bool = False) -> bool:
         """See :meth:`Turns.take`. ``_again`` is set unless waiting is safe."""
         if self._stopped:
             return False
         self._busy = True
+        if self._busy_turns:
+            self._busy_turns -= 1
+            lazily = False
         try:
-            drained = self._take_some()
-            self._again = not drained
-            self._settle(drained)
+            drained = self._take_some(lazily)
+            self._again = drained is False or (drained is None and self._has_news())
+            self._settle(drained is True)
         except zmq.ZMQError as error:
             # A receiver may have closed the port in the middle of the turn.
             if not self._stopped:
@@ -249,6 +264,7 @@ class SocketLoop:
             except zmq.ZMQError:
                 readable = 1  # the loop will meet the same error, and tell
             if readable:
+                self._busy_turns = BUSY_TURNS
                 self.wake()
 
     def wake(self) -> None:
@@ -289,13 +305,17 @@ class SocketLoop:
             self._after_stop()
 
     @abstractmethod
-    def _take_some(self) -> bool:
+    def _take_some(self, lazily: bool) -> bool | None:
         """Receive up to TURN messages; tell whether the last thing that was done is to learn that there is no
-        other one.
+        other one: ``False`` if there may be, ``None`` if it was not asked, for laziness.
 
         That costs less from :meth:`_is_empty` than from the exception of ``EAGAIN``, but more than to receive a
         message that is there. So it is asked after the first message of a turn, which is the only one as a rule.
         """
+
+    def _has_news(self) -> bool:
+        """Whether :meth:`_settle` has something to report once the messages before it are delivered."""
+        return False
 
     def _is_empty(self) -> bool:
         """Whether no message is there."""

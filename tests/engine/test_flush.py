@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine._flush import Flusher, acquire_flusher, release_flusher
+from duplex.engine._flush import _MOST_POSTPONED, Flusher, acquire_flusher, release_flusher
 from tests.engine.helpers import linked
 
 
@@ -45,11 +45,37 @@ def test_a_port_is_told_once_for_all_its_links() -> None:
     links = [Link(one), Link(one), Link(other)]
     flusher = Flusher()
     flusher.dirty.extend(links)
-    flusher.before_io_wait(0)
+    flusher.before_io_wait(1)
     assert [link.sent for link in links] == [1, 1, 1]
     assert (one.done, other.done) == (1, 1)
-    flusher.before_io_wait(0)
+    flusher.before_io_wait(1)
     assert (one.done, other.done) == (1, 1), "there was nothing to do"
+
+
+def test_ports_are_asked_before_the_loop_sleeps_and_not_in_every_pass() -> None:
+    port = Port()
+    link = Link(port)
+    flusher = Flusher()
+    for _ in range(3):
+        flusher.dirty.append(link)
+        flusher.before_io_wait(0)
+    assert (link.sent, port.done) == (3, 0)
+    flusher.before_io_wait(0.001)
+    assert port.done == 1
+
+
+def test_ports_are_asked_also_if_the_loop_never_sleeps() -> None:
+    port: Any = Port()
+    flusher = Flusher()
+    flusher.unsettled[port] = None
+    for _ in range(_MOST_POSTPONED):
+        flusher.before_io_wait(0)
+    assert port.done == 0
+    flusher.before_io_wait(0)
+    assert port.done == 1
+    flusher.unsettled[port] = None
+    flusher.before_io_wait(0)
+    assert port.done == 1, "it is postponed anew"
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -59,7 +85,7 @@ def test_nothing_escapes(count: int, caplog: pytest.LogCaptureFixture) -> None:
     links = [Link(port, fails=True) for _ in range(count)]
     flusher = Flusher()
     flusher.dirty.extend(links)
-    flusher.before_io_wait(0)
+    flusher.before_io_wait(1)
     assert [link.sent for link in links] == [1] * count
     assert port.done == 1
     assert len(caplog.records) == count + 1

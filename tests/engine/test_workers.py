@@ -202,7 +202,7 @@ async def test_the_deadline_of_a_call_that_is_over_passes_as_the_next_call_comes
 async def test_what_ends_the_receiving_ends_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake of a transport is not hidden: whoever opened the peer gets it."""
 
-    def broken() -> bool:
+    def broken(**_: bool) -> bool:
         raise ZeroDivisionError
 
     async def use() -> None:
