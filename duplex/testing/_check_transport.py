@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -26,6 +28,9 @@ from duplex.transports._base import (
     Port,
     Transport,
     TransportOptions,
+    Turns,
+    TurnTaker,
+    take_turns,
 )
 
 _MiB: Final = 1024 * 1024
@@ -109,6 +114,8 @@ class _End:
         self.on_message: Callable[[Carrier, Frames], None] | None = None
         #: Called with each carrier that comes up.
         self.on_up: Callable[[Carrier], None] | None = None
+        self.taker: TurnTaker = take_turns
+        self.turns_over = trio.Event()
         self._live: list[Carrier] = []
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -185,7 +192,7 @@ class _End:
         self.closed = True
 
     async def run(self) -> None:
-        await self.running.run()
+        await self.running.run(self.taker)
         self.finished.set()
 
 
@@ -200,17 +207,23 @@ class _Lab:
         self.nursery: trio.Nursery
         self.ends: list[_End] = []
 
-    def bind(self, endpoint: str | None = None, options: TransportOptions = _OPTIONS) -> _End:
+    def bind(
+        self, endpoint: str | None = None, options: TransportOptions = _OPTIONS, *, leaves_turns: bool = False
+    ) -> _End:
         end = _End(f"bound end {len(self.ends)}")
         end.port = self.transport.bind(endpoint or self.endpoint, end, options)
-        return self._start(end)
+        return self._start(end, leaves_turns)
 
-    def connect(self, endpoint: str, options: TransportOptions = _OPTIONS) -> _End:
+    def connect(
+        self, endpoint: str, options: TransportOptions = _OPTIONS, *, leaves_turns: bool = False
+    ) -> _End:
         end = _End(f"connecting end {len(self.ends)}")
         end.port = self.transport.connect(endpoint, end, options)
-        return self._start(end)
+        return self._start(end, leaves_turns)
 
-    def _start(self, end: _End) -> _End:
+    def _start(self, end: _End, leaves_turns: bool) -> _End:
+        if leaves_turns:
+            end.taker = functools.partial(_leave_turns, self.nursery, end)
         self.ends.append(end)
         self.nursery.start_soon(end.run)
         return end
@@ -530,6 +543,51 @@ async def _check_carrier_closed_by_the_bound_end(lab: _Lab) -> None:
     _expect(not bound.downs, "carrier_down came for a carrier that was closed here")
 
 
+async def _leave_turns(nursery: trio.Nursery, end: _End, turns: Turns) -> None:
+    """Have another task take each turn, lazily, and give up every other wait."""
+
+    async def take(impatient: bool) -> None:
+        if not turns.take(lazily=True):
+            end.turns_over.set()
+            return
+        end.running.sends_done()
+        # A moment in which something may come or not: what is to hold holds either way.
+        with trio.move_on_after(0.001 if impatient else math.inf):
+            await turns.wait()
+        nursery.start_soon(take, not impatient)
+
+    nursery.start_soon(take, True)
+    await end.turns_over.wait()
+
+
+async def _check_turns_that_other_tasks_take(lab: _Lab) -> None:
+    bound = lab.bind(leaves_turns=True)
+    connecting = lab.connect(bound.running.endpoint, leaves_turns=True)
+    near = await connecting.up()
+    connecting.send(near, [b"greeting"])
+    far = await bound.up()
+    for number in range(200):
+        connecting.send(near, *([b"%d" % number] for number in range(4 * number, 4 * number + 4)))
+        bound.send(far, [b"%d" % number])
+        if number % 7 == 0:
+            await trio.lowlevel.checkpoint()
+    _expect(
+        await bound.received(801) == [[b"greeting"], *([b"%d" % number] for number in range(800))],
+        "messages are lost or out of order",
+    )
+    _expect(
+        await connecting.received(200) == [[b"%d" % number] for number in range(200)],
+        "messages are lost or out of order on the way back",
+    )
+    connecting.close()
+    await lab.gone(bound, far)
+    await connecting.finished.wait()
+    await connecting.turns_over.wait()
+    bound.close()
+    await bound.finished.wait()
+    await bound.turns_over.wait()
+
+
 async def _check_run_and_close(lab: _Lab) -> None:
     bound, far, connecting, near = await lab.pair()
     for end in (connecting, bound):
@@ -654,6 +712,7 @@ _CHECKS: Final[Sequence[Callable[[_Lab], Awaitable[None]]]] = (
     _check_one_of_many_closes,
     _check_carrier_closed_by_the_connecting_end,
     _check_carrier_closed_by_the_bound_end,
+    _check_turns_that_other_tasks_take,
     _check_run_and_close,
     _check_close_before_run,
     _check_cancelling_run,

@@ -8,7 +8,16 @@ from contextlib import asynccontextmanager
 import trio
 
 from duplex import Reconnect
-from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
+from duplex.transports import (
+    Carrier,
+    Frames,
+    Port,
+    TransportOptions,
+    Turns,
+    TurnTaker,
+    take_turns,
+    transport_for,
+)
 
 #: Reconnects at once, as tests have no time to lose.
 QUICK = TransportOptions(reconnect=Reconnect(initial=0.01, maximum=0.05))
@@ -29,6 +38,7 @@ class Recorder:
     port: Port
 
     def __init__(self) -> None:
+        self.taker: TurnTaker = take_turns
         self.ups: list[Carrier] = []
         self.downs: list[tuple[Carrier, str]] = []
         self.messages: list[tuple[Carrier, Frames]] = []
@@ -73,8 +83,14 @@ class Recorder:
         self.port.sends_done()
 
     async def run(self) -> None:
-        await self.port.run()
+        await self.port.run(self.taker)
         self.finished.set()
+
+    async def take_turns_lazily(self, turns: Turns) -> None:
+        """A taker that keeps its promise at once."""
+        while turns.take(lazily=True):
+            self.port.sends_done()
+            await turns.wait()
 
 
 class Ports:
@@ -82,16 +98,22 @@ class Ports:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
+        #: Whether the turns of ports that are opened from now on are taken lazily.
+        self.lazily = False
 
     def bind(self, endpoint: str, options: TransportOptions = QUICK) -> Recorder:
         recorder = Recorder()
         recorder.port = transport_for(endpoint).bind(endpoint, recorder, options)
-        self._nursery.start_soon(recorder.run)
-        return recorder
+        return self._start(recorder)
 
     def connect(self, endpoint: str, options: TransportOptions = QUICK) -> Recorder:
         recorder = Recorder()
         recorder.port = transport_for(endpoint).connect(endpoint, recorder, options)
+        return self._start(recorder)
+
+    def _start(self, recorder: Recorder) -> Recorder:
+        if self.lazily:
+            recorder.taker = recorder.take_turns_lazily
         self._nursery.start_soon(recorder.run)
         return recorder
 

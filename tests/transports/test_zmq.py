@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import zmq
 from duplex import BindError, ConfigurationError
 from duplex.transports import CarrierDown, ZmqTransport, _zmq_dealer, _zmq_router, _zmq_socket
 from duplex.transports._zmq_options import Endpoint
-from tests.transports.helpers import QUICK, Recorder, open_ports
+from tests.transports.helpers import CONNECTED, QUICK, Recorder, open_ports
 
 
 class TestBinding:
@@ -284,6 +285,38 @@ async def test_a_receiver_that_raises_ends_the_port() -> None:
         faulty.port = ZmqTransport().connect(bound.port.endpoint, faulty, QUICK)
         with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
             await faulty.port.run()
+
+
+@pytest.mark.parametrize("endpoint", CONNECTED)
+@pytest.mark.parametrize("closes", ["bound", "connecting"])
+async def test_an_end_that_is_told_of_beside_a_message_is_reported(endpoint: str, closes: str) -> None:
+    """Lazy turns leave the end for later if a message came before it. Which of the two the event loop sees first is
+    left to chance, so there are several attempts."""
+    async with open_ports() as ports:
+        ports.lazily = True
+        for number in range(1, 13):
+            bound, connecting = await ports.pair(endpoint)
+            here, there = (connecting, bound) if closes == "bound" else (bound, connecting)
+            there.send(there.ups[0], b"last")
+            there.port.close()
+            time.sleep(0.01)  # blocks the loop, so that both the message and the end are there when it looks
+            await here.down()
+            assert await here.received() == [[b"last"]], number
+            here.port.close()
+
+
+@pytest.mark.parametrize("endpoint", CONNECTED)
+async def test_an_end_that_is_told_of_beside_the_first_message_is_reported(endpoint: str) -> None:
+    async with open_ports() as ports:
+        ports.lazily = True
+        bound = ports.bind(endpoint)
+        for number in range(1, 13):
+            connecting = ports.connect(bound.port.endpoint)
+            connecting.send(await connecting.up(), b"first and last")
+            connecting.port.close()
+            time.sleep(0.01)  # as above
+            await bound.down(number)
+        assert await bound.received() == [[b"first and last"]] * 12
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "memory://*"])
