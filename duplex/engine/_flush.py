@@ -12,6 +12,7 @@ from typing import Final, Protocol, final
 
 import trio
 
+from duplex.engine._lead import Lead
 from duplex.transports._base import Port
 
 logger = logging.getLogger("duplex")
@@ -41,6 +42,8 @@ class Flusher(trio.abc.Instrument):
         #: Ports that sent or received, and were not asked since whether a message is left (an ordered set). To ask
         #: costs a tenth of a message, and is of no use before trio waits, so it is done once for all that was done.
         self.unsettled: dict[Port, None] = {}
+        #: Leads that nobody had when they were looked at last (an ordered set).
+        self.vacant: dict[Lead, None] = {}
         self.users = 0
         self._postponed = 0
 
@@ -48,7 +51,7 @@ class Flusher(trio.abc.Instrument):
         """Transmit everything; called by trio before it waits for I/O, in every pass."""
         if self.dirty:
             self._transmit()
-        if self.unsettled:
+        if self.unsettled or self.vacant:
             if timeout > 0 or self._postponed >= _MOST_POSTPONED:
                 self._settle()
             else:
@@ -70,6 +73,12 @@ class Flusher(trio.abc.Instrument):
 
     def _settle(self) -> None:
         self._postponed = 0
+        if self.vacant:
+            vacant, self.vacant = self.vacant, {}
+            for lead in vacant:
+                if lead.is_vacant:
+                    # Not at once: no task may be rescheduled from here.
+                    trio.lowlevel.current_trio_token().run_sync_soon(lead.fill)
         unsettled, self.unsettled = self.unsettled, {}
         for port in unsettled:
             try:

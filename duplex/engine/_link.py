@@ -69,6 +69,8 @@ class BaseLink:
         self.port = port
         self.carrier = carrier
         self.connecting = connecting
+        #: The receiving from the port, for callers that may do it themselves: those of its only link.
+        self.lead = peer.workers.leads.get(port) if connecting else None
         self._clock = peer.clock
         self.made_at = self._clock()
         #: When the present or the latest batch of commands began, in or out: near enough to date a call.

@@ -21,6 +21,7 @@ from duplex.engine._types import Callback
 from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:
+    from duplex.engine._lead import Lead
     from duplex.engine._link import BaseLink
     from duplex.engine._nested import NestedChannel
 from duplex.engine._request import Request, blame, deadline_exceeded, outcome_error, time_limit
@@ -30,7 +31,17 @@ from duplex.engine._request import Request, blame, deadline_exceeded, outcome_er
 class UnaryCall(CallValues):
     """A call with one message each way, while it is under way: as little as can be."""
 
-    __slots__ = ("_alarm", "_limit", "_request", "_result", "_task", "_timeout", "passed_channels", "started")
+    __slots__ = (
+        "_alarm",
+        "_limit",
+        "_request",
+        "_result",
+        "_task",
+        "_timeout",
+        "_waits_for_turn",
+        "passed_channels",
+        "started",
+    )
 
     opener = True
     holds_up = True
@@ -47,6 +58,7 @@ class UnaryCall(CallValues):
         self._limit = 0.0
         self._request = request
         self._task: trio.lowlevel.Task | None = None
+        self._waits_for_turn = False
         self._result: ChannelClosed | MessageReceived | RPCError | None = None
 
     @property
@@ -127,8 +139,11 @@ class UnaryCall(CallValues):
                     codec=request.codec_name,
                 )
             self.started = link.now
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
+            if link.lead is not None and link.lead.is_vacant:
+                await self._receive(link.lead)
+            if self._result is None:
+                self._task = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._abort)
             result = self._take_result()
             if self._children is not None:
                 await self._wait_forwarded()
@@ -148,6 +163,22 @@ class UnaryCall(CallValues):
             if self._fresh is not None:
                 self.revoke_exports()
             self.release()
+
+    async def _receive(self, lead: Lead) -> None:
+        """Receive from the link's port until the outcome has come; see :mod:`duplex.engine._lead`."""
+        lead.is_vacant = False
+        turns = lead.turns
+        try:
+            while True:
+                self._waits_for_turn = True
+                await turns.wait()
+                self._waits_for_turn = False
+                # It may be the call's own deadline that has ended the wait.
+                if self._result is not None or not lead.take() or self._result is not None:
+                    return
+        finally:
+            self._waits_for_turn = False
+            lead.give_up(alone=not self.link.conversations)
 
     @trio.lowlevel.enable_ki_protection
     async def run_within(self, timeout: float, positional: Sequence[Any], keyword: Mapping[str, Any]) -> Any:
@@ -215,6 +246,8 @@ class UnaryCall(CallValues):
         if task is not None:
             self._task = None
             trio.lowlevel.reschedule(task)
+        elif self._waits_for_turn:
+            self.link.port.probe()
 
     async def wait_credit(self) -> None:
         """Wait until link credit comes, or the link is lost."""
@@ -229,6 +262,9 @@ class UnaryCall(CallValues):
     def on_closed(self, event: ChannelClosed) -> None:
         """The result, or the error."""
         self._result = event
+        link = self.link
+        if link.lead is not None and not link.conversations:
+            link.lead.has_idle_caller = True
         self._wake()
 
     def on_message(self, event: MessageReceived) -> None:

@@ -15,6 +15,7 @@ import outcome
 import trio
 
 from duplex.engine._handler import Flavor
+from duplex.engine._lead import Lead
 
 if TYPE_CHECKING:
     from duplex.engine._admission import Admission
@@ -28,33 +29,6 @@ logger = logging.getLogger("duplex")
 MAX_IDLE_WORKERS: Final = 256
 #: A method whose handler had to wait is not begun by the task that receives for so many calls.
 _CALLS_UNTIL_NEXT_TRY: Final = 64
-
-
-@final
-class Lead:
-    """The receiving from one port, which one worker does at a time."""
-
-    __slots__ = ("_over", "error", "port", "task", "turns")
-
-    def __init__(self, port: Port, turns: Turns) -> None:
-        self.port = port
-        self.turns = turns
-        #: Who does it; ``None`` on the way from one to the next.
-        self.task: trio.lowlevel.Task | None = None
-        #: What ended it before the port did.
-        self.error: Exception | None = None
-        self._over = trio.Event()
-
-    def end(self, error: Exception | None = None) -> None:
-        """Nothing comes any more."""
-        self.error = error
-        self._over.set()
-
-    async def wait_over(self) -> None:
-        """Return once nothing comes any more; raises what ended it."""
-        await self._over.wait()
-        if self.error is not None:
-            raise self.error
 
 
 @final
@@ -79,11 +53,12 @@ class Workers:
         self, nursery: trio.Nursery, context: contextvars.Context, admission: Admission, flusher: Flusher
     ) -> None:
         self._nursery = nursery
-        self._flusher = flusher
+        self.flusher = flusher
         self._admission = admission
         self._context = context
         self._idle: list[tuple[trio.lowlevel.Task, trio.CancelScope]] = []
-        self.leads: set[Lead] = set()
+        #: Who receives from each port.
+        self.leads: dict[Port, Lead] = {}
         #: Turns may leave for the next one what can wait; see :meth:`Turns.take`.
         self.lazily = True
         #: A leader is in a turn, and begins the next call that comes itself.
@@ -95,15 +70,14 @@ class Workers:
 
     async def receive(self, port: Port, turns: Turns) -> None:
         """Receive what comes through a port until nothing comes any more."""
-        lead = Lead(port, turns)
-        self.leads.add(lead)
+        lead = self.leads[port] = Lead(self, port, turns)
         try:
             # At once: what greets the other end must not leave later than the connection is made.
             if self._take(lead):
                 self._step_down(lead)
             await lead.wait_over()
         finally:
-            self.leads.discard(lead)
+            del self.leads[port]
 
     def submit(self, call: IncomingCall) -> None:
         """Run a call."""
@@ -144,8 +118,10 @@ class Workers:
         else:
             self._start(call, deadline)
 
-    def _pass_on(self, lead: Lead) -> None:
+    def pass_on(self, lead: Lead) -> None:
+        """Have another worker receive from a port."""
         lead.task = None
+        lead.is_vacant = False
         if self._idle:
             task, scope = self._idle.pop()
             if scope.deadline != math.inf:
@@ -220,6 +196,8 @@ class Workers:
                     if call.was_cut:
                         self._step_down(lead)
                         return
+                if lead.has_idle_caller and lead.make_room():
+                    return
                 await turns.wait()
         except trio.Cancelled:
             # Perhaps by the deadline of a call that is over; if it is the peer that ends, its ports end, too.
@@ -229,23 +207,16 @@ class Workers:
 
     def _step_down(self, lead: Lead) -> None:
         """Let others receive from the port, and run what has come."""
-        self._pass_on(lead)
+        self.pass_on(lead)
         while self._arrived:
             self._hand_over(self._arrived.popleft())
 
     def _take(self, lead: Lead) -> bool:
         self._begins_here = True
         try:
-            if lead.turns.take(lazily=self.lazily):
-                self._flusher.unsettled[lead.port] = None
-                return True
-        except Exception as error:
-            lead.end(error)
-            return False
+            return lead.take()
         finally:
             self._begins_here = False
-        lead.end()
-        return False
 
     async def _run_here(
         self, call: IncomingCall, lead: Lead, task: trio.lowlevel.Task, scope: trio.CancelScope

@@ -173,7 +173,9 @@ def _owed(links: Iterable[duplex.Link]) -> list[str]:
 
 def stray_tasks(peer: Any) -> list[str]:
     """List a peer's tasks but for its ports, its watchmen and the workers that are idle or receive."""
-    own_workers = [task for task, _ in peer.workers._idle] + [lead.task for lead in peer.workers.leads]
+    own_workers = [task for task, _ in peer.workers._idle] + [
+        lead.task for lead in peer.workers.leads.values()
+    ]
     names = [task.name for task in peer._nursery.child_tasks if task not in own_workers]
     own = ("duplex port", "duplex alarms")
     return [name for name in names if not name.startswith(own) and "watch_links" not in name]

@@ -66,7 +66,7 @@ class Tasks:
 
 def leaders(pair: Pair) -> list[trio.lowlevel.Task | None]:
     """The tasks that receive for the server."""
-    return [lead.task for lead in pair.server.workers.leads]
+    return [lead.task for lead in pair.server.workers.leads.values()]
 
 
 async def test_handlers_that_do_not_wait_run_in_the_task_that_receives(endpoint: str) -> None:
@@ -123,7 +123,7 @@ async def test_each_call_has_context_variables_of_its_own() -> None:
             assert await remote.set_variable("one", pause) == "one"
             assert await remote.get_variable(pause) == "unset"
             assert await remote.get_variable(not pause) == "unset"
-        for lead in pair.server.workers.leads:
+        for lead in pair.server.workers.leads.values():
             assert lead.task is not None
             assert _variable not in lead.task.context
 
@@ -207,7 +207,7 @@ async def test_what_ends_the_receiving_ends_the_peer(monkeypatch: pytest.MonkeyP
 
     async def use() -> None:
         async with linked(Tasks().service, check=False) as pair:
-            (lead,) = pair.server.workers.leads
+            (lead,) = pair.server.workers.leads.values()
             monkeypatch.setattr(lead.turns, "take", broken)
             await pair.service("tasks").at_once(1)
 

@@ -1,0 +1,122 @@
+"""The receiving from a port: which task does it, and how it passes from one to the next.
+
+One task at a time *leads* a port: it takes the port's turns and waits in between. As a rule that is a worker
+(:mod:`duplex.engine._workers`). A caller that makes one call after the other does it itself: its own task waits for
+the answer, and goes on as soon as that is there. So no other task has to be woken first, which would take a
+further pass of trio's event loop.
+
+The worker makes room for such a caller after the answer to the only call on the link: it *vacates* the lead. The
+caller's next call takes it, and vacates it again when it returns. What nobody has taken when the event loop is about
+to sleep, a worker fills. That costs as much as several calls gain, so if it happens more often than not, room is made
+ever more rarely.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+import trio
+
+if TYPE_CHECKING:
+    from duplex.engine._workers import Workers
+    from duplex.transports import Port, Turns
+
+#: Room was worth making if so many calls have received their answers themselves before it had to be filled.
+_WORTH_IT: Final = 8
+#: Room is made at least once in so many turns that it could be.
+_MOST_TURNS: Final = 1024
+
+
+@final
+class Lead:
+    """The receiving from one port; one for each series of turns.
+
+    Attributes:
+        port: whose turns they are.
+        turns: the turns.
+        task: who takes them; ``None`` if nobody does, or a caller.
+        is_vacant: nobody does, and a caller may.
+        has_idle_caller: in the last turn the only call on the link was answered.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_over",
+        "_pause",
+        "_turns_to_pass",
+        "_workers",
+        "error",
+        "has_idle_caller",
+        "is_vacant",
+        "port",
+        "task",
+        "turns",
+    )
+
+    def __init__(self, workers: Workers, port: Port, turns: Turns) -> None:
+        self._workers = workers
+        self.port = port
+        self.turns = turns
+        self.task: trio.lowlevel.Task | None = None
+        self.is_vacant = False
+        self.has_idle_caller = False
+        #: What ended it before the port did.
+        self.error: Exception | None = None
+        self._over = trio.Event()
+        #: Calls that received their answers since room was made.
+        self._answers = 0
+        #: For how many turns room is not made, and how many of them are left.
+        self._pause = 0
+        self._turns_to_pass = 0
+
+    def take(self) -> bool:
+        """Take a turn; tell whether to go on."""
+        self.has_idle_caller = False
+        try:
+            if self.turns.take(lazily=self._workers.lazily):
+                self._workers.flusher.unsettled[self.port] = None
+                return True
+        except Exception as error:
+            self.error = error
+        self._over.set()
+        return False
+
+    async def wait_over(self) -> None:
+        """Return once nothing comes any more; raises what ended it before the port did."""
+        await self._over.wait()
+        if self.error is not None:
+            raise self.error
+
+    def make_room(self) -> bool:
+        """Vacate the lead, whose worker asks, if that has been worth while lately; tell whether it was done."""
+        if self._turns_to_pass:
+            self._turns_to_pass -= 1
+            return False
+        self._answers = 0
+        self._vacate()
+        return True
+
+    def give_up(self, *, alone: bool) -> None:
+        """Leave the lead, as a caller who is answered, or waits no more.
+
+        Args:
+            alone: there is no other call on the link.
+        """
+        self._answers += 1
+        if alone:
+            self._vacate()
+        else:
+            self._workers.pass_on(self)
+
+    def _vacate(self) -> None:
+        self.task = None
+        self.is_vacant = True
+        self._workers.flusher.vacant[self] = None
+
+    def fill(self) -> None:
+        """Let a worker take the lead, if nobody has."""
+        if not self.is_vacant or self._over.is_set() or self._workers.leads.get(self.port) is not self:
+            return
+        self._pause = 0 if self._answers >= _WORTH_IT else min(_MOST_TURNS, 2 * self._pause + 1)
+        self._turns_to_pass = self._pause
+        self._workers.pass_on(self)
