@@ -260,6 +260,13 @@ PEERS: Final[Mapping[str, Entry]] = {
             ("pyzmq", "msgspec"),
         ),
         Entry(
+            "trio-pyzmq",
+            "benchmarks.peers.trio_pyzmq_peer:PEER",
+            "trio and pyzmq alone, in the manner of Duplex: batches, calls by number, no protocol",
+            frozenset({"unary", "echo", "download", "upload", "links"}),
+            ("trio", "pyzmq", "msgspec"),
+        ),
+        Entry(
             "tcp",
             "benchmarks.peers.tcp_peer:PEER",
             "TCP alone: blocking sockets, a length before each message, no protocol",

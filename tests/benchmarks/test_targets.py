@@ -27,8 +27,9 @@ def test_what_is_missing_is_not_measured(results: Results) -> None:
 
 
 def test_best_leaves_floors_out_and_wants_a_choice(results: Results) -> None:
-    results.peers += ["http", "nats"]
+    results.peers += ["trio-pyzmq", "http", "nats"]
     results.add("pyzmq", "download", Outcome({"rate": 1e9}))
+    results.add("trio-pyzmq", "download", Outcome({"rate": 1e9}))
     results.add("http", "download", Outcome({"rate": 9_000.0}))
     assert Best("download.rate").value(results) is None
     results.add("nats", "download", Outcome({"rate": 5_000.0}))
