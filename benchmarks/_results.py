@@ -32,7 +32,8 @@ protobuf, which is not what most users of gRPC run.
 rpyc and pyro5 have one call in flight a connection: with 64 in flight they use 64 connections and threads.
 nats has a third process between the two. http sends JSON, where the others send msgpack or Cap'n Proto.
 pyzmq and tcp are floors, not rivals: no event loop, no protocol, no flow control, no errors. Each call and item \
-is a message of its own there, while Duplex puts many into one.
+is a message of its own there, while Duplex puts many into one. trio-pyzmq is a floor too, which has the event loop \
+and the batches and none of the rest.
 Compare duplex-inline with the others only for handlers that never wait.
 Only ratios within one run mean anything; differences below 25 % are noise.""".splitlines()
 )
