@@ -234,7 +234,8 @@ class _Port:
         """Nothing to do: deliveries wake their receiver themselves."""
 
     def probe(self) -> None:
-        """Nothing to do: every end is noticed at once."""
+        """Every end is noticed at once, so this only ends a wait for the next turn."""
+        self._wake()
 
     def close(self, linger: float | None = None) -> None:
         if not self._closed:

@@ -23,6 +23,11 @@ class Work:
             return number
 
         @service.rpc
+        async def wait_stubbornly() -> None:
+            with trio.CancelScope(shield=True):
+                await self.go.wait()
+
+        @service.rpc
         async def wait() -> str:
             await self.go.wait()
             return "waited"
@@ -115,6 +120,16 @@ async def test_the_time_of_a_caller_that_receives_runs_out(endpoint: str) -> Non
         with pytest.raises(duplex.DeadlineExceeded):
             await remote.wait.with_options(timeout=0.05)()
         assert await remote.echo(1) == 1
+
+
+async def test_the_time_runs_out_also_if_nothing_comes_from_the_other_side(endpoint: str) -> None:
+    work = Work()
+    async with linked(work.service, endpoint=endpoint) as pair:
+        remote = pair.service("work")
+        await remote.echo(0)
+        with trio.fail_after(5), pytest.raises(duplex.DeadlineExceeded):
+            await remote.wait_stubbornly.with_options(timeout=0.05)()
+        work.go.set()
 
 
 async def test_the_link_of_a_caller_that_receives_is_lost(endpoint: str) -> None:
