@@ -149,8 +149,8 @@ class Port(Protocol):
         """
 
     def probe(self) -> None:
-        """Look soon at what the transport knows of its remote ends, which ends a :meth:`Turns.wait`. None needs it to notice an end that it
-        can notice at all; it sends nothing."""
+        """Look soon at what the transport knows of its remote ends, which ends a :meth:`Turns.wait`. None needs it to
+        notice an end that it can notice at all; it sends nothing."""
 
     def close(self, linger: float | None = None) -> None:
         """Close the socket and make :meth:`run` return. Idempotent; no callbacks come after.

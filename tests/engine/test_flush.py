@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine._flush import _MOST_POSTPONED, Flusher, acquire_flusher, release_flusher
+from duplex.engine._flush import MOST_POSTPONED, Flusher, acquire_flusher, release_flusher
 from tests.engine.helpers import linked
 
 
@@ -68,7 +68,7 @@ def test_ports_are_asked_also_if_the_loop_never_sleeps() -> None:
     port: Any = Port()
     flusher = Flusher()
     flusher.unsettled[port] = None
-    for _ in range(_MOST_POSTPONED):
+    for _ in range(MOST_POSTPONED):
         flusher.before_io_wait(0)
     assert port.done == 0
     flusher.before_io_wait(0)
@@ -76,6 +76,32 @@ def test_ports_are_asked_also_if_the_loop_never_sleeps() -> None:
     flusher.unsettled[port] = None
     flusher.before_io_wait(0)
     assert port.done == 1, "it is postponed anew"
+
+
+async def test_nothing_waits_for_a_clock_that_jumps(autojump_clock: object) -> None:
+    """The loop never says that it is going to sleep there."""
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def echo(value: int) -> int:
+        return value
+
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def tick() -> None:
+            while True:
+                await trio.sleep(0.1)  # something for the clock to jump to
+
+        began = trio.current_time()
+        for _ in range(30):
+            async with linked(service) as pair:
+                # The caller receives its answer itself, and leaves the lead; who receives the ping then?
+                for number in range(8):
+                    assert await pair.service("service").echo(number) == number
+                    await pair.back.ping()
+        assert trio.current_time() == began
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("count", [1, 3])
