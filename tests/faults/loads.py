@@ -54,6 +54,11 @@ class Caller:
             self.answered.add(answer[1])
             self.outcomes.bell.ring()
 
+    async def unary_at_once(self, number: int, length: int) -> None:
+        """A call that fails if there is no link at the moment."""
+        answer = await self.remote.work.with_options(wait_for_ready=False)(number, 0.0)
+        self._expect(answer[0], number)
+
     async def server_stream(self, number: int, length: int) -> None:
         sequence = self.ledger.sequence("server stream", number)
         async with self.remote.produce.open(number, length, _PAUSE) as call:
@@ -111,7 +116,7 @@ class Caller:
         number = self.number()
         good = False
         with self.outcomes.call(kind, number):
-            await KINDS[kind](self, number, length)
+            await _ALL_KINDS[kind](self, number, length)
             good = True
         return good
 
@@ -123,6 +128,9 @@ KINDS: Final[dict[str, Callable[[Caller, int, int], Any]]] = {
     "bidirectional": Caller.bidirectional,
     "callback": Caller.callback,
 }
+#: Short calls that do not wait for a link.
+AT_ONCE: Final = "unary at once"
+_ALL_KINDS: Final = {**KINDS, AT_ONCE: Caller.unary_at_once}
 
 
 class Load:
