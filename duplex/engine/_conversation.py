@@ -163,7 +163,15 @@ class Conversation(CallValues):
         self._received += 1
         taken = inbox.popleft()
         # Credit is given back in bundles; an empty inbox ends a bundle, so nothing is kept back for long.
-        self.take(taken.cost)
+        cost = taken.cost
+        link = self.link
+        held_back = link.held_back + cost
+        if self._taken and held_back < link.most_held_back:
+            # What take() does within a bundle, without the call.
+            self._taken += cost
+            link.held_back = held_back
+        else:
+            self.take(cost)
         if not inbox:
             self.give_back()
         return self.decode_item(taken)
@@ -289,7 +297,9 @@ class Conversation(CallValues):
                 await trio.lowlevel.checkpoint()
             if self._stopped:
                 await trio.lowlevel.checkpoint()  # which raises Cancelled, but within a shield
-            self.check_can_send()
+                self.check_can_send()
+            if self._closed_send or self.over:
+                self.check_can_send()
             payload, attachments = self.codec.encode(value, self)
             link = self.link
             connection = link.connection
