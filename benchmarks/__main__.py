@@ -16,10 +16,11 @@ from typing import Final
 import trio
 from rich.console import Console
 
-from benchmarks import _check
+from benchmarks import _bytecode, _check
 from benchmarks._compare import comparison
 from benchmarks._driver import run_all
 from benchmarks._instructions import CannotCountError, count_all, in_references
+from benchmarks._micro import PROGRAMS
 from benchmarks._plots import plot_all
 from benchmarks._report import BASES, Table, markdown, number, show, show_table
 from benchmarks._results import Results, conditions, load, to_json
@@ -29,10 +30,12 @@ from benchmarks.scenarios import SCENARIOS
 
 RESULTS: Final = Path(__file__).parent / "results"
 BASELINES: Final = Path(__file__).parent / "baselines"
-COMMANDS: Final = ("run", "compare", "report", "check", "baseline", "list")
+COMMANDS: Final = ("run", "compare", "report", "check", "baseline", "bytecode", "list")
 #: Of one figure.
 _SECONDS: Final = 0.5
 _QUICK_SECONDS: Final = 0.3
+#: What happens now and then, not with every call, is left out below this.
+_NO_BYTECODES: Final = 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -230,6 +233,23 @@ def _baseline(options: argparse.Namespace) -> int:
     return 0
 
 
+# -- where it goes ---------------------------------------------------------------------------------------------
+
+
+def _bytecode_command(options: argparse.Namespace) -> int:
+    for program in options.programs:
+        layers = _bytecode.count(program)
+        whole = _bytecode.total(layers.values())
+        rows = [
+            [layer, number(cost.bytecodes), f"{cost.bytecodes / whole.bytecodes:.0%}", number(cost.calls)]
+            for layer, cost in (*layers.items(), ("together", whole))
+            if cost.bytecodes >= _NO_BYTECODES
+        ]
+        header = ["layer", "bytecodes", "", "Python functions called"]
+        show_table(Table(f"{program}: one call or item, both sides", header, rows), _console())
+    return 0
+
+
 # -- the command line ----------------------------------------------------------------------------------------
 
 
@@ -292,6 +312,17 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--counts", type=_positive(int), default=2, help="of instructions; default 2")
         command.add_argument("--repeat", type=_positive(int), default=3, help="of ratios; default 3")
         command.add_argument("--seconds", type=_positive(float), default=0.5, help="a figure; default 0.5")
+
+    bytecode = commands.add_parser("bytecode", help="count what Python executes for a call, by layer")
+    bytecode.set_defaults(command=_bytecode_command)
+    bytecode.add_argument(
+        "programs",
+        nargs="?",
+        type=_names_from(PROGRAMS),
+        default=["unary", "unary-16", "download", "upload"],
+        metavar="PROGRAM,...",
+        help=f"any of {', '.join(PROGRAMS)}",
+    )
 
     commands.add_parser("list", help="tell the peers and the scenarios").set_defaults(command=_list)
     return parser

@@ -1,6 +1,6 @@
 """Small deterministic programs whose instructions are counted: ``python -m benchmarks._micro unary=200 stream=0``.
 
-Both sides are in one process and talk over ``memory://``, so there is no socket, no second thread and no kernel in
+Both sides are in one process. As a rule they talk over ``memory://``, so there is no socket, no second thread and no kernel in
 what is counted. Each program does something a given number of times; the difference between two numbers is
 free of what starting up costs.
 
@@ -48,7 +48,7 @@ async def swallow(items: duplex.ReceiveChannel[dict[str, Any]]) -> int:
     return len([None async for _ in items])
 
 
-async def _reference(count: int) -> None:
+async def _reference(count: int, _endpoint: str) -> None:
     """Hand a message to another task and back, each side encoding and decoding it."""
     encode, decode = msgspec.msgpack.encode, msgspec.msgpack.decode
     there, arrived = trio.open_memory_channel[bytes](1)
@@ -66,15 +66,15 @@ async def _reference(count: int) -> None:
         there.close()
 
 
-async def _unary(count: int) -> None:
+async def _unary(count: int, endpoint: str) -> None:
     async def body(remote: duplex.ServiceProxy) -> None:
         for _ in range(count):
             await remote.echo(SMALL)
 
-    await _with_remote(body)
+    await _with_remote(body, endpoint)
 
 
-async def _many(count: int) -> None:
+async def _many(count: int, endpoint: str) -> None:
     async def body(remote: duplex.ServiceProxy) -> None:
         async def work() -> None:
             for _ in range(count // 16):
@@ -84,36 +84,36 @@ async def _many(count: int) -> None:
             for _ in range(16):
                 nursery.start_soon(work)
 
-    await _with_remote(body)
+    await _with_remote(body, endpoint)
 
 
-async def _deadline(count: int) -> None:
+async def _deadline(count: int, endpoint: str) -> None:
     async def body(remote: duplex.ServiceProxy) -> None:
         method = remote.echo.with_options(timeout=60.0)
         for _ in range(count):
             await method(SMALL)
 
-    await _with_remote(body)
+    await _with_remote(body, endpoint)
 
 
-async def _large(count: int) -> None:
+async def _large(count: int, endpoint: str) -> None:
     async def body(remote: duplex.ServiceProxy) -> None:
         for _ in range(count):
             await remote.echo_bytes(_LARGE)
 
-    await _with_remote(body)
+    await _with_remote(body, endpoint)
 
 
-async def _download(count: int) -> None:
+async def _download(count: int, endpoint: str) -> None:
     async def body(remote: duplex.ServiceProxy) -> None:
         async with remote.repeat.open(SMALL, count) as call:
             async for _ in call:
                 pass
 
-    await _with_remote(body)
+    await _with_remote(body, endpoint)
 
 
-async def _upload(count: int) -> None:
+async def _upload(count: int, endpoint: str) -> None:
     async def body(remote: duplex.ServiceProxy) -> None:
         async with remote.swallow.open() as call:
             for _ in range(count):
@@ -121,17 +121,18 @@ async def _upload(count: int) -> None:
             await call.send_eof()
             await call.result()
 
-    await _with_remote(body)
+    await _with_remote(body, endpoint)
 
 
-async def _with_remote(body: Callable[[duplex.ServiceProxy], Awaitable[None]]) -> None:
+async def _with_remote(body: Callable[[duplex.ServiceProxy], Awaitable[None]], endpoint: str) -> None:
     async with duplex.open_peer(services=[micro]) as server, duplex.open_peer() as client:
-        await client.connect(await server.bind("memory://micro"))
+        await client.connect(await server.bind(endpoint))
         await body(client.service(micro))
 
 
-#: Programs by name, with the number of times to do it that is enough for a figure.
-PROGRAMS: Final[Mapping[str, tuple[Callable[[int], Awaitable[None]], int]]] = {
+#: Programs by name, with the number of times to do it that is enough for a figure. Each is given how often to do it,
+#: and where the server is to bind.
+PROGRAMS: Final[Mapping[str, tuple[Callable[[int, str], Awaitable[None]], int]]] = {
     "reference": (_reference, 400),
     "unary": (_unary, 400),
     "unary-16": (_many, 800),
@@ -149,7 +150,7 @@ def main(arguments: list[str]) -> None:
         name, _, count = argument.partition("=")
         # A clock that stands still: what happens from time to time, such as asking for signs of life, does
         # not depend on how slowly valgrind runs.
-        trio.run(PROGRAMS[name][0], int(count), clock=MockClock())
+        trio.run(PROGRAMS[name][0], int(count), "memory://micro", clock=MockClock())
 
 
 if __name__ == "__main__":

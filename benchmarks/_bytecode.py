@@ -1,0 +1,99 @@
+"""Counts the bytecodes that Python executes for one call or item, by layer: where the time of a call goes.
+
+Counted are the programs of :mod:`benchmarks._micro` over loopback TCP, both sides in one process. What C code does within
+one bytecode (msgspec, pyzmq, the kernel) is not seen; the floors among the peers tell what that takes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Final
+
+import trio
+
+import duplex
+from benchmarks._micro import PROGRAMS
+
+_DUPLEX: Final = Path(duplex.__file__).parent
+_HERE: Final = Path(__file__).parent
+#: What the packages of others are called in the report.
+_OTHERS: Final = {"trio": "trio", "outcome": "trio", "zmq": "pyzmq"}
+#: How often each program does its work in the two runs whose difference is counted.
+FEW: Final = 100
+MANY: Final = 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one layer takes for one call or item."""
+
+    bytecodes: float
+    #: Python functions that are called or resumed.
+    calls: float
+
+
+def count(program: str, few: int = FEW, many: int = MANY) -> dict[str, Cost]:
+    """Return what one call or item of a program takes, by layer, the dearest first.
+
+    Args:
+        program: a name in :data:`benchmarks._micro.PROGRAMS`.
+        few: how often the work is done in a run that is only there to be subtracted: past what is done once.
+        many: how often in the other.
+    """
+    _run(program, 1)  # what is compiled and imported at the first time
+    less, more = _run(program, few), _run(program, many)
+    layers = {
+        layer: Cost(*((b - a) / (many - few) for a, b in zip(less[layer], more[layer], strict=True)))
+        for layer in more
+    }
+    return dict(sorted(layers.items(), key=lambda item: -item[1].bytecodes))
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """Return the sum."""
+    costs = list(costs)
+    return Cost(sum(cost.bytecodes for cost in costs), sum(cost.calls for cost in costs))
+
+
+def _run(program: str, times: int) -> Mapping[str, tuple[int, int]]:
+    bytecodes: Counter[CodeType] = Counter()
+    calls: Counter[CodeType] = Counter()
+
+    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+        if event == "opcode":
+            bytecodes[frame.f_code] += 1
+        elif event == "call":
+            calls[frame.f_code] += 1
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        trio.run(PROGRAMS[program][0], times, "tcp://127.0.0.1:*")
+    finally:
+        sys.settrace(before)
+    found: dict[str, tuple[int, int]] = {}
+    for code in calls | bytecodes:
+        layer = layer_of(code.co_filename)
+        some, made = found.get(layer, (0, 0))
+        found[layer] = some + bytecodes[code], made + calls[code]
+    return found
+
+
+def layer_of(filename: str) -> str:
+    """Name the layer that a source file belongs to."""
+    path = Path(filename)
+    if path.is_relative_to(_DUPLEX):
+        parts = path.relative_to(_DUPLEX).parts
+        return f"duplex.{parts[0]}" if len(parts) > 1 else "duplex"
+    if path.is_relative_to(_HERE):
+        return "the program itself"
+    packages = [_OTHERS[part] for part in path.parts if part in _OTHERS]
+    return packages[-1] if packages else "the standard library"
