@@ -158,9 +158,10 @@ class Conversation(CallValues):
         before it awaits :meth:`receive_item` saves a coroutine for each item.
         """
         inbox = self._inbox
-        if not inbox or self._receiver is not None or not (self._received + 1) % ITEMS_PER_CHECKPOINT:
+        received = self._received + 1
+        if not inbox or self._receiver is not None or not received % ITEMS_PER_CHECKPOINT:
             return NOTHING
-        self._received += 1
+        self._received = received
         taken = inbox.popleft()
         # Credit is given back in bundles; an empty inbox ends a bundle, so nothing is kept back for long.
         cost = taken.cost

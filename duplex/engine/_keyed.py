@@ -258,9 +258,6 @@ class KeyedCall(IncomingCall):
         self._began = True
         return bound
 
-    async def _answer(self, result: Any) -> None:
-        self._answer_now(result)
-
     def _answer_now(self, result: Any) -> None:
         live = _LiveNoted()
         payload, attachments = self.codec.encode(result, live)

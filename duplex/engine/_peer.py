@@ -437,6 +437,9 @@ class BasePeer(Generic[LinkT, ServiceT]):
         """Return a link whose peer offers a service, the next one in turn; ``None`` if there is none."""
         links = self._links
         count = len(links)
+        if count == 1:  # whose turn it is needs no reckoning
+            (link,) = links
+            return link if service in link.offers and link.connection.can_open else None
         last_resort = None
         for step in range(count):
             link = links[(self._turn + step) % count]

@@ -289,8 +289,8 @@ class IncomingCall(Conversation):
                 self.end_now()
                 await _wait_released(exported)
             self._close(0)
-        else:
-            await self._answer(result)
+        elif (encoded := self._answer_now(result)) is not None:
+            await self._answer_encoded(*encoded)
 
     async def _iterate(self, generator: Generator[Any, Any, Any]) -> None:
         if self.handler.inline:
@@ -380,13 +380,19 @@ class IncomingCall(Conversation):
 
     # -- answering -------------------------------------------------------------------------------------
 
-    async def _answer(self, result: Any) -> None:
+    @trio.lowlevel.enable_ki_protection
+    def _answer_now(self, result: Any) -> tuple[bytes, Sequence[Buffer]] | None:
+        """Answer with a result if nothing has to be waited for; if not, return it as it is to be sent."""
         try:
             payload, attachments = self.codec.encode(result, self)
         except BaseException:
             self._drop_result()
             raise
-        await self._answer_encoded(payload, attachments)
+        connection = self.link.connection
+        if self._fresh is None and connection.link_credit > 0 and connection.credit(self.channel) > 0:
+            self._close(0, payload, attachments)
+            return None
+        return payload, attachments
 
     def _drop_result(self) -> None:
         """A result could not be sent. Nobody else has the channels in it any more, so they are closed."""

@@ -8,7 +8,7 @@ is dropped and counted, because the other side may not have known yet. ``spec/dm
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -18,7 +18,8 @@ from duplex._status import StatusCode
 from duplex.protocol import _commands as c
 from duplex.protocol import _events as e
 from duplex.protocol._checks import read_metadata, text
-from duplex.protocol._commands import Hello, LimitsInfo
+from duplex.protocol._commands import END, NOTIFY, UNARY, Data, Hello, LimitsInfo
+from duplex.protocol._events import MessageReceived
 from duplex.protocol._flow import (
     MESSAGE_OVERHEAD,
     NOTIFY_OVERHEAD,
@@ -99,12 +100,15 @@ class Receiving:
         self._decode = _decoder(hello.limits.max_commands)
         self._attachments: Sequence[Buffer] = ()
         self._attachment_index = 0
-        self._handlers: dict[type, Callable[[Any, list[e.Event], float], None]] = {
+        #: The commands of the present message that are not looked at yet.
+        self._commands: Iterator[Any] = iter(())
+        #: Take a command; return the next one if that was looked at too and is another's, else ``None``.
+        self._handlers: dict[type, Callable[[Any, list[e.Event], float], Any]] = {
             c.Ping: self._on_ping,
             c.Pong: self._on_pong,
             c.Credit: self._on_credit,
             c.Open: self._on_open,
-            c.Data: self._on_data,
+            Data: self._on_data,
             c.End: self._on_end,
             c.Close: self._on_close,
             c.Cancel: self._on_cancel,
@@ -160,14 +164,16 @@ class Receiving:
         self._attachments = frames
         self._attachment_index = 1
         handlers = self._handlers
-        for command in commands:
-            if self.state == LINK_OPEN:
+        self._commands = iter(commands)
+        for command in self._commands:
+            while command is not None:
+                if self.state != LINK_OPEN:
+                    self._handshake(command, events)
+                    break
                 handler = handlers.get(type(command))
                 if handler is None:
                     raise Violation(f"{type(command).__name__.upper()} after the handshake")
-                handler(command, events, now)
-            else:
-                self._handshake(command, events)
+                command = handler(command, events, now)
         if self._attachment_index != len(frames) and self.state != LINK_CLOSED:
             raise Violation(
                 f"{len(frames) - 1} attachments came, but the commands use {self._attachment_index - 1}"
@@ -291,17 +297,18 @@ class Receiving:
         if channel <= self._last_remote_channel:
             raise Violation(f"OPEN of channel {channel} after channel {self._last_remote_channel}")
         flags = command.flags
-        notify = bool(flags & c.NOTIFY)
-        if flags > 7 or (notify and (not flags & c.END or command.payload is None)):
+        payload = command.payload
+        notify = flags & NOTIFY != 0
+        if flags > 7 or (notify and (not flags & END or payload is None)):
             raise Violation(f"OPEN of channel {channel} with flags {flags}")
         self._last_remote_channel = channel
         attachments: Sequence[Buffer] = ()
         cost = overhead = 0
-        if command.payload is not None:
+        if payload is not None:
             if command.attachments:
                 attachments = self._take_attachments(command.attachments)
             overhead = NOTIFY_OVERHEAD if notify else MESSAGE_OVERHEAD
-            cost = self._charge_link(command.payload, attachments, overhead)
+            cost = self._charge_link(payload, attachments, overhead)
         elif command.attachments:
             raise Violation(f"OPEN of channel {channel} with attachments but no message")
         limits = self._limits
@@ -341,7 +348,7 @@ class Receiving:
             record = ChannelRecord(
                 channel,
                 RESPONDER_TABLE,
-                2 if flags & c.END else 0,
+                2 if flags & END else 0,
                 self._remote_limits.channel_window if window is None else window,
                 limits.channel_window,
             )
@@ -353,10 +360,10 @@ class Receiving:
             e.ChannelOpened(
                 channel,
                 command.target,
-                bool(flags & c.END),
-                bool(flags & c.UNARY),
+                flags & END != 0,
+                flags & UNARY != 0,
                 notify,
-                command.payload,
+                payload,
                 attachments,
                 cost,
                 None if command.timeout is None else command.timeout / 1000,
@@ -366,35 +373,44 @@ class Receiving:
             )
         )
 
-    def _on_data(self, command: c.Data, events: list[e.Event], now: float) -> None:
-        # The usual item of a stream in one pass, without a call: nothing of it may be wrong or out of the
-        # ordinary. Everything else is looked at again, rule by rule, and nothing was changed until then.
+    def _on_data(self, command: Data, events: list[e.Event], now: float) -> Any:
+        # The usual items of a stream, as many as there are one after the other, in one pass: nothing of them may be
+        # wrong or out of the ordinary. Everything else is looked at rule by rule.
         channel = command.channel
-        payload = command.payload
-        size = len(payload)
-        window = self._incoming
         record = self._channels.get(channel)
-        if (
-            record is None
-            or command.flags
-            or command.attachments
-            or (incoming := record.incoming).balance <= 0
-            or window.balance <= 0
-            or size > self._limits.max_message
-            or record.table[record.state][RECV_DATA] < 0
-        ):
+        if record is None or record.table[record.state][RECV_DATA] < 0:
             self._on_other_data(command, events, now)
-            return
-        cost = size + MESSAGE_OVERHEAD
-        window.balance -= cost
-        window.unconsumed += cost
-        incoming.balance -= cost
-        incoming.unconsumed += cost
-        events.append(e.MessageReceived(channel, payload, (), cost))
+            return None
+        window = self._incoming
+        incoming = record.incoming
+        credit = min(window.balance, incoming.balance)
+        longest = self._limits.max_message
+        commands = self._commands
+        total = 0
+        item: Any = command
+        while True:
+            payload = item.payload
+            size = len(payload)
+            if item.flags or item.attachments or size > longest or total >= credit:
+                break
+            cost = size + MESSAGE_OVERHEAD
+            total += cost
+            events.append(MessageReceived(channel, payload, (), cost))
+            item = next(commands, None)
+            if type(item) is not Data or item.channel != channel:
+                break
+        if item is command:
+            self._on_other_data(command, events, now)
+            return None
+        window.balance -= total
+        window.unconsumed += total
+        incoming.balance -= total
+        incoming.unconsumed += total
+        return item
 
-    def _on_other_data(self, command: c.Data, events: list[e.Event], _now: float) -> None:
+    def _on_other_data(self, command: Data, events: list[e.Event], _now: float) -> None:
         channel = command.channel
-        if command.flags > (c.END | c.RESULT):
+        if command.flags > (END | c.RESULT):
             raise Violation(f"DATA on channel {channel} with flags {command.flags}")
         attachments = self._take_attachments(command.attachments) if command.attachments else ()
         cost = self._charge_link(command.payload, attachments)
@@ -420,9 +436,9 @@ class Receiving:
         incoming.balance -= cost
         incoming.unconsumed += cost
         events.append(
-            e.MessageReceived(channel, command.payload, attachments, cost, bool(command.flags & c.RESULT))
+            MessageReceived(channel, command.payload, attachments, cost, bool(command.flags & c.RESULT))
         )
-        if command.flags & c.END:
+        if command.flags & END:
             record.state = record.table[record.state][RECV_END]
             events.append(e.EndReceived(channel))
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import array
+from typing import Any
 
 import msgpack
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from duplex.protocol import (
     BATCH_BYTES,
@@ -16,7 +19,7 @@ from duplex.protocol import (
     PongReceived,
     max_frame,
 )
-from tests.protocol.helpers import ConnectionPair, batch, commands_of, hello, message, opened
+from tests.protocol.helpers import SMALL, ConnectionPair, batch, commands_of, hello, message, opened
 
 
 def test_everything_queued_is_one_message_in_order() -> None:
@@ -202,3 +205,51 @@ def test_a_batch_may_be_written_with_any_encoding_of_numbers() -> None:
     wide += (0).to_bytes(8, "big")
     assert msgpack.unpackb(wide) == [[7, 1, "s.m", 0]]
     assert pair.b.receive([wide], 0.0) == [opened(1)]
+
+
+#: Items and what may stand among them, on the two channels that are open: small, empty, too large, with END, with an
+#: attachment, then the ends of a channel, signs of life, and a channel that is over.
+_AMONG_ITEMS = st.one_of(
+    st.builds(lambda channel, size: [8, channel, bytes(size)], st.sampled_from([1, 3]), st.integers(0, 40)),
+    st.builds(lambda channel: [8, channel, bytes(2000)], st.sampled_from([1, 3])),
+    st.builds(lambda channel: [8, channel, b"end", END], st.sampled_from([1, 3])),
+    st.builds(lambda channel: [8, channel, b"more", 0, 1], st.sampled_from([1, 3])),
+    st.builds(lambda channel: [11, channel], st.sampled_from([1, 3])),
+    st.just([3, 1, 0]),
+    st.just([8, 5, b"over"]),
+)
+
+
+@given(st.lists(_AMONG_ITEMS, max_size=30))
+@example([[8, 1, b"a"], [8, 1, b"b"], [8, 3, b"c"], [8, 1, b"d"], [3, 1, 0], [8, 1, b"e"]])
+@example([[8, 1, bytes(40)]] * 5)
+@example([[8, 1, b"a"], [8, 1, b"more", 0, 1], [8, 1, b"b"], [8, 1, bytes(2000)], [8, 1, b"c"]])
+@example([[8, 1, b"a"], [8, 1, b"end", END], [8, 1, b"b"]])
+def test_commands_mean_the_same_in_one_message_and_in_many(commands: list[list[Any]]) -> None:
+    """Items that follow one another are taken together: that must not show, whatever comes in between."""
+
+    def pair() -> ConnectionPair:
+        limits = {**SMALL, "max_commands": 100}
+        pair = ConnectionPair(hello("a", **limits), hello("b", **limits))
+        for _ in range(3):
+            pair.open()
+        pair.a.cancel(5)
+        pair.deliver(pair.to_b)
+        pair.b.close(5)
+        pair.b.data_to_send()
+        return pair
+
+    def frames_of(some: list[list[Any]]) -> list[bytes]:
+        return [b"attachment" for command in some if command[4:] == [1]]
+
+    together, apart = pair(), pair()
+    at_once = together.inject(together.b, *commands, frames=frames_of(commands))
+    one_by_one = [
+        event for command in commands for event in apart.inject(apart.b, command, frames=frames_of([command]))
+    ]
+    assert at_once == one_by_one
+    assert together.b.statistics() == apart.b.statistics()
+    assert [together.b.unconsumed(channel) for channel in (1, 3)] == [
+        apart.b.unconsumed(channel) for channel in (1, 3)
+    ]
+    assert commands_of(together.b.data_to_send()) == commands_of(apart.b.data_to_send())
