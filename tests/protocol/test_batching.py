@@ -223,6 +223,7 @@ _AMONG_ITEMS = st.one_of(
 @given(st.lists(_AMONG_ITEMS, max_size=30))
 @example([[8, 1, b"a"], [8, 1, b"b"], [8, 3, b"c"], [8, 1, b"d"], [3, 1, 0], [8, 1, b"e"]])
 @example([[8, 1, bytes(40)]] * 5)
+@example([[8, 1, bytes(36)]] * 3)  # the second takes the last of the credit
 @example([[8, 1, b"a"], [8, 1, b"more", 0, 1], [8, 1, b"b"], [8, 1, bytes(2000)], [8, 1, b"c"]])
 @example([[8, 1, b"a"], [8, 1, b"end", END], [8, 1, b"b"]])
 def test_commands_mean_the_same_in_one_message_and_in_many(commands: list[list[Any]]) -> None:
