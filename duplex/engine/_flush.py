@@ -46,8 +46,9 @@ class Flusher(trio.abc.Instrument):
         #: Ports that sent or received, and were not asked since whether a message is left (an ordered set). To ask
         #: costs a tenth of a message, and is of no use before trio waits, so it is done once for all that was done.
         self.unsettled: dict[Port, None] = {}
-        #: Leads that nobody had when they were looked at last (an ordered set).
+        #: Leads that a worker is to take if nobody has at the end of this pass, or of the next one (ordered sets).
         self.vacant: dict[Lead, None] = {}
+        self.soon_vacant: dict[Lead, None] = {}
         self.users = 0
         self._postponed = 0
         self._most_postponed = most_postponed
@@ -56,7 +57,9 @@ class Flusher(trio.abc.Instrument):
         """Transmit everything; called by trio before it waits for I/O, in every pass."""
         if self.dirty:
             self._transmit()
-        if self.unsettled or self.vacant:
+        if self.vacant or self.soon_vacant:
+            self._fill()
+        if self.unsettled:
             if timeout > 0 or self._postponed >= self._most_postponed:
                 self._settle()
             else:
@@ -76,14 +79,15 @@ class Flusher(trio.abc.Instrument):
             except Exception:
                 logger.exception("transmitting failed")
 
+    def _fill(self) -> None:
+        vacant, self.vacant, self.soon_vacant = self.vacant, self.soon_vacant, {}
+        for lead in vacant:
+            if lead.is_vacant:
+                # Not at once: no task may be rescheduled from here.
+                trio.lowlevel.current_trio_token().run_sync_soon(lead.fill)
+
     def _settle(self) -> None:
         self._postponed = 0
-        if self.vacant:
-            vacant, self.vacant = self.vacant, {}
-            for lead in vacant:
-                if lead.is_vacant:
-                    # Not at once: no task may be rescheduled from here.
-                    trio.lowlevel.current_trio_token().run_sync_soon(lead.fill)
         unsettled, self.unsettled = self.unsettled, {}
         for port in unsettled:
             try:

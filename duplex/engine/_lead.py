@@ -6,9 +6,9 @@ the answer, and goes on as soon as that is there. So no other task has to be wok
 further pass of trio's event loop.
 
 The worker makes room for such a caller after the answer to the only call on the link: it *vacates* the lead. The
-caller's next call takes it, and vacates it again when it returns. What nobody has taken when the event loop is about
-to sleep, a worker fills. That costs as much as several calls gain, so if it happens more often than not, room is made
-ever more rarely.
+caller's next call takes it, and vacates it again when it returns. What nobody has taken at the end of the pass, a
+worker fills. That costs as much as several calls gain, so if it happens more often than not, room is made ever more
+rarely.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Lead:
         task: who takes them; ``None`` if nobody does, or a caller.
         is_vacant: nobody does, and a caller may.
         has_idle_caller: in the last turn the only call on the link was answered.
+        is_turn_due: somebody waited for the next turn and left without having taken it, so there may be no second
+            sign that something has come.
     """
 
     __slots__ = (
@@ -47,6 +49,7 @@ class Lead:
         "_workers",
         "error",
         "has_idle_caller",
+        "is_turn_due",
         "is_vacant",
         "port",
         "task",
@@ -60,8 +63,9 @@ class Lead:
         self.task: trio.lowlevel.Task | None = None
         self.is_vacant = False
         self.has_idle_caller = False
+        self.is_turn_due = False
         #: What ended it before the port did.
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._over = trio.Event()
         #: Calls that received their answers since room was made.
         self._answers = 0
@@ -72,11 +76,13 @@ class Lead:
     def take(self) -> bool:
         """Take a turn; tell whether to go on."""
         self.has_idle_caller = False
+        self.is_turn_due = False
         try:
             if self.turns.take(lazily=self._workers.lazily):
                 self._workers.flusher.unsettled[self.port] = None
                 return True
-        except Exception as error:
+        except BaseException as error:
+            # Ctrl-C too: what came beside it is lost, so this is the end of the peer, whoever has taken the turn.
             self.error = error
         self._over.set()
         return False
@@ -93,7 +99,8 @@ class Lead:
             self._turns_to_pass -= 1
             return False
         self._answers = 0
-        self._vacate()
+        # The caller that was answered is awake, but comes only in the next pass of the loop.
+        self._vacate(self._workers.flusher.soon_vacant)
         return True
 
     def give_up(self, *, alone: bool) -> None:
@@ -104,14 +111,14 @@ class Lead:
         """
         self._answers += 1
         if alone:
-            self._vacate()
+            self._vacate(self._workers.flusher.vacant)
         else:
             self._workers.pass_on(self)
 
-    def _vacate(self) -> None:
+    def _vacate(self, waiting: dict[Lead, None]) -> None:
         self.task = None
         self.is_vacant = True
-        self._workers.flusher.vacant[self] = None
+        waiting[self] = None
 
     def fill(self) -> None:
         """Let a worker take the lead, if nobody has."""

@@ -65,6 +65,8 @@ class Workers:
         self._begins_here = False
         #: Calls that came in the turn, for the leader to begin.
         self._arrived: deque[IncomingCall] = deque()
+        #: Calls that were handed to tasks which have not begun them.
+        self._handed_over = 0
         #: By method: for how many calls it is not begun by a leader.
         self._waited: dict[str, int] = {}
 
@@ -75,6 +77,8 @@ class Workers:
             # At once: what greets the other end must not leave later than the connection is made.
             if self._take(lead):
                 self._step_down(lead)
+            else:
+                self._hand_over_arrived()
             await lead.wait_over()
         finally:
             del self.leads[port]
@@ -91,8 +95,8 @@ class Workers:
         self._hand_over(call)
 
     def keep_order(self) -> None:
-        """Let no call that comes later in the turn begin a pass before that which has just been handed to another
-        task: a call, or the cancellation of one."""
+        """Let no call that comes later in the turn begin before that which has just been handed to another task: a
+        call, or the cancellation of one."""
         self._begins_here = False
 
     def _will_wait(self, method: str) -> bool:
@@ -106,6 +110,7 @@ class Workers:
         return True
 
     def _hand_over(self, call: IncomingCall) -> None:
+        self._handed_over += 1
         deadline = math.inf if call.deadline is None else call.deadline
         if self._idle:
             task, scope = self._idle.pop()
@@ -138,7 +143,8 @@ class Workers:
 
     async def _work(self, duty: IncomingCall | Lead, deadline: float) -> None:
         task = trio.lowlevel.current_task()
-        what = ""
+        #: The method of the call that is run.
+        method = [""]
 
         def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
             self._idle.remove((task, scope))
@@ -148,9 +154,10 @@ class Workers:
             with trio.CancelScope(deadline=deadline) as scope:
                 while True:
                     if isinstance(duty, Lead):
-                        await self._lead(duty, task, scope)
+                        await self._lead(duty, task, scope, method)
                     else:
-                        what = duty.method
+                        self._handed_over -= 1
+                        method[0] = duty.method
                         try:
                             await duty.run(scope)
                         finally:
@@ -166,7 +173,7 @@ class Workers:
             # What a handler raised beside its cancellation: the call was answered already.
             serious, rest = _split(error)
             if rest is not None:
-                logger.error("the handler of %s failed while it was cancelled", what, exc_info=rest)
+                logger.error("the handler of %s failed while it was cancelled", method[0], exc_info=rest)
             if serious is not None:
                 raise serious from None
 
@@ -175,7 +182,9 @@ class Workers:
         call.link.ran()
 
     @trio.lowlevel.enable_ki_protection
-    async def _lead(self, lead: Lead, task: trio.lowlevel.Task, scope: trio.CancelScope) -> None:
+    async def _lead(
+        self, lead: Lead, task: trio.lowlevel.Task, scope: trio.CancelScope, method: list[str]
+    ) -> None:
         """Receive, and run what came, until nothing comes any more or another worker has to go on."""
         lead.task = task
         turns = lead.turns
@@ -191,14 +200,17 @@ class Workers:
                     deadline = math.inf if call.deadline is None else call.deadline
                     if scope.deadline != deadline:
                         scope.deadline = deadline
+                    method[0] = call.method
                     if not await self._run_here(call, lead, task, scope):
                         return
                     if call.was_cut:
                         self._step_down(lead)
                         return
+                    del call  # who waits for the next one must not keep it
                 if lead.has_idle_caller and lead.make_room():
                     return
                 await turns.wait()
+            self._hand_over_arrived()
         except trio.Cancelled:
             # Perhaps by the deadline of a call that is over; if it is the peer that ends, its ports end, too.
             if scope.cancel_called and lead.task is task:
@@ -208,11 +220,15 @@ class Workers:
     def _step_down(self, lead: Lead) -> None:
         """Let others receive from the port, and run what has come."""
         self.pass_on(lead)
+        self._hand_over_arrived()
+
+    def _hand_over_arrived(self) -> None:
         while self._arrived:
             self._hand_over(self._arrived.popleft())
 
     def _take(self, lead: Lead) -> bool:
-        self._begins_here = True
+        # Not before what came in an earlier turn.
+        self._begins_here = not self._handed_over
         try:
             return lead.take()
         finally:

@@ -239,7 +239,7 @@ class SocketLoop:
     async def _watch(self, fd: int) -> None:
         while not self._stopped:  # pragma: no branch  # stopped in the same pass of trio's loop
             if self.read_events():
-                self._interrupt()
+                self.wake()
             await trio.lowlevel.wait_readable(fd)
 
     def read_events(self) -> bool:
@@ -277,7 +277,10 @@ class SocketLoop:
 
     def _interrupt(self) -> None:
         self._waking = False
-        if not self._stopped:
+        if not self._waits:
+            # Who waited has left in the meantime, without having looked.
+            self._again = True
+        elif not self._stopped:
             trio.lowlevel.notify_closing(self._fd)
 
     def stop(self, linger: int | None = None) -> None:

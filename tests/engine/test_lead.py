@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+
 import pytest
 import trio
 import trio.testing
 
 import duplex
 from duplex.engine._lead import Lead
-from tests.engine.helpers import Pair, linked, outcome, until
+from tests.engine.helpers import ROOT, Pair, linked, outcome, until
 
 
 class Work:
@@ -156,3 +160,101 @@ async def test_a_peer_with_a_vacant_lead_closes(endpoint: str) -> None:
         assert lead_of(pair).is_vacant
         pair.client.close()
         await until(lambda: not pair.client.workers.leads)
+
+
+@pytest.mark.parametrize("passes", range(4))
+async def test_the_connection_ends_while_nobody_receives(passes: int) -> None:
+    """What is heard of it between two callers who receive is not lost on the second."""
+    command = [sys.executable, "-m", "tests.engine.serve_echo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        async with duplex.open_peer(connect_timeout=0.2) as client:
+            await client.connect(address)
+            remote = client.service("work")
+            for number in range(20):
+                await remote.echo(number)
+            (lead,) = client.workers.leads.values()
+            assert lead.is_vacant
+            process.kill()
+            process.wait()
+            time.sleep(0.05)  # libzmq's thread hears of the end while the event loop is blocked
+            for _ in range(passes):
+                await trio.lowlevel.checkpoint()
+            with trio.fail_after(5):  # sooner than signs of life are missed
+                assert isinstance(await outcome(remote.echo(1)), duplex.Unavailable)
+
+
+async def test_a_caller_that_leaves_with_its_turn_due_leaves_it_to_the_next(endpoint: str) -> None:
+    """Its time runs out in the pass in which something comes: the wait is over, and the turn not taken."""
+    work = Work()
+    async with linked(work.service, endpoint=endpoint) as pair:
+        remote = pair.service("work")
+        await remote.echo(0)
+        lead = lead_of(pair)
+        lead.is_turn_due = True
+        taken: list[bool] = []
+        take = lead.turns.take
+
+        def note(*, lazily: bool = False) -> bool:
+            taken.append(lead.task is None)
+            return take(lazily=lazily)
+
+        async def never() -> None:
+            raise AssertionError("waited, though a turn was due")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lead.turns, "take", note)
+            waits = lead.turns.wait
+            patch.setattr(lead.turns, "wait", lambda: waits() if taken else never())
+            assert await remote.echo(1) == 1
+        assert taken[0]
+        assert not lead.is_turn_due
+
+
+async def test_ctrl_c_in_the_turn_of_a_caller_ends_the_peer(endpoint: str) -> None:
+    """What came beside it is lost, so a caller who goes on after it must not have the peer go on too."""
+    mine = duplex.Service("mine")
+    work = duplex.Service("work")
+
+    @mine.rpc(inline=True)
+    def interrupt() -> int:
+        raise KeyboardInterrupt
+
+    @work.rpc
+    async def call_back() -> object:
+        return repr(await outcome(duplex.current_call().link.service("mine").interrupt()))
+
+    @work.rpc
+    async def echo(number: int) -> int:
+        return number
+
+    async def use() -> None:
+        async with linked(work, endpoint=endpoint, offers=[mine], check=False) as pair:
+            remote = pair.service("work")
+            await remote.echo(0)
+            assert lead_of(pair).is_vacant
+            assert isinstance(await outcome(remote.call_back()), duplex.Unavailable)
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await use()
+    assert caught.group_contains(KeyboardInterrupt, depth=None)
+
+
+async def test_all_tasks_are_blocked_only_when_everything_in_memory_has_arrived() -> None:
+    work, mine = Work(), duplex.Service("mine")
+    noted: list[int] = []
+
+    @mine.rpc
+    async def note(number: int) -> None:
+        noted.append(number)
+
+    async with linked(work.service, offers=[mine]) as pair:
+        back = pair.back.service("mine")
+        for number in range(10):
+            for _ in range(20):
+                await pair.service("work").echo(number)
+            await back.note.notify(number)
+            await trio.testing.wait_all_tasks_blocked()
+            assert noted == list(range(number + 1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import gc
+import logging
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import trio
 import trio.testing
 
 import duplex
+from duplex.engine._lead import Lead
+from duplex.engine._serve import IncomingCall
 from tests.engine.helpers import Pair, linked, outcome, until
 
 _variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -214,3 +218,107 @@ async def test_what_ends_the_receiving_ends_the_peer(monkeypatch: pytest.MonkeyP
     with pytest.raises(ExceptionGroup) as caught:
         await use()
     assert caught.group_contains(ZeroDivisionError, depth=None)
+
+
+async def test_calls_that_came_in_the_last_turn_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn may bring both calls and the end."""
+    tasks = Tasks()
+    async with linked(tasks.service, check=False) as pair:
+        (lead,) = pair.server.workers.leads.values()
+        take = lead.turns.take
+
+        def last(*, lazily: bool = False) -> bool:
+            take(lazily=lazily)
+            pair.server.close()
+            return False
+
+        monkeypatch.setattr(lead.turns, "take", last)
+        await pair.service("tasks").at_once.notify(1)
+        await until(lambda: pair.server.is_closed)
+        await until(lambda: not pair.server.admission.running)
+        assert not pair.server.workers._arrived
+
+
+async def test_no_call_begins_before_one_of_an_earlier_turn(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = 0
+    came: list[int] = []
+    begun: list[int] = []
+    take = Lead.take
+
+    def count(lead: Lead) -> bool:
+        nonlocal turns
+        turns += 1
+        return take(lead)
+
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def wait(number: int) -> None:
+        begun.append(number)
+        await trio.lowlevel.checkpoint()
+
+    @service.rpc
+    async def at_once(number: int) -> None:
+        begun.append(number)
+
+    async with linked(service, endpoint=endpoint) as pair:
+        monkeypatch.setattr(Lead, "take", count)
+        submit = pair.server.workers.submit
+
+        def note(call: IncomingCall) -> None:
+            came.append(turns)
+            submit(call)
+
+        monkeypatch.setattr(pair.server.workers, "submit", note)
+        remote = pair.service("service")
+        for number in range(600):
+            await (remote.at_once if number % 2 else remote.wait).notify(number)
+            pair.link.transmit()  # in a message of its own
+            pair.link.port.sends_done()
+            if number % 5 == 0:
+                await trio.lowlevel.checkpoint()
+        await until(lambda: len(begun) == 600)
+        in_turns = [came[number] for number in begun]
+        assert in_turns == sorted(in_turns)
+
+
+async def test_a_leader_that_waits_keeps_no_call() -> None:
+    tasks = Tasks()
+    async with linked(tasks.service) as pair:
+        await pair.service("tasks").at_once(1)
+        await trio.testing.wait_all_tasks_blocked()
+        gc.collect()
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, IncomingCall)]
+
+
+@pytest.mark.parametrize("calls_before", [0, 1])
+async def test_the_log_names_the_method_that_failed_in_its_clean_up(
+    calls_before: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def fail() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clean_up)
+            await trio.sleep_forever()
+
+    async def clean_up() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ZeroDivisionError
+
+    @service.rpc
+    async def other() -> None: ...
+
+    async with linked(service) as pair:
+        for _ in range(calls_before):
+            await pair.service("service").other()
+        with trio.move_on_after(0.05):  # long enough for the call to begin
+            await pair.service("service").fail()
+        with caplog.at_level(logging.ERROR):
+            await until(lambda: not pair.back.running)
+    assert ["service.fail" in record.getMessage() for record in caplog.records] == [True]
