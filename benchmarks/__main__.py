@@ -238,7 +238,7 @@ def _baseline(options: argparse.Namespace) -> int:
 
 def _bytecode_command(options: argparse.Namespace) -> int:
     for program in options.programs:
-        layers = _bytecode.count(program)
+        layers = _bytecode.count(program, functions=options.functions)
         whole = _bytecode.total(layers.values())
         rows = [
             [layer, number(cost.bytecodes), f"{cost.bytecodes / whole.bytecodes:.0%}", number(cost.calls)]
@@ -323,6 +323,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PROGRAM,...",
         help=f"any of {', '.join(PROGRAMS)}",
     )
+    bytecode.add_argument("--functions", action="store_true", help="tell the functions of a layer apart")
 
     commands.add_parser("list", help="tell the peers and the scenarios").set_defaults(command=_list)
     return parser

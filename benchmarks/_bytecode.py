@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
@@ -37,16 +37,18 @@ class Cost:
     calls: float
 
 
-def count(program: str, few: int = FEW, many: int = MANY) -> dict[str, Cost]:
+def count(program: str, few: int = FEW, many: int = MANY, *, functions: bool = False) -> dict[str, Cost]:
     """Return what one call or item of a program takes, by layer, the dearest first.
 
     Args:
         program: a name in :data:`benchmarks._micro.PROGRAMS`.
         few: how often the work is done in a run that is only there to be subtracted: past what is done once.
         many: how often in the other.
+        functions: tell the functions of each layer apart.
     """
-    _run(program, 1)  # what is compiled and imported at the first time
-    less, more = _run(program, few), _run(program, many)
+    name = _function if functions else _layer
+    _run(program, 1, name)  # what is compiled and imported at the first time
+    less, more = _run(program, few, name), _run(program, many, name)
     layers = {
         layer: Cost(
             *((b - a) / (many - few) for a, b in zip(less.get(layer, (0, 0)), more[layer], strict=True))
@@ -62,7 +64,15 @@ def total(costs: Iterable[Cost]) -> Cost:
     return Cost(sum(cost.bytecodes for cost in costs), sum(cost.calls for cost in costs))
 
 
-def _run(program: str, times: int) -> Mapping[str, tuple[int, int]]:
+def _layer(code: CodeType) -> str:
+    return layer_of(code.co_filename)
+
+
+def _function(code: CodeType) -> str:
+    return f"{_layer(code)}: {code.co_qualname}"
+
+
+def _run(program: str, times: int, name: Callable[[CodeType], str]) -> Mapping[str, tuple[int, int]]:
     bytecodes: Counter[CodeType] = Counter()
     calls: Counter[CodeType] = Counter()
 
@@ -83,9 +93,9 @@ def _run(program: str, times: int) -> Mapping[str, tuple[int, int]]:
         sys.settrace(before)
     found: dict[str, tuple[int, int]] = {}
     for code in calls | bytecodes:
-        layer = layer_of(code.co_filename)
-        some, made = found.get(layer, (0, 0))
-        found[layer] = some + bytecodes[code], made + calls[code]
+        key = name(code)
+        some, made = found.get(key, (0, 0))
+        found[key] = some + bytecodes[code], made + calls[code]
     return found
 
 

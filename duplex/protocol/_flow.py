@@ -125,7 +125,9 @@ class LinkReceiveWindow:
             if counted > 0:
                 self.parked -= counted
                 cost -= counted
-        self.consumed += cost
+        self.consumed = consumed = self.consumed + cost
+        if consumed < self.threshold and consumed < self.balance:
+            return 0  # the usual case, without a call
         return self._grant()
 
     def _grant(self) -> int:
