@@ -17,7 +17,7 @@ import trio
 from rich.console import Console
 
 from benchmarks import _bytecode, _check
-from benchmarks._compare import comparison
+from benchmarks._compare import comparison, differences, missing_in_one
 from benchmarks._driver import run_all
 from benchmarks._instructions import CannotCountError, count_all, in_references
 from benchmarks._micro import PROGRAMS
@@ -123,11 +123,13 @@ def _plots(results: Results, stem: str) -> list[Path]:
 
 def _compare(options: argparse.Namespace) -> int:
     try:
-        (before, _), (after, _) = load(options.before), load(options.after)
+        (before, one), (after, other) = load(options.before), load(options.after)
     except (OSError, ValueError) as error:
         _say(str(error))
         return 2
-    show_table(comparison(before, after), _console())
+    table = comparison(before, after)
+    notes = [*table.notes, *missing_in_one(before, after), *differences(one, other)]
+    show_table(dataclasses.replace(table, notes=notes), _console())
     return 0
 
 

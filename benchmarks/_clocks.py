@@ -72,15 +72,23 @@ class Count:
         self._end = now + seconds
         self._first = 0.0
         self._last = 0.0
-        self._done = 0
+        self._done = 0.0
 
-    def more(self, done: int = 1) -> bool:
-        """Note that ``done`` were done since this was last asked, and tell whether there is time for more."""
+    def more(self, done: float = 1, since: float | None = None) -> bool:
+        """Note that ``done`` were done since this was last asked, and tell whether there is time for more.
+
+        Args:
+            done: how many.
+            since: when the first of them was begun, as ``time.perf_counter`` counts, if that may be long ago: of
+                those that were under way when counting began, only a part is counted then.
+        """
         now = time.perf_counter()
         if not self._first:
             if now >= self._begin:
                 self._first = now
             return True
+        if since is not None and since < self._first:
+            done *= (now - self._first) / (now - since)
         self._done += done
         self._last = now
         return now < self._end

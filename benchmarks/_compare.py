@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from benchmarks._model import Better
 from benchmarks._report import Table, number
-from benchmarks._results import Results
+from benchmarks._results import Conditions, Results
 from benchmarks.scenarios import FIGURES
 
 #: Differences that are never called more than noise, in parts of a figure.
@@ -91,3 +91,24 @@ def comparison(before: Results, after: Results) -> Table:
         f"better, worse: by more than the repeats differ, and by more than {NOISE:.0%}",
     ]
     return Table("Comparison", header, rows, notes)
+
+
+def missing_in_one(before: Results, after: Results) -> Iterator[str]:
+    """Say what only one of the runs has, which the table cannot show."""
+    for what, here, there in (("before", before, after), ("after", after, before)):
+        for peer in here.peers:
+            names = [name for name in here.names if here.median(peer, name) is not None]
+            alone = [name for name in names if there.median(peer, name) is None]
+            if alone:
+                some = f"all {len(alone)} figures" if len(alone) == len(names) else ", ".join(alone)
+                yield f"only {what}: {peer}: {some}"
+    for failure in after.failures:
+        yield f"failed after: {failure.peer} in {failure.scenario}: {failure.what}"
+
+
+def differences(before: Conditions, after: Conditions) -> Iterator[str]:
+    """Say what was not the same about the conditions of the runs, apart from when they were."""
+    one, other = dataclasses.asdict(before), dataclasses.asdict(after)
+    for field in ("machine", "python", "repeats", "seconds", "pinned", "versions"):
+        if one[field] != other[field]:
+            yield f"not the same conditions: {field} was {one[field]}, then {other[field]}"

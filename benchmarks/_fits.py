@@ -34,6 +34,7 @@ FAMILIES: Final = {
     "scaling-methods.rate": "calls/s as registered services grow",
     "scaling-methods.memory": "the server's memory as registered services grow",
     "scaling-payload.time": "the time of an echo as its payload grows",
+    "scaling-payload.memory": "the server's memory at most as the payload of an echo grows",
 }
 
 

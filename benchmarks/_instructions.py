@@ -21,7 +21,7 @@ from benchmarks._micro import PROGRAMS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 #: How often each program does its work in a run that is only there to be subtracted: past what is done once.
-FEW: Final = 20
+FEW: Final = 16
 
 
 class CannotCountError(Exception):

@@ -1,4 +1,4 @@
-"""Small deterministic programs whose instructions are counted: ``python -m benchmarks._micro unary=200 stream=0``.
+"""Small deterministic programs whose instructions are counted: ``python -m benchmarks._micro unary=200 download=0``.
 
 Both sides are in one process. As a rule they talk over ``memory://``, so there is no socket, no second thread and no kernel in
 what is counted. Each program does something a given number of times; the difference between two numbers is

@@ -28,6 +28,8 @@ class Figure:
     title: str
     unit: str
     better: Better
+    #: The name of the histogram of which it is a percentile, and which: it is that of all repeats together, in µs.
+    percentile: tuple[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,8 @@ from benchmarks._clocks import WARM_UP
 from benchmarks._fits import FAMILIES, fit, points
 from benchmarks._model import Better
 from benchmarks._results import BIAS, Conditions, Failure, Results
-from benchmarks._targets import TARGETS
-from benchmarks.peers import PEERS
+from benchmarks._targets import APART, TARGETS, Target
+from benchmarks.peers import ABILITIES, OWN, PEERS, Entry
 from benchmarks.scenarios import FIGURES, SCENARIOS
 
 #: The peers that the others are compared with, unless others are named.
@@ -58,8 +58,16 @@ def targets_table(results: Results) -> Table:
         figure = "–" if value is None else f"{number(value)} {target.unit}".strip()
         relation = {"<=": "≤", ">=": "≥"}[target.relation]
         bound = f"{relation} {number(target.bound)} {target.unit}".strip()
-        rows.append([target.title, str(target.expression), bound, figure, state])
-    return Table("Targets", ["target", "expression", "bound", "figure", ""], rows)
+        rows.append([target.title, str(target.expression), bound, figure, _range(target, results), state])
+    header = ["target", "expression", "bound", "figure", "of single repeats", ""]
+    return Table("Targets", header, rows)
+
+
+def _range(target: Target, results: Results) -> str:
+    """Return the least and the greatest value that the repeats give by themselves."""
+    values = [target.expression.value(results.repeat(number)) for number in range(results.repeats)]
+    known = [value for value in values if value is not None]
+    return f"{number(min(known))} to {number(max(known))}" if len(known) > 1 else ""
 
 
 def _scenario_tables(results: Results, scenario: str, bases: Sequence[str]) -> Iterator[Table]:
@@ -79,7 +87,7 @@ def _scenario_tables(results: Results, scenario: str, bases: Sequence[str]) -> I
         title = f"{scenario}: {SCENARIOS[scenario].title}"
         yield Table(title if not start else f"{scenario}, continued", header, rows, legend)
         legend = []
-        for base in bases:
+        for base in _bases_of(results, part, bases):
             ratios = [
                 [peer, *(_ratio(results, peer, name, base) for name in part)]
                 for peer in peers
@@ -87,6 +95,13 @@ def _scenario_tables(results: Results, scenario: str, bases: Sequence[str]) -> I
             ]
             if any(cell != "–" for row in ratios for cell in row[1:]):
                 yield Table(f"{scenario}, × {base}", ["peer", *map(_short, part)], ratios)
+
+
+def _bases_of(results: Results, names: Sequence[str], bases: Sequence[str]) -> Sequence[str]:
+    """Return the bases that have any of these figures, or the first other peer that does if there is none."""
+    having = [peer for peer in results.peers if any(results.median(peer, name) is not None for name in names)]
+    found = [base for base in bases if base in having]
+    return found or [peer for peer in having if peer not in APART][:1]
 
 
 def _explain(name: str) -> str:
@@ -133,8 +148,11 @@ def remarks(results: Results, how: Conditions) -> Iterator[str]:
         yield f"MISSING: {peer}: {reason}"
     for failure in results.failures:
         yield _failure_text(failure)
-    cannot = [peer for peer in results.peers if peer in PEERS]
-    yield "Peers: " + "; ".join(f"{peer}: {PEERS[peer].title}" for peer in cannot) + "."
+    known = [PEERS[peer] for peer in results.peers if peer in PEERS]
+    yield "Peers: " + "; ".join(f"{entry.name}: {entry.title}" for entry in known) + "."
+    lacking = [f"{entry.name}: {', '.join(lacks)}" for entry in known if (lacks := _lacks(entry))]
+    if lacking:
+        yield "Not measured, for the reasons in README.md: " + "; ".join(lacking) + "."
     yield "– where a peer has no such thing, or no figure was had."
     yield (
         f"Medians of {how.repeats} interleaved repeats of {how.seconds:g} s a figure; {WARM_UP:.0%} of that is "
@@ -147,6 +165,11 @@ def remarks(results: Results, how: Conditions) -> Iterator[str]:
     if how.load is not None:
         yield f"Load before the run: {how.load:.2f}."
     yield "Bias:\n" + "\n".join(f"- {line}" for line in BIAS)
+
+
+def _lacks(entry: Entry) -> list[str]:
+    """Return what a peer is not asked for, apart from what is Duplex's own."""
+    return [ability for ability in ABILITIES if ability not in entry.abilities and ability not in OWN]
 
 
 def _failure_text(failure: Failure) -> str:

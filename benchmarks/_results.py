@@ -81,10 +81,16 @@ class Results:
     def names(self) -> list[str]:
         """The figures that somebody has, in the order of the scenarios."""
         have = {name for _, name in self._figures}
-        return [name for name in FIGURES if name in have]
+        return [
+            name
+            for name in FIGURES
+            if name in have or any(self._of_all_repeats(peer, name) is not None for peer in self.peers)
+        ]
 
     def figures(self, peer: str, name: str) -> Sequence[float]:
-        """The figures of all repeats, in order."""
+        """The figures of all repeats, in order; none where one of them failed."""
+        if self.failure(peer, name.partition(".")[0]) is not None:
+            return ()
         return self._figures.get((peer, name), ())
 
     def histogram(self, peer: str, name: str) -> Histogram | None:
@@ -92,9 +98,33 @@ class Results:
         return self._histograms.get((peer, name))
 
     def median(self, peer: str, name: str) -> float | None:
-        """The median of the repeats; ``None`` if there is none."""
+        """The median of the repeats, or a percentile of what all of them recorded; ``None`` if there is none."""
+        if self.failure(peer, name.partition(".")[0]) is not None:
+            return None
+        if FIGURES[name].percentile is not None:
+            return self._of_all_repeats(peer, name)
         figures = self.figures(peer, name)
         return statistics.median(figures) if figures else None
+
+    def _of_all_repeats(self, peer: str, name: str) -> float | None:
+        percentile = FIGURES[name].percentile
+        if percentile is None:
+            return None
+        histogram_name, percent = percentile
+        histogram = self.histogram(peer, f"{name.partition('.')[0]}.{histogram_name}")
+        seconds = None if histogram is None else histogram.percentile(percent)
+        return None if seconds is None else seconds * 1e6
+
+    @property
+    def repeats(self) -> int:
+        """How many repeats there are."""
+        return max((len(figures) for figures in self._figures.values()), default=0)
+
+    def repeat(self, number: int) -> Results:
+        """Return the figures of one repeat only, the first being 0."""
+        alone = Results(self.peers, self.scenarios, self.missing, self.failures)
+        alone._figures = {key: values[number : number + 1] for key, values in self._figures.items()}
+        return alone
 
     def ratio(self, peer: str, name: str, base: str) -> float | None:
         """A peer's median divided by another's; ``None`` if one is missing."""
@@ -181,9 +211,9 @@ def to_json(results: Results, how: Conditions) -> dict[str, Any]:
         },
         "repeats": {
             peer: {
-                name: list(results.figures(peer, name))
+                name: list(results._figures[peer, name])
                 for name in results.names
-                if results.figures(peer, name)
+                if results._figures.get((peer, name))
             }
             for peer in results.peers
         },

@@ -130,7 +130,7 @@ TARGETS: Final = (
         "client stream against server stream", Quotient(Of("upload.rate"), Of("download.rate")), ">=", 1 / 1.5
     ),
     Target(
-        "items both ways against server stream",
+        "items both ways, each way counted, against server stream",
         Quotient(Of("bidi.carried"), Of("download.rate")),
         ">=",
         1 / 1.5,

@@ -32,6 +32,9 @@ ABILITIES: Final[Mapping[str, str]] = {
     "cli": "the command `duplex call`",
 }
 
+#: Those that are about Duplex itself.
+OWN: Final = frozenset({"features", "cli"})
+
 More = Callable[[int], bool]
 
 
@@ -270,7 +273,7 @@ PEERS: Final[Mapping[str, Entry]] = {
             "tcp",
             "benchmarks.peers.tcp_peer:PEER",
             "TCP alone: blocking sockets, a length before each message, no protocol",
-            frozenset({"unary", "echo", "download", "upload", "links"}),
+            frozenset({"unary", "echo", "download", "upload"}),
             ("msgspec",),
         ),
     )

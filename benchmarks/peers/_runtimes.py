@@ -1,4 +1,4 @@
-"""What runs the coroutines of clients: trio, asyncio, threads, greenlets.
+"""What runs the coroutines of clients: asyncio, threads, greenlets; and trio, in :mod:`benchmarks.peers._trio`.
 
 Scenarios are written once, as coroutines. Where a peer blocks, its coroutines never suspend; they are then
 driven to their end, one in each thread (or greenlet).
@@ -14,8 +14,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, Protocol, TypeVar
-
-import trio
 
 from benchmarks.peers._timer import Timer
 
@@ -53,64 +51,6 @@ class Runtime(Protocol):
         """
 
 
-class Trio:
-    """Tasks of trio."""
-
-    def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return trio.run(main)
-
-    async def together(self, works: Sequence[Work]) -> None:
-        async with trio.open_nursery() as nursery:
-            for work in works:
-                nursery.start_soon(work)
-
-    async def keep(self, stack: AsyncExitStack, opens: Sequence[Open[T]]) -> list[T]:
-        # Each in a task of its own, as in a program: a thousand nurseries within one another are slow.
-        async def one(open_: Open[T], *, task_status: trio.TaskStatus[T]) -> None:
-            async with open_() as opened:
-                task_status.started(opened)
-                await trio.sleep_forever()
-
-        nursery = await stack.enter_async_context(trio.open_nursery())
-        stack.callback(nursery.cancel_scope.cancel)
-        return [await nursery.start(one, open_) for open_ in opens]
-
-    async def paced(self, work: Work, rate: float, seconds: float, record: Record) -> None:
-        timer = Timer()
-        free = trio.Semaphore(AT_ONCE)
-        begin = time.perf_counter() + 0.01
-        due = _Due(begin, rate, seconds)
-
-        async def one(moment: float) -> None:
-            try:
-                await work()
-            finally:
-                record(time.perf_counter() - moment)
-                free.release()
-
-        try:
-            with trio.move_on_after(seconds + PATIENCE):
-                async with trio.open_nursery() as nursery:
-                    for moment in due:
-                        if timer.arm(moment):
-                            await trio.lowlevel.wait_readable(timer.fd)
-                            timer.clear()
-                        await _acquire(free)
-                        due.begun += 1
-                        nursery.start_soon(one, moment)
-            due.record_rest(record)
-        finally:
-            timer.close()
-
-
-async def _acquire(free: trio.Semaphore) -> None:
-    """Take a place; without a checkpoint, of which each call would have two, where there is one."""
-    try:
-        free.acquire_nowait()
-    except trio.WouldBlock:
-        await free.acquire()
-
-
 class Asyncio:
     """Tasks of asyncio.
 
@@ -138,14 +78,17 @@ class Asyncio:
         timer = Timer()
         free = asyncio.Semaphore(AT_ONCE)
         begin = time.perf_counter() + 0.01
-        due = _Due(begin, rate, seconds)
+        due = Due(begin, rate, seconds)
         loop = asyncio.get_running_loop()
         awake = asyncio.Event()
         tasks: set[asyncio.Task[None]] = set()
+        failures: list[Exception] = []
 
         async def one(moment: float) -> None:
             try:
                 await work()
+            except Exception as error:  # handed to whoever asked for the calls
+                failures.append(error)
             finally:
                 record(time.perf_counter() - moment)
                 free.release()
@@ -158,6 +101,8 @@ class Asyncio:
         try:
             async with asyncio.timeout(seconds + PATIENCE):
                 for moment in due:
+                    if failures:
+                        break
                     if timer.arm(moment):
                         awake.clear()
                         await awake.wait()
@@ -175,6 +120,8 @@ class Asyncio:
         finally:
             loop.remove_reader(timer.fd)
             timer.close()
+        if failures:
+            raise failures[0]
         due.record_rest(record)
 
 
@@ -237,7 +184,13 @@ class Greenlets(Threads):
     def _sleep(self, seconds: float) -> None:
         import gevent
 
-        gevent.sleep(seconds)
+        timer = Timer()
+        try:
+            if timer.arm(time.perf_counter() + seconds):
+                hub = gevent.get_hub()
+                hub.wait(hub.loop.io(timer.fd, 1))
+        finally:
+            timer.close()
 
     def _spawn_and_join(self, jobs: Sequence[tuple[Callable[[Work], None], Work]]) -> None:
         import gevent
@@ -245,7 +198,7 @@ class Greenlets(Threads):
         gevent.joinall([gevent.spawn(do, work) for do, work in jobs])
 
 
-class _Due:
+class Due:
     """The moments at which the calls of an open loop should begin, and how many have begun."""
 
     def __init__(self, begin: float, rate: float, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,10 +15,10 @@ import trio
 import duplex
 from benchmarks._payloads import CHUNK, SMALL, MiB
 from benchmarks.peers import Client, More
-from benchmarks.peers._runtimes import Trio
+from benchmarks.peers._trio import Trio
 
-#: Both sides take the largest payload, and a thousand links and more.
-LIMITS: Final = duplex.Limits(max_message=96 * MiB, max_links=4096, link_window=128 * MiB)
+#: Both sides take the largest payload, and a thousand links and more; all else is as it is by default.
+LIMITS: Final = duplex.Limits(max_message=96 * MiB, max_links=4096)
 
 tasks = duplex.Service("tasks")
 inline = duplex.Service("inline")
@@ -145,7 +146,7 @@ def _host(nursery: trio.Nursery) -> duplex.Service:
 
     @host.rpc
     async def busy() -> str:
-        """Serve ``tasks`` with every option set; return where."""
+        """Serve ``tasks`` with options set that calls do not ask for; return where."""
         return str(await nursery.start(_serve, [tasks], busy_options()))
 
     return host
@@ -156,11 +157,17 @@ async def _filler(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def busy_options() -> dict[str, Any]:
-    """Options of a peer that watches, bounds and replaces all that it can."""
+    """All options of a peer, none as it is by default: it watches, bounds, remembers and replaces what it can."""
     return {
+        "name": "busy",
         "keepalive": duplex.Keepalive(interval=1.0, timeout=5.0, max_idle=60.0, max_age=600.0),
         "reconnect": duplex.Reconnect(initial=0.05),
-        "limits": duplex.Limits(max_handlers=5000, max_handlers_per_link=2000, max_message=96 * MiB),
+        "limits": dataclasses.replace(LIMITS, max_handlers=5000, max_handlers_per_link=2000),
+        "connect_timeout": 20.0,
+        "max_threads": 8,
+        "reflection": False,
+        "debug": True,
+        "idempotency": duplex.Idempotency(ttl=60.0),
     }
 
 

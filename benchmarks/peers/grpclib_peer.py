@@ -50,10 +50,6 @@ class _Service:
         async for item in stream:
             await stream.send_message(item)
 
-    async def wait(self, stream: Any) -> None:
-        await stream.send_message(await stream.recv_message())
-        await asyncio.Event().wait()
-
     def __mapping__(self) -> Mapping[str, Any]:
         return {
             "/B/echo": Handler(self.echo, Cardinality.UNARY_UNARY, dict, dict),
@@ -61,7 +57,6 @@ class _Service:
             "/B/repeat": Handler(self.repeat, Cardinality.UNARY_STREAM, dict, dict),
             "/B/swallow": Handler(self.swallow, Cardinality.STREAM_UNARY, dict, dict),
             "/B/send_back": Handler(self.send_back, Cardinality.STREAM_STREAM, dict, dict),
-            "/B/wait": Handler(self.wait, Cardinality.UNARY_STREAM, dict, dict),
         }
 
 
@@ -81,7 +76,6 @@ class GrpclibClient(Client):
         self._repeat = UnaryStreamMethod(channel, "/B/repeat", dict, dict)
         self._swallow = StreamUnaryMethod(channel, "/B/swallow", dict, dict)
         self._send_back = StreamStreamMethod(channel, "/B/send_back", dict, dict)
-        self._wait = UnaryStreamMethod(channel, "/B/wait", dict, dict)
 
     async def download(self, value: Any, more: More) -> None:
         received = 0
@@ -107,14 +101,6 @@ class GrpclibClient(Client):
                 async for _ in stream:
                     received += 1
         return received
-
-    @asynccontextmanager
-    async def hold(self) -> AsyncIterator[None]:
-        async with self._wait.open() as stream:
-            await stream.send_message({}, end=True)
-            await stream.recv_message()
-            yield
-            await stream.cancel()
 
 
 async def _send(stream: Any, value: Any, more: More) -> None:

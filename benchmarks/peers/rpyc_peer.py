@@ -53,7 +53,6 @@ class RpycClient(Client):
         self._port = port
         self._local = threading.local()
         self._root  # noqa: B018  connects
-        self._connections: list[Any]
 
     @property
     def _root(self) -> Any:

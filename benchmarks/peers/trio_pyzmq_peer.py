@@ -24,7 +24,7 @@ import zmq
 from benchmarks._payloads import CHUNK, KiB
 from benchmarks.peers import Client, More
 from benchmarks.peers._msgpack import encode
-from benchmarks.peers._runtimes import Trio
+from benchmarks.peers._trio import Trio
 
 #: Commands that are not held back until the end of the pass.
 _FLUSH_AT: Final = 32

@@ -65,7 +65,7 @@ FEATURES: Final = {
     "thread": "a plain function, which runs in a thread, against an async function",
     "inline": "a plain function with inline=True, against an async function",
     "open": "the call opened and then awaited, against the call itself",
-    "unused": "a call that uses nothing, to a peer whose options are all in use, against a plain peer",
+    "unused": "a call that uses none of it, between peers with every option set, against peers with none",
     "same": "the same call twice: the error of these figures",
 }
 

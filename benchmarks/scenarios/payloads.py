@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import numpy as np
-
 from benchmarks._clocks import Laps
 from benchmarks._model import Better, Figure, Scenario, Session
 from benchmarks._payloads import SIZES, some_bytes
@@ -32,6 +30,9 @@ async def _bytes(session: Session) -> dict[str, float]:
 
 
 async def _arrays(session: Session) -> dict[str, float]:
+    # Not above: servers would import it too, and `startup` would show that.
+    import numpy as np
+
     client = session.client
     return {
         name: await _megabytes(

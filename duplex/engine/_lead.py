@@ -6,9 +6,9 @@ the answer, and goes on as soon as that is there. So no other task has to be wok
 further pass of trio's event loop.
 
 The worker makes room for such a caller after the answer to the only call on the link: it *vacates* the lead. The
-caller's next call takes it, and vacates it again when it returns. What nobody has taken at the end of the pass, a
-worker fills. That costs as much as several calls gain, so if it happens more often than not, room is made ever more
-rarely.
+caller's next call takes it, and vacates it again when it returns. What nobody has taken at the end of the pass in which
+a caller could, a worker fills. That costs as much as several calls gain, so if fewer than :data:`_WORTH_IT` callers have
+come in between, room is made ever more rarely.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Lead:
         task: who takes them; ``None`` if nobody does, or a caller.
         is_vacant: nobody does, and a caller may.
         has_idle_caller: in the last turn the only call on the link was answered.
-        is_turn_due: somebody waited for the next turn and left without having taken it, so there may be no second
-            sign that something has come.
+        is_turn_due: a caller waits for the next turn, or has left without having taken it. Whoever leads then takes
+            it without a wait: there may be no second sign that something has come.
     """
 
     __slots__ = (

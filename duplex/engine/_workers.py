@@ -185,7 +185,8 @@ class Workers:
     async def _lead(
         self, lead: Lead, task: trio.lowlevel.Task, scope: trio.CancelScope, method: list[str]
     ) -> None:
-        """Receive, and run what came, until nothing comes any more or another worker has to go on."""
+        """Receive, and run what came, until nothing comes any more, another worker has to go on, or room was made for
+        a caller."""
         lead.task = task
         turns = lead.turns
         arrived = self._arrived

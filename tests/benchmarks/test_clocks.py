@@ -62,6 +62,15 @@ def test_count_begins_after_the_warm_up(clock: list[float]) -> None:
     assert count.per_second == 1  # 30 between 112 and 142
 
 
+def test_of_what_was_under_way_when_counting_began_a_part_is_counted(clock: list[float]) -> None:
+    clock[:] = [100, 110, 120, 145]
+    count = Count(40)
+    assert count.more(10, 100)
+    assert count.more(10, 100)  # begun at 100, counted from 110 on, done at 120
+    assert not count.more(25, 120)
+    assert count.per_second == pytest.approx((5 + 25) / 35)
+
+
 def test_one_count_always_counts(clock: list[float]) -> None:
     clock[:] = [0, 100, 200]
     count = Count(40)

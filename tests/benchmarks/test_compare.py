@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from benchmarks._compare import Change, changes, comparison
-from benchmarks._results import Outcome, Results
+from benchmarks._compare import Change, changes, comparison, differences, missing_in_one
+from benchmarks._results import Conditions, Failure, Outcome, Results
 
 
 def run_with(duplex: float, grpc: float, aiozmq: float, *, repeats: int = 1) -> Results:
@@ -65,3 +67,23 @@ def test_table_has_duplex_first_and_only_what_both_have() -> None:
     table = comparison(before, after)
     assert [row[0] for row in table.rows] == ["duplex latency.p50", "grpc latency.p50", "aiozmq latency.p50"]
     assert list(table.rows[0][1:]) == ["100.0", "150.0", "1.50", "1.50", "±0%", "worse"]
+
+
+def test_what_only_one_run_has_is_told() -> None:
+    before, after = run_with(100, 400, 200), run_with(150, 400, 200)
+    before.peers.append("rpyc")
+    before.add("rpyc", "latency", Outcome({"p50": 1.0}))
+    after.add("grpc", "latency", Outcome({"p99": 1.0}))
+    after.failures.append(Failure("aiozmq", "latency", "the server ended", ""))
+    assert list(missing_in_one(before, after)) == [
+        "only before: aiozmq: all 1 figures",
+        "only before: rpyc: all 1 figures",
+        "only after: grpc: latency.p99",
+        "failed after: aiozmq in latency: the server ended",
+    ]
+    assert not list(missing_in_one(before, before))
+
+
+def test_other_conditions_are_told(how: Conditions) -> None:
+    other = dataclasses.replace(how, when="later", load=9.0, pinned=True)
+    assert list(differences(how, other)) == ["not the same conditions: pinned was False, then True"]

@@ -65,6 +65,22 @@ def test_targets_come_first(results: Results, how: Conditions) -> None:
     assert "not measured" in first[-1]
 
 
+def test_figures_that_no_base_has_are_told_as_ratios_to_another_peer(how: Conditions) -> None:
+    results = Results(["duplex", "grpc", "rpyc", "pyro5"], ["callbacks"])
+    for peer, figure in (("duplex", 100.0), ("rpyc", 400.0), ("pyro5", 200.0)):
+        results.add(peer, "callbacks", Outcome({"time": figure}))
+    assert [line.split() for line in lines_after(text_of(results, how), "callbacks, × rpyc")] == [
+        ["peer", "time", "↓"],
+        ["duplex", "0.25"],
+        ["pyro5", "0.50"],
+    ]
+
+
+def test_what_a_peer_is_not_asked_for_is_told(results: Results, how: Conditions) -> None:
+    text = text_of(results, how)
+    assert "Not measured, for the reasons in README.md: grpc: callbacks; pyzmq: open-loop, " in text
+
+
 def test_many_figures_are_shown_a_few_at_a_time(how: Conditions) -> None:
     results = Results(["duplex"], ["links"])
     outcome = {f"{which}-{number}": 10.0 for which in ("one", "all") for number in (1, 10, 200, 1000)}

@@ -34,6 +34,39 @@ def test_histograms_of_repeats_are_added(latencies: Histogram) -> None:
     assert results.histogram("duplex", "open-loop.5000") is None
 
 
+def test_percentiles_are_those_of_all_repeats_together(latencies: Histogram) -> None:
+    """99.9 % of a hundred latencies mean nothing, of a thousand they do."""
+    results = Results(["duplex"], ["open-loop"])
+    for repeat in range(10):
+        results.add("duplex", "open-loop", Outcome({"1000-p50": 1.0 + repeat}, {"1000": latencies.to_json()}))
+    assert results.names == [
+        "open-loop.1000-p50",
+        "open-loop.1000-p90",
+        "open-loop.1000-p99",
+        "open-loop.1000-p99.9",
+    ]
+    assert results.median("duplex", "open-loop.1000-p50") == pytest.approx(50_000, rel=0.01)
+    assert results.median("duplex", "open-loop.1000-p99.9") == pytest.approx(100_000, rel=0.01)
+    assert results.median("duplex", "open-loop.1000-p99.99") is None
+    assert results.spread("duplex", "open-loop.1000-p50") is not None
+
+
+def test_one_repeat_by_itself(results: Results) -> None:
+    assert results.repeats == 3
+    alone = results.repeat(1)
+    assert alone.median("duplex", "latency.p50") == 120
+    assert alone.ratio("duplex", "latency.p50", "grpc") == pytest.approx(120 / 430)
+    assert Results([], []).repeats == 0
+
+
+def test_what_failed_once_has_no_figure(results: Results, how: Conditions) -> None:
+    """The others would be of good repeats only; the file has them all the same."""
+    results.add("pyzmq", "download", Outcome({"rate": 1.0}))
+    assert results.median("pyzmq", "download.rate") is None
+    assert not results.figures("pyzmq", "download.rate")
+    assert to_json(results, how)["repeats"]["pyzmq"]["download.rate"] == [1.0]
+
+
 def test_files_hold_everything(
     results: Results, how: Conditions, latencies: Histogram, tmp_path: Path
 ) -> None:

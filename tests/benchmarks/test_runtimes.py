@@ -12,8 +12,9 @@ import pytest
 import trio
 
 from benchmarks.peers import _runtimes
-from benchmarks.peers._runtimes import Asyncio, Runtime, Threads, Trio, drive
+from benchmarks.peers._runtimes import Asyncio, Runtime, Threads, drive
 from benchmarks.peers._timer import Timer
+from benchmarks.peers._trio import Trio
 
 RUNTIMES = [Trio(), Asyncio(), Threads()]
 
@@ -51,12 +52,17 @@ def test_failures_are_not_lost(runtime: Runtime) -> None:
     async def broken() -> None:
         raise ArithmeticError("broken")
 
-    async def main() -> None:
+    async def at_once() -> None:
         await runtime.together([broken])
 
-    with pytest.raises((ArithmeticError, ExceptionGroup), match=r"broken|Trio nursery") as caught:
-        runtime.run(main)
-    assert "broken" in repr(caught.value)
+    async def at_fixed_times() -> None:
+        await runtime.paced(broken, 100, 0.1, recorded.append)
+
+    recorded: list[float] = []
+    for main in (at_once, at_fixed_times):
+        with pytest.raises((ArithmeticError, ExceptionGroup), match=r"broken|Trio nursery") as caught:
+            runtime.run(main)
+        assert "broken" in repr(caught.value)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: type(runtime).__name__)
