@@ -133,7 +133,9 @@ SCENARIOS: Final = (
             },
             **{
                 f"memory-{size}": Figure(
-                    f"{size:,} bytes: the server's memory, at most".replace(",", " "), "KiB", Better.LOWER
+                    f"{size:,} bytes: the most memory of the server".replace(",", " "),
+                    "KiB",
+                    Better.LOWER,
                 )
                 for size in PAYLOADS
             },
