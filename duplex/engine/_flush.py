@@ -12,7 +12,7 @@ from typing import Final, Protocol, final
 
 import trio
 
-from duplex.engine._lead import Lead
+from duplex.engine._lead import Lead, Room
 from duplex.transports._base import Port
 
 logger = logging.getLogger("duplex")
@@ -49,6 +49,8 @@ class Flusher(trio.abc.Instrument):
         #: Leads that a worker is to take if nobody has at the end of this pass, or of the next one (ordered sets).
         self.vacant: dict[Lead, None] = {}
         self.soon_vacant: dict[Lead, None] = {}
+        #: How often room is made for callers who receive.
+        self.room = Room()
         self.users = 0
         self._postponed = 0
         self._most_postponed = most_postponed

@@ -28,6 +28,19 @@ _MOST_TURNS: Final = 1024
 
 
 @final
+class Room:
+    """How often room is made; for all ports of a ``trio.run`` together, because calls that go round many links come back
+    to each one too rarely to learn from."""
+
+    __slots__ = ("pause", "turns_to_pass")
+
+    def __init__(self) -> None:
+        #: For how many turns room is not made, and how many of them are left.
+        self.pause = 0
+        self.turns_to_pass = 0
+
+
+@final
 class Lead:
     """The receiving from one port; one for each series of turns.
 
@@ -44,8 +57,6 @@ class Lead:
     __slots__ = (
         "_answers",
         "_over",
-        "_pause",
-        "_turns_to_pass",
         "_workers",
         "error",
         "has_idle_caller",
@@ -69,9 +80,6 @@ class Lead:
         self._over = trio.Event()
         #: Calls that received their answers since room was made.
         self._answers = 0
-        #: For how many turns room is not made, and how many of them are left.
-        self._pause = 0
-        self._turns_to_pass = 0
 
     def take(self) -> bool:
         """Take a turn; tell whether to go on."""
@@ -95,8 +103,9 @@ class Lead:
 
     def make_room(self) -> bool:
         """Vacate the lead, whose worker asks, if that has been worth while lately; tell whether it was done."""
-        if self._turns_to_pass:
-            self._turns_to_pass -= 1
+        room = self._workers.flusher.room
+        if room.turns_to_pass:
+            room.turns_to_pass -= 1
             return False
         self._answers = 0
         # The caller that was answered is awake, but comes only in the next pass of the loop.
@@ -124,6 +133,7 @@ class Lead:
         """Let a worker take the lead, if nobody has."""
         if not self.is_vacant or self._over.is_set() or self._workers.leads.get(self.port) is not self:
             return
-        self._pause = 0 if self._answers >= _WORTH_IT else min(_MOST_TURNS, 2 * self._pause + 1)
-        self._turns_to_pass = self._pause
+        room = self._workers.flusher.room
+        room.pause = 0 if self._answers >= _WORTH_IT else min(_MOST_TURNS, 2 * room.pause + 1)
+        room.turns_to_pass = room.pause
         self._workers.pass_on(self)

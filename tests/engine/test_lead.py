@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
@@ -83,6 +84,26 @@ async def test_room_is_made_ever_more_rarely_if_it_is_not_worth_it() -> None:
         await until(lambda: not lead_of(pair).is_vacant)
         await remote.echo(1)
         assert lead_of(pair).is_vacant, "once it was worth it, room is made at once again"
+
+
+async def test_calls_that_go_round_many_links_make_room_rarely() -> None:
+    """Each link sees too few of them to learn that nobody comes back before a worker has to fill the room."""
+    work = Work()
+    vacated = 0
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(duplex.open_peer(services=[work.service]))
+        address = await server.bind("memory://*")
+        clients = [await stack.enter_async_context(duplex.open_peer()) for _ in range(30)]
+        leads: list[Lead] = []
+        for client in clients:
+            await client.connect(address)
+            leads += client.workers.leads.values()
+        for _ in range(5):
+            for client in clients:
+                assert await client.service("work").echo(1) == 1
+                vacated += any(lead.is_vacant for lead in leads)
+                await until(lambda: not any(lead.is_vacant for lead in leads))
+    assert 1 <= vacated <= 8
 
 
 async def test_others_are_served_while_a_caller_receives(endpoint: str) -> None:
