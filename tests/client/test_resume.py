@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 import duplex
 from duplex.client import _resume
@@ -338,28 +338,37 @@ async def test_draining_server_hands_its_streams_over() -> None:
             assert stream.statistics().received == 3
 
 
-async def test_stream_opened_by_a_handler_in_a_thread(log: Log, autojump_clock: object) -> None:
+async def test_stream_opened_by_a_handler_in_a_thread(log: Log, mock_clock: trio.testing.MockClock) -> None:
     """It ends at the deadline of the call that the thread serves."""
     relay = duplex.Service("relay")
+    opened, ended = trio.Event(), trio.Event()
 
     @relay.rpc
     def follow() -> str:
         async def receive() -> None:
-            async with resumed(client.service("log").follow).open() as stream:
-                await take(stream)
+            try:
+                async with resumed(client.service("log").follow).open() as stream:
+                    opened.set()
+                    await take(stream)
+            finally:
+                ended.set()
 
-        try:
-            trio.from_thread.run(receive)
-        finally:
-            ended.set()
+        trio.from_thread.run(receive)
         return "ended"
 
-    ended = threading.Event()
-    async with linked(log.service, relay, within=1000) as pair:
+    async with linked(log.service, relay, within=1000) as pair, trio.open_nursery() as nursery:
         client = pair.client
-        with pytest.raises(duplex.DeadlineExceeded):
-            await pair.service("relay").with_options(timeout=5.0).follow()
-        assert await trio.to_thread.run_sync(ended.wait, 10)
+
+        @nursery.start_soon
+        async def call() -> None:
+            with pytest.raises(duplex.DeadlineExceeded):
+                await pair.service("relay").with_options(timeout=5.0).follow()
+
+        # The clock stands still until then: it would not wait for the thread.
+        await opened.wait()
+        assert not ended.is_set()
+        mock_clock.jump(5)
+        await ended.wait()
 
 
 # -- what is not resumed -------------------------------------------------------------------------------
