@@ -99,15 +99,27 @@ class MsgpackCodec:
         self._max_attachments = max_attachments
         self._types = PerType(_compile)
 
-    def encode(self, value: Any, live: LiveValues | None = None) -> tuple[bytes, Sequence[Buffer]]:
-        """See :meth:`Codec.encode`.
+    def encode(
+        self, value: Any, live: LiveValues | None = None, *, arguments: bool = False
+    ) -> tuple[bytes, Sequence[Buffer]]:
+        """See :meth:`Codec.encode`. With ``arguments``, an error tells of arguments.
 
         Only ``value`` itself is looked at before the first attempt: a large ``bytes`` inside of it is copied
         in that, and travels uncopied nevertheless.
         """
         if type(value) in BYTES_LIKE and is_large(value):
             return self._encode_with_context(value, live)
-        return self._encode(value, live)
+        try:
+            payload = _encode(value)
+        except (UnfitError, BufferError):
+            return self._encode_with_context(value, live, arguments)
+        except BAD_VALUE as error:
+            raise encode_error(error, value, _HINT, arguments=arguments) from None
+        if len(payload) >= LARGE and may_hold_large(payload):
+            return self._encode_with_context(value, live, arguments)
+        if _EMPTY_MAP in payload and holds_hollow(value):
+            return self._encode_with_context(value, live, arguments)
+        return payload, ()
 
     def encode_arguments(
         self, positional: Sequence[Any], keyword: Mapping[str, Any], live: LiveValues | None = None
@@ -120,22 +132,7 @@ class MsgpackCodec:
                 return self._encode_with_context(value, live, arguments=True)
         if keyword and any(is_large(argument) for argument in keyword.values()):
             return self._encode_with_context(value, live, arguments=True)
-        return self._encode(value, live, arguments=True)
-
-    def _encode(
-        self, value: Any, live: LiveValues | None, arguments: bool = False
-    ) -> tuple[bytes, Sequence[Buffer]]:
-        try:
-            payload = _encode(value)
-        except (UnfitError, BufferError):
-            return self._encode_with_context(value, live, arguments)
-        except BAD_VALUE as error:
-            raise encode_error(error, value, _HINT, arguments=arguments) from None
-        if len(payload) >= LARGE and may_hold_large(payload):
-            return self._encode_with_context(value, live, arguments)
-        if _EMPTY_MAP in payload and holds_hollow(value):
-            return self._encode_with_context(value, live, arguments)
-        return payload, ()
+        return self.encode(value, live, arguments=True)
 
     def _encode_with_context(
         self, value: Any, live: LiveValues | None, arguments: bool = False

@@ -8,7 +8,7 @@ no queue between them other than the inbox, whose size the credit window bounds,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -17,15 +17,36 @@ from duplex._errors import DecodeError, InvalidArgument, RPCError
 from duplex.codec._base import Buffer, Codec
 from duplex.engine._live import CallValues
 from duplex.engine._types import ChannelStatistics
-from duplex.protocol import CancelReceived, ChannelClosed, MessageReceived
+from duplex.protocol import (
+    MESSAGE_OVERHEAD,
+    CancelReceived,
+    ChannelClosed,
+    ItemRun,
+    ItemsReceived,
+    MessageReceived,
+)
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
 
 #: A task that streams yields to others once in so many items: a checkpoint costs more than an item.
 ITEMS_PER_CHECKPOINT: Final = 32
+#: Commands queued within one tick that are not held back until its end: the other side can begin.
+FLUSH_AT: Final = 32
 #: What :meth:`Conversation.receive_now` returns instead of an item.
 NOTHING: Final = object()
+#: A run that takes nothing.
+_NO_RUN: Final = ItemRun(0, 0, 0, ())
+
+
+def _items(entry: MessageReceived | list[bytes]) -> int:
+    """Return how many items there are in an entry of an inbox."""
+    return len(entry) if isinstance(entry, list) else 1
+
+
+def _cost(run: list[bytes]) -> int:
+    """Return the bytes of credit that a run of items cost."""
+    return sum(map(len, run)) + MESSAGE_OVERHEAD * len(run)
 
 
 class Conversation(CallValues):
@@ -40,6 +61,7 @@ class Conversation(CallValues):
     """
 
     __slots__ = (
+        "_checkpoint_at",
         "_closed_receive",
         "_closed_send",
         "_credit_waiters",
@@ -47,14 +69,18 @@ class Conversation(CallValues):
         "_ended",
         "_inbox",
         "_item_type",
+        "_pause_at",
         "_received",
         "_receiver",
+        "_taking",
+        "_sending",
         "_sent",
+        "_stopped",
         "_taken",
+        "_yield_at",
         "codec",
         "error",
         "started",
-        "_stopped",
     )
 
     #: Whether this side opened the channel.
@@ -75,16 +101,26 @@ class Conversation(CallValues):
         self._stopped = False
         self._item_type = item_type
         self._decode: Callable[..., Any] | None = None
-        self._inbox: deque[MessageReceived] = deque()
+        #: What came: messages, and between them runs of items, the last of each first.
+        self._inbox: deque[MessageReceived | list[bytes]] = deque()
+        #: What is left of the run whose items are being taken.
+        self._taking: list[bytes] = []
         self._ended = False
         self._closed_receive = False
         self._closed_send = False
         self._receiver: trio.lowlevel.Task | None = None
         self._credit_waiters: list[trio.lowlevel.Task] = []
+        #: Messages that were taken, with all of the present run, and when they are too many without a checkpoint.
         self._received = 0
+        self._checkpoint_at = ITEMS_PER_CHECKPOINT
         #: Bytes of credit of messages that were taken and not given back yet.
         self._taken = 0
+        #: The run of items that are being sent.
+        self._sending = _NO_RUN
+        #: Items that were sent, when they fill a batch, and when they are too many without a checkpoint.
         self._sent = 0
+        self._pause_at = 0
+        self._yield_at = ITEMS_PER_CHECKPOINT
 
     # -- from the link ---------------------------------------------------------------------------------
 
@@ -94,6 +130,23 @@ class Conversation(CallValues):
             self.link.consumed(self.channel, event.cost)
             return
         self._inbox.append(event)
+        if self._receiver is not None:
+            self.wake_receiver()
+
+    def on_items(self, event: ItemsReceived) -> None:
+        """Items came, one after the other."""
+        if self._closed_receive:
+            self.link.consumed(self.channel, event.cost)
+            return
+        inbox = self._inbox
+        longest = self.link.longest_run
+        payloads = event.payloads
+        for start in range(0, len(payloads), ITEMS_PER_CHECKPOINT):
+            run = payloads[start : start + ITEMS_PER_CHECKPOINT][::-1]
+            if _cost(run) <= longest:
+                inbox.append(run)
+            else:
+                inbox.extend(self._message(payload) for payload in reversed(run))
         if self._receiver is not None:
             self.wake_receiver()
 
@@ -157,25 +210,22 @@ class Conversation(CallValues):
         The usual case in a stream: something is there, and other tasks had their turn lately. Who asks here
         before it awaits :meth:`receive_item` saves a coroutine for each item.
         """
-        inbox = self._inbox
-        received = self._received + 1
-        if not inbox or self._receiver is not None or not received % ITEMS_PER_CHECKPOINT:
-            return NOTHING
-        self._received = received
-        taken = inbox.popleft()
-        # Credit is given back in bundles; an empty inbox ends a bundle, so nothing is kept back for long.
-        cost = taken.cost
-        link = self.link
-        held_back = link.held_back + cost
-        if self._taken and held_back < link.most_held_back:
-            # What take() does within a bundle, without the call.
-            self._taken += cost
-            link.held_back = held_back
-        else:
-            self.take(cost)
-        if not inbox:
+        run = self._taking
+        if not run:
+            if not self._inbox or self._received + _items(self._inbox[0]) > self._checkpoint_at:
+                return NOTHING
+            message = self._take_next()
+            if message is not None:
+                return self.decode_item(message)
+            run = self._taking
+        payload = run.pop()
+        if not run and not self._inbox:
             self.give_back()
-        return self.decode_item(taken)
+        decode = self._decode or self._decoder()
+        try:
+            return decode(payload, (), self)
+        except DecodeError as error:
+            raise self.bad_item(error) from None
 
     @trio.lowlevel.enable_ki_protection
     async def receive_item(self) -> Any:
@@ -198,21 +248,42 @@ class Conversation(CallValues):
             await trio.lowlevel.checkpoint()
             raise trio.BusyResourceError("another task is receiving from this channel")
         inbox = self._inbox
-        if not inbox or not (self._received + 1) % ITEMS_PER_CHECKPOINT:
-            await trio.lowlevel.checkpoint()
-        while not inbox:
-            self.check_can_receive()
-            if self._ended:
-                return None
-            if self._receiver is not None:
-                raise trio.BusyResourceError("another task is receiving from this channel")
-            self._receiver = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort_receive)
-        self._received += 1
-        message = inbox.popleft()
-        self.take(message.cost)
-        self.give_back()
+        if not self._taking:
+            if not inbox or self._received + _items(inbox[0]) > self._checkpoint_at:
+                await trio.lowlevel.checkpoint()
+                self._checkpoint_at = self._received + ITEMS_PER_CHECKPOINT
+            while not inbox and not self._taking:
+                self.check_can_receive()
+                if self._ended:
+                    return None
+                if self._receiver is not None:
+                    raise trio.BusyResourceError("another task is receiving from this channel")
+                self._receiver = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._abort_receive)
+        message = None if self._taking else self._take_next()
+        if message is None:
+            message = self._message(self._taking.pop())
+        if not self._taking:
+            self.give_back()
         return message
+
+    def _message(self, payload: bytes) -> MessageReceived:
+        return MessageReceived(self.channel, payload, (), len(payload) + MESSAGE_OVERHEAD)
+
+    def _take_next(self) -> MessageReceived | None:
+        """Take the next message, or begin the run that is next."""
+        taken = self._inbox.popleft()
+        if isinstance(taken, list):
+            # Taken as a whole: credit that goes back a little early is less than the sender may exceed it by.
+            self._taking = taken
+            self._received += len(taken)
+            self.take(_cost(taken))
+            return None
+        self._received += 1
+        self.take(taken.cost)
+        if not self._inbox:
+            self.give_back()
+        return taken
 
     def take(self, cost: int) -> None:
         """Note that a message was taken, for :meth:`give_back`."""
@@ -242,13 +313,15 @@ class Conversation(CallValues):
 
     def decode_item(self, message: MessageReceived) -> Any:
         """Return the value of a message that was taken."""
-        decode = self._decode
-        if decode is None:
-            decode = self._decode = self.codec.decoder(self._item_type)
+        decode = self._decode or self._decoder()
         try:
             return decode(message.payload, message.attachments, self)
         except DecodeError as error:
             raise self.bad_item(error) from None
+
+    def _decoder(self) -> Callable[..., Any]:
+        self._decode = self.codec.decoder(self._item_type)
+        return self._decode
 
     def set_item_type(self, item_type: Any) -> None:
         """Decode items as this type from now on."""
@@ -258,7 +331,9 @@ class Conversation(CallValues):
     def bad_item(self, error: DecodeError) -> RPCError:
         """Return the error for an item that is not of the expected type."""
         text = str(error)
-        return InvalidArgument(f"streamed item {self._received}: {text[:1].lower()}{text[1:]}")
+        return InvalidArgument(
+            f"streamed item {self._received - len(self._taking)}: {text[:1].lower()}{text[1:]}"
+        )
 
     def error_for_caller(self) -> RPCError:
         """Return the error to raise in the application; asked only if there is one."""
@@ -282,40 +357,81 @@ class Conversation(CallValues):
 
     def drop_inbox(self) -> None:
         """Drop what was received and not taken, giving its credit back."""
-        inbox = self._inbox
-        while inbox:
-            self.take(inbox.popleft().cost)
+        self._taking = []
+        while self._inbox:
+            if self._take_next() is None:
+                self._taking = []
         self.give_back()
 
     # -- sending ---------------------------------------------------------------------------------------
 
     @trio.lowlevel.enable_ki_protection
+    def send_now(self, value: Any) -> Awaitable[None] | None:
+        """Send one item and return ``None`` if nothing has to be waited for; if not, return what sends it and has to
+        be awaited.
+
+        The usual case in a stream. Who asks here instead of awaiting :meth:`send_item` saves a coroutine for each
+        item.
+        """
+        run = self._sending
+        if run.room <= 0:
+            return self._send_slowly(value)
+        try:
+            payload, attachments = self.codec.encode(value, self)
+        except BaseException:
+            self.revoke_exports()
+            raise
+        if attachments or self._fresh is not None or not run.add(payload):
+            return self._send_encoded(payload, attachments)
+        self._sent = sent = self._sent + 1
+        if sent >= self._pause_at:
+            self._sending = _NO_RUN
+            self.link.touch()
+        return None
+
+    @trio.lowlevel.enable_ki_protection
     async def send_item(self, value: Any) -> None:
         """Send one item; see :meth:`duplex.SendChannel.send`."""
-        self._sent += 1
+        rest = self.send_now(value)
+        if rest is not None:
+            await rest
+
+    async def _send_slowly(self, value: Any) -> None:
+        if self._sent >= self._yield_at:
+            await trio.lowlevel.checkpoint()
+            self._yield_at = self._sent + ITEMS_PER_CHECKPOINT
+        if self._stopped:
+            await trio.lowlevel.checkpoint()  # which raises Cancelled, but within a shield
+        if self._stopped or self._closed_send or self.over:
+            self.check_can_send()
         try:
-            if not self._sent % ITEMS_PER_CHECKPOINT:
-                await trio.lowlevel.checkpoint()
-            if self._stopped:
-                await trio.lowlevel.checkpoint()  # which raises Cancelled, but within a shield
-                self.check_can_send()
-            if self._closed_send or self.over:
-                self.check_can_send()
             payload, attachments = self.codec.encode(value, self)
-            link = self.link
-            connection = link.connection
-            if not attachments and connection.send_item(self.channel, payload):
+        except BaseException:
+            self.revoke_exports()
+            raise
+        await self._send_encoded(payload, attachments)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _send_encoded(self, payload: bytes, attachments: Sequence[Buffer]) -> None:
+        """Send an item that was encoded, whatever has to be waited for, and begin a run for those that follow."""
+        link = self.link
+        connection = link.connection
+        try:
+            run = None if attachments else connection.begin_items(self.channel)
+            if run is not None and run.add(payload):
+                self._sending = run
                 link.touch()
+                self._pause_at = min(self._sent + 1 + FLUSH_AT - connection.pending_commands, self._yield_at)
             elif self.may_send():
                 connection.send(self.channel, payload, attachments)
                 link.touch()
             else:
                 await self.send_payload(payload, attachments)
         except BaseException:
-            self._sent -= 1
             if self._fresh is not None:
                 self.revoke_exports()
             raise
+        self._sent += 1
         if self._fresh is not None:
             self.commit_exports()
 
@@ -383,13 +499,14 @@ class Conversation(CallValues):
         return ChannelStatistics(
             send_credit=connection.credit(self.channel),
             link_credit=connection.link_credit,
-            buffered_items=len(self._inbox),
-            buffered_bytes=sum(message.cost for message in self._inbox),
+            buffered_items=self.queued,
+            buffered_bytes=_cost(self._taking)
+            + sum(_cost(entry) if isinstance(entry, list) else entry.cost for entry in self._inbox),
             queued_items=0,
             queued_bytes=0,
             waiting_senders=len(self._credit_waiters),
             sent=self._sent,
-            received=self._received,
+            received=self._received - len(self._taking),
             dropped=0,
         )
 
@@ -401,4 +518,4 @@ class Conversation(CallValues):
     @property
     def queued(self) -> int:
         """How many items were received and not taken."""
-        return len(self._inbox)
+        return len(self._taking) + sum(map(_items, self._inbox))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -20,7 +20,7 @@ from duplex._metadata import REFUSED, RETRY_AFTER, metadata_size, retry_after_te
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer
 from duplex.engine._admission import PUSH_BACK
-from duplex.engine._conversation import Conversation
+from duplex.engine._conversation import FLUSH_AT, Conversation
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
@@ -42,6 +42,7 @@ from duplex.protocol import (
     GoawayReceived,
     Hello,
     HelloReceived,
+    ItemsReceived,
     LinkOpened,
     LinkRefused,
     MessageReceived,
@@ -56,9 +57,6 @@ if TYPE_CHECKING:
     from duplex.engine._peer import BasePeer
 
 logger = logging.getLogger("duplex")
-
-#: Commands queued within one tick that are not held back until its end: the other side can begin.
-FLUSH_AT: Final = 32
 
 
 class BaseLink:
@@ -102,6 +100,8 @@ class BaseLink:
         self.dropped_items = 0
         limits = peer.limits
         self.most_held_back = min(limits.channel_window, limits.link_window) // 4
+        #: Bytes of items that may be taken as a whole, so that their credit goes back a little early.
+        self.longest_run = self.most_held_back // 16
         #: Services that the other side offers, by name.
         self.offers: dict[str, ServiceInfo] = {}
         #: Why the link is over, once it is.
@@ -121,6 +121,7 @@ class BaseLink:
             ChannelOpened: self._on_opened,
             ChannelClosed: self._on_closed,
             MessageReceived: self._on_message,
+            ItemsReceived: self._on_items,
             CreditReceived: self._on_credit,
             EndReceived: self._on_end,
             CancelReceived: self._on_cancelled,
@@ -509,6 +510,13 @@ class BaseLink:
             conversation.on_result(event)
         else:
             conversation.on_message(event)
+
+    def _on_items(self, event: ItemsReceived) -> None:
+        conversation = self.conversations.get(event.channel)
+        if conversation is None:
+            self.connection.consumed(event.channel, event.cost)
+        else:
+            conversation.on_items(event)
 
     def _on_end(self, event: EndReceived) -> None:
         conversation = self.conversations.get(event.channel)

@@ -70,7 +70,8 @@ class SendEnd(SendChannel[Any]):
 
     async def send(self, value: Any) -> None:
         """See :class:`SendChannel`."""
-        await self._conversation.send_item(value)
+        if (rest := self._conversation.send_now(value)) is not None:
+            await rest
 
     async def send_eof(self) -> None:
         """See :class:`SendChannel`."""
@@ -107,7 +108,8 @@ class BothEnds(Channel[Any, Any]):
 
     async def send(self, value: Any) -> None:
         """See :class:`SendChannel`."""
-        await self._conversation.send_item(value)
+        if (rest := self._conversation.send_now(value)) is not None:
+            await rest
 
     async def send_eof(self) -> None:
         """See :class:`SendChannel`."""
@@ -183,7 +185,7 @@ class NestedChannel(Conversation):
 
     def _close_if_done(self) -> None:
         """The importing side uses one direction only, so the channel is over when that one is."""
-        if not self._opener and not self.over and not self._inbox:
+        if not self._opener and not self.over and not self.queued:
             self.link.close_channel(self.channel, StatusCode.OK)
             self.finish(None)
 

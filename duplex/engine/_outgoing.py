@@ -184,7 +184,8 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
 
     async def send(self, value: SendT) -> None:
         """Send one item of the method's input stream. See :meth:`duplex.SendChannel.send`."""
-        await self._call.send_item(value)
+        if (rest := self._call.send_now(value)) is not None:
+            await rest
 
     async def send_eof(self) -> None:
         """End the input stream. Idempotent. See :meth:`duplex.SendChannel.send_eof`."""

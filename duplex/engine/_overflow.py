@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
 
 import msgspec
 
@@ -25,7 +25,7 @@ from duplex.codec._base import Buffer, LiveKind
 from duplex.engine._conversation import Conversation
 from duplex.engine._nested import NestedChannel, close_local
 from duplex.engine._types import ChannelStatistics
-from duplex.protocol import MessageReceived
+from duplex.protocol import ItemsReceived, MessageReceived
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
@@ -106,7 +106,7 @@ class Overflowing(Conversation):
             return
         self.link.consumed(self.channel, event.cost)
         state = self.overflow
-        inbox = self._inbox
+        inbox = cast("deque[MessageReceived]", self._inbox)  # on_items() puts no runs into it
         if state.failure is not None:
             self._drop_received(event)
             return
@@ -127,6 +127,11 @@ class Overflowing(Conversation):
         state.held += event.cost
         inbox.append(event)
         self.wake_receiver()
+
+    def on_items(self, event: ItemsReceived) -> None:
+        """See :meth:`Conversation.on_items`."""
+        for message in event.messages():
+            self.on_message(message)
 
     async def next_message(self) -> MessageReceived | None:
         """See :meth:`Conversation.next_message`."""

@@ -271,7 +271,8 @@ class IncomingCall(Conversation):
         elif flavor is Flavor.ASYNC_GENERATOR:
             async with contextlib.aclosing(function(*args, **kwargs)) as items:
                 async for item in items:
-                    await self.send_item(item)
+                    if (rest := self.send_now(item)) is not None:
+                        await rest
             result = END_OF_ITEMS
         elif flavor is Flavor.SYNC:
             if handler.inline:
@@ -296,7 +297,8 @@ class IncomingCall(Conversation):
         if self.handler.inline:
             with contextlib.closing(generator):
                 for item in generator:
-                    await self.send_item(item)
+                    if (rest := self.send_now(item)) is not None:
+                        await rest
             return
         steps = ThreadedGenerator(generator)
         try:

@@ -18,7 +18,7 @@ from duplex.engine._alarms import Alarm, dismiss
 from duplex.engine._deadlines import remaining, thread_call
 from duplex.engine._live import CallValues
 from duplex.engine._types import Callback
-from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, MessageReceived
+from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, ItemsReceived, MessageReceived
 
 if TYPE_CHECKING:
     from duplex.engine._lead import Lead
@@ -276,6 +276,10 @@ class UnaryCall(CallValues):
         self._wake()
 
     on_result = on_message
+
+    def on_items(self, event: ItemsReceived) -> None:
+        """See :meth:`on_message`."""
+        self.on_message(event.messages()[0])
 
     def on_end(self) -> None:
         """Nothing to do: CLOSE follows."""

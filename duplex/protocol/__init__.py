@@ -32,6 +32,7 @@ from duplex.protocol._events import (
     Event,
     GoawayReceived,
     HelloReceived,
+    ItemsReceived,
     LinkOpened,
     LinkRefused,
     MessageReceived,
@@ -40,7 +41,7 @@ from duplex.protocol._events import (
     ServicesAnnounced,
 )
 from duplex.protocol._flow import MESSAGE_OVERHEAD, NOTIFY_OVERHEAD, most_waiting
-from duplex.protocol._outbox import BATCH_BYTES, FRAME_SLACK, max_frame
+from duplex.protocol._outbox import BATCH_BYTES, FRAME_SLACK, ItemRun, max_frame
 from duplex.protocol._records import Statistics
 from duplex.protocol._states import ChannelState, LinkState
 
@@ -71,6 +72,8 @@ __all__ = (
     "GoawayReceived",
     "Hello",
     "HelloReceived",
+    "ItemRun",
+    "ItemsReceived",
     "LimitsInfo",
     "LinkOpened",
     "LinkRefused",

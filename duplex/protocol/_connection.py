@@ -30,7 +30,7 @@ from duplex.protocol._checks import (
 )
 from duplex.protocol._commands import Hello, LimitsInfo, ServiceInfo
 from duplex.protocol._flow import MESSAGE_OVERHEAD, NOTIFY_OVERHEAD, SendWindow
-from duplex.protocol._outbox import COMMAND_BYTES, Buffer
+from duplex.protocol._outbox import COMMAND_BYTES, Buffer, ItemRun
 from duplex.protocol._receiving import Receiving
 from duplex.protocol._records import (
     LINK_CLOSED,
@@ -86,7 +86,7 @@ class Connection(Receiving):
     @property
     def pending_commands(self) -> int:
         """Commands that wait in the present batch."""
-        return len(self._outbox.commands)
+        return self._outbox.pending
 
     @property
     def has_data_to_send(self) -> bool:
@@ -111,6 +111,8 @@ class Connection(Receiving):
     @property
     def link_credit(self) -> int:
         """Bytes this side may send on the link; a message may be sent while this is above zero."""
+        if self._outbox.run is not None:
+            self._outbox.settle()
         return self._outgoing.balance
 
     @property
@@ -141,6 +143,8 @@ class Connection(Receiving):
     @property
     def stream_credit(self) -> int:
         """The same for items of streams, which leave a part of it to calls and results."""
+        if self._outbox.run is not None:
+            self._outbox.settle()
         return self._outgoing.balance - self._reserved
 
     def message_cost(self, payload: bytes, attachments: Sequence[Buffer]) -> int:
@@ -154,6 +158,8 @@ class Connection(Receiving):
 
     def credit(self, channel: int) -> int:
         """Bytes this side may send on a channel; 0 if it is over."""
+        if self._outbox.run is not None:
+            self._outbox.settle()
         record = self._channels.get(channel)
         return 0 if record is None else record.outgoing.balance
 
@@ -178,6 +184,8 @@ class Connection(Receiving):
 
     def statistics(self) -> Statistics:
         """Return a snapshot."""
+        if self._outbox.run is not None:
+            self._outbox.settle()
         return Statistics(
             state=LinkState(self.state),
             channels_opened_here=self._opened_here,
@@ -363,28 +371,25 @@ class Connection(Receiving):
             command.append(flags)
         self._push(command, cost, attachments)
 
-    def send_item(self, channel: int, payload: bytes) -> bool:
-        """Send an item of a stream that has no attachments, if nothing speaks against it, and return whether it
-        was sent. If not, nothing has changed: :meth:`send` tells what is wrong, if anything but credit is.
+    def begin_items(self, channel: int) -> ItemRun | None:
+        """Begin a run of items, if nothing speaks against one: :meth:`~duplex.protocol.ItemRun.add` does for each
+        what :meth:`send` does after :attr:`stream_credit` and :meth:`credit` were asked. ``None`` if not even one
+        item may be sent now: :meth:`send` tells what is wrong, if anything but credit is.
 
-        Does what :meth:`send` does after :attr:`stream_credit` and :meth:`credit` were asked, in one pass.
+        The run ends with whatever is done next on this connection.
         """
+        if self._outbox.run is not None:
+            self._outbox.settle()
         record = self._channels.get(channel)
-        size = len(payload)
-        link = self._outgoing
-        if (
-            record is None
-            or (window := record.outgoing).balance <= 0
-            or link.balance <= self._reserved
-            or size > self._remote_limits.max_message
-            or record.table[record.state][SEND_DATA] < 0
-        ):
-            return False
-        cost = size + MESSAGE_OVERHEAD
-        window.balance -= cost
-        link.balance -= cost
-        self._push((8, channel, payload), cost)
-        return True
+        if record is None or record.table[record.state][SEND_DATA] < 0:
+            return None
+        window, link = record.outgoing, self._outgoing
+        room = min(window.balance, link.balance - self._reserved)
+        if room <= 0:
+            return None
+        run = ItemRun(channel, self._remote_limits.max_message, room, (window, link))
+        self._outbox.begin(run)
+        return run
 
     def end(self, channel: int) -> None:
         """Send ``END``: no more messages in this direction. Raises ``LocalProtocolError`` if that was said
@@ -490,6 +495,8 @@ class Connection(Receiving):
         overhead: int = MESSAGE_OVERHEAD,
     ) -> int:
         """Check a message against the other side's limits and credit, pay for it, and return its cost."""
+        if self._outbox.run is not None:
+            self._outbox.settle()
         size = len(payload)
         limits = self._remote_limits
         if attachments:

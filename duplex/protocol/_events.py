@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct
 
 from duplex.protocol._commands import Hello, ServiceInfo
+from duplex.protocol._flow import MESSAGE_OVERHEAD
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -106,6 +107,23 @@ class MessageReceived(Struct, frozen=True, gc=False):
     result: bool = False
 
 
+class ItemsReceived(Struct, frozen=True, gc=False):
+    """Two messages or more that came one after the other on an open channel, with nothing but payloads: the
+    items of a stream, as they usually come."""
+
+    channel: int
+    payloads: list[bytes]
+    #: Bytes of credit that they cost together.
+    cost: int
+
+    def messages(self) -> list[MessageReceived]:
+        """Return the same as one event for each message."""
+        return [
+            MessageReceived(self.channel, payload, (), len(payload) + MESSAGE_OVERHEAD)
+            for payload in self.payloads
+        ]
+
+
 class EndReceived(Struct, frozen=True, gc=False):
     """The other side sends no more messages on the channel."""
 
@@ -155,6 +173,7 @@ Event: TypeAlias = (
     | GoawayReceived
     | ChannelOpened
     | MessageReceived
+    | ItemsReceived
     | EndReceived
     | ChannelClosed
     | CancelReceived

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, final
 import msgspec
 
 from duplex.protocol._commands import LimitsInfo, RawCommand
+from duplex.protocol._flow import MESSAGE_OVERHEAD, SendWindow
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -44,14 +45,60 @@ def max_frame(limits: LimitsInfo) -> int:
 
 
 @final
+class ItemRun:
+    """Items of one stream on their way into the batch, one after the other: what is to be asked and done for each
+    of them is done once, when the run begins and when it is settled. It is settled before anything else is queued,
+    received or transmitted, and before anybody asks for credit, so that nobody sees the difference.
+
+    Args:
+        channel: the stream's.
+        longest: bytes that the other side takes in one message.
+        room: bytes of credit.
+        windows: whose credit that is.
+    """
+
+    __slots__ = ("_credit", "_windows", "channel", "longest", "payloads", "room")
+
+    def __init__(self, channel: int, longest: int, room: int, windows: Sequence[SendWindow]) -> None:
+        self.channel = channel
+        self.longest = longest
+        #: The items, encoded.
+        self.payloads: list[bytes] = []
+        #: Bytes of credit that are left.
+        self.room = room
+        self._credit = room
+        self._windows = windows
+
+    def add(self, payload: bytes) -> bool:
+        """Send an item without attachments, if nothing speaks against it, and return whether it was sent. If not,
+        nothing has changed. A run that is settled takes nothing more."""
+        size = len(payload)
+        if self.room <= 0 or size > self.longest:
+            return False
+        self.room -= size + MESSAGE_OVERHEAD
+        self.payloads.append(payload)
+        return True
+
+    def settle(self) -> tuple[list[bytes], int]:
+        """Take no more items, pay for those that were taken, and return them and their cost."""
+        payloads, self.payloads = self.payloads, []
+        cost = self._credit - self.room
+        self._credit = self.room = 0
+        for window in self._windows:
+            window.balance -= cost
+        return payloads, cost
+
+
+@final
 class Outbox:
     """The batch that is being filled, and those that wait to be transmitted."""
 
-    __slots__ = ("_frames", "_sealed", "_size", "commands", "max_commands")
+    __slots__ = ("_commands", "_frames", "_sealed", "_size", "max_commands", "run")
 
     def __init__(self, max_commands: int) -> None:
-        #: The present batch.
-        self.commands: list[RawCommand] = []
+        #: Items that come after the present batch, and are not in it yet.
+        self.run: ItemRun | None = None
+        self._commands: list[RawCommand] = []
         #: How many commands the other side takes in a batch.
         self.max_commands = max_commands
         self._frames: list[Buffer] = []
@@ -59,38 +106,70 @@ class Outbox:
         self._sealed: list[list[Buffer]] = []
 
     def __bool__(self) -> bool:
-        return bool(self.commands or self._sealed)
+        return bool(self.pending or self._sealed)
+
+    @property
+    def pending(self) -> int:
+        """How many commands wait in the present batch."""
+        run = self.run
+        return len(self._commands) if run is None else len(self._commands) + len(run.payloads)
 
     def push(self, command: RawCommand, size: int, attachments: Sequence[Buffer] = ()) -> None:
         """Queue a command of at most ``size`` bytes, attachments included."""
-        commands = self.commands
+        if self.run is not None:
+            self.settle()
+        commands = self._commands
         if commands and (self._size + size > BATCH_BYTES or len(commands) >= self.max_commands):
             self._seal()
-            commands = self.commands
+            commands = self._commands
         commands.append(command)
         self._size += size
         if attachments:
             self._frames += [_flat(buffer) for buffer in attachments]
 
+    def begin(self, run: ItemRun) -> None:
+        """Queue the items of a run from now on, until anything else is to be done."""
+        self.settle()
+        self.run = run
+
+    def settle(self) -> None:
+        """Queue and pay for the items of the present run, if there is one, and end it."""
+        run = self.run
+        if run is None:
+            return
+        self.run = None
+        payloads, cost = run.settle()
+        size = self._size + cost
+        channel = run.channel
+        commands = self._commands
+        if size <= BATCH_BYTES and len(commands) + len(payloads) <= self.max_commands:
+            commands += [(8, channel, payload) for payload in payloads]
+            self._size = size
+        else:
+            for payload in payloads:
+                self.push((8, channel, payload), len(payload) + MESSAGE_OVERHEAD)
+
     def take(self) -> list[list[Buffer]]:
         """Return all messages, in order, and forget them."""
-        if self._sealed or self._frames or not self.commands:
-            if self.commands:
+        if self.run is not None:
+            self.settle()
+        if self._sealed or self._frames or not self._commands:
+            if self._commands:
                 self._seal()
             sealed, self._sealed = self._sealed, []
             return sealed
         # The usual batch, without a call.
-        commands, self.commands = self.commands, []
+        commands, self._commands = self._commands, []
         self._size = 0
         return [[encode(commands)]]
 
     def _seal(self) -> None:
-        frames: list[Buffer] = [encode(self.commands)]
+        frames: list[Buffer] = [encode(self._commands)]
         if self._frames:
             frames += self._frames
             self._frames = []
         self._sealed.append(frames)
-        self.commands = []
+        self._commands = []
         self._size = 0
 
 

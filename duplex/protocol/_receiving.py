@@ -19,7 +19,7 @@ from duplex.protocol import _commands as c
 from duplex.protocol import _events as e
 from duplex.protocol._checks import read_metadata, text
 from duplex.protocol._commands import END, NOTIFY, UNARY, Data, Hello, LimitsInfo
-from duplex.protocol._events import MessageReceived
+from duplex.protocol._events import ItemsReceived, MessageReceived
 from duplex.protocol._flow import (
     MESSAGE_OVERHEAD,
     NOTIFY_OVERHEAD,
@@ -132,6 +132,8 @@ class Receiving:
             self._dropped += 1
             return events
         self.last_received = now
+        if self._outbox.run is not None:
+            self._outbox.settle()
         try:
             self._receive(frames, events, now)
         except Violation as violation:
@@ -144,6 +146,7 @@ class Receiving:
     def terminate(self) -> None:
         """Note that the link is over, for whatever reason: nothing more is received, and nothing more can
         be sent but what is queued already. Idempotent."""
+        self._outbox.settle()
         self.state = LINK_CLOSED
         self._channels.clear()
         self._notified.clear()
@@ -387,21 +390,26 @@ class Receiving:
         longest = self._limits.max_message
         commands = self._commands
         total = 0
+        payloads: list[bytes] = []
+        append = payloads.append
         item: Any = command
         while True:
             payload = item.payload
             size = len(payload)
             if item.flags or item.attachments or size > longest or total >= credit:
                 break
-            cost = size + MESSAGE_OVERHEAD
-            total += cost
-            events.append(MessageReceived(channel, payload, (), cost))
+            total += size + MESSAGE_OVERHEAD
+            append(payload)
             item = next(commands, None)
             if type(item) is not Data or item.channel != channel:
                 break
         if item is command:
             self._on_other_data(command, events, now)
             return None
+        if len(payloads) == 1:
+            events.append(MessageReceived(channel, payloads[0], (), total))
+        else:
+            events.append(ItemsReceived(channel, payloads, total))
         window.balance -= total
         window.unconsumed += total
         incoming.balance -= total

@@ -12,7 +12,7 @@ from duplex.protocol import ChannelOpened, Connection, HelloReceived, MessageRec
 from tests.codec.helpers import CODEC, JSON, RAW, FakeLive
 from tests.codec.test_hostile import MEMORY, MSGPACK, PLAIN
 from tests.fuzz.inputs import SMALL_LIMITS, split
-from tests.protocol.helpers import ConnectionPair, check_accounts, hello, pair_in_use
+from tests.protocol.helpers import ConnectionPair, check_accounts, hello, one_by_one, pair_in_use
 
 #: What a connection may say to its own side: the state has changed since, and it does no harm.
 OWN_FAULT: Final = (LocalProtocolError, ResourceExhausted)
@@ -50,6 +50,9 @@ class Application:
                 case 2:
                     for channel in self.theirs:
                         connection.send(channel, b"some")
+                        run = connection.begin_items(channel)
+                        if run is not None:
+                            run.add(b"more")
                 case 3:
                     for channel in self.theirs:
                         connection.close(channel, payload=b"last")
@@ -73,7 +76,7 @@ class Application:
         """Let the connection have a message."""
         connection = self.connection
         try:
-            events = connection.receive(frames, 0.0)
+            events = one_by_one(connection.receive(frames, 0.0))
         except RemoteProtocolError:
             assert connection.is_closed
             return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgpack
@@ -19,6 +19,7 @@ from duplex.protocol import (
     Connection,
     Event,
     Hello,
+    ItemsReceived,
     LimitsInfo,
     LinkState,
     MessageReceived,
@@ -85,6 +86,14 @@ def message(
     """The event for DATA."""
     cost = len(payload) + sum(map(len, attachments)) + 64
     return MessageReceived(channel, payload, attachments, cost, result)
+
+
+def one_by_one(events: Iterable[Event]) -> list[Event]:
+    """The same events, with one for each message."""
+    single: list[Event] = []
+    for event in events:
+        single += event.messages() if isinstance(event, ItemsReceived) else [event]
+    return single
 
 
 def closed(channel: int, status: int = 0, **fields: Any) -> ChannelClosed:
@@ -192,7 +201,7 @@ class ConnectionPair:
         wire.collect()
         events: list[Event] = []
         for _ in range(len(wire.waiting) if messages is None else min(messages, len(wire.waiting))):
-            events += wire.receiver.receive(wire.waiting.popleft(), self.now)
+            events += one_by_one(wire.receiver.receive(wire.waiting.popleft(), self.now))
             check_accounts(wire.receiver)
         check_accounts(wire.sender)
         return events
@@ -220,7 +229,7 @@ class ConnectionPair:
 
     def inject(self, receiver: Connection, *commands: Any, frames: Sequence[Buffer] = ()) -> list[Event]:
         """Let a connection receive commands that the other one has not sent."""
-        events = receiver.receive([batch(*commands), *frames], self.now)
+        events = one_by_one(receiver.receive([batch(*commands), *frames], self.now))
         check_accounts(receiver)
         return events
 

@@ -14,12 +14,25 @@ from duplex.protocol import (
     BATCH_BYTES,
     END,
     ChannelOpened,
+    Connection,
+    EndReceived,
+    ItemRun,
+    ItemsReceived,
     MessageReceived,
     PingReceived,
     PongReceived,
     max_frame,
 )
-from tests.protocol.helpers import SMALL, ConnectionPair, batch, commands_of, hello, message, opened
+from tests.protocol.helpers import (
+    SMALL,
+    ConnectionPair,
+    batch,
+    commands_of,
+    hello,
+    message,
+    opened,
+    take_commands,
+)
 
 
 def test_everything_queued_is_one_message_in_order() -> None:
@@ -254,3 +267,122 @@ def test_commands_mean_the_same_in_one_message_and_in_many(commands: list[list[A
         apart.b.unconsumed(channel) for channel in (1, 3)
     ]
     assert commands_of(together.b.data_to_send()) == commands_of(apart.b.data_to_send())
+
+
+# -- runs of items ---------------------------------------------------------------------------------------
+
+
+def run_of(connection: Connection, channel: int, *payloads: bytes) -> ItemRun:
+    """Begin a run of items and send some."""
+    run = connection.begin_items(channel)
+    assert run is not None
+    for payload in payloads:
+        assert run.add(payload)
+    return run
+
+
+def test_messages_in_a_row_are_told_together_and_others_by_themselves() -> None:
+    pair = ConnectionPair()
+    first, second = pair.open(), pair.open()
+    data = [8, first, b"1"], [8, first, b"22"], [8, second, b"3"], [8, first, b"4", 0, 1], [8, first, b"5"]
+    assert pair.b.receive([batch(*data, [8, first, b"6", 1]), b"attached"], 0.0) == [
+        ItemsReceived(first, [b"1", b"22"], 3 + 2 * 64),
+        message(second, b"3"),
+        message(first, b"4", [b"attached"]),
+        message(first, b"5"),
+        message(first, b"6"),
+        EndReceived(first),
+    ]
+    assert pair.b.unconsumed(first) == len(b"1224attached56") + 5 * 64
+
+
+@pytest.mark.parametrize("then", ["end", "send", "ping", "open", "run", "close", "leave"])
+def test_a_run_comes_before_what_is_sent_next(then: str) -> None:
+    pair = ConnectionPair()
+    channel, other = pair.open(pair.b), pair.open(pair.b)
+    run = run_of(pair.a, channel, b"1", b"2")
+    assert pair.a.pending_commands == 2
+    assert pair.a.has_data_to_send
+    match then:
+        case "end":
+            pair.a.end(channel)
+        case "send":
+            pair.a.send(channel, b"3")
+        case "ping":
+            pair.a.ping(0.0)
+        case "open":
+            pair.a.open("s.m")
+        case "run":
+            run_of(pair.a, other, b"3")
+        case "close":
+            pair.a.close(channel)
+        case "leave":
+            pair.a.leave()
+    assert not run.add(b"late"), "the run is over"
+    first, second, third = take_commands(pair.a)
+    assert [first, second] == [[8, channel, b"1"], [8, channel, b"2"]]
+    assert third[0] == {"end": 9, "send": 8, "ping": 3, "open": 7, "run": 8, "close": 10, "leave": 5}[then]
+
+
+@pytest.mark.parametrize("asked", ["link_credit", "stream_credit", "credit", "statistics", "message"])
+def test_a_run_is_paid_for_before_anybody_asks(asked: str) -> None:
+    pair = ConnectionPair(hello("a", link_window=1000), hello("b", link_window=1000))
+    channel = pair.open(pair.b)
+    run = run_of(pair.a, channel, bytes(36), bytes(36))
+    match asked:
+        case "link_credit":
+            assert pair.a.link_credit == 800
+        case "stream_credit":
+            assert pair.a.stream_credit == 675
+        case "credit":
+            assert pair.a.credit(channel) == 1024 * 1024 - 200
+        case "statistics":
+            assert pair.a.statistics().send_credit == 800
+        case "message":
+            pair.a.close(channel, payload=bytes(36))
+            assert pair.a.link_credit == 700
+    assert not run.add(b"late"), "the run is over"
+
+
+@pytest.mark.parametrize("end", ["received", "lost", "transmitted"])
+def test_a_run_ends_when_something_comes_and_when_it_is_sent(end: str) -> None:
+    pair = ConnectionPair()
+    channel = pair.open()
+    run = run_of(pair.a, channel, b"1")
+    match end:
+        case "received":
+            pair.inject(pair.a, [10, channel, 0, None])
+        case "lost":
+            pair.a.terminate()
+        case "transmitted":
+            assert take_commands(pair.a) == [[8, channel, b"1"]]
+    assert not run.add(b"2")
+    assert take_commands(pair.a) == ([] if end == "transmitted" else [[8, channel, b"1"]])
+
+
+def test_a_run_takes_no_more_than_its_credit_and_one_message() -> None:
+    pair = ConnectionPair(binding=hello("b", channel_window=200))
+    channel = pair.open()
+    run = run_of(pair.a, channel, bytes(36), bytes(36))
+    assert not run.add(b"")
+    assert pair.a.credit(channel) == 0
+    assert pair.a.begin_items(channel) is None
+
+
+def test_a_run_may_be_more_than_a_batch() -> None:
+    pair = ConnectionPair(binding=hello("b", max_commands=3, channel_window=10**7))
+    channel = pair.open()
+    run_of(pair.a, channel, *(b"%d" % number for number in range(7)))
+    messages = pair.a.data_to_send()
+    assert [len(commands_of([frames])) for frames in messages] == [3, 3, 1]
+    half = bytes(BATCH_BYTES // 2)
+    run_of(pair.a, channel, half, half)
+    assert [len(commands_of([frames])) for frames in pair.a.data_to_send()] == [1, 1]
+
+
+def test_a_run_of_nothing_is_nothing() -> None:
+    pair = ConnectionPair()
+    channel = pair.open()
+    run_of(pair.a, channel)
+    assert not pair.a.has_data_to_send
+    assert pair.a.data_to_send() == []

@@ -96,7 +96,9 @@ def test_an_item_is_what_send_would_have_sent() -> None:
     pair = ConnectionPair()
     channel = pair.open()
     before = pair.a.credit(channel), pair.a.link_credit
-    assert pair.a.send_item(channel, b"item")
+    run = pair.a.begin_items(channel)
+    assert run is not None
+    assert run.add(b"item")
     assert take_commands(pair.a) == [[8, channel, b"item"]]
     cost = len(b"item") + MESSAGE_OVERHEAD
     assert (pair.a.credit(channel), pair.a.link_credit) == (before[0] - cost, before[1] - cost)
@@ -126,7 +128,8 @@ def test_an_item_that_cannot_be_sent_changes_nothing(why: str) -> None:
             assert pair.a.link_credit == 1000 // 8, "what is left is for calls and results"
     take_commands(pair.a)
     before = pair.a.credit(channel), pair.a.link_credit
-    assert not pair.a.send_item(channel, payload)
+    run = pair.a.begin_items(channel)
+    assert run is None or not run.add(payload)
     assert (pair.a.credit(channel), pair.a.link_credit) == before
     assert not pair.a.has_data_to_send
 

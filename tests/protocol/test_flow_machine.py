@@ -143,6 +143,16 @@ class FlowMachine(RuleBasedStateMachine):
         attachments: list[Buffer] = [bytes(size // 2), bytearray(size - size // 2)] if size > 300 else []
         connection.send(channel, bytes(0 if attachments else size), attachments, END if end else 0)
 
+    @rule(side=SIDES, index=FIRST, sizes=st.lists(SIZES, min_size=1, max_size=8))
+    def items(self, side: str, index: int, sizes: list[int]) -> None:
+        application, channel = self.pick(side, index, S.OPEN, S.REMOTE_ENDED)
+        if channel is None:
+            return
+        run = application.connection.begin_items(channel)
+        for size in sizes:
+            if run is not None:
+                run.add(bytes(size))
+
     @rule(side=SIDES, index=FIRST)
     def end(self, side: str, index: int) -> None:
         application, channel = self.pick(side, index, S.OPEN, S.REMOTE_ENDED)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from duplex._errors import RemoteProtocolError
 from duplex.protocol import LimitsInfo, MessageReceived
-from tests.protocol.helpers import ConnectionPair, batch, check_accounts, hello, pair_in_use
+from tests.protocol.helpers import ConnectionPair, batch, check_accounts, hello, one_by_one, pair_in_use
 
 common = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -24,7 +24,7 @@ def feed(frames: list[bytes], *more: list[bytes]) -> None:
     for connection in (pair.a, pair.b):
         for message in (frames, *more):
             try:
-                for event in connection.receive(message, 0.0):
+                for event in one_by_one(connection.receive(message, 0.0)):
                     if isinstance(event, MessageReceived):
                         connection.consumed(event.channel, event.cost)
             except RemoteProtocolError:

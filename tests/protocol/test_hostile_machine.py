@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from duplex._errors import LocalProtocolError, MessageTooLarge, RemoteProtocolError, ResourceExhausted
 from duplex.protocol import CancelReceived, ChannelClosed, ChannelOpened, ChannelState, MessageReceived
 from tests.fuzz.inputs import Mutator
-from tests.protocol.helpers import SMALL, ConnectionPair, Frames, check_accounts, hello
+from tests.protocol.helpers import SMALL, ConnectionPair, Frames, check_accounts, hello, one_by_one
 from tests.protocol.profiles import machine_settings
 
 #: What either application may meet, as the state has changed since it last looked.
@@ -48,7 +48,12 @@ class HostileMachine(RuleBasedStateMachine):
             if side == "b" and flags != 5:
                 self.mine.append(channel)
 
-    @rule(side=st.sampled_from("ab"), index=INDEX, size=SIZES, what=st.sampled_from(["send", "end", "close"]))
+    @rule(
+        side=st.sampled_from("ab"),
+        index=INDEX,
+        size=SIZES,
+        what=st.sampled_from(["send", "items", "end", "close"]),
+    )
     def act(self, side: str, index: int, size: int, what: str) -> None:
         connection = getattr(self.pair, side)
         channels = list(connection._channels) or [1]
@@ -56,6 +61,10 @@ class HostileMachine(RuleBasedStateMachine):
         with contextlib.suppress(*REFUSALS):
             if what == "send":
                 connection.send(channel, bytes(size))
+            elif what == "items":
+                run = connection.begin_items(channel)
+                while run is not None and run.add(bytes(size)):
+                    pass
             elif what == "end":
                 connection.end(channel)
             else:
@@ -123,7 +132,7 @@ class HostileMachine(RuleBasedStateMachine):
         victim = self.pair.b
         was_closed = victim.is_closed
         try:
-            events = victim.receive(frames, 0.0)
+            events = one_by_one(victim.receive(frames, 0.0))
         except RemoteProtocolError:
             assert victim.is_closed
             assert not was_closed, "a closed link breaks no more"

@@ -31,6 +31,7 @@ from duplex.protocol import (
     Event,
     GoawayReceived,
     HelloReceived,
+    ItemsReceived,
     LimitsInfo,
     LinkOpened,
     LinkRefused,
@@ -40,7 +41,7 @@ from duplex.protocol import (
     ServiceInfo,
     ServicesAnnounced,
 )
-from tests.protocol.helpers import Frames, check_accounts, hello
+from tests.protocol.helpers import Frames, check_accounts, hello, one_by_one
 from tests.protocol.model import (
     CREDIT,
     NOTIFY,
@@ -113,6 +114,8 @@ def plain(event: Event) -> tuple[Any, ...]:
             return "cancel", event.channel, event.reason, event.closed
         case CreditReceived():
             return "credit", event.channel
+        case ItemsReceived():
+            raise AssertionError("each message is to have an event of its own here")
 
 
 def unpacked(frames: Frames) -> list[tuple[list[Any], tuple[bytes, ...]]]:
@@ -296,6 +299,30 @@ class ProtocolMachine(RuleBasedStateMachine):
         payload, attachments = self.message(size, attached)
         end.act("send", number, payload, attachments, flags)
 
+    @rule(side=SIDES, index=INDEX, sizes=st.lists(st.integers(0, 1100), min_size=1, max_size=6))
+    def items(self, side: str, index: int, sizes: list[int]) -> None:
+        """A run takes what a stream may send, and nothing else."""
+        end, number = self.pick(side, index, lambda channel: not channel.cancelled)
+        model = end.model
+        if model.state != "OPEN":
+            assert end.connection.begin_items(number) is None
+            return
+        reserved = model.their_limits["link_window"] // 8
+        run = end.connection.begin_items(number)
+        for size in sizes:
+            channel = model.channels.get(number)
+            payload = bytes(size)
+            allowed = (
+                channel is not None
+                and not channel.local_ended
+                and channel.may_send > 0
+                and model.may_send > reserved
+                and size <= model.their_limits["max_message"]
+            )
+            assert (run is not None and run.add(payload)) == allowed
+            if allowed:
+                model.send(number, payload, (), 0)
+
     @rule(side=SIDES, index=INDEX)
     def end(self, side: str, index: int) -> None:
         end, number = self.pick(side, index, lambda channel: not channel.local_ended and index < 4)
@@ -390,7 +417,7 @@ class ProtocolMachine(RuleBasedStateMachine):
                 with pytest.raises(RemoteProtocolError):
                     receiver.connection.receive(frames, 0.0)
                 continue
-            events = receiver.connection.receive(frames, 0.0)
+            events = one_by_one(receiver.connection.receive(frames, 0.0))
             assert [plain(event) for event in events] == expected
             receiver.held += [
                 (event.channel, event.cost)

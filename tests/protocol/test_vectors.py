@@ -34,6 +34,7 @@ from duplex.protocol import (
     ServicesAnnounced,
 )
 from spec.vectors import kit, write
+from tests.protocol.helpers import one_by_one
 
 VECTORS = Path(write.__file__).parent
 SPEC = VECTORS.parent
@@ -305,7 +306,7 @@ def test_bytes_to_events(vector: dict[str, Any]) -> None:
         with pytest.raises(RemoteProtocolError):
             connection.receive(frames, 0.0)
     else:
-        events = [described(event) for event in connection.receive(frames, 0.0)]
+        events = [described(event) for event in one_by_one(connection.receive(frames, 0.0))]
         wanted = [expected(event) for event in revive(vector["events"])]
         assert same(events, wanted), f"{events} != {wanted}"
     answers = [command for sent in connection.data_to_send() for command in msgpack.unpackb(sent[0])]
