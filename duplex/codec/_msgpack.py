@@ -100,7 +100,7 @@ class MsgpackCodec:
         self._types = PerType(_compile)
 
     def encode(
-        self, value: Any, live: LiveValues | None = None, *, arguments: bool = False
+        self, value: Any, live: LiveValues | None = None, arguments: bool = False
     ) -> tuple[bytes, Sequence[Buffer]]:
         """See :meth:`Codec.encode`. With ``arguments``, an error tells of arguments.
 
@@ -132,7 +132,7 @@ class MsgpackCodec:
                 return self._encode_with_context(value, live, arguments=True)
         if keyword and any(is_large(argument) for argument in keyword.values()):
             return self._encode_with_context(value, live, arguments=True)
-        return self.encode(value, live, arguments=True)
+        return self.encode(value, live, True)
 
     def _encode_with_context(
         self, value: Any, live: LiveValues | None, arguments: bool = False

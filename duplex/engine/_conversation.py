@@ -29,10 +29,9 @@ from duplex.protocol import (
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
 
-#: A task that streams yields to others once in so many items: a checkpoint costs more than an item.
-ITEMS_PER_CHECKPOINT: Final = 32
-#: Commands queued within one tick that are not held back until its end: the other side can begin.
-FLUSH_AT: Final = 32
+#: A task that streams yields to others once in so many items, which is as many as it sends in one message: a pass of
+#: the event loop costs as much as some 20 items (docs/design/performance.md).
+ITEMS_PER_CHECKPOINT: Final = 64
 #: What :meth:`Conversation.receive_now` returns instead of an item.
 NOTHING: Final = object()
 #: A run that takes nothing.
@@ -69,7 +68,6 @@ class Conversation(CallValues):
         "_ended",
         "_inbox",
         "_item_type",
-        "_pause_at",
         "_received",
         "_receiver",
         "_taking",
@@ -117,9 +115,8 @@ class Conversation(CallValues):
         self._taken = 0
         #: The run of items that are being sent.
         self._sending = _NO_RUN
-        #: Items that were sent, when they fill a batch, and when they are too many without a checkpoint.
+        #: Items that were sent, and when they are too many without a checkpoint.
         self._sent = 0
-        self._pause_at = 0
         self._yield_at = ITEMS_PER_CHECKPOINT
 
     # -- from the link ---------------------------------------------------------------------------------
@@ -384,7 +381,7 @@ class Conversation(CallValues):
         if attachments or self._fresh is not None or not run.add(payload):
             return self._send_encoded(payload, attachments)
         self._sent = sent = self._sent + 1
-        if sent >= self._pause_at:
+        if sent >= self._yield_at:
             self._sending = _NO_RUN
             self.link.touch()
         return None
@@ -421,7 +418,6 @@ class Conversation(CallValues):
             if run is not None and run.add(payload):
                 self._sending = run
                 link.touch()
-                self._pause_at = min(self._sent + 1 + FLUSH_AT - connection.pending_commands, self._yield_at)
             elif self.may_send():
                 connection.send(self.channel, payload, attachments)
                 link.touch()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -20,7 +20,7 @@ from duplex._metadata import REFUSED, RETRY_AFTER, metadata_size, retry_after_te
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer
 from duplex.engine._admission import PUSH_BACK
-from duplex.engine._conversation import FLUSH_AT, Conversation
+from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     from duplex.engine._peer import BasePeer
 
 logger = logging.getLogger("duplex")
+
+#: Commands queued within one tick that are not held back until its end: the other side can begin.
+FLUSH_AT: Final = 32
 
 
 class BaseLink:
