@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 ITEMS_PER_CHECKPOINT: Final = 64
 #: What :meth:`Conversation.receive_now` returns instead of an item.
 NOTHING: Final = object()
-#: A run that takes nothing.
+#: A run of which nothing is left, and one that takes nothing.
+_NOTHING_TAKEN: Final[list[bytes]] = []
 _NO_RUN: Final = ItemRun(0, 0, 0, ())
 
 
@@ -102,7 +103,7 @@ class Conversation(CallValues):
         #: What came: messages, and between them runs of items, the last of each first.
         self._inbox: deque[MessageReceived | list[bytes]] = deque()
         #: What is left of the run whose items are being taken.
-        self._taking: list[bytes] = []
+        self._taking = _NOTHING_TAKEN
         self._ended = False
         self._closed_receive = False
         self._closed_send = False
@@ -354,10 +355,10 @@ class Conversation(CallValues):
 
     def drop_inbox(self) -> None:
         """Drop what was received and not taken, giving its credit back."""
-        self._taking = []
+        self._taking = _NOTHING_TAKEN
         while self._inbox:
             if self._take_next() is None:
-                self._taking = []
+                self._taking = _NOTHING_TAKEN
         self.give_back()
 
     # -- sending ---------------------------------------------------------------------------------------

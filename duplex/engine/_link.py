@@ -273,7 +273,7 @@ class BaseLink:
             return
         if self._goodbye is not None:
             self.lose(self._goodbye)
-        elif self.connection.pending_commands and not self._dirty:
+        elif not self._dirty and self.connection.pending_commands:
             self.touch()
 
     def consumed(self, channel: int, cost: int) -> None:

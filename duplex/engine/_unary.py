@@ -97,7 +97,7 @@ class UnaryCall(CallValues):
         left = remaining()
         if self._alarm is None:
             return left
-        own: float = max(0.0, self._alarm[0] - trio.current_time())
+        own: float = max(0.0, self._alarm[0] - self.link.peer.clock())
         return own if left is None or own < left else left
 
     def expire(self) -> None:
@@ -108,6 +108,11 @@ class UnaryCall(CallValues):
                 self.link.cancel_channel(self.channel, "the deadline passed")
             self._result = deadline_exceeded(self._request, self._limit, self.link, sent=sent)
             self._wake()
+
+    def limit(self, timeout: float, now: float) -> None:
+        """Give the call a time limit of its own, in seconds from now on; :meth:`run` is to follow at once."""
+        self._limit = timeout
+        self._alarm = self.link.peer.alarms.add(now + timeout, self)
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, positional: Sequence[Any], keyword: Mapping[str, Any]) -> Any:
@@ -160,6 +165,8 @@ class UnaryCall(CallValues):
             raise
         finally:
             self.over = True
+            if self._alarm is not None:
+                dismiss(self._alarm)
             if self._fresh is not None:
                 self.revoke_exports()
             self.release()
@@ -181,19 +188,6 @@ class UnaryCall(CallValues):
         finally:
             self._waits_for_turn = False
             lead.give_up(alone=not self.link.conversations)
-
-    @trio.lowlevel.enable_ki_protection
-    async def run_within(self, timeout: float, positional: Sequence[Any], keyword: Mapping[str, Any]) -> Any:
-        """Do what :meth:`run` does, with a time limit of the call's own in seconds."""
-        if timeout <= 0:
-            await trio.lowlevel.checkpoint()
-            raise deadline_exceeded(self._request, timeout, self.link, sent=False)
-        self._limit = timeout
-        self._alarm = self.link.peer.alarms.add(trio.current_time() + timeout, self)
-        try:
-            return await self.run(positional, keyword)
-        finally:
-            dismiss(self._alarm)
 
     async def _wait_forwarded(self) -> None:
         if self._alarm is None:
@@ -325,12 +319,16 @@ async def call_unary(
     try:
         if request.timeout is None and thread_call.get() is None:
             return await call.run(positional, keyword)
+        now = link.peer.clock()
         if request.timeout is not None:
-            deadline = trio.current_time() + request.timeout
+            deadline = now + request.timeout
         timeout = time_limit(request.timeout)
-        if timeout is None:
-            return await call.run(positional, keyword)
-        return await call.run_within(timeout, positional, keyword)
+        if timeout is not None:
+            if timeout <= 0:
+                await trio.lowlevel.checkpoint()
+                raise deadline_exceeded(request, timeout, link, sent=False)
+            call.limit(timeout, now)
+        return await call.run(positional, keyword)
     except Unavailable as error:
         # Channels that were passed belong to the failed attempt.
         if again is None or error.may_have_executed or call.passed_channels:

@@ -86,7 +86,9 @@ class Connection(Receiving):
     @property
     def pending_commands(self) -> int:
         """Commands that wait in the present batch."""
-        return self._outbox.pending
+        outbox = self._outbox
+        run = outbox.run
+        return len(outbox.commands) if run is None else len(outbox.commands) + len(run.payloads)
 
     @property
     def has_data_to_send(self) -> bool:
@@ -306,19 +308,13 @@ class Connection(Receiving):
             raise LocalProtocolError(f"OPEN has no flags {flags}")
         size = COMMAND_BYTES + target_size(target)
         options: list[Any] | None = None
-        if (
-            attachments
-            or timeout is not None
-            or metadata
-            or window is not None
-            or parent is not None
-            or codec is not None
-        ):
+        if attachments or timeout is not None:
+            options = [len(attachments), None if timeout is None else _milliseconds(timeout)]
+        if metadata or window is not None or parent is not None or codec is not None:
             check_open_options(window, parent, codec, self._remote_codecs)
             if metadata:
                 size += outgoing_metadata_size(metadata, limits.max_metadata)
-            milliseconds = None if timeout is None else max(1, round(min(timeout * 1000, c.MAX_INTEGER)))
-            options = [len(attachments), milliseconds, c.trim(metadata), window, parent, codec]
+            options = [*(options or [0, None]), c.trim(metadata), window, parent, codec]
             size += c.MAX_NAME
         cost = 0
         if payload is not None:
@@ -524,6 +520,17 @@ class Connection(Receiving):
 
 def _illegal(what: str, channel: int, state: int) -> LocalProtocolError:
     return LocalProtocolError(f"cannot send {what} on channel {channel}: it is {ChannelState(state).name}")
+
+
+def _milliseconds(seconds: float) -> int:
+    milliseconds = seconds * 1000
+    return (
+        round(milliseconds)
+        if 1 <= milliseconds <= c.MAX_INTEGER
+        else 1
+        if milliseconds < 1
+        else c.MAX_INTEGER
+    )
 
 
 def limits_info(limits: Limits) -> LimitsInfo:

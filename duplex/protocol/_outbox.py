@@ -93,12 +93,13 @@ class ItemRun:
 class Outbox:
     """The batch that is being filled, and those that wait to be transmitted."""
 
-    __slots__ = ("_commands", "_frames", "_sealed", "_size", "max_commands", "run")
+    __slots__ = ("_frames", "_sealed", "_size", "commands", "max_commands", "run")
 
     def __init__(self, max_commands: int) -> None:
-        #: Items that come after the present batch, and are not in it yet.
+        #: Items that come after those commands, and are not among them yet.
         self.run: ItemRun | None = None
-        self._commands: list[RawCommand] = []
+        #: The present batch.
+        self.commands: list[RawCommand] = []
         #: How many commands the other side takes in a batch.
         self.max_commands = max_commands
         self._frames: list[Buffer] = []
@@ -106,22 +107,16 @@ class Outbox:
         self._sealed: list[list[Buffer]] = []
 
     def __bool__(self) -> bool:
-        return bool(self.pending or self._sealed)
-
-    @property
-    def pending(self) -> int:
-        """How many commands wait in the present batch."""
-        run = self.run
-        return len(self._commands) if run is None else len(self._commands) + len(run.payloads)
+        return bool(self.commands or self._sealed or (self.run is not None and self.run.payloads))
 
     def push(self, command: RawCommand, size: int, attachments: Sequence[Buffer] = ()) -> None:
         """Queue a command of at most ``size`` bytes, attachments included."""
         if self.run is not None:
             self.settle()
-        commands = self._commands
+        commands = self.commands
         if commands and (self._size + size > BATCH_BYTES or len(commands) >= self.max_commands):
             self._seal()
-            commands = self._commands
+            commands = self.commands
         commands.append(command)
         self._size += size
         if attachments:
@@ -141,7 +136,7 @@ class Outbox:
         payloads, cost = run.settle()
         size = self._size + cost
         channel = run.channel
-        commands = self._commands
+        commands = self.commands
         if size <= BATCH_BYTES and len(commands) + len(payloads) <= self.max_commands:
             commands += [(8, channel, payload) for payload in payloads]
             self._size = size
@@ -153,23 +148,23 @@ class Outbox:
         """Return all messages, in order, and forget them."""
         if self.run is not None:
             self.settle()
-        if self._sealed or self._frames or not self._commands:
-            if self._commands:
+        if self._sealed or self._frames or not self.commands:
+            if self.commands:
                 self._seal()
             sealed, self._sealed = self._sealed, []
             return sealed
         # The usual batch, without a call.
-        commands, self._commands = self._commands, []
+        commands, self.commands = self.commands, []
         self._size = 0
         return [[encode(commands)]]
 
     def _seal(self) -> None:
-        frames: list[Buffer] = [encode(self._commands)]
+        frames: list[Buffer] = [encode(self.commands)]
         if self._frames:
             frames += self._frames
             self._frames = []
         self._sealed.append(frames)
-        self._commands = []
+        self.commands = []
         self._size = 0
 
 

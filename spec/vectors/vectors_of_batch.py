@@ -30,7 +30,7 @@ vector(
 )
 vector(
     "attachments go to their commands, in order",
-    [7, 1, "s.m", 0, b"p", 1, None, None, None, None, None],
+    [7, 1, "s.m", 0, b"p", 1, None],
     [8, 1, b"q", 0, 2],
     [8, 1, b"r"],
     frames=[b"one", b"two", b"three"],

@@ -30,14 +30,14 @@ vector(
 )
 vector(
     "OPEN with attachments",
-    [7, 1, "s.m", 1, b"p", 2, None, None, None, None, None],
+    [7, 1, "s.m", 1, b"p", 2, None],
     frames=[b"one", b""],
     events=[opened(1, end=True, payload=b"p", attachments=[b"one", b""], cost=68)],
     channels={"1": "REMOTE_ENDED"},
 )
 vector(
     "OPEN with a timeout",
-    [7, 1, "s.m", 0, None, 0, 1500, None, None, None, None],
+    [7, 1, "s.m", 0, None, 0, 1500],
     events=[opened(1, timeout=1500)],
     channels={"1": "OPEN"},
 )

@@ -271,3 +271,22 @@ async def test_a_thread_whose_call_is_over_makes_no_more_calls() -> None:
     assert error.may_have_executed is False
     assert error.cancelled_by == "deadline"
     assert chain.remaining == []
+
+
+async def test_calls_with_deadlines_close_together_share_one() -> None:
+    """What setting a deadline costs is paid once in a millisecond; those of short calls are exact."""
+    seen: list[float | None] = []
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def note() -> None:
+        seen.append(duplex.current_call().deadline)
+
+    async with linked(service) as pair:
+        for timeout in (5, 0.5):
+            before = trio.current_time()
+            await pair.service("service").note.with_options(timeout=timeout)()
+            deadline = seen.pop()
+            assert deadline is not None
+            assert before + timeout - 0.002 < deadline <= trio.current_time() + timeout
+            assert (deadline * 1024).is_integer() == (timeout == 5)
