@@ -29,9 +29,14 @@ from duplex.protocol import (
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
 
-#: A task that streams yields to others once in so many items, which is as many as it sends in one message: a pass of
-#: the event loop costs as much as some 20 items (docs/design/performance.md).
-ITEMS_PER_CHECKPOINT: Final = 64
+#: A task that streams yields to others once in so many items, and sends no more in one message: a pass of the event
+#: loop costs as much as some 20 items (docs/design/performance.md).
+ITEMS_PER_CHECKPOINT: Final = 128
+#: It yields after this many seconds too, however few items these were.
+SECONDS_PER_CHECKPOINT: Final = 0.001
+#: Items that are taken without a look at the clock, and that are sent so at the beginning of a run.
+_ITEMS_TAKEN: Final = 32
+_ITEMS_SENT: Final = 4
 #: What :meth:`Conversation.receive_now` returns instead of an item.
 NOTHING: Final = object()
 #: A run of which nothing is left, and one that takes nothing.
@@ -62,6 +67,7 @@ class Conversation(CallValues):
 
     __slots__ = (
         "_checkpoint_at",
+        "_checkpoint_by",
         "_closed_receive",
         "_closed_send",
         "_credit_waiters",
@@ -69,8 +75,11 @@ class Conversation(CallValues):
         "_ended",
         "_inbox",
         "_item_type",
+        "_look_at",
         "_received",
         "_receiver",
+        "_run_began",
+        "_run_until",
         "_taking",
         "_sending",
         "_sent",
@@ -109,14 +118,20 @@ class Conversation(CallValues):
         self._closed_send = False
         self._receiver: trio.lowlevel.Task | None = None
         self._credit_waiters: list[trio.lowlevel.Task] = []
-        #: Messages that were taken, with all of the present run, and when they are too many without a checkpoint.
+        #: Messages that were taken, with all of the present run; how many there may be before the next checkpoint, and
+        #: when that is due at the latest.
         self._received = 0
-        self._checkpoint_at = ITEMS_PER_CHECKPOINT
+        self._checkpoint_at = 0
+        self._checkpoint_by: float
         #: Bytes of credit of messages that were taken and not given back yet.
         self._taken = 0
         #: The run of items that are being sent.
         self._sending = _NO_RUN
-        #: Items that were sent, and when they are too many without a checkpoint.
+        #: How many were sent when it began, when it ends at the latest, and when to look at the clock.
+        self._run_began: int
+        self._run_until: float
+        self._look_at: int
+        #: Items that were sent, and how many there may be before the next checkpoint.
         self._sent = 0
         self._yield_at = ITEMS_PER_CHECKPOINT
 
@@ -139,8 +154,8 @@ class Conversation(CallValues):
         inbox = self._inbox
         longest = self.link.longest_run
         payloads = event.payloads
-        for start in range(0, len(payloads), ITEMS_PER_CHECKPOINT):
-            run = payloads[start : start + ITEMS_PER_CHECKPOINT][::-1]
+        for start in range(0, len(payloads), _ITEMS_TAKEN):
+            run = payloads[start : start + _ITEMS_TAKEN][::-1]
             if _cost(run) <= longest:
                 inbox.append(run)
             else:
@@ -210,7 +225,7 @@ class Conversation(CallValues):
         """
         run = self._taking
         if not run:
-            if not self._inbox or self._received + _items(self._inbox[0]) > self._checkpoint_at:
+            if not self._inbox or self._is_checkpoint_due():
                 return NOTHING
             message = self._take_next()
             if message is not None:
@@ -247,9 +262,10 @@ class Conversation(CallValues):
             raise trio.BusyResourceError("another task is receiving from this channel")
         inbox = self._inbox
         if not self._taking:
-            if not inbox or self._received + _items(inbox[0]) > self._checkpoint_at:
+            if not inbox or self._is_checkpoint_due():
                 await trio.lowlevel.checkpoint()
                 self._checkpoint_at = self._received + ITEMS_PER_CHECKPOINT
+                self._checkpoint_by = self.link.peer.clock() + SECONDS_PER_CHECKPOINT
             while not inbox and not self._taking:
                 self.check_can_receive()
                 if self._ended:
@@ -264,6 +280,12 @@ class Conversation(CallValues):
         if not self._taking:
             self.give_back()
         return message
+
+    def _is_checkpoint_due(self) -> bool:
+        return (
+            self._received + _items(self._inbox[0]) > self._checkpoint_at
+            or self.link.peer.clock() >= self._checkpoint_by
+        )
 
     def _message(self, payload: bytes) -> MessageReceived:
         return MessageReceived(self.channel, payload, (), len(payload) + MESSAGE_OVERHEAD)
@@ -382,10 +404,18 @@ class Conversation(CallValues):
         if attachments or self._fresh is not None or not run.add(payload):
             return self._send_encoded(payload, attachments)
         self._sent = sent = self._sent + 1
-        if sent >= self._yield_at:
-            self._sending = _NO_RUN
-            self.link.touch()
+        if sent >= self._look_at:
+            self._look(sent)
         return None
+
+    def _look(self, sent: int) -> None:
+        """End the run if it is long enough, in items or in time."""
+        if sent < self._yield_at and self.link.peer.clock() < self._run_until:
+            self._look_at = min(2 * sent - self._run_began, self._yield_at)
+        else:
+            self._sending = _NO_RUN
+            self._yield_at = sent
+            self.link.touch()
 
     @trio.lowlevel.enable_ki_protection
     async def send_item(self, value: Any) -> None:
@@ -417,8 +447,11 @@ class Conversation(CallValues):
         try:
             run = None if attachments else connection.begin_items(self.channel)
             if run is not None and run.add(payload):
-                self._sending = run
                 link.touch()
+                self._sending = run
+                self._run_began = self._sent
+                self._run_until = link.now + SECONDS_PER_CHECKPOINT
+                self._look_at = min(self._sent + _ITEMS_SENT, self._yield_at)
             elif self.may_send():
                 connection.send(self.channel, payload, attachments)
                 link.touch()

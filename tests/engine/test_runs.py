@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -89,6 +90,43 @@ async def test_other_calls_get_their_turn_between() -> None:
             nursery.start_soon(call_others)
             assert await collect(call) == list(range(5000))
             assert len(others) >= 8, "a call takes a few passes of the loop"
+            nursery.cancel_scope.cancel()
+
+
+async def test_items_that_take_long_to_make_are_not_kept_back() -> None:
+    service = duplex.Service("service")
+    sent = 0
+
+    @service.rpc
+    async def slowly() -> AsyncIterator[int]:
+        nonlocal sent
+        for number in range(100):
+            time.sleep(0.002)  # work that keeps the event loop waiting
+            sent = number + 1
+            yield number
+
+    async with linked(service) as pair, pair.service("service").slowly.open() as call:
+        assert await call.receive() == 0
+        assert sent < 40, "a few passes of the loop, and not all of a message"
+        assert await collect(call) == list(range(1, 100))
+
+
+async def test_who_takes_items_slowly_lets_others_have_their_turn() -> None:
+    async with linked(Items().service) as pair:
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery, pair.service("items").numbers.open(MANY) as call:
+            await until(lambda: call.statistics().buffered_items == MANY)
+            nursery.start_soon(count_turns)
+            async for _ in call:
+                time.sleep(0.0001)  # work that keeps the event loop waiting
+            assert turns >= MANY // 32 - 1
             nursery.cancel_scope.cancel()
 
 
