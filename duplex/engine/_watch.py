@@ -23,6 +23,9 @@ logger = logging.getLogger("duplex")
 
 #: Seconds that handlers have to clean up and answer once they were cancelled because a link ends.
 CLEAN_UP: Final = 1.0
+#: Links that are looked after at once. More are spread over a part of the period, or the pings of a thousand links and
+#: their answers would keep both event loops busy for a tenth of a second.
+_AT_ONCE: Final = 32
 
 
 async def watch_links(peer: BasePeer[Any, Any]) -> None:
@@ -34,23 +37,35 @@ async def watch_links(peer: BasePeer[Any, Any]) -> None:
         math.inf if keepalive.max_idle is None else keepalive.max_idle / 4,
         math.inf if keepalive.max_age is None else keepalive.max_age / 20,
     )
+    due = trio.current_time() + period
     next_ping = trio.current_time() + keepalive.interval
     while True:
-        due = trio.current_time() + period
-        await trio.sleep_until(due)
-        now = trio.current_time()
-        delay = now - due
+        delay = await _sleep_until(due)
+        began = now = trio.current_time()
         ping = now >= next_ping - period / 2
         if ping:
             next_ping = now + keepalive.interval
-        for receiver in list(peer.ports.receivers):
-            for link in list(receiver.links.values()):
+        links = [link for receiver in peer.ports.receivers for link in receiver.links.values()]
+        pause = period / 2 * _AT_ONCE / max(1, len(links))
+        for start in range(0, len(links), _AT_ONCE):
+            if start:
+                delay = await _sleep_until(trio.current_time() + pause)
+                now = trio.current_time()
+            for link in links[start : start + _AT_ONCE]:
                 if link.connection.is_open:
                     if ping:
                         link.watch.ping(delay)
                     link.watch.look(now)
                 elif link.made_at <= now - keepalive.timeout:
                     link.lose(f"it did not greet within {keepalive.timeout:g} s")
+        due = max(began + period, trio.current_time() + period / 2)
+        del links  # those that are over are not kept until the next time
+
+
+async def _sleep_until(due: float) -> float:
+    """Sleep, and return the seconds by which the event loop was late."""
+    await trio.sleep_until(due)
+    return trio.current_time() - due
 
 
 class LinkWatch:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import itertools
 import logging
 import signal
 import time
@@ -14,9 +16,12 @@ import trio
 import trio.testing
 
 import duplex
+from duplex.engine._watch import LinkWatch
 from tests.engine.helpers import collect, linked, outcome, process, until
 
 service = duplex.Service("service")
+#: Asks for no sign of life.
+CALM = duplex.Keepalive(interval=1000, timeout=2000)
 
 
 @service.rpc
@@ -202,6 +207,34 @@ async def test_ages_differ(autojump_clock: object) -> None:
             ages = [link.watch._age for link in server.links]
     assert all(age is not None and 900 <= age <= 1100 for age in ages)
     assert len(set(ages)) == 20
+
+
+async def test_many_links_are_not_pinged_all_at_once(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pings: dict[int, list[float]] = {}
+    ping = LinkWatch.ping
+
+    def note(self: LinkWatch, delay: float) -> None:
+        pings.setdefault(id(self), []).append(trio.current_time())
+        ping(self, delay)
+
+    async with duplex.open_peer(services=[service]) as server:
+        endpoint = await server.bind("memory://*")
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(100):
+                client = await stack.enter_async_context(duplex.open_peer(keepalive=CALM))
+                await client.connect(endpoint)
+            monkeypatch.setattr(LinkWatch, "ping", note)
+            await trio.sleep(50)
+    assert len(pings) == 100
+    for times in pings.values():
+        assert 9 <= len(times) <= 11
+        assert all(
+            later - sooner == pytest.approx(5, abs=0.01) for sooner, later in itertools.pairwise(times)
+        )
+    at_once = collections.Counter(moment for times in pings.values() for moment in times)
+    assert max(at_once.values()) == 32
 
 
 @pytest.mark.parametrize(
