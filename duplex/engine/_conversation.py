@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 #: A task that streams yields to others once in so many items, and sends no more in one message: a pass of the event
 #: loop costs as much as some 20 items (docs/design/performance.md).
 ITEMS_PER_CHECKPOINT: Final = 128
-#: It yields after this many seconds too, however few items these were.
-SECONDS_PER_CHECKPOINT: Final = 0.001
-#: Items that are taken without a look at the clock, and that are sent so at the beginning of a run.
+#: Items that are taken without a look at the clock.
 _ITEMS_TAKEN: Final = 32
-_ITEMS_SENT: Final = 4
+#: Items that are sent so, at the beginning of a run and later.
+_ITEMS_FIRST: Final = 4
+_ITEMS_SENT: Final = 16
 #: What :meth:`Conversation.receive_now` returns instead of an item.
 NOTHING: Final = object()
 #: A run of which nothing is left, and one that takes nothing.
@@ -67,7 +67,6 @@ class Conversation(CallValues):
 
     __slots__ = (
         "_checkpoint_at",
-        "_checkpoint_by",
         "_closed_receive",
         "_closed_send",
         "_credit_waiters",
@@ -79,7 +78,6 @@ class Conversation(CallValues):
         "_received",
         "_receiver",
         "_run_began",
-        "_run_until",
         "_taking",
         "_sending",
         "_sent",
@@ -118,18 +116,15 @@ class Conversation(CallValues):
         self._closed_send = False
         self._receiver: trio.lowlevel.Task | None = None
         self._credit_waiters: list[trio.lowlevel.Task] = []
-        #: Messages that were taken, with all of the present run; how many there may be before the next checkpoint, and
-        #: when that is due at the latest.
+        #: Messages that were taken, with all of the present run, and how many there may be before the next checkpoint.
         self._received = 0
-        self._checkpoint_at = 0
-        self._checkpoint_by: float
+        self._checkpoint_at = ITEMS_PER_CHECKPOINT
         #: Bytes of credit of messages that were taken and not given back yet.
         self._taken = 0
         #: The run of items that are being sent.
         self._sending = _NO_RUN
-        #: How many were sent when it began, when it ends at the latest, and when to look at the clock.
+        #: How many were sent when it began, and when to look at the clock. Set with the first run.
         self._run_began: int
-        self._run_until: float
         self._look_at: int
         #: Items that were sent, and how many there may be before the next checkpoint.
         self._sent = 0
@@ -263,9 +258,9 @@ class Conversation(CallValues):
         inbox = self._inbox
         if not self._taking:
             if not inbox or self._is_checkpoint_due():
-                await trio.lowlevel.checkpoint()
+                self.give_back()
+                await self._let_others_run()
                 self._checkpoint_at = self._received + ITEMS_PER_CHECKPOINT
-                self._checkpoint_by = self.link.peer.clock() + SECONDS_PER_CHECKPOINT
             while not inbox and not self._taking:
                 self.check_can_receive()
                 if self._ended:
@@ -284,8 +279,12 @@ class Conversation(CallValues):
     def _is_checkpoint_due(self) -> bool:
         return (
             self._received + _items(self._inbox[0]) > self._checkpoint_at
-            or self.link.peer.clock() >= self._checkpoint_by
+            or self.link.peer.flusher.is_pass_long()
         )
+
+    async def _let_others_run(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.link.peer.flusher.is_pass_long()  # from now on
 
     def _message(self, payload: bytes) -> MessageReceived:
         return MessageReceived(self.channel, payload, (), len(payload) + MESSAGE_OVERHEAD)
@@ -377,10 +376,11 @@ class Conversation(CallValues):
 
     def drop_inbox(self) -> None:
         """Drop what was received and not taken, giving its credit back."""
+        self._received -= len(self._taking)
         self._taking = _NOTHING_TAKEN
         while self._inbox:
-            if self._take_next() is None:
-                self._taking = _NOTHING_TAKEN
+            entry = self._inbox.popleft()
+            self.take(_cost(entry) if isinstance(entry, list) else entry.cost)
         self.give_back()
 
     # -- sending ---------------------------------------------------------------------------------------
@@ -391,7 +391,7 @@ class Conversation(CallValues):
         be awaited.
 
         The usual case in a stream. Who asks here instead of awaiting :meth:`send_item` saves a coroutine for each
-        item.
+        item. Whether the stream may go on is not asked: whatever ends it ends the run too.
         """
         run = self._sending
         if run.room <= 0:
@@ -401,7 +401,11 @@ class Conversation(CallValues):
         except BaseException:
             self.revoke_exports()
             raise
-        if attachments or self._fresh is not None or not run.add(payload):
+        if self._fresh is not None:
+            # What is passed in it must not depend on whether the caller comes to await what is returned.
+            self.revoke_exports()
+            return self._send_slowly(value)
+        if attachments or not run.add(payload):
             return self._send_encoded(payload, attachments)
         self._sent = sent = self._sent + 1
         if sent >= self._look_at:
@@ -410,12 +414,16 @@ class Conversation(CallValues):
 
     def _look(self, sent: int) -> None:
         """End the run if it is long enough, in items or in time."""
-        if sent < self._yield_at and self.link.peer.clock() < self._run_until:
-            self._look_at = min(2 * sent - self._run_began, self._yield_at)
+        if sent < self._yield_at and not self.link.peer.flusher.is_pass_long():
+            self._look_at = min(sent + min(sent - self._run_began, _ITEMS_SENT), self._yield_at)
         else:
-            self._sending = _NO_RUN
+            self.end_run()
             self._yield_at = sent
             self.link.touch()
+
+    def end_run(self) -> None:
+        """Send no more items without another look at whether they may be sent."""
+        self._sending = _NO_RUN
 
     @trio.lowlevel.enable_ki_protection
     async def send_item(self, value: Any) -> None:
@@ -424,9 +432,11 @@ class Conversation(CallValues):
         if rest is not None:
             await rest
 
+    @trio.lowlevel.enable_ki_protection
     async def _send_slowly(self, value: Any) -> None:
-        if self._sent >= self._yield_at:
-            await trio.lowlevel.checkpoint()
+        """Send an item, whatever has to be waited for."""
+        if self.link.peer.flusher.is_pass_long() or self._sent >= self._yield_at:
+            await self._let_others_run()
             self._yield_at = self._sent + ITEMS_PER_CHECKPOINT
         if self._stopped:
             await trio.lowlevel.checkpoint()  # which raises Cancelled, but within a shield
@@ -441,17 +451,17 @@ class Conversation(CallValues):
 
     @trio.lowlevel.enable_ki_protection
     async def _send_encoded(self, payload: bytes, attachments: Sequence[Buffer]) -> None:
-        """Send an item that was encoded, whatever has to be waited for, and begin a run for those that follow."""
+        """Send an item that was encoded, and begin a run of those that follow."""
         link = self.link
         connection = link.connection
         try:
-            run = None if attachments else connection.begin_items(self.channel)
+            plain = not attachments and self._fresh is None
+            run = connection.begin_items(self.channel) if plain else None
             if run is not None and run.add(payload):
                 link.touch()
                 self._sending = run
                 self._run_began = self._sent
-                self._run_until = link.now + SECONDS_PER_CHECKPOINT
-                self._look_at = min(self._sent + _ITEMS_SENT, self._yield_at)
+                self._look_at = min(self._sent + _ITEMS_FIRST, self._yield_at)
             elif self.may_send():
                 connection.send(self.channel, payload, attachments)
                 link.touch()

@@ -8,6 +8,7 @@ place: no task may be rescheduled from it, and no exception may leave it, or tri
 from __future__ import annotations
 
 import logging
+import math
 from typing import Final, Protocol, final
 
 import trio
@@ -19,6 +20,8 @@ logger = logging.getLogger("duplex")
 
 #: Passes of the event loop in which it does not sleep, because tasks are ready, until ports are asked all the same.
 MOST_POSTPONED: Final = 8
+#: Seconds for which streams may go on without a checkpoint.
+LONG_PASS: Final = 0.001
 
 
 class Flushable(Protocol):
@@ -54,9 +57,14 @@ class Flusher(trio.abc.Instrument):
         self.users = 0
         self._postponed = 0
         self._most_postponed = most_postponed
+        self._passes = 0
+        #: The pass in which a stream asked last whether it is long, and when it becomes so.
+        self._asked_in = -1
+        self._long_from = math.inf
 
     def before_io_wait(self, timeout: float) -> None:
         """Transmit everything; called by trio before it waits for I/O, in every pass."""
+        self._passes += 1
         if self.dirty:
             self._transmit()
         if self.vacant or self.soon_vacant:
@@ -66,6 +74,15 @@ class Flusher(trio.abc.Instrument):
                 self._settle()
             else:
                 self._postponed += 1
+
+    def is_pass_long(self) -> bool:
+        """Whether streams have been at work in this pass of the event loop for longer than :data:`LONG_PASS`: all
+        together, since the first of them asked."""
+        now = trio.current_time()
+        if self._asked_in != self._passes:
+            self._asked_in = self._passes
+            self._long_from = now + LONG_PASS
+        return now >= self._long_from
 
     def flush(self) -> None:
         """Transmit everything now."""

@@ -68,6 +68,7 @@ class SendEnd(SendChannel[Any]):
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
 
+    @trio.lowlevel.enable_ki_protection
     async def send(self, value: Any) -> None:
         """See :class:`SendChannel`."""
         if (rest := self._conversation.send_now(value)) is not None:
@@ -106,6 +107,7 @@ class BothEnds(Channel[Any, Any]):
         item = self._conversation.receive_now()
         return await self._conversation.receive_item() if item is NOTHING else item
 
+    @trio.lowlevel.enable_ki_protection
     async def send(self, value: Any) -> None:
         """See :class:`SendChannel`."""
         if (rest := self._conversation.send_now(value)) is not None:
@@ -181,6 +183,7 @@ class NestedChannel(Conversation):
             super().end_now()
         else:
             self._closed_send = True
+            self.end_run()
             self._close_if_done()
 
     def _close_if_done(self) -> None:

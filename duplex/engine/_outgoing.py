@@ -182,6 +182,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
             raise
         return item
 
+    @trio.lowlevel.enable_ki_protection
     async def send(self, value: SendT) -> None:
         """Send one item of the method's input stream. See :meth:`duplex.SendChannel.send`."""
         if (rest := self._call.send_now(value)) is not None:

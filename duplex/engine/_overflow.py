@@ -190,8 +190,9 @@ class Overflowing(Conversation):
     def on_credit(self) -> None:
         """See :meth:`Conversation.on_credit`; what is queued comes first."""
         state = self.overflow
-        if state.queue and not self.over and not self._stopped:
-            connection = self.link.connection
+        connection = self.link.connection
+        # The channel may have ended in the same message: that is told next.
+        if state.queue and not self.over and not self._stopped and connection.can_send(self.channel):
             while state.queue and self.may_send():
                 item = state.queue.popleft()
                 state.queued_bytes -= item.cost

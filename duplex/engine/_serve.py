@@ -37,8 +37,6 @@ logger = logging.getLogger("duplex")
 #: What the names of Duplex's own services begin with.
 BUILTIN: Final = "duplex."
 
-#: Ticks in a second. Calls whose deadlines are in the same one share what setting that of a scope costs.
-_TICKS: Final = 1024
 
 _current: contextvars.ContextVar[IncomingCall] = contextvars.ContextVar("duplex-call")
 _CHANNEL_ERRORS: Final = (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
@@ -99,7 +97,7 @@ class IncomingCall(Conversation):
         self.metadata: Metadata = event.metadata
         self.notify = event.notify
         self.started = link.now
-        self.deadline = None if event.timeout is None else _deadline(link.now, event.timeout)
+        self.deadline = None if event.timeout is None else link.now + event.timeout
         self._ended = event.end
         self._event = event
         #: Who ended the call before its handler did; see :attr:`cancelled_by`.
@@ -560,13 +558,6 @@ def _wrong_manner(handler: Handler, what: str) -> RPCError:
 def _call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Call an inline function from the engine's code, but let Ctrl-C strike it, be it in an endless loop."""
     return function(*args, **kwargs)
-
-
-def _deadline(now: float, timeout: float) -> float:
-    """Return the deadline of a call that came now. The time of one that is not short is cut by less than a millisecond,
-    which is as exactly as the wire tells it."""
-    deadline = now + timeout
-    return deadline if timeout < 1 else math.floor(deadline * _TICKS) / _TICKS
 
 
 def _must_go_on(error: BaseException) -> bool:

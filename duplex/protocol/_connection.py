@@ -12,6 +12,7 @@ This module is the acting half; what comes in is in :mod:`duplex.protocol._recei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
@@ -164,6 +165,11 @@ class Connection(Receiving):
             self._outbox.settle()
         record = self._channels.get(channel)
         return 0 if record is None else record.outgoing.balance
+
+    def can_send(self, channel: int) -> bool:
+        """Whether messages may be sent on a channel, credit aside."""
+        record = self._channels.get(channel)
+        return record is not None and record.table[record.state][SEND_DATA] >= 0
 
     def unconsumed(self, channel: int) -> int:
         """Bytes received on a channel that the application has not taken yet; 0 if it is over."""
@@ -377,7 +383,7 @@ class Connection(Receiving):
         if self._outbox.run is not None:
             self._outbox.settle()
         record = self._channels.get(channel)
-        if record is None or record.table[record.state][SEND_DATA] < 0:
+        if record is None or not self.can_send(channel):
             return None
         window, link = record.outgoing, self._outgoing
         room = min(window.balance, link.balance - self._reserved)
@@ -523,14 +529,9 @@ def _illegal(what: str, channel: int, state: int) -> LocalProtocolError:
 
 
 def _milliseconds(seconds: float) -> int:
-    milliseconds = seconds * 1000
-    return (
-        round(milliseconds)
-        if 1 <= milliseconds <= c.MAX_INTEGER
-        else 1
-        if milliseconds < 1
-        else c.MAX_INTEGER
-    )
+    # Up, or the other side would end the call before this one does; but not for the last digits of a product of floats.
+    milliseconds = seconds * 1000 - 1e-6
+    return max(1, math.ceil(milliseconds)) if milliseconds < c.MAX_INTEGER else c.MAX_INTEGER
 
 
 def limits_info(limits: Limits) -> LimitsInfo:

@@ -559,3 +559,26 @@ def test_wrong_declarations_are_refused(policy: Any, function: str, problem: str
     service = duplex.Service("service")
     with pytest.raises(duplex.ConfigurationError, match=f"service.{function}: {problem}"):
         service.add(streams if function == "streams" else single, overflow=policy)
+
+
+async def test_credit_and_cancellation_in_one_message() -> None:
+    """What is queued is not sent on a channel that has ended; the link and its other calls go on."""
+    service = duplex.Service("service")
+
+    @service.rpc(overflow="drop_oldest")
+    async def flood() -> AsyncIterator[bytes]:
+        for _ in range(3000):
+            yield bytes(100)
+        await trio.sleep_forever()
+
+    @service.rpc
+    async def good() -> int:
+        return 1
+
+    async with linked(service, server=OPTIONS, client=OPTIONS) as pair:
+        remote = pair.service("service")
+        async with remote.flood.open() as call:
+            await trio.testing.wait_all_tasks_blocked()
+            while call.statistics().buffered_items:
+                await call.receive()
+        assert await remote.good() == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -111,6 +112,42 @@ async def test_items_that_take_long_to_make_are_not_kept_back() -> None:
         assert await collect(call) == list(range(1, 100))
 
 
+@pytest.mark.parametrize("kind", ["small", "large", "callback", "in turn"])
+async def test_who_sends_items_slowly_lets_others_have_their_turn(kind: str) -> None:
+    """Whatever the items are, and however many streams one task sends to in turn."""
+    wide = {"limits": duplex.Limits(channel_window=64 * 1024 * 1024, link_window=128 * 1024 * 1024)}
+    item: Any = {"large": bytes(70_000), "callback": lambda: 1}.get(kind, 1)
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def swallow(items: duplex.ReceiveChannel[Any]) -> None:
+        async for _ in items:
+            pass
+
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with linked(service, server=wide, client=wide) as pair, contextlib.AsyncExitStack() as stack:
+        calls = [
+            await stack.enter_async_context(pair.service("service").swallow.open())
+            for _ in range(5 if kind == "in turn" else 1)
+        ]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count_turns)
+            for number in range(100):
+                time.sleep(0.001)  # work that keeps the event loop waiting
+                await calls[number % len(calls)].send(item)
+            assert turns >= 10
+            nursery.cancel_scope.cancel()
+        for call in calls:
+            await call.result()
+
+
 async def test_who_takes_items_slowly_lets_others_have_their_turn() -> None:
     async with linked(Items().service) as pair:
         turns = 0
@@ -150,6 +187,7 @@ async def test_what_is_not_taken_is_given_back(taken: int) -> None:
         async with pair.service("items").numbers.open(MANY) as call:
             for number in range(taken):
                 assert await call.receive() == number
+        assert call.statistics().received == taken
         assert await pair.service("items").other() == 1
 
 
