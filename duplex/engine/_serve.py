@@ -38,6 +38,9 @@ logger = logging.getLogger("duplex")
 BUILTIN: Final = "duplex."
 
 
+#: A cancellation this many seconds before a call's deadline, or less, is on account of it.
+_ABOUT: Final = 0.005
+
 _current: contextvars.ContextVar[IncomingCall] = contextvars.ContextVar("duplex-call")
 _CHANNEL_ERRORS: Final = (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
 
@@ -184,7 +187,9 @@ class IncomingCall(Conversation):
 
     def on_cancelled(self, event: CancelReceived) -> None:
         """The caller gave the call up, or broke its rules."""
-        self._cut_by = "remote"
+        # Who calls keeps the deadline too, and may be first to say that it has passed.
+        late = self.deadline is not None and self.link.now >= self.deadline - _ABOUT
+        self._cut_by = "deadline" if late else "remote"
         if event.closed:
             self.link.forget(self.channel)
             self.finish(CallCancelled(event.reason))

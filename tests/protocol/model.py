@@ -12,6 +12,7 @@ can go wrong between honest ends.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -312,7 +313,7 @@ class ModelEnd:
                 nested=parent is not None,
                 local_ended=bool(flags & END),
             )
-        milliseconds = None if timeout is None else max(1, round(timeout * 1000))
+        milliseconds = None if timeout is None else max(1, math.ceil(timeout * 1000 - 1e-6))
         rest = (milliseconds, metadata or None, window, parent, codec)
         self._say(OPEN, number, target, flags, payload, len(attachments), *rest, attachments=attachments)
         return number

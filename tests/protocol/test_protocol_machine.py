@@ -310,15 +310,14 @@ class ProtocolMachine(RuleBasedStateMachine):
         reserved = model.their_limits["link_window"] // 8
         run = end.connection.begin_items(number)
         for size in sizes:
-            channel = model.channels.get(number)
             payload = bytes(size)
-            allowed = (
-                channel is not None
-                and not channel.local_ended
-                and channel.may_send > 0
-                and model.may_send > reserved
-                and size <= model.their_limits["max_message"]
-            )
+            allowed = False
+            with contextlib.suppress(Refused):
+                allowed = (
+                    model._sending(number).may_send > 0
+                    and model.may_send > reserved
+                    and size <= model.their_limits["max_message"]
+                )
             assert (run is not None and run.add(payload)) == allowed
             if allowed:
                 model.send(number, payload, (), 0)
