@@ -59,6 +59,17 @@ class Items:
             return self.others
 
 
+class Turns:
+    """Another task, and how often it had its turn."""
+
+    counted = 0
+
+    async def count(self) -> None:
+        while True:
+            self.counted += 1
+            await trio.lowlevel.checkpoint()
+
+
 @pytest.mark.parametrize("method", ["numbers", "plain"])
 @pytest.mark.parametrize("scheme", ["memory", "tcp"])
 async def test_all_items_come_in_order(method: str, scheme: str) -> None:
@@ -124,25 +135,18 @@ async def test_who_sends_items_slowly_lets_others_have_their_turn(kind: str) -> 
         async for _ in items:
             pass
 
-    turns = 0
-
-    async def count_turns() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await trio.lowlevel.checkpoint()
-
+    turns = Turns()
     async with linked(service, server=wide, client=wide) as pair, contextlib.AsyncExitStack() as stack:
         calls = [
             await stack.enter_async_context(pair.service("service").swallow.open())
             for _ in range(5 if kind == "in turn" else 1)
         ]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(count_turns)
+            nursery.start_soon(turns.count)
             for number in range(100):
                 time.sleep(0.001)  # work that keeps the event loop waiting
                 await calls[number % len(calls)].send(item)
-            assert turns >= 10
+            assert turns.counted >= 10
             nursery.cancel_scope.cancel()
         for call in calls:
             await call.result()
@@ -150,20 +154,13 @@ async def test_who_sends_items_slowly_lets_others_have_their_turn(kind: str) -> 
 
 async def test_who_takes_items_slowly_lets_others_have_their_turn() -> None:
     async with linked(Items().service) as pair:
-        turns = 0
-
-        async def count_turns() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await trio.lowlevel.checkpoint()
-
+        turns = Turns()
         async with trio.open_nursery() as nursery, pair.service("items").numbers.open(MANY) as call:
             await until(lambda: call.statistics().buffered_items == MANY)
-            nursery.start_soon(count_turns)
+            nursery.start_soon(turns.count)
             async for _ in call:
                 time.sleep(0.0001)  # work that keeps the event loop waiting
-            assert turns >= MANY // 32 - 1
+            assert turns.counted >= MANY // 32 - 1
             nursery.cancel_scope.cancel()
 
 
