@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 import duplex
+from duplex.codec import MsgpackCodec
 from duplex.protocol import MESSAGE_OVERHEAD
 from tests.engine.helpers import collect, linked, until
 
@@ -249,3 +250,23 @@ async def test_sending_after_the_other_side_has_ended_fails() -> None:
             assert await call.result() == 0
         with pytest.raises(trio.ClosedResourceError):
             await call.send(11)
+
+
+async def test_an_interrupt_does_not_come_between_passing_a_value_and_sending_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a callback could be called by the other side, though sending it has failed."""
+    encode = MsgpackCodec.encode
+    protected = []
+
+    def note(self: MsgpackCodec, *arguments: Any, **options: Any) -> Any:
+        protected.append(trio.lowlevel.currently_ki_protected())
+        return encode(self, *arguments, **options)
+
+    async with linked(Items().service) as pair, pair.service("items").total.open() as call:
+        monkeypatch.setattr(MsgpackCodec, "encode", note)
+        for number in range(3):
+            await call.send(number)
+        monkeypatch.undo()
+        assert await call.result() == 3
+    assert protected == [True] * 3
