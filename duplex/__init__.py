@@ -6,6 +6,8 @@ single values, streams, callbacks and channels.
 
 from __future__ import annotations
 
+from inspect import get_annotations as _get_annotations
+
 from duplex._config import Idempotency as Idempotency
 from duplex._config import Keepalive as Keepalive
 from duplex._config import Limits as Limits
@@ -70,8 +72,14 @@ from duplex.service import Service as Service
 from duplex.service import rpc as rpc
 from duplex.service import services_of as services_of
 
-for _name, _value in list(globals().items()):
+_public = [value for name, value in globals().items() if not name.startswith("_")]
+# What the annotations of a class name is found in the module where it was written, so they are looked up before
+# its classes say that they live here; ``help(duplex)`` evaluates them.
+for _value in _public:
+    if isinstance(_value, type) and _value.__module__.startswith("duplex."):
+        _value.__annotations__ = _get_annotations(_value, eval_str=True)
+for _value in _public:
     # Tracebacks and documentation show where users find a thing, not where it is written.
-    if not _name.startswith("_") and getattr(_value, "__module__", "").startswith("duplex."):
+    if getattr(_value, "__module__", "").startswith("duplex."):
         _value.__module__ = "duplex"
-del _name, _value
+del _public, _value

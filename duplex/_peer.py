@@ -13,12 +13,14 @@ import trio
 
 from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError
+from duplex._made import Made
 from duplex.builtin import health_service, reflection_service
 from duplex.client import ServiceProxy, typed_proxy
 from duplex.client._proxy import Options
 from duplex.engine._flush import acquire_flusher, release_flusher
 from duplex.engine._link import BaseLink
 from duplex.engine._peer import BasePeer
+from duplex.engine._runs import check_run
 from duplex.engine._watch import watch_links
 from duplex.service import Service, callback_spec
 
@@ -40,8 +42,10 @@ def _proxy(picker: Any, target: object, name: str | None, options: Options) -> A
 
 
 @final
-class Link(BaseLink):
+class Link(BaseLink, metaclass=Made):
     """One established connection to another peer, over which both sides call. Made by the peer."""
+
+    MADE_BY = "await peer.connect(endpoint) returns one, and peer.links has those there are"
 
     #: All its calls take this one link.
     balances = False
@@ -78,8 +82,10 @@ class Link(BaseLink):
 
 
 @final
-class Peer(BasePeer[Link, Service]):
+class Peer(BasePeer[Link, Service], metaclass=Made):
     """One process's end of everything: binds and connects, serves and calls. Made by :func:`open_peer`."""
+
+    MADE_BY = "async with duplex.open_peer(...) as peer"
 
     #: Its calls take whichever link there is.
     balances = True
@@ -203,7 +209,9 @@ async def open_peer(
 
     Raises:
         ConfigurationError: an argument is wrong.
+        RuntimeError: there is no trio here; the message says what to do.
     """
+    check_run()
     _check_options(services, limits, keepalive, reconnect, connect_timeout, max_threads)
     if not isinstance(idempotency, Idempotency | None):
         raise ConfigurationError(f"idempotency must be a duplex.Idempotency, not {idempotency!r}")
@@ -211,8 +219,8 @@ async def open_peer(
     body_error: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            peer = Peer(
-                link_class=Link,
+            peer = Peer._make(
+                link_class=Link._make,
                 nursery=nursery,
                 flusher=flusher,
                 callback_handler=lambda function: callback_spec(function, "callback"),

@@ -10,6 +10,8 @@ from typing import Final, Protocol
 
 import trio
 
+from duplex.engine._runs import outside_trio
+
 
 class ThreadCall(Protocol):
     """The call on whose behalf a thread runs."""
@@ -28,7 +30,10 @@ thread_call: Final[contextvars.ContextVar[ThreadCall | None]] = contextvars.Cont
 
 def remaining() -> float | None:
     """Return the seconds until the deadline of the scopes around the running task; ``None`` without one."""
-    return remaining_until(trio.current_effective_deadline())
+    try:
+        return remaining_until(trio.current_effective_deadline())
+    except RuntimeError:
+        raise outside_trio() from None
 
 
 def remaining_until(deadline: float) -> float | None:

@@ -11,6 +11,7 @@ import trio
 
 from duplex._errors import ConfigurationError, Unavailable
 from duplex._status import StatusCode
+from duplex.engine._runs import check_run
 from duplex.engine._watch import CLEAN_UP
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
     """See :meth:`duplex.Peer.drain`."""
     _check_seconds(timeout)
     peer.check_thread()
+    check_run()
     await trio.lowlevel.checkpoint()
     deadline = trio.current_time() + timeout
     if peer.is_closed:

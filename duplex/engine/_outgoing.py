@@ -28,6 +28,7 @@ from duplex.protocol import ChannelClosed, MessageReceived
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
 from duplex.engine._request import Request, blame, deadline_exceeded, outcome_error, time_limit
+from duplex.engine._runs import check_run
 
 SendT = TypeVar("SendT", contravariant=True)
 ReceiveT = TypeVar("ReceiveT", covariant=True)
@@ -306,6 +307,7 @@ class OpenCall:
     async def __aenter__(self) -> OutgoingCall[Any, Any]:
         if self._call is not None:
             raise RuntimeError("open() gives a context manager for one use; call it again for another call")
+        check_run()
         request = self._request
         self._timeout = time_limit(request.timeout)
         if self._timeout is not None:

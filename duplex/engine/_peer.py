@@ -26,6 +26,7 @@ from duplex.engine._idempotency import ResultCache
 from duplex.engine._link import BaseLink
 from duplex.engine._ports import Ports
 from duplex.engine._report import CallInfo, calls_of
+from duplex.engine._runs import check_run
 from duplex.engine._workers import Workers
 from duplex.protocol import (
     MAX_NAME,
@@ -236,6 +237,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
             ConfigurationError: it is malformed.
             BindError: it cannot be bound.
         """
+        check_run()
         await trio.lowlevel.checkpoint()
         return self.ports.open(endpoint, connecting=False).port.endpoint
 
@@ -256,6 +258,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
 
         Cancelled means not connected.
         """
+        check_run()
         return await self.ports.connect(endpoint, self.connect_timeout if timeout is None else timeout)
 
     def connect_soon(self, endpoint: str) -> None:
@@ -275,6 +278,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
             ConfigurationError: it is not bound; the message lists what is.
         """
         self.check_thread()
+        check_run()
         await trio.lowlevel.checkpoint()
         self.ports.close_endpoint(endpoint, connecting=False)
 
@@ -285,6 +289,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
             ConfigurationError: it is not connected; the message lists what is.
         """
         self.check_thread()
+        check_run()
         await trio.lowlevel.checkpoint()
         self.ports.close_endpoint(endpoint, connecting=True)
 
@@ -466,6 +471,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
             Unimplemented: all linked peers answer that they do not offer it.
         """
         self.check_thread()
+        check_run()
         if self.is_closed:
             await trio.lowlevel.checkpoint()
             raise self._nobody(service, "this peer is closed")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
     from duplex.engine._nested import NestedChannel
 from duplex.engine._request import Request, blame, deadline_exceeded, outcome_error, time_limit
+from duplex.engine._runs import check_run
 
 
 @final
@@ -344,6 +345,7 @@ async def notify(
     Returns when the call is queued on the link, which may mean waiting for credit.
     """
     link.peer.check_thread()
+    check_run()
     call = UnaryCall(link, request)
     try:
         payload, attachments = request.codec.encode_arguments(positional, keyword, None)

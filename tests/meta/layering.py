@@ -23,6 +23,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "duplex._status": 0,
     "duplex._metadata": 0,
     "duplex._config": 0,
+    "duplex._made": 0,
     "duplex._names": 0,
     "duplex._version": 0,
     "duplex.protocol": 1,

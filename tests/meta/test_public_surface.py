@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import pydoc
 import types
+from typing import Any
+
+import pytest
 
 import duplex
 from tests.meta.surface import COMMAND, misplaced, public_names, read_frozen, undocumented
@@ -36,6 +41,26 @@ def test_every_public_name_is_documented() -> None:
 
 def test_every_public_name_says_it_lives_in_duplex() -> None:
     assert misplaced(duplex) == []
+
+
+def test_help_of_the_package() -> None:
+    assert "open_peer" in pydoc.render_doc(duplex)
+
+
+@pytest.mark.parametrize("name", public_names(duplex))
+def test_help_of_every_public_name(name: str) -> None:
+    value = getattr(duplex, name)
+    assert pydoc.render_doc(value)
+    if inspect.isclass(value):
+        inspect.get_annotations(value, eval_str=True)
+
+
+@pytest.mark.parametrize(
+    ("cls", "advice"), [(duplex.Peer, r"duplex\.open_peer\("), (duplex.Link, r"await peer\.connect\(")]
+)
+def test_what_functions_make_says_which(cls: Any, advice: str) -> None:
+    with pytest.raises(TypeError, match=advice):
+        cls()
 
 
 # ------------------------------------------------------------------------- the checks can fail
