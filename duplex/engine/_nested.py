@@ -220,11 +220,17 @@ class NestedChannel(Conversation):
         """See :meth:`Conversation.finish`."""
         super().finish(error)
         self.link.drop_unclaimed(self.channel)
-        if self._pump_scope is not None and (error is not None or self._pumps_out):
+        if self._pump_scope is not None and self._is_pump_done:
             self._pump_scope.cancel()
         self._is_over.set()
         if not self._forwards or self._is_pumped.is_set():
             self._root.disown(self)
+
+    @property
+    def _is_pump_done(self) -> bool:
+        """Whether a pump has nothing more to do once the channel is over. One that hands on what came goes on after a
+        good end, however late it begins: all may have come, with the end, before it did."""
+        return self._pumps_out or self.error is not None
 
     async def wait_over(self) -> None:
         """Return once the channel is over."""
@@ -277,10 +283,10 @@ class NestedChannel(Conversation):
 
     async def _pump(self, step: Callable[[Any], Awaitable[None]], local: Any) -> None:
         self._pump_scope = trio.CancelScope()
+        if self.over and self._is_pump_done:
+            self._pump_scope.cancel()
         try:
             with self._pump_scope:
-                if self.over:
-                    self._pump_scope.cancel()
                 try:
                     await step(local)
                 except (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError) as error:

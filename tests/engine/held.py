@@ -1,0 +1,80 @@
+"""What is usual between two processes on a busy machine, and never happens in one: answers that arrive together with all
+that came before them, and tasks that begin after that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, final
+
+import trio.testing
+
+import duplex
+
+
+@final
+class Held:
+    """Stands between a link and its carrier, and keeps what is sent."""
+
+    def __init__(self, link: duplex.Link) -> None:
+        self._link = link
+        self._carrier = link.carrier
+        self._messages: list[list[bytes]] = []
+        link.carrier = self
+
+    @property
+    def address(self) -> str:
+        """See :class:`duplex.transports.Carrier`."""
+        return self._carrier.address
+
+    def send(self, frames: Any) -> None:
+        """Keep a message."""
+        self._messages.append([bytes(frame) for frame in frames])
+
+    def close(self) -> None:
+        """Deliver what was kept and then the end."""
+        self.release()
+        self._carrier.close()
+
+    async def kept(self) -> int:
+        """Wait until nothing more is going to be said for now; return how many messages are kept."""
+        await trio.testing.wait_all_tasks_blocked()
+        return len(self._messages)
+
+    def release(self) -> None:
+        """Deliver all that was kept, in one turn of whoever receives it, and from now on without delay. Idempotent."""
+        self._link.carrier = self._carrier
+        messages, self._messages = self._messages, []
+        for message in messages:
+            self._carrier.send(message)
+
+
+@contextlib.contextmanager
+def held(link: duplex.Link) -> Iterator[Held]:
+    """Keep what one end of a link says until it is released, or the block is left.
+
+    For memory endpoints, whose receivers take up to 32 messages in a turn.
+    """
+    hold = Held(link)
+    try:
+        yield hold
+    finally:
+        hold.release()
+
+
+@contextlib.contextmanager
+def late_tasks(peer: duplex.Peer) -> Iterator[None]:
+    """Let no task of a peer's own begin in this block, but those that receive and run handlers."""
+    waiting: list[tuple[Any, ...]] = []
+
+    def spawn(function: Any, *args: Any, name: str | None = None) -> None:
+        waiting.append((function, *args))
+
+    vars(peer)["spawn"] = spawn
+    try:
+        yield
+    finally:
+        del vars(peer)["spawn"]
+        for task in waiting:
+            peer.spawn(*task)
