@@ -14,7 +14,15 @@ from duplex.codec._base import Buffer, Decoder, LiveValues
 from duplex.codec._buffers import BYTES_LIKE, holds_hollow, replace_buffers
 from duplex.codec._explain import BAD_BYTES, BAD_VALUE, decode_error, encode_error
 from duplex.codec._plain import UnfitError, plain_only
-from duplex.codec._types import Converter, PerType, TypeFacts, adapt_local, compile_converter, inspect_type
+from duplex.codec._types import (
+    Converter,
+    PerType,
+    TypeFacts,
+    adapt_local,
+    compile_converter,
+    filled,
+    inspect_type,
+)
 
 _HINT: Final = (
     "what travels in json is None, bool, int, float, str, bytes, datetime and its kin, Decimal, UUID, Enum, and "
@@ -63,8 +71,8 @@ def _make_converter(annotation: Any) -> Converter:
 
 
 def _make_decoder(annotation: Any) -> Decoder:
-    _inspect(annotation)
-    decode = msgspec.json.Decoder(annotation, dec_hook=adapt_local).decode
+    facts = _inspect(annotation)
+    decode = filled(msgspec.json.Decoder(annotation, dec_hook=adapt_local).decode, facts)
 
     def decoder(payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None) -> Any:
         if attachments:

@@ -22,7 +22,7 @@ from duplex.codec._extensions import LARGE
 from duplex.codec._incoming import Incoming
 from duplex.codec._outgoing import Outgoing
 from duplex.codec._plain import UnfitError, plain_only
-from duplex.codec._types import PerType, adapt, adapt_local, compile_converter, inspect_type
+from duplex.codec._types import PerType, adapt, adapt_local, compile_converter, filled, inspect_type
 
 _HINT: Final = (
     "what travels is None, bool, int, float, str, bytes, datetime and its kin, Decimal, UUID, Enum, arrays, and "
@@ -68,7 +68,7 @@ def _compile(annotation: Any) -> _Compiled:
 
     if facts.foreign or facts.arrays:
         return _Compiled(decode_twice, convert)
-    decode = msgspec.msgpack.Decoder(annotation, dec_hook=adapt_local, ext_hook=_stop).decode
+    decode = filled(msgspec.msgpack.Decoder(annotation, dec_hook=adapt_local, ext_hook=_stop).decode, facts)
 
     def decode_once(payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None) -> Any:
         if attachments:

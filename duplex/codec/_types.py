@@ -11,6 +11,7 @@ import msgspec
 from duplex._errors import ConfigurationError, DecodeError
 from duplex.codec import _numpy
 from duplex.codec._base import LiveValues
+from duplex.codec._defaults import compile_fill
 from duplex.codec._explain import BAD_BYTES, decode_error
 
 T = TypeVar("T")
@@ -156,14 +157,19 @@ def compile_converter(annotation: Any, facts: TypeFacts, *, base64: bool) -> Con
     # msgspec takes an array for a mapping, since it can be indexed: one without any keys, if no field is
     # required. Deeper inside of a value that happens, too, but nobody has time to look for it.
     takes_mappings = isinstance(facts.root, _OBJECTS)
+    fill = compile_fill(facts.root)
 
     def convert(value: Any, dec_hook: Callable[[Any, Any], Any] | None = local_hook) -> Any:
         if takes_mappings and type(value) is not dict and _numpy.is_array(value):
             raise DecodeError("Expected `object`, got `ndarray`")
         try:
             if dec_hook is None:  # named arguments cost more than the conversion of a number
-                return run((value,), box).value
-            return run((value,), box, dec_hook=dec_hook).value
+                result = run((value,), box).value
+            else:
+                result = run((value,), box, dec_hook=dec_hook).value
+            if fill is not None:
+                fill(result)
+            return result
         except BAD_BYTES as error:
             raise decode_error(error, box="$[0]") from None
         except AttributeError as error:
@@ -172,6 +178,20 @@ def compile_converter(annotation: Any, facts: TypeFacts, *, base64: bool) -> Con
             raise DecodeError("Expected `object`, got `ndarray`") from None  # asked for its keys
 
     return convert
+
+
+def filled(decode: Callable[[bytes], Any], facts: TypeFacts) -> Callable[[bytes], Any]:
+    """Return ``decode``, msgspec's for the type of ``facts``, with what it leaves out put in."""
+    fill = compile_fill(facts.root)
+    if fill is None:
+        return decode
+
+    def decode_whole(payload: bytes) -> Any:
+        value = decode(payload)
+        fill(value)
+        return value
+
+    return decode_whole
 
 
 def adapt_local(annotation: Any, value: Any) -> Any:
