@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import math
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -27,13 +27,37 @@ thread_call: Final[contextvars.ContextVar[ThreadCall | None]] = contextvars.Cont
     "duplex-thread-call", default=None
 )
 
+#: The ``IncomingCall`` that the running handler serves.
+served_call: Final[contextvars.ContextVar[Any]] = contextvars.ContextVar("duplex-call")
+
+#: Parts of a second. Deadlines in the same one are one for the scopes of workers: setting it costs some microseconds.
+_TICKS: Final = 1024
+
+
+def shared(deadline: float) -> float:
+    """Return the deadline of the scope for a served call: that of all calls which end within the same millisecond, or
+    so. It is later than the call's, never sooner, or the caller would be told by the other side what it is about to
+    notice itself.
+    """
+    return math.ceil(deadline * _TICKS) / _TICKS
+
 
 def remaining() -> float | None:
-    """Return the seconds until the deadline of the scopes around the running task; ``None`` without one."""
+    """Return the seconds until the deadline of the scopes around the running task; ``None`` without one.
+
+    In a handler whose own scopes leave it all the time that there is, that is until the deadline of the call that it
+    serves: the scope's is a little later, and what is passed on must not grow from call to call.
+    """
     try:
-        return remaining_until(trio.current_effective_deadline())
+        deadline = trio.current_effective_deadline()
     except RuntimeError:
         raise outside_trio() from None
+    if deadline == math.inf:
+        return None
+    call = served_call.get(None)
+    if call is not None and call.deadline is not None and deadline == shared(call.deadline):
+        deadline = call.deadline
+    return remaining_until(deadline)
 
 
 def remaining_until(deadline: float) -> float | None:

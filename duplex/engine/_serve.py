@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
 import inspect
 import logging
@@ -21,7 +20,7 @@ from duplex._metadata import RETRY_AFTER, Metadata, retry_after_text
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec
 from duplex.engine._conversation import Conversation
-from duplex.engine._deadlines import thread_call
+from duplex.engine._deadlines import served_call, thread_call
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd, close_local
 from duplex.engine._overflow import Overflowing, OverflowState
@@ -41,7 +40,6 @@ BUILTIN: Final = "duplex."
 #: A cancellation this many seconds before a call's deadline, or less, is on account of it.
 _ABOUT: Final = 0.005
 
-_current: contextvars.ContextVar[IncomingCall] = contextvars.ContextVar("duplex-call")
 _CHANNEL_ERRORS: Final = (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
 
 
@@ -52,7 +50,8 @@ def current_call() -> IncomingCall:
         RuntimeError: this code does not run on behalf of a call.
     """
     try:
-        return _current.get()
+        call: IncomingCall = served_call.get()
+        return call
     except LookupError:
         raise RuntimeError("current_call() works only inside a handler that serves a call") from None
 
@@ -224,7 +223,7 @@ class IncomingCall(Conversation):
         self.link.peer.base_context.copy().run(self._run_inline)
 
     def _run_inline(self) -> None:
-        _current.set(self)
+        served_call.set(self)
         self.link.conversations[self.channel] = self
         try:
             args, kwargs = self._bind_first()
@@ -252,7 +251,7 @@ class IncomingCall(Conversation):
             self._answer_stopped()
             return
         self._scope = scope
-        token = _current.set(self)
+        token = served_call.set(self)
         try:
             await self._run()
         except BaseException as error:
@@ -261,7 +260,7 @@ class IncomingCall(Conversation):
                 raise
             self._fail(error)
         finally:
-            _current.reset(token)  # or the idle worker's context would keep the call
+            served_call.reset(token)  # or the idle worker's context would keep the call
             self._scope = None
 
     async def _run(self) -> None:

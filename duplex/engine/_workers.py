@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import outcome
 import trio
 
+from duplex.engine._deadlines import shared
 from duplex.engine._handler import Flavor
 from duplex.engine._lead import Lead
 
@@ -27,8 +28,6 @@ logger = logging.getLogger("duplex")
 
 #: Worker tasks kept waiting for the next call; more exist only while more calls run.
 MAX_IDLE_WORKERS: Final = 256
-#: Parts of a second. Deadlines in the same one are one for the scopes of workers: setting it costs some microseconds.
-_TICKS: Final = 1024
 #: A method whose handler had to wait is not begun by the task that receives for so many calls.
 _CALLS_UNTIL_NEXT_TRY: Final = 64
 
@@ -113,7 +112,7 @@ class Workers:
 
     def _hand_over(self, call: IncomingCall) -> None:
         self._handed_over += 1
-        deadline = math.inf if call.deadline is None else _shared(call.deadline)
+        deadline = math.inf if call.deadline is None else shared(call.deadline)
         if self._idle:
             task, scope = self._idle.pop()
             # Here, not when the task runs: the last call's deadline could pass in between.
@@ -200,7 +199,7 @@ class Workers:
                     return
                 while arrived:
                     call = arrived.popleft()
-                    deadline = math.inf if call.deadline is None else _shared(call.deadline)
+                    deadline = math.inf if call.deadline is None else shared(call.deadline)
                     if scope.deadline != deadline:
                         scope.deadline = deadline
                     method[0] = call.method
@@ -279,13 +278,6 @@ def _go_on(running: Coroutine[Any, Any, None], trap: Any) -> Generator[Any, Any,
             trap = step()
         except StopIteration:
             return
-
-
-def _shared(deadline: float) -> float:
-    """Return the deadline of the scope for a call: that of all calls which end within the same millisecond, or so. It is
-    later than the call's, never sooner, or the caller would be told by the other side what it is about to notice itself.
-    """
-    return math.ceil(deadline * _TICKS) / _TICKS
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

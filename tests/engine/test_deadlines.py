@@ -14,8 +14,8 @@ import trio.testing
 import duplex
 from tests.engine.helpers import linked, made, outcome, streamed, until
 
-#: Seconds by which a deadline may grow from call to call: to whole milliseconds on the wire, and a little for sharing.
-ROUNDING = 0.002
+#: Seconds by which a deadline may grow from call to call: to whole milliseconds on the wire.
+ROUNDING = 0.001
 
 
 class Chain:
@@ -35,6 +35,12 @@ class Chain:
         async def nested(timeout: float | None = None) -> None:
             back = duplex.current_call().link.service("chain")
             await back.leaf.with_options(timeout=timeout)()
+
+        @service.rpc
+        async def pass_on(hops: int) -> None:
+            self.remaining.append(duplex.current_call().time_remaining)
+            if hops:
+                await duplex.current_call().link.service("chain").pass_on(hops - 1)
 
         @service.rpc
         def threaded(timeout: float | None = None) -> None:
@@ -95,6 +101,17 @@ async def test_nested_calls_inherit_the_shorter_deadline(method: str) -> None:
             assert 0.5 < chain.remaining.pop() <= 1 + ROUNDING
             await remote[method].with_options(timeout=1)(5.0)
             assert 0.5 < chain.remaining.pop() <= 1 + ROUNDING
+
+
+async def test_a_deadline_does_not_grow_from_call_to_call(autojump_clock: object) -> None:
+    chain = Chain()
+    async with linked(chain.service, offers=[chain.service]) as pair:
+        for _ in range(10):
+            await trio.sleep(0.0003)  # the clock is nowhere near anything round
+            await pair.link.service("chain").pass_on.with_options(timeout=5)(8)
+            assert len(chain.remaining) == 9
+            assert max(chain.remaining) <= 5 + 1e-6
+            chain.remaining.clear()
 
 
 async def test_detached_calls_inherit_nothing() -> None:
