@@ -13,6 +13,9 @@ from duplex.codec._plain import UnfitError
 BAD_VALUE: Final = (TypeError, ValueError, OverflowError, RecursionError, BufferError, UnfitError)
 BAD_BYTES: Final = (TypeError, ValueError, OverflowError, RecursionError)
 
+#: Newer versions of msgspec say it in words of their own, older ones raise what Python does.
+_NOT_UTF_8: Final = "a string is not UTF-8"
+
 #: Nodes that are looked at, at most, to find the place of a bad value.
 _SEARCHED: Final = 10_000
 
@@ -29,8 +32,9 @@ def decode_error(error: Exception, box: str = "$") -> DecodeError:
     if isinstance(error, RecursionError):
         return DecodeError("the value is nested too deeply")
     if isinstance(error, UnicodeDecodeError):
-        return DecodeError(f"a string is not UTF-8: {error.reason} at its byte {error.start}")
-    what, mark, where = str(error).rpartition(" - at ")
+        return DecodeError(_NOT_UTF_8)
+    text = str(error).replace("Invalid UTF-8 encoded string", _NOT_UTF_8)
+    what, mark, where = text.rpartition(" - at ")
     if not mark:
         return DecodeError(where)
     where = where.replace(f"`{box}", "`$", 1)

@@ -131,7 +131,10 @@ def read_metadata(
     for key, raw in entries.items():
         try:
             metadata[key] = _read_value[memoryview(raw)[0]](raw)
-        except (msgspec.ValidationError, UnicodeDecodeError):
+        except (
+            msgspec.DecodeError,
+            UnicodeDecodeError,
+        ):  # which of them bad UTF-8 is depends on msgspec's version
             return NO_METADATA, (
                 StatusCode.INVALID_ARGUMENT,
                 text(f"metadata {key!r} must be str or bytes"),

@@ -76,7 +76,7 @@ def test_no_attachments() -> None:
         (b"", Any, "Input data was truncated"),
         (b"[1,", Any, "Input data was truncated"),
         (b"1 2", Any, "JSON is malformed: trailing characters (byte 3)"),
-        (b'"\xff"', Any, "a string is not UTF-8: invalid start byte at its byte 0"),
+        (b'"\xff"', Any, "a string is not UTF-8"),
         (b"[" * 100_000, Any, "the value is nested too deeply"),
         (b'{"a":[1,"x"]}', dict[str, list[int]], "Expected `int`, got `str` - at `$[...][1]`"),
         (b"5", np.int8, None),
