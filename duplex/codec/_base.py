@@ -21,7 +21,12 @@ class LiveKind(enum.IntEnum):
 
 
 class LiveValues(Protocol):
-    """Turns callbacks and channels into numbers and back. The engine implements it, for one call each."""
+    """What a codec has to know of the call that a value belongs to, beside the value: turns callbacks and channels
+    into numbers and back. The engine implements it, for one call each."""
+
+    @property
+    def max_attachments(self) -> int:
+        """How many attachments the receiver takes in one message; what is beyond goes into the payload."""
 
     def export(self, value: Any) -> tuple[LiveKind, int] | None:
         """Make ``value`` reachable for the other side and return its kind and id; ``None`` if it is not a
@@ -51,6 +56,8 @@ class Codec(Protocol):
 
     def encode(self, value: Any, live: LiveValues | None = None) -> tuple[bytes, Sequence[Buffer]]:
         """Return the payload and its attachments (an empty tuple in the usual case).
+
+        There are no more attachments than ``live`` says that the receiver takes.
 
         Attachments are one-dimensional views of bytes, of the value's own memory where that is possible:
         the value must not change until they are sent. Raises ``EncodeError`` that names the type, its place

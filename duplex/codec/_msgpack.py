@@ -90,7 +90,8 @@ class MsgpackCodec:
     """Payloads in msgpack, with the extension types of drpc.md for buffers, arrays, callbacks and channels.
 
     Args:
-        max_attachments: of one message; further buffers go into the payload, whatever their size.
+        max_attachments: of one message; further buffers go into the payload, whatever their size. What the receiver
+            says that it takes bounds them too.
     """
 
     name: Final = "msgpack"
@@ -137,7 +138,8 @@ class MsgpackCodec:
     def _encode_with_context(
         self, value: Any, live: LiveValues | None, arguments: bool = False
     ) -> tuple[bytes, Sequence[Buffer]]:
-        outgoing = Outgoing(live, self._max_attachments)
+        most = self._max_attachments if live is None else min(self._max_attachments, live.max_attachments)
+        outgoing = Outgoing(live, most)
         try:
             return outgoing.encode(value), outgoing.attachments
         except BAD_VALUE as error:

@@ -82,12 +82,12 @@ class RawCodec:
         """See :meth:`Codec.encode`."""
         if value is None:
             return b"", ()
-        if type(value) is bytes:
-            return (value, ()) if len(value) < LARGE else (b"", (value,))
         if isinstance(value, (bytes, bytearray, memoryview)):
             view = memoryview(value)
-            if view.nbytes < LARGE:
-                return view.tobytes(), ()
+            if view.nbytes < LARGE or (live is not None and not live.max_attachments):
+                return value if type(value) is bytes else view.tobytes(), ()
+            if type(value) is bytes:
+                return b"", (value,)
             return b"", (view.cast("B") if view.c_contiguous else view.tobytes(),)
         raise EncodeError(f"the raw codec carries bytes, not a {type(value).__name__}: use msgpack")
 
@@ -97,7 +97,7 @@ class RawCodec:
         """See :meth:`Codec.encode_arguments`."""
         if keyword or len(positional) != 1 or positional[0] is None:
             raise EncodeError("the raw codec carries exactly one argument, bytes, by position: use msgpack")
-        return self.encode(positional[0])
+        return self.encode(positional[0], live)
 
     def decoder(self, annotation: Any) -> Decoder:
         """See :meth:`Codec.decoder`."""

@@ -343,6 +343,9 @@ class KeyedCall(IncomingCall):
 class _LiveNoted:
     """Live values for a codec, of which none may be passed."""
 
+    #: The outcome may be repeated over any link, be its peer's limit what it may.
+    max_attachments: Final = 0
+
     def __init__(self) -> None:
         self.found: list[Any] = []
 

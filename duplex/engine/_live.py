@@ -61,6 +61,11 @@ class CallValues:
         self._fresh: list[tuple[NestedChannel | int, Any]] | None = None
 
     @property
+    def max_attachments(self) -> int:
+        """See :attr:`duplex.codec.LiveValues.max_attachments`."""
+        return self.link.connection.max_attachments
+
+    @property
     def root(self) -> CallValues:
         """The call whose end is the end of the values that pass here: this one, unless it is nested."""
         return self

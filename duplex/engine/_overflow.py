@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast, final
 
 import msgspec
 
@@ -267,6 +267,8 @@ class Overflowing(Conversation):
 @final
 class _Refusal:
     """Takes the live values of an item that was dropped, and closes the channels among them."""
+
+    max_attachments: Final = 0
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation

@@ -9,14 +9,16 @@ import trio
 
 from duplex._errors import (
     DecodeError,
+    EncodeError,
     FailedPrecondition,
     Internal,
     RPCError,
     Unavailable,
 )
+from duplex.codec._base import LiveKind
 from duplex.engine._alarms import Alarm, dismiss
 from duplex.engine._deadlines import remaining, thread_call
-from duplex.engine._live import CallValues
+from duplex.engine._live import FUNCTIONS, CallValues
 from duplex.engine._types import Callback
 from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, ItemsReceived, MessageReceived
 
@@ -337,6 +339,29 @@ async def call_unary(
     return await again(positional, keyword, deadline)
 
 
+@final
+class _NotifiedValues:
+    """What a codec has to know of a notification, which is over at once: no callback or channel goes with it."""
+
+    __slots__ = ("max_attachments",)
+
+    def __init__(self, link: BaseLink) -> None:
+        self.max_attachments = link.connection.max_attachments
+
+    def export(self, value: Any) -> tuple[LiveKind, int] | None:
+        if isinstance(value, (*FUNCTIONS, trio.abc.SendChannel, trio.abc.ReceiveChannel)):
+            raise EncodeError(
+                "functions and channels travel only while a call lives, and a notification's does not"
+            )
+        return None
+
+    def import_(self, kind: LiveKind, number: int) -> Any:
+        raise NotImplementedError("arguments are only encoded")  # pragma: no cover
+
+    def adapt(self, value: Any, annotation: Any) -> Any:
+        raise NotImplementedError("arguments are only encoded")  # pragma: no cover
+
+
 async def notify(
     link: BaseLink, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any]
 ) -> None:
@@ -348,7 +373,7 @@ async def notify(
     check_run()
     call = UnaryCall(link, request)
     try:
-        payload, attachments = request.codec.encode_arguments(positional, keyword, None)
+        payload, attachments = request.codec.encode_arguments(positional, keyword, _NotifiedValues(link))
         await trio.lowlevel.checkpoint()
         await link.wait_link_credit(call)
         link.open_channel(

@@ -37,7 +37,8 @@ def check_codec(codec: Codec, *, structured: bool = True, arrays: bool = True, l
     Raises:
         AssertionError: with the name of the check and what went otherwise than expected.
     """
-    checks = [_check_name, _check_buffers, _check_one_buffer_argument, _check_decoders, _check_hostile_bytes]
+    checks = [_check_name, _check_buffers, _check_one_buffer_argument, _check_few_attachments]
+    checks += [_check_decoders, _check_hostile_bytes]
     if structured:
         checks += [_check_values, _check_types, _check_arguments, _check_nested_buffers, _check_refusals]
         checks += [_check_hostile_payloads, _check_threads]
@@ -183,6 +184,20 @@ def _check_one_buffer_argument(codec: Codec) -> None:
                     _expect(type(back) is annotation and back == data, f"{size} bytes did not come back")
 
 
+def _check_few_attachments(codec: Codec) -> None:
+    data = random.Random(0).randbytes(_SIZES[-1])
+    for most in (0, 1):
+        live = _Live(max_attachments=most)
+        _expect(
+            len(codec.encode(data, live)[1]) <= most,
+            f"over {most} attachments, and the receiver takes no more",
+        )
+        payload, attachments = codec.encode_arguments((data,), {}, live)
+        _expect(len(attachments) <= most, f"over {most} attachments of arguments")
+        back = codec.convert(codec.decode_arguments(payload, attachments)[0][0], bytes)
+        _expect(back == data, f"{len(data)} bytes did not come back from {most} attachments")
+
+
 def _check_nested_buffers(codec: Codec) -> None:
     data = [random.Random(size).randbytes(size) for size in _SIZES]
     value = {"list": data, "one": bytearray(data[-1]), "set": {data[-1]}}
@@ -296,7 +311,8 @@ def _check_arrays(codec: Codec) -> None:
 class _Live:
     """Exports instances of ``_Origin``, and imports what was exported."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_attachments: int = 64) -> None:
+        self.max_attachments = max_attachments
         self.exported: list[Any] = []
         self.adapted: list[Any] = []
 

@@ -37,7 +37,8 @@ class Remote:
 class FakeLive:
     """Both sides of a call in one: exports functions and what ``kinds`` names, imports as :class:`Remote`."""
 
-    def __init__(self, kinds: dict[type, LiveKind] | None = None) -> None:
+    def __init__(self, kinds: dict[type, LiveKind] | None = None, max_attachments: int = 64) -> None:
+        self.max_attachments = max_attachments
         self.kinds = kinds or {}
         self.exported: list[Any] = []
         self.imported: list[tuple[LiveKind, int]] = []

@@ -213,6 +213,23 @@ def test_at_most_so_many_attachments() -> None:
     assert len(CODEC.encode([BIG] * 100)[1]) == 64
 
 
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_no_more_attachments_than_the_receiver_takes(most: int) -> None:
+    numpy = pytest.importorskip("numpy")
+    value = [BIG, numpy.frombuffer(BIG, "<i4"), BIG]
+    payload, attachments = CODEC.encode(value, FakeLive(max_attachments=most))
+    assert len(attachments) == most
+    back = CODEC.decoder(Any)(payload, attachments, None)
+    assert back[0] == back[2] == BIG
+    assert back[1].tobytes() == BIG
+    payload, attachments = CODEC.encode_arguments(value, {"more": BIG}, FakeLive(max_attachments=most))
+    assert len(attachments) == most
+
+
+def test_the_codecs_own_limit_holds_whatever_the_receiver_takes() -> None:
+    assert len(CODEC.encode([BIG] * 100, FakeLive(max_attachments=1000))[1]) == 64
+
+
 @pytest.mark.parametrize("annotation", [Any, object, bytes, list[bytes], dict[str, Any]])
 def test_large_buffers_become_bytes(annotation: Any) -> None:
     value = {bytes: BIG, list[bytes]: [BIG]}.get(annotation, {"x": BIG})

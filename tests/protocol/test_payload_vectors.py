@@ -35,6 +35,8 @@ class Live:
 class Numbers(LiveValues):
     """Live values that are their numbers."""
 
+    max_attachments = 64
+
     def export(self, value: Any) -> tuple[LiveKind, int] | None:
         return (value.kind, value.number) if isinstance(value, Live) else None
 

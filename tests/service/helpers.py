@@ -67,6 +67,8 @@ _KINDS: dict[LiveKind, type] = {
 class FakeLive:
     """Numbers for live values, and the values for the numbers. Each can be imported once, as in the engine."""
 
+    max_attachments = 64
+
     def __init__(self) -> None:
         self.exported: list[Any] = []
         self.imported: list[Any] = []
