@@ -40,6 +40,10 @@ class Limits:
     #: Bytes that may wait on one link, received and not taken, before its window is kept back for them too: so
     #: far streams that nobody reads slow down no other.
     link_buffer: int = 64 * MiB
+    #: Bytes that this side keeps of what it sends on one link, until the other side is known to have them: beyond it
+    #: senders wait, whatever the other side grants. And the same of answers for which nobody waits, such as refusals:
+    #: beyond it the link is cut.
+    max_unsent: int = 16 * MiB
     #: Links that one peer holds; further handshakes are refused with reason ``limit``.
     max_links: int = 1024
     #: Handlers that run at once at this peer; further calls are refused with ``ResourceExhausted``. Calls of
@@ -70,6 +74,7 @@ _LOWEST: Final = {
     "channel_window": 1 * KiB,
     "link_window": 1 * KiB,
     "link_buffer": 0,
+    "max_unsent": 64 * KiB,
     "max_links": 1,
     "max_handlers": 1,
     "max_handlers_per_link": 1,

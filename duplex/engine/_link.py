@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +32,7 @@ from duplex.engine._unary import RemoteCallback, UnaryCall
 from duplex.engine._watch import LinkWatch
 from duplex.protocol import (
     END,
+    FIRST_PROOF,
     NOTIFY,
     CancelReceived,
     ChannelClosed,
@@ -60,6 +62,12 @@ logger = logging.getLogger("duplex")
 
 #: Commands queued within one tick that are not held back until its end: the other side can begin.
 FLUSH_AT: Final = 32
+#: Characters of the text of a refusal.
+MOST_REFUSAL: Final = 1024
+
+
+def _proof_token() -> int:
+    return FIRST_PROOF + secrets.randbelow(FIRST_PROOF)
 
 
 class BaseLink:
@@ -90,6 +98,8 @@ class BaseLink:
             connecting=connecting,
             now=self.made_at,
             link_buffer=peer.limits.link_buffer,
+            max_unsent=peer.limits.max_unsent,
+            proof_token=_proof_token,
         )
         #: Conversations by channel number.
         self.conversations: dict[int, Conversation | UnaryCall] = {}
@@ -243,6 +253,15 @@ class BaseLink:
                 return  # the port reports it from its own task
             # Set with the first message, though the rest may fail: which one a channel is in is not known.
             self._unsent_channel = self.connection.next_channel
+        if self.connection.unread is not None:
+            # Not at once: this may be the flusher's, which must not wake any task.
+            trio.lowlevel.current_trio_token().run_sync_soon(self._cut)
+
+    def _cut(self) -> None:
+        """End a link whose other side reads nothing."""
+        if self.error is None:
+            logger.warning("the link to %s is cut: %s", self.peer_name, self.connection.unread)
+            self.lose(f"this side cut it: {self.connection.unread}")
 
     def on_frames(self, frames: Frames) -> None:
         """A message came from the other side."""
@@ -600,9 +619,11 @@ class BaseLink:
         Args:
             event: the call.
             status: why.
-            message: why, for the caller.
+            message: why, for the caller. Cut to a length that costs this side little, as asking costs the other side
+                nothing.
             retry_after: seconds after which it may try again.
         """
+        message = message[:MOST_REFUSAL]
         if event.notify:
             logger.warning("a notification from %s was not handled: %s", self.peer_name, message)
             self.connection.finish(event.channel)

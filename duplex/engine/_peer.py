@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextvars
 import functools
 import logging
@@ -9,7 +10,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import trio
@@ -27,6 +28,7 @@ from duplex.engine._link import BaseLink
 from duplex.engine._ports import Ports
 from duplex.engine._report import CallInfo, calls_of
 from duplex.engine._runs import check_run
+from duplex.engine._serve import BUILTIN
 from duplex.engine._workers import Workers
 from duplex.protocol import (
     MAX_NAME,
@@ -61,6 +63,8 @@ class ServedService(Protocol):
 
 #: Seconds between looks at whether a first attempt to connect has failed.
 _LOOK: Final = 0.02
+#: Names that an answer lists, at most.
+MOST_NAMED: Final = 5
 #: The peers of this process, which its forks must not use.
 _peers: Final[weakref.WeakSet[BasePeer[Any, Any]]] = weakref.WeakSet()
 
@@ -91,6 +95,19 @@ def check_name(what: str, text: str) -> None:
         raise ConfigurationError(f"{what} is not encodable as UTF-8: {text!r}") from None
     if size > MAX_NAME:
         raise ConfigurationError(f"{what} has at most {MAX_NAME} bytes, not {size}: {text[:40]!r}...")
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """List names for a text: all, or of many those next to one that is not among them, in the order of the alphabet.
+
+    It is the answer to something that costs who asks next to nothing, so it is short, and made without much work.
+    """
+    names = sorted(known)
+    count = len(names)
+    if count <= MOST_NAMED:
+        return ", ".join(names) or "none"
+    first = max(0, min(bisect.bisect(names, name) - MOST_NAMED // 2, count - MOST_NAMED))
+    return f"{', '.join(names[first : first + MOST_NAMED])} and {count - MOST_NAMED} others"
 
 
 class BasePeer(Generic[LinkT, ServiceT]):
@@ -211,11 +228,11 @@ class BasePeer(Generic[LinkT, ServiceT]):
         service, _, method = target.rpartition(".")
         found = self._services.get(service)
         if found is not None:
-            return f"service {service!r} has no method {method!r}; it has {', '.join(sorted(found.methods))}"
-        offered = ", ".join(sorted(name for name in self._services if not name.startswith("duplex.")))
+            return f"service {service!r} has no method {method!r}; it has {nearest(method, found.methods)}"
+        offered = nearest(service, [name for name in self._services if not name.startswith(BUILTIN)])
         if not service:
-            return f"a method is named service.method, not {target!r}; services here: {offered or 'none'}"
-        return f"there is no service {service!r} at this peer; it offers {offered or 'none'}"
+            return f"a method is named service.method, not {target!r}; services here: {offered}"
+        return f"there is no service {service!r} at this peer; it offers {offered}"
 
     def judge(self, remote: Hello) -> tuple[str, str] | None:
         """Return why a peer that introduced itself is refused, or ``None``."""

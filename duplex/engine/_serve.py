@@ -39,6 +39,8 @@ BUILTIN: Final = "duplex."
 
 #: A cancellation this many seconds before a call's deadline, or less, is on account of it.
 _ABOUT: Final = 0.005
+#: Bytes of an error's details. They cost no credit, so nothing else bounds how many of them wait to be sent.
+_MOST_DETAILS: Final = 64 * 1024
 
 _CHANNEL_ERRORS: Final = (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
 
@@ -480,7 +482,7 @@ class IncomingCall(Conversation):
             if error.details is not None:
                 try:
                     details, attachments = self.codec.encode(error.details, None)
-                    if attachments:
+                    if attachments or len(details) > _MOST_DETAILS:
                         raise EncodeError("details over 64 KiB cannot travel")
                 except EncodeError as problem:
                     details = None

@@ -22,7 +22,7 @@ from duplex.protocol._commands import (
     LimitsInfo,
     ServiceInfo,
 )
-from duplex.protocol._connection import Connection, limits_info
+from duplex.protocol._connection import FIRST_PROOF, Connection, limits_info
 from duplex.protocol._events import (
     CancelReceived,
     ChannelClosed,
@@ -48,6 +48,7 @@ from duplex.protocol._states import ChannelState, LinkState
 __all__ = (
     "BATCH_BYTES",
     "END",
+    "FIRST_PROOF",
     "FRAME_SLACK",
     "MAX_ENTRIES",
     "MAX_INTEGER",

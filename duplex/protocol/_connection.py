@@ -12,8 +12,9 @@ This module is the acting half; what comes in is in :mod:`duplex.protocol._recei
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
 
 from duplex._config import Limits
@@ -50,6 +51,12 @@ from duplex.protocol._states import DROP, ILLEGAL, ChannelState, LinkInput, Link
 
 #: Pings that may be unanswered at once; older ones are forgotten.
 _MAX_PINGS: Final = 64
+#: Bytes that may be sent and not proven to have arrived, unless the owner says otherwise.
+_MAX_UNSENT: Final = 16 * 1024 * 1024
+#: What is sent is to be proven in so many parts of the most that may be unproven.
+_PROOFS: Final = 4
+#: Tokens of pings that prove something are from here on; others are below.
+FIRST_PROOF: Final = 2**52
 
 
 @final
@@ -62,15 +69,36 @@ class Connection(Receiving):
         now: the present time in seconds, of any clock that never goes back; so is every later ``now``.
         link_buffer: bytes received and not taken that the link's window does not count, so that streams which
             nobody reads do not hold up the link.
+        max_unsent: bytes of messages that were sent and are not known to have arrived, beyond which there is no
+            credit to send more; and the same of what costs no credit, beyond which the link is given up.
+        proof_token: gives the token, from ``FIRST_PROOF`` on, of a ping whose answer is to prove that the other side
+            has read what was sent before. So it should be one that cannot be guessed. ``None``: they are numbered.
 
     Raises:
         LocalProtocolError: ``hello`` is not what another peer could read.
     """
 
-    def __init__(self, hello: Hello, *, connecting: bool, now: float, link_buffer: int = 0) -> None:
+    def __init__(
+        self,
+        hello: Hello,
+        *,
+        connecting: bool,
+        now: float,
+        link_buffer: int = 0,
+        max_unsent: int = _MAX_UNSENT,
+        proof_token: Callable[[], int] | None = None,
+    ) -> None:
         self._hello_size = encoded_size(hello)
-        super().__init__(hello, connecting=connecting, now=now, link_buffer=link_buffer)
+        super().__init__(
+            hello, connecting=connecting, now=now, link_buffer=link_buffer, max_unsent=max_unsent
+        )
         self._next_token = 1
+        self._max_unsent = max_unsent
+        self._proof_token = proof_token or itertools.count(FIRST_PROOF).__next__
+        #: The total of bytes from which on the next proof is asked for.
+        self._prove_at = max_unsent // _PROOFS
+        #: Why this side has given the link up, if it has: the other side reads nothing.
+        self.unread: str | None = None
 
     # -- what the owner asks ---------------------------------------------------------------------------
 
@@ -148,7 +176,7 @@ class Connection(Receiving):
         """The same for items of streams, which leave a part of it to calls and results."""
         if self._outbox.run is not None:
             self._outbox.settle()
-        return self._outgoing.balance - self._reserved
+        return self._outgoing.balance - self._outgoing.reserved
 
     def message_cost(self, payload: bytes, attachments: Sequence[Buffer]) -> int:
         """Bytes of credit that a message is going to cost. Raises ``MessageTooLarge`` if the other side would
@@ -198,7 +226,7 @@ class Connection(Receiving):
             state=LinkState(self.state),
             channels_opened_here=self._opened_here,
             channels_opened_there=self._opened_there,
-            send_credit=self._outgoing.balance,
+            send_credit=self._outgoing.granted,
             unconsumed=self._incoming.unconsumed,
             dropped_commands=self._dropped,
             channel_violations=self._violations,
@@ -386,7 +414,7 @@ class Connection(Receiving):
         if record is None or not self.can_send(channel):
             return None
         window, link = record.outgoing, self._outgoing
-        room = min(window.balance, link.balance - self._reserved)
+        room = min(window.balance, link.balance - link.reserved)
         if room <= 0:
             return None
         run = ItemRun(channel, self._remote_limits.max_message, room, (window, link))
@@ -486,8 +514,35 @@ class Connection(Receiving):
     # -- bytes out -------------------------------------------------------------------------------------
 
     def data_to_send(self) -> list[list[Buffer]]:
-        """Return the messages to transmit now, in order, each a list of frames; empty if there is nothing."""
-        return self._outbox.take()
+        """Return the messages to transmit now, in order, each a list of frames; empty if there is nothing.
+
+        If :attr:`unread` is set afterwards these are the last: the link is closed.
+        """
+        outbox = self._outbox
+        messages = outbox.take()
+        if outbox.total >= self._prove_at and self.state == LINK_OPEN:
+            self._ask_for_proof()
+            messages += outbox.take()
+        return messages
+
+    def _ask_for_proof(self) -> None:
+        """Have the other side prove that it receives what it is sent, or give up if it has not for too long."""
+        outbox = self._outbox
+        paid = self._outgoing.sent
+        free = outbox.total - paid
+        unread = free - self._free_proven
+        if unread > self._max_unsent:
+            self.unread = (
+                f"the peer reads nothing: {unread} bytes of answers to it wait, over the limit of "
+                f"{self._max_unsent} (Limits.max_unsent)"
+            )
+            self.terminate()
+            self._push_last(c.Goaway(self._last_remote_channel, "closing", self.unread))
+            return
+        token = self._proof_token()
+        self._proofs[token] = paid, free
+        self._push([3, token, self._delay], COMMAND_BYTES)
+        self._prove_at = outbox.total + self._max_unsent // _PROOFS
 
     def _pay_for(
         self,

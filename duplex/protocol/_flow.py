@@ -47,12 +47,73 @@ RESERVED_PART: Final = 8
 
 @final
 class SendWindow:
-    """What this side may still send."""
+    """What this side may still send on a channel."""
 
     __slots__ = ("balance",)
 
     def __init__(self, window: int) -> None:
         self.balance = window
+
+
+@final
+class LinkSendWindow:
+    """The same for all channels of a link together, and never more than this side wants to keep.
+
+    A window is the other side's word, and so is a grant: who says large numbers and reads nothing would have this
+    side keep all that it has to send. So what is sent and not *proven* to have arrived stays below a bound of this
+    side's own. A ping that is answered proves all that was sent before it.
+
+    Args:
+        bound: bytes that may be sent and not proven; beyond it there is no credit, whatever was granted.
+    """
+
+    __slots__ = ("_bound", "_granted", "_limit", "_proven", "_share", "balance", "reserved")
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        # Totals since the link began: what was granted, what was proven, and what may be sent.
+        self._granted = 0
+        self._proven = 0
+        self._limit = 0
+        #: What streams leave to calls and results of what was granted.
+        self._share = 0
+        #: What may be sent now.
+        self.balance = 0
+        #: How much of that streams leave to calls and results.
+        self.reserved = 0
+
+    def open(self, window: int) -> None:
+        """Begin with what the other side advertises."""
+        self._share = window // RESERVED_PART
+        self.grant(window)
+
+    @property
+    def sent(self) -> int:
+        """Bytes that were paid for since the link began."""
+        return self._limit - self.balance
+
+    @property
+    def granted(self) -> int:
+        """What the other side thinks that may be sent now."""
+        return self._granted - self.sent
+
+    def grant(self, amount: int) -> None:
+        """The other side grants more."""
+        self._granted += amount
+        self._set_limit()
+
+    def prove(self, sent: int) -> None:
+        """All has arrived that was sent when :attr:`sent` was so much."""
+        self._proven = sent
+        self._set_limit()
+
+    def _set_limit(self) -> None:
+        most = self._proven + self._bound
+        limit = min(self._granted, most)
+        self.balance += limit - self._limit
+        self._limit = limit
+        # An eighth of what was granted, and of what this side wants to keep.
+        self.reserved = limit - min(self._granted - self._share, most - self._bound // RESERVED_PART)
 
 
 @final

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, final
 import msgspec
 
 from duplex.protocol._commands import LimitsInfo, RawCommand
-from duplex.protocol._flow import MESSAGE_OVERHEAD, SendWindow
+from duplex.protocol._flow import MESSAGE_OVERHEAD, LinkSendWindow, SendWindow
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -59,7 +59,9 @@ class ItemRun:
 
     __slots__ = ("_credit", "_windows", "channel", "longest", "payloads", "room")
 
-    def __init__(self, channel: int, longest: int, room: int, windows: Sequence[SendWindow]) -> None:
+    def __init__(
+        self, channel: int, longest: int, room: int, windows: Sequence[SendWindow | LinkSendWindow]
+    ) -> None:
         self.channel = channel
         self.longest = longest
         #: The items, encoded.
@@ -93,7 +95,7 @@ class ItemRun:
 class Outbox:
     """The batch that is being filled, and those that wait to be transmitted."""
 
-    __slots__ = ("_frames", "_sealed", "_size", "commands", "max_commands", "run")
+    __slots__ = ("_frames", "_sealed", "_size", "commands", "max_commands", "run", "total")
 
     def __init__(self, max_commands: int) -> None:
         #: Items that come after those commands, and are not among them yet.
@@ -102,6 +104,8 @@ class Outbox:
         self.commands: list[RawCommand] = []
         #: How many commands the other side takes in a batch.
         self.max_commands = max_commands
+        #: Bytes of all batches that were sealed or taken, generously.
+        self.total = 0
         self._frames: list[Buffer] = []
         self._size = 0
         self._sealed: list[list[Buffer]] = []
@@ -155,6 +159,7 @@ class Outbox:
             return sealed
         # The usual batch, without a call.
         commands, self.commands = self.commands, []
+        self.total += self._size
         self._size = 0
         return [[encode(commands)]]
 
@@ -165,6 +170,7 @@ class Outbox:
             self._frames = []
         self._sealed.append(frames)
         self.commands = []
+        self.total += self._size
         self._size = 0
 
 

@@ -23,9 +23,8 @@ from duplex.protocol._events import ItemsReceived, MessageReceived
 from duplex.protocol._flow import (
     MESSAGE_OVERHEAD,
     NOTIFY_OVERHEAD,
-    RESERVED_PART,
     LinkReceiveWindow,
-    SendWindow,
+    LinkSendWindow,
 )
 from duplex.protocol._outbox import COMMAND_BYTES, Buffer, Outbox, max_frame
 from duplex.protocol._records import (
@@ -61,7 +60,9 @@ class Violation(Exception):
 class Receiving:
     """The receiving half of a :class:`~duplex.protocol.Connection`, and the state that both halves share."""
 
-    def __init__(self, hello: Hello, *, connecting: bool, now: float, link_buffer: int) -> None:
+    def __init__(
+        self, hello: Hello, *, connecting: bool, now: float, link_buffer: int, max_unsent: int
+    ) -> None:
         self.local = hello
         #: What the other side said of itself, once it has.
         self.remote: Hello | None = None
@@ -87,9 +88,11 @@ class Receiving:
         self._max_frame = max_frame(hello.limits)
         self._remote_limits = LimitsInfo()
         self._remote_codecs: Sequence[str] = ()
-        self._outgoing = SendWindow(0)
-        #: What streams leave of it to calls and results.
-        self._reserved = 0
+        self._outgoing = LinkSendWindow(max_unsent)
+        #: Pings that are to prove what has arrived: what had been paid for before each, and what had cost nothing.
+        self._proofs: dict[int, tuple[int, int]] = {}
+        #: What cost no credit and is proven to have arrived.
+        self._free_proven = 0
         self._incoming = LinkReceiveWindow(hello.limits.link_window, link_buffer)
         self._outbox = Outbox(self._remote_limits.max_commands)
         self._push = self._outbox.push
@@ -236,8 +239,7 @@ class Receiving:
         self._remote_limits = hello.limits
         self._remote_codecs = hello.codecs
         self._outbox.max_commands = hello.limits.max_commands
-        self._outgoing.balance = hello.limits.link_window
-        self._reserved = hello.limits.link_window // RESERVED_PART
+        self._outgoing.open(hello.limits.link_window)
         self.state = step
         events.append(e.LinkOpened(hello) if self.connecting else e.HelloReceived(hello))
 
@@ -246,11 +248,19 @@ class Receiving:
         events.append(e.PingReceived(command.delay / 1e6))
 
     def _on_pong(self, command: c.Pong, events: list[e.Event], now: float) -> None:
-        sent = self._pings.pop(command.token, None)
-        if sent is None:
-            self._dropped += 1
-        else:
+        token = command.token
+        sent = self._pings.pop(token, None)
+        if sent is not None:
             events.append(e.PongReceived(now - sent, command.delay / 1e6))
+        elif token in self._proofs:
+            known = paid = -1
+            while known != token:  # it proves what those before it would
+                known = next(iter(self._proofs))
+                paid, self._free_proven = self._proofs.pop(known)
+            self._outgoing.prove(paid)
+            events.append(e.CreditReceived(0))
+        else:
+            self._dropped += 1
 
     def _on_announce(self, command: c.Announce, events: list[e.Event], _now: float) -> None:
         events.append(e.ServicesAnnounced(command.services))
@@ -278,7 +288,10 @@ class Receiving:
 
     def _on_credit(self, command: c.Credit, events: list[e.Event], _now: float) -> None:
         if command.channel == 0:
-            window = self._outgoing
+            link = self._outgoing
+            if link.granted + command.amount > c.MAX_INTEGER:
+                raise Violation("CREDIT for channel 0 overflows")
+            link.grant(command.amount)
         else:
             record = self._channels.get(command.channel)
             if record is None:
@@ -286,9 +299,9 @@ class Receiving:
                 self._dropped += 1
                 return
             window = record.outgoing
-        if window.balance + command.amount > c.MAX_INTEGER:
-            raise Violation(f"CREDIT for channel {command.channel} overflows")
-        window.balance += command.amount
+            if window.balance + command.amount > c.MAX_INTEGER:
+                raise Violation(f"CREDIT for channel {command.channel} overflows")
+            window.balance += command.amount
         events.append(e.CreditReceived(command.channel))
 
     # -- channels --------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def check_agreement(sender: Connection, receiver: Connection) -> None:
     """What must be true of two connections when nothing is on its way between them."""
     if receiver.is_closed or not receiver.is_open:
         return
-    assert sender.link_credit == receiver._incoming.balance
+    assert sender.statistics().send_credit == receiver._incoming.balance
     for channel, record in receiver._channels.items():
         if record.table[record.state][RECV_DATA] >= 0:
             assert sender.credit(channel) == record.incoming.balance, f"credit of channel {channel}"
@@ -174,11 +174,11 @@ class ConnectionPair:
         binding: Hello | None = None,
         *,
         handshake: bool = True,
-        link_buffer: int = 0,
+        **bounds: Any,
     ) -> None:
         self.now = 0.0
-        self.a = Connection(connecting or hello("a"), connecting=True, now=self.now, link_buffer=link_buffer)
-        self.b = Connection(binding or hello("b"), connecting=False, now=self.now, link_buffer=link_buffer)
+        self.a = Connection(connecting or hello("a"), connecting=True, now=self.now, **bounds)
+        self.b = Connection(binding or hello("b"), connecting=False, now=self.now, **bounds)
         self.to_b = Wire(self.a, self.b)
         self.to_a = Wire(self.b, self.a)
         if handshake:

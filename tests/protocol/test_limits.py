@@ -449,9 +449,9 @@ def test_a_command_of_the_wrong_shape_breaks_the_link(command: list[Any]) -> Non
 
 def test_credit_overflow_breaks_the_link() -> None:
     pair = ConnectionPair()
-    room = MAX_INTEGER - pair.b.link_credit
+    room = MAX_INTEGER - pair.b.statistics().send_credit
     pair.inject(pair.b, [6, 0, room])
-    assert pair.b.link_credit == MAX_INTEGER
+    assert pair.b.statistics().send_credit == MAX_INTEGER
     with pytest.raises(RemoteProtocolError, match="CREDIT for channel 0 overflows"):
         pair.inject(pair.b, [6, 0, 1])
     pair = ConnectionPair()
