@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests import machine
+from tests.wires import plugin as wires
 
 # A deadline per example fails on busy machines and says nothing about the code.
 settings.register_profile("default", deadline=None, print_blob=True)
@@ -19,6 +20,32 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 #: Seconds that a thread which is already on its way out may take.
 THREAD_GRACE = 2.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    wires.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    wires.configure(config)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return wires.header(config)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wires.skip_others(config, items)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    wires.sample(metafunc)
+
+
+@pytest.fixture(autouse=True)
+def wire(request: pytest.FixtureRequest) -> Iterator[None]:
+    """See :mod:`tests.wires.plugin`."""
+    yield from wires.use_wire(request)
 
 
 @pytest.fixture(autouse=True)

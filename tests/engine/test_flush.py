@@ -129,6 +129,7 @@ async def test_one_flusher_for_a_run() -> None:
     release_flusher(one)
 
 
+@pytest.mark.plain_wire("counts messages")
 async def test_what_is_queued_in_one_pass_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten calls made by ten tasks at once are one message, and so are the answers."""
     service = duplex.Service("service")

@@ -425,6 +425,7 @@ async def test_handler_that_closes_its_own_link() -> None:
 
 
 @pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.plain_wire("the calls have to come in one message")
 async def test_handler_that_closes_its_own_peer(inline: bool) -> None:
     service = duplex.Service("service")
     closing: list[duplex.Peer] = []

@@ -27,6 +27,8 @@ from tests.engine.hostile import (
 )
 from tests.engine.raw import HELLO, RawDealer, batch
 
+pytestmark = pytest.mark.plain_wire("what breaks the rules depends on the message in which it comes")
+
 LIMITS = duplex.Limits(
     max_message=100_000, channel_window=16_000, link_window=64_000, max_channels=16, max_links=8
 )

@@ -15,6 +15,8 @@ from tests.engine.helpers import collect, leftovers, outcome, quiet, until
 from tests.engine.hostile import GARBAGE, NONE, ONE
 from tests.engine.raw import HELLO, RawRouter, batch
 
+pytestmark = pytest.mark.plain_wire("what breaks the rules depends on the message in which it comes")
+
 #: Instead of an answer to ``HELLO``.
 NO_ANSWER: dict[str, list[bytes]] = {
     "call": [batch([7, 2, "own.victim", 3, ONE])],

@@ -210,6 +210,7 @@ async def test_calls_under_way_are_listed_on_both_sides() -> None:
         nursery.start_soon(read_nothing)
         await until(lambda: len(pair.server.calls()) == 3 and pair.back.credit_waiters)
         await until(lambda: pair.link.credit_waiters)
+        await until(lambda: any(call.unread > 1000 for call in pair.client.calls()))
         outgoing = {call.method: call for call in pair.client.calls()}
         incoming = {call.method: call for call in pair.server.calls()}
         assert next(iter(outgoing)) == next(iter(incoming)) == "service.hang", "the oldest first"

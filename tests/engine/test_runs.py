@@ -88,6 +88,7 @@ async def test_large_items_keep_their_place() -> None:
     assert [len(item) for item in items] == [100_000 if number % 7 == 3 else 10 for number in range(MANY)]
 
 
+@pytest.mark.plain_wire("counts passes of the event loop")
 async def test_other_calls_get_their_turn_between() -> None:
     """On the side that sends and on the one that takes: neither waits for anything here."""
     items = Items()
@@ -106,6 +107,7 @@ async def test_other_calls_get_their_turn_between() -> None:
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.plain_wire("counts passes of the event loop")
 async def test_items_that_take_long_to_make_are_not_kept_back() -> None:
     service = duplex.Service("service")
     sent = 0

@@ -1,0 +1,108 @@
+"""What makes the tests of the engine run over the wires of this directory: ``pytest --wire=NAME``.
+
+The tests themselves do not know. They name an endpoint, and what is behind its scheme is put there for the time of a
+test. All that is left to chance, the order of tasks in trio included, follows from a seed, which the header shows.
+
+Without the option every test runs over the plain wire, and some of them over one of the others, too: always the same
+ones, so that a change is what makes them fail.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import trio
+
+from duplex import transports
+from tests.wires.orders import ORDERS
+from tests.wires.transport import WireTransport
+
+#: Nothing in between.
+PLAIN: Final = "plain"
+#: All over the plain wire, and a sample over others.
+SAMPLE: Final = "sample"
+
+#: Where the sample is from, and one of how many it has; of these files all tests: what they are about has come in the
+#: wrong order before.
+SAMPLED: Final = ("tests/engine", "tests/client")
+ONE_OF: Final = 4
+ALL_OF: Final = ("test_channels.py", "test_channels_nested.py", "test_callbacks.py", "test_send_eof.py")
+
+MARKER: Final = "plain_wire(why): says nothing over other wires, as it counts messages or turns"
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("duplex")
+    group.addoption(
+        "--wire",
+        default=SAMPLE,
+        choices=[SAMPLE, PLAIN, *ORDERS],
+        help="how messages come to their receivers; by default a sample of tests runs over others, too",
+    )
+    group.addoption("--wire-seed", help="an earlier run's seed, to have it again")
+
+
+def configure(config: pytest.Config) -> None:
+    """Choose the seed."""
+    config.addinivalue_line("markers", MARKER)
+    if config.option.wire_seed is None:
+        config.option.wire_seed = str(random.SystemRandom().randrange(10**6))
+
+
+def header(config: pytest.Config) -> str:
+    """Say how to have the same again."""
+    return f"wire: --wire={config.option.wire} --wire-seed={config.option.wire_seed}"
+
+
+def skip_others(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what says nothing over the wire that was asked for."""
+    if config.option.wire not in ORDERS:
+        return
+    for item in items:
+        marker = item.get_closest_marker("plain_wire")
+        if marker is not None:
+            item.add_marker(pytest.mark.skip(reason=f"over the plain wire only: {marker.args[0]}"))
+
+
+def sample(metafunc: pytest.Metafunc) -> None:
+    """Let a test that is in the sample run twice."""
+    test = metafunc.definition
+    if metafunc.config.option.wire != SAMPLE or any(map(test.get_closest_marker, ("plain_wire", "slow"))):
+        return
+    wire = sampled(test.path.relative_to(test.config.rootpath), test.name)
+    if wire != PLAIN:
+        metafunc.parametrize("wire", [PLAIN, wire], indirect=True)
+
+
+def sampled(path: Path, name: str) -> str:
+    """Return the other wire for a test of the sample, and ``PLAIN`` for one that is not in it."""
+    if not path.as_posix().startswith(SAMPLED):
+        return PLAIN
+    number = zlib.crc32(f"{path.name}::{name}".encode())
+    if path.name not in ALL_OF and number % ONE_OF:
+        return PLAIN
+    return sorted(ORDERS)[number // ONE_OF % len(ORDERS)]
+
+
+def use_wire(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Put the wire in place for one test."""
+    seed = f"{request.config.option.wire_seed} {request.node.nodeid}"
+    _scheduler().seed(seed)
+    order = ORDERS.get(getattr(request, "param", request.config.option.wire))
+    schemes = transports._BY_SCHEME
+    before = dict(schemes)
+    if order is not None:
+        schemes.update({name: WireTransport(inner, order, seed) for name, inner in before.items()})
+    yield
+    schemes.update(before)
+
+
+def _scheduler() -> Any:
+    """What trio shuffles tasks with; pytest-trio makes it do so."""
+    return trio._core._run._r
