@@ -17,6 +17,9 @@ FUZZ_RUNS ?= 200000
 SOAK_MINUTES ?= 8
 SOAK_SEED ?= 1
 
+# The processes that the tests run in, as many as there are cores; with WORKERS=0 they run in pytest's own.
+WORKERS ?= auto
+
 # What `make faults` runs, and where it writes: FAULTS='networks --write table.md'; everything by default.
 FAULTS ?=
 
@@ -43,8 +46,11 @@ demo: $(READY) ## run the demonstration
 
 test: $(READY) ## run the tests; coverage below 95 % (wire and codec: 100 %) fails
 	@$(BIN)/coverage erase
-	@$(BIN)/python -m pytest --cov --cov-report=term
-	@$(MAKE) --no-print-directory coverage-protocol
+	@began=$$(date +%s); \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS) && \
+	    $(MAKE) --no-print-directory coverage-protocol; \
+	code=$$?; took=$$(($$(date +%s) - began)); \
+	echo "make test took $$((took / 60)) min $$((took % 60)) s"; exit $$code
 
 coverage-protocol: $(READY) ## ask full coverage of duplex.protocol and duplex.codec, of the last `make test`
 	@echo "coverage of duplex.protocol and duplex.codec, which must be 100 %:"

@@ -12,6 +12,8 @@ from hypothesis import settings
 from tests import machine
 from tests.wires import plugin as wires
 
+pytest_plugins = ["tests.hangs"]
+
 # A deadline per example fails on busy machines and says nothing about the code.
 settings.register_profile("default", deadline=None, print_blob=True)
 # The same examples on every run, so that a failure is the fault of the change that it appears with.
