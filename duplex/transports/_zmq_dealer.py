@@ -34,6 +34,7 @@ from duplex.transports._base import (
     TurnTaker,
     take_turns,
 )
+from duplex.transports._zmq_listen import tcp_endpoint
 from duplex.transports._zmq_options import CONNECT_TIMEOUT_MS, HANDSHAKE_MS, Endpoint, apply_options
 from duplex.transports._zmq_socket import (
     BUSY_TURNS,
@@ -145,7 +146,7 @@ class DealerPort:
         if target.scheme != "tcp":
             return [target]
         found = await trio.socket.getaddrinfo(target.host, target.port, type=stdlib_socket.SOCK_STREAM)
-        return list(dict.fromkeys(Endpoint("tcp", str(entry[4][0]), target.port) for entry in found))
+        return list(dict.fromkeys(tcp_endpoint(entry[4]) for entry in found))
 
     def sends_done(self) -> None:
         if self._connection is not None:
@@ -168,20 +169,19 @@ class _Connection(SocketLoop):
     """A carrier and its socket."""
 
     def __init__(self, port: DealerPort, address: Endpoint) -> None:
-        socket = new_socket(zmq.DEALER)
-        apply_options(socket, "dealer", address, port._options)
         # There is nothing to watch on inproc: it has no connections that could fail or be reported.
         self._up = address.scheme == "inproc"
-        super().__init__(socket, 0 if self._up else _EVENTS)
+        super().__init__(new_socket(zmq.DEALER), 0 if self._up else _EVENTS)
         self._port = port
         self._target = address
         self._receiver = port._receiver
-        self._send = sender(socket)
+        self._send = sender(self._socket)
         self._announced = False
         self._gone: str | None = None
         self._refusal: str | None = None
         try:
-            socket.connect(str(address))
+            apply_options(self._socket, "dealer", address, port._options)
+            self._socket.connect(str(address))
         except BaseException:
             self.stop(0)
             raise

@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 import zmq
 
-from duplex._errors import ConfigurationError
+from duplex._errors import BindError, ConfigurationError
 from duplex.transports._base import TransportOptions
 
 Role: TypeAlias = Literal["dealer", "router"]
@@ -30,6 +30,8 @@ LINGER_MS: Final = 1000
 SEND_QUEUE: Final = 100_000
 #: The largest number that libzmq takes for an option.
 _HIGHEST: Final = 2**31 - 1
+#: Connections that wait to be accepted: every client of a restarted service comes back at once.
+BACKLOG: Final = 1024
 #: One attempt at a TCP connection, in milliseconds.
 CONNECT_TIMEOUT_MS: Final = 5000
 #: One ZMTP handshake, in milliseconds.
@@ -106,12 +108,6 @@ def socket_options(role: Role, endpoint: Endpoint, options: TransportOptions) ->
         SocketOption(opt.TCP_KEEPALIVE_IDLE, 60, "seconds; the kernel's default is two hours"),
         SocketOption(opt.TCP_KEEPALIVE_INTVL, 10, "seconds between the kernel's probes"),
         SocketOption(opt.TCP_KEEPALIVE_CNT, 6, "so that a dead host is noticed within two minutes"),
-        SocketOption(
-            opt.IPV6,
-            int(endpoint.host == "*" or ":" in endpoint.host),
-            "IPv6 addresses work, and tcp://* listens on both families (default: IPv4 only); for the rest it is "
-            "off, or 127.0.0.1 would be shown as [::ffff:127.0.0.1]",
-        ),
     )
     if role == "router":
         return (
@@ -126,9 +122,6 @@ def socket_options(role: Role, endpoint: Endpoint, options: TransportOptions) ->
                 0,
                 "a stranger cannot take over another's connection by naming its routing id",
             ),
-            SocketOption(
-                opt.BACKLOG, 1024, "every client of a restarted service comes back at once (default 100)"
-            ),
         )
     return (
         *both,
@@ -138,6 +131,7 @@ def socket_options(role: Role, endpoint: Endpoint, options: TransportOptions) ->
             "in effect never: each connection gets a fresh socket from the port, because libzmq would carry "
             "queued messages over to the next connection, and would mix the two when reading",
         ),
+        SocketOption(opt.IPV6, int(":" in endpoint.host), "IPv6 addresses work (default: IPv4 only)"),
         SocketOption(opt.RECONNECT_IVL_MAX, 0, "no backoff of libzmq's; the port does it"),
         SocketOption(
             opt.IMMEDIATE,
@@ -192,6 +186,7 @@ def parse_endpoint(endpoint: str, *, binding: bool) -> Endpoint:
 
     Raises:
         ConfigurationError: with what is wrong and an example of what is right.
+        BindError: there is no directory for ``ipc://*``.
     """
     scheme, separator, rest = endpoint.partition("://")
     if not separator or scheme not in SCHEMES:
@@ -213,7 +208,7 @@ def parse_endpoint(endpoint: str, *, binding: bool) -> Endpoint:
         name = f"duplex-{uuid.uuid4().hex}"
         if scheme == "ipc":
             # libzmq's own wildcard makes a directory, in the current one unless TMPDIR is set.
-            name = os.path.join(tempfile.gettempdir(), f"{name}.sock")
+            name = os.path.join(_temporary_directory(), f"{name}.sock")
         return Endpoint(scheme, name=name)
     limit = zmq.IPC_PATH_MAX_LEN if scheme == "ipc" else 255
     size = len(os.fsencode(rest))
@@ -222,6 +217,16 @@ def parse_endpoint(endpoint: str, *, binding: bool) -> Endpoint:
             f"{endpoint!r}: the name is {size} bytes long, and at most {limit} are possible; use a shorter path"
         )
     return Endpoint(scheme, name=rest)
+
+
+def _temporary_directory() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:  # it tries each by making a file, and does not say what came of that
+        raise BindError(
+            "cannot bind ipc://*: no temporary directory can be used, or no descriptor is left to try one; set "
+            "TMPDIR, or bind a path"
+        ) from None
 
 
 _HOST: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")

@@ -15,8 +15,6 @@ libzmq keeps the messages of an ended connection readable, so ``carrier_down`` w
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import Final
 
 import zmq
@@ -31,6 +29,7 @@ from duplex.transports._base import (
     TurnTaker,
     take_turns,
 )
+from duplex.transports._zmq_listen import IpcFile, Listener
 from duplex.transports._zmq_options import SEND_QUEUE, Endpoint, apply_options
 from duplex.transports._zmq_socket import (
     BUSY_TURNS,
@@ -38,7 +37,7 @@ from duplex.transports._zmq_socket import (
     NOBLOCK_MORE,
     TURN,
     SocketLoop,
-    bind_socket,
+    bind_when_free,
     cause,
     checked,
     new_socket,
@@ -57,17 +56,15 @@ class RouterPort(SocketLoop):
     """See :class:`Port`."""
 
     def __init__(self, endpoint: Endpoint, receiver: Receiver, options: TransportOptions) -> None:
+        self._inproc = inproc = endpoint.scheme == "inproc"
         try:
-            socket = new_socket(zmq.ROUTER)
+            super().__init__(new_socket(zmq.ROUTER), 0 if inproc else _ACCEPTED | _DISCONNECTED)
         except zmq.ZMQError as error:
             raise BindError(f"cannot bind {endpoint}: cannot make a socket: {cause(error)}") from None
-        apply_options(socket, "router", endpoint, options)
-        self._inproc = inproc = endpoint.scheme == "inproc"
         #: Carriers that were closed here and whose connections nobody tells the end of (an ordered set).
         self._muted: dict[_RouterCarrier, None] = {}
-        super().__init__(socket, 0 if inproc else _ACCEPTED | _DISCONNECTED)
         self._receiver = receiver
-        self._send = sender(socket)
+        self._send = sender(self._socket)
         self._carriers: dict[bytes, _RouterCarrier] = {}
         self._accepted: dict[int, _Accepted] = {}
         self._dying: dict[_RouterCarrier, int] = {}
@@ -75,14 +72,33 @@ class RouterPort(SocketLoop):
         self._turns = 0
         self._started = False
         self._bound = False
+        self._file: IpcFile | None = None
         try:
-            bind_socket(socket, str(endpoint))
-        except zmq.ZMQError as error:
+            apply_options(self._socket, "router", endpoint, options)
+            self._endpoint = self._bind(endpoint)
+        except BaseException as error:
             self.stop(0)
-            raise BindError(f"cannot bind {endpoint}: {cause(error)}") from None
-        self._endpoint = str(endpoint) if inproc else _text(socket.get(zmq.LAST_ENDPOINT))
+            if isinstance(error, (zmq.ZMQError, OSError)):
+                raise BindError(f"cannot bind {endpoint}: {cause(error)}") from None
+            raise
         self._bound = True
-        self._file = _IpcFile(endpoint.name) if endpoint.scheme == "ipc" else None
+
+    def _bind(self, endpoint: Endpoint) -> str:
+        """Bind, and return the real endpoint."""
+        text = str(endpoint)
+        if self._inproc:
+            bind_when_free(text, lambda: self._socket.bind(text))
+            return text
+        listener = bind_when_free(text, lambda: Listener(endpoint))
+        try:
+            self._socket.set(zmq.USE_FD, listener.socket.fileno())
+            self._socket.bind(listener.endpoint)
+        except BaseException:
+            listener.close()
+            raise
+        listener.socket.detach()  # it is libzmq's now
+        self._file = listener.file
+        return listener.endpoint
 
     @property
     def endpoint(self) -> str:
@@ -253,32 +269,6 @@ class RouterPort(SocketLoop):
 
 
 _CLOSED: Final = "the connection was closed or lost"
-
-
-def _text(value: int | bytes) -> str:
-    assert isinstance(value, bytes)
-    return value.rstrip(b"\0").decode()
-
-
-class _IpcFile:
-    """The file of an ipc endpoint, which libzmq makes but does not remove."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._made = self._identity()
-
-    def _identity(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return None  # an abstract name, or somebody removed it
-        return found.st_dev, found.st_ino
-
-    def remove(self) -> None:
-        """Remove the file, unless another process has bound the path since."""
-        if self._made is not None and self._identity() == self._made:
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
 
 
 class _Accepted:

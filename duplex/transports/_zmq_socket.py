@@ -31,7 +31,7 @@ import uuid
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 import zmq
@@ -39,6 +39,8 @@ import zmq.utils.garbage
 
 from duplex.transports._base import ZERO_COPY_FROM, Buffer, Frames, TurnTaker
 from duplex.transports._zmq_options import MAX_SOCKETS
+
+T = TypeVar("T")
 
 #: Messages taken from a socket before other tasks get their turn.
 TURN: Final = 32
@@ -52,6 +54,8 @@ _POLLIN: Final = int(zmq.POLLIN)
 BUSY_TURNS: Final = 16
 #: Seconds that closing a socket in the background may take.
 _UNBINDING: Final = 0.5
+#: Descriptors that libzmq takes with its first socket, that one's own included.
+_START: Final = 6
 _EVENT: Final = struct.Struct("=Hi")
 
 
@@ -62,6 +66,8 @@ class _Shared:
         self.pid = os.getpid()
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+        #: Whether there was a socket, with which libzmq starts its threads.
+        self.started = False
         #: Sockets with their monitors. Also what keeps the garbage collector from closing them in the wrong
         #: order; see the module's text.
         self.open: set[tuple[zmq.Socket[bytes], zmq.Socket[bytes] | None]] = set()
@@ -96,7 +102,22 @@ def _get_shared() -> _Shared:
 
 def new_socket(kind: zmq.SocketType) -> zmq.Socket[bytes]:
     """Make a socket on the context that all of this process shares (inproc endpoints need that)."""
-    return _get_shared().context.socket(kind)
+    shared = _get_shared()
+    if not shared.started:
+        _require_descriptors(_START)
+    socket = shared.context.socket(kind)
+    shared.started = True
+    return socket
+
+
+def _require_descriptors(count: int) -> None:
+    """Raise ZMQError if so many descriptors cannot be had: libzmq ends the process where it cannot start."""
+    try:
+        with contextlib.ExitStack() as spare:
+            for _ in range(count):
+                spare.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise zmq.ZMQError(error.errno) from None
 
 
 def sender(socket: zmq.Socket[bytes]) -> Callable[..., Any]:
@@ -117,24 +138,23 @@ def close_pair(
     socket.close(linger)
 
 
-def cause(error: zmq.ZMQError) -> str:
-    """Say what went wrong, without what pyzmq appends."""
+def cause(error: zmq.ZMQError | OSError) -> str:
+    """Say what went wrong, without what pyzmq and Python add."""
     if error.errno == errno.ENODEV:
         return "this machine has no interface or address of that name"
-    return zmq.strerror(error.errno or 0)
+    return zmq.strerror(error.errno) if error.errno else str(error)
 
 
-def bind_socket(socket: zmq.Socket[bytes], endpoint: str) -> None:
+def bind_when_free(endpoint: str, bind: Callable[[], T]) -> T:
     """Bind. libzmq closes sockets in the background, so an endpoint that this process has only just closed
     may be taken for another moment (well under a millisecond, as a rule); it is waited for."""
     unbound = _get_shared().unbound
     patience = unbound.pop(endpoint, 0.0) + _UNBINDING
     while True:
         try:
-            socket.bind(endpoint)
-            return
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EADDRINUSE or time.monotonic() >= patience:
+            return bind()
+        except (zmq.ZMQError, OSError) as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= patience:
                 raise
         time.sleep(0.0005)
 
@@ -146,6 +166,20 @@ def note_unbound(endpoint: str) -> None:
     for old in [name for name, when in list(unbound.items()) if when + _UNBINDING < now]:
         del unbound[old]
     unbound[endpoint] = now
+
+
+def _monitor(shared: _Shared, socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
+    """Return the reading end of a new monitor."""
+    name = f"inproc://duplex-monitor-{uuid.uuid4().hex}"
+    monitor = shared.context.socket(zmq.PAIR)
+    try:
+        socket.monitor(name, events)
+        monitor.set(zmq.RCVHWM, 0)
+        monitor.connect(name)
+    except BaseException:
+        close_pair(socket, monitor, 0)
+        raise
+    return monitor
 
 
 class SocketLoop:
@@ -171,11 +205,11 @@ class SocketLoop:
         self._busy_turns = 0
         shared = _get_shared()
         if events:
-            name = f"inproc://duplex-monitor-{uuid.uuid4().hex}"
-            socket.monitor(name, events)
-            self._monitor = shared.context.socket(zmq.PAIR)
-            self._monitor.set(zmq.RCVHWM, 0)
-            self._monitor.connect(name)
+            try:
+                self._monitor = _monitor(shared, socket, events)
+            except BaseException:
+                socket.close(0)
+                raise
         self._stopped = False
         self._home = shared
         self._entry = (socket, self._monitor)
