@@ -62,6 +62,7 @@ from duplex.engine._statistics import LinkStatistics as LinkStatistics
 from duplex.engine._tracked import ResumableStream as ResumableStream
 from duplex.engine._tracked import Tracked as Tracked
 from duplex.engine._types import Callback as Callback
+from duplex.engine._types import CallOptions as CallOptions
 from duplex.engine._types import Channel as Channel
 from duplex.engine._types import ChannelStatistics as ChannelStatistics
 from duplex.engine._types import ReceiveChannel as ReceiveChannel

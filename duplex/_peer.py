@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import ModuleType
-from typing import Any, TypeVar, final, overload
+from typing import Any, Protocol, TypeVar, final, overload
 
 import trio
 
@@ -25,6 +25,15 @@ from duplex.engine._watch import watch_links
 from duplex.service import Service, callback_spec
 
 T = TypeVar("T")
+
+
+class _Concrete(Protocol):
+    """Any class that is no ``Protocol``: type checkers let none of those pass for the class of another."""
+
+    def __hash__(self) -> int: ...
+
+
+ConcreteT = TypeVar("ConcreteT", bound=type[_Concrete])
 
 
 def _proxy(picker: Any, target: object, name: str | None, options: Options) -> Any:
@@ -55,6 +64,9 @@ class Link(BaseLink, metaclass=Made):
 
     @overload
     def service(self, target: str | Service) -> ServiceProxy: ...
+
+    @overload
+    def service(self, target: ConcreteT, *, name: str | None = None) -> ConcreteT: ...
 
     @overload
     def service(self, target: Callable[..., T], *, name: str | None = None) -> T: ...
@@ -128,15 +140,22 @@ class Peer(BasePeer[Link, Service], metaclass=Made):
     def service(self, target: str | Service) -> ServiceProxy: ...
 
     @overload
+    def service(self, target: ConcreteT, *, name: str | None = None) -> ConcreteT: ...
+
+    @overload
     def service(self, target: Callable[..., T], *, name: str | None = None) -> T: ...
 
     def service(self, target: Any, *, name: str | None = None) -> Any:
         """Return a proxy for a remote service. Calls go, in turn, over every link that offers it.
 
         Args:
-            target: the service's name, for a dynamic proxy; or a class, usually a ``Protocol``, whose
-                annotations type the proxy and check the results.
+            target: the service's name, for a dynamic proxy; or a class whose annotations type the proxy and
+                check the results: a ``Protocol``, or the service's own class, with methods under ``@duplex.rpc``.
             name: the service's name, if the class's does not say it.
+
+        To a type checker, the proxy of a ``Protocol`` is an object of it. The proxy of a service's own class is
+        that class, not an object of it, because an object's methods are called here and not over a link: of
+        the class, each decorated method is a :class:`Unary` or a :class:`Streaming`.
         """
         return _proxy(self, target, name, Options(self.default_codec))
 

@@ -61,8 +61,8 @@ def load(ammunition: Ammunition, method: Method | None, links: Sequence[duplex.L
     service, _, name = ammunition.target.rpartition(".")
     shots: list[Shot] = []
     for link in links:
-        options = {"timeout": ammunition.timeout, "metadata": ammunition.metadata}
-        proxy = link.service(service).with_options(**options)[name]
+        remote = link.service(service).with_options(timeout=ammunition.timeout, metadata=ammunition.metadata)
+        proxy = remote[name]
         size = len(ammunition.payload or b"")
         if method is None or method.kind == "unary":
             shots.append(_unary(proxy, arguments, size))

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Literal, Protocol, cast, final, get_args, overload
+from typing import Any, Final, Literal, Protocol, Unpack, cast, final, get_args, overload
 
 import trio
 
@@ -20,6 +20,7 @@ from duplex.engine._link import BaseLink
 from duplex.engine._outgoing import OpenCall
 from duplex.engine._request import Request, deadline_exceeded, time_limit
 from duplex.engine._tracked import ResumableStream
+from duplex.engine._types import CallOptions, OtherOptions
 from duplex.engine._unary import call_unary, notify
 
 
@@ -189,10 +190,12 @@ class MethodProxy:
         return f"<remote method {self._request.method}>"
 
     @overload
-    def with_options(self, *, resume: Literal[True], **options: Any) -> ResumingMethod: ...
+    def with_options(  # type: ignore[overload-overlap]  # resume=True is one of CallOptions' as well
+        self, *, resume: Literal[True], **options: Unpack[OtherOptions]
+    ) -> ResumingMethod: ...
 
     @overload
-    def with_options(self, **options: Any) -> MethodProxy: ...
+    def with_options(self, **options: Unpack[CallOptions]) -> MethodProxy: ...
 
     def with_options(self, **options: Any) -> Any:
         """Return the method with other options: see :meth:`ServiceProxy.with_options`."""
@@ -305,7 +308,7 @@ class ServiceProxy:
     def __getitem__(self, name: str) -> MethodProxy:
         return MethodProxy(self._picker, self._service, name, self._options)
 
-    def with_options(self, **options: Any) -> ServiceProxy:
+    def with_options(self, **options: Unpack[CallOptions]) -> ServiceProxy:
         """Return the service with other options for its calls.
 
         Args:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
-from typing import Any, Final, final
+from typing import Any, Final, Unpack, final
 
 from duplex._errors import ConfigurationError
 from duplex._names import service_name_of
 from duplex.client._proxy import LinkPicker, MethodProxy, Options, ServiceProxy
-from duplex.engine._types import Streaming, Unary
+from duplex.engine._types import CallOptions, Streaming, Unary
 
 _ITERATORS: Final = (AsyncGenerator, AsyncIterator, AsyncIterable, Generator, Iterator, Iterable)
 
@@ -66,7 +66,7 @@ class _TypedProxy(ServiceProxy):
         self.__dict__[name] = method
         return method
 
-    def with_options(self, **options: Any) -> _TypedProxy:
+    def with_options(self, **options: Unpack[CallOptions]) -> _TypedProxy:
         """See :meth:`ServiceProxy.with_options`."""
         changed = self._options.replace(**options).for_picker(self._picker)
         return _TypedProxy(self._picker, self._service, changed, self._methods)

@@ -18,7 +18,9 @@ from typing import (
     ParamSpec,
     Protocol,
     Self,
+    TypedDict,
     TypeVar,
+    Unpack,
     final,
     overload,
     runtime_checkable,
@@ -26,6 +28,10 @@ from typing import (
 
 import msgspec
 import trio
+
+from duplex._config import Overflow
+from duplex._metadata import Metadata
+from duplex.codec import Codec
 
 if TYPE_CHECKING:
     from duplex.engine._outgoing import OutgoingCall
@@ -157,6 +163,23 @@ else:
             """Call the function where it lives and return what it returns."""
 
 
+class OtherOptions(TypedDict, total=False):
+    """The options of a call that do not change what opening it gives."""
+
+    timeout: float | None
+    metadata: Metadata | None
+    codec: str | Codec
+    wait_for_ready: bool
+    idempotency_key: str | None
+    overflow: Overflow | None
+
+
+class CallOptions(OtherOptions, total=False):
+    """What ``with_options`` takes, for those who pass options on: see :meth:`duplex.ServiceProxy.with_options`."""
+
+    resume: bool
+
+
 class Unary(Protocol[P, R]):
     """The static type of a remote unary method, for attributes of a class given to ``peer.service(cls)``::
 
@@ -175,7 +198,7 @@ class Unary(Protocol[P, R]):
     def notify(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, None]:
         """Call the method without waiting for its outcome."""
 
-    def with_options(self, **options: Any) -> Self:
+    def with_options(self, **options: Unpack[CallOptions]) -> Self:
         """Return the method with other options."""
 
 
@@ -193,10 +216,12 @@ class Streaming(Protocol[P, SendT_, R]):
         """Open the call."""
 
     @overload
-    def with_options(self, *, resume: Literal[True], **options: Any) -> Resuming[P, R]: ...
+    def with_options(  # type: ignore[overload-overlap] # resume=True is one of CallOptions' as well
+        self, *, resume: Literal[True], **options: Unpack[OtherOptions]
+    ) -> Resuming[P, R]: ...
 
     @overload
-    def with_options(self, **options: Any) -> Self: ...
+    def with_options(self, **options: Unpack[CallOptions]) -> Self: ...
 
     def with_options(self, **options: Any) -> Any:
         """Return the method with other options."""

@@ -13,6 +13,7 @@ from duplex._config import Overflow
 from duplex._errors import ConfigurationError
 from duplex._names import service_name_of
 from duplex.service._annotations import Scope, UnresolvedNameError, capture_scope, hints_of, in_class_body
+from duplex.service._decorated import shown_as_decorator
 from duplex.service._method import MethodSpec, RpcOptions
 from duplex.service._signature import callable_of, flavor_of, inspect_function
 
@@ -30,22 +31,7 @@ _SERVICE_NAME: Final = re.compile(rf"{_WORD}(\.{_WORD})*")
 _METHOD_NAME: Final = re.compile(_WORD)
 
 
-@overload
-def rpc(function: F, /) -> F: ...
-
-
-@overload
-def rpc(
-    *,
-    name: str | None = None,
-    inline: bool = False,
-    idempotent: bool = False,
-    deprecated: str | None = None,
-    resumable: bool = False,
-    overflow: Overflow | None = None,
-) -> Callable[[F], F]: ...
-
-
+@shown_as_decorator
 def rpc(
     function: Any = None,
     /,
@@ -59,7 +45,7 @@ def rpc(
 ) -> Any:
     """Mark a function of a module, or a method of a class, as callable from elsewhere.
 
-    It stays the same function. ``duplex serve`` and :meth:`Service.from_module` find it in its module,
+    It stays the same function; for what type checkers see of it, see :meth:`Peer.service`. ``duplex serve`` and :meth:`Service.from_module` find it in its module,
     :meth:`Service.from_object` in an instance of its class.
 
     Args:

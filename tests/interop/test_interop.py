@@ -103,7 +103,7 @@ async def test_empty_stream(place: Place) -> None:
 
 
 async def test_custom_metadata(place: Place) -> None:
-    metadata = {
+    metadata: duplex.Metadata = {
         "x-grpc-test-echo-initial": "test_initial_metadata_value",
         "x-grpc-test-echo-trailing-bin": b"\xab\xab\xab",
     }
