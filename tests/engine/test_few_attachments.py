@@ -84,7 +84,7 @@ async def test_arrays_reach_peers_that_take_no_attachments() -> None:
 async def test_an_outcome_with_a_key_reaches_whoever_asks_for_it() -> None:
     data = bytes(LARGE)
     async with linked(Bytes().service) as pair:
-        keyed = {"idempotency_key": "one for all"}
+        keyed: duplex.CallOptions = {"idempotency_key": "one for all"}
         assert await pair.link.service("bytes").echo.with_options(**keyed)(data) == data
         async with duplex.open_peer(**FEW) as other:
             link = await other.connect(pair.endpoint)
