@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from duplex._errors import (
-    DecodeError,
     HandshakeError,
     PeerLost,
     RemoteProtocolError,
@@ -126,7 +125,6 @@ class BaseLink:
         self._goodbye: str | None = None
         self._dirty = False
         self._flusher = peer.flusher
-        self._unclaimed: dict[int, NestedChannel] = {}
         self._callbacks: dict[int, Handler] = {}
         self._next_callback = 1
         self._pong = trio.Event()
@@ -354,7 +352,6 @@ class BaseLink:
         )
         self.conversations.clear()
         self._callbacks.clear()
-        self._unclaimed.clear()
         self.bundles.clear()
         for conversation in conversations:
             sent = not conversation.opener or conversation.channel < self._unsent_channel
@@ -670,21 +667,8 @@ class BaseLink:
             )
             return
         root = parent.root
-        child = NestedChannel(self, event.channel, self.peer.default_codec, root, opener=False)
+        child = NestedChannel(
+            self, event.channel, self.peer.default_codec, root, opener=False, ended=event.end
+        )
         self.conversations[event.channel] = child
-        self._unclaimed[event.channel] = child
         root.adopt(child)
-
-    def claim_nested(self, number: int, parent: int) -> NestedChannel:
-        """Return the channel that the other side opened for a value. Raises ``DecodeError`` if there is none."""
-        child = self._unclaimed.get(number)
-        if child is None or child.root.channel != parent:
-            raise DecodeError(
-                f"there is no channel {number} that belongs to this call, or it was taken already"
-            )
-        del self._unclaimed[number]
-        return child
-
-    def drop_unclaimed(self, number: int) -> None:
-        """Forget a channel that no value named."""
-        self._unclaimed.pop(number, None)

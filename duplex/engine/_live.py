@@ -30,6 +30,18 @@ if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
     from duplex.engine._nested import NestedChannel
 
+
+class Children(dict[int, "NestedChannel"]):
+    """The channels that belong to a conversation, by number, in order of their opening."""
+
+    __slots__ = ("late_bytes",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Bytes of items that wait in channels which ended before the value that names them was decoded.
+        self.late_bytes = 0
+
+
 #: What may be passed where a callback is expected; other callables must be wrapped in a function, so that
 #: no object becomes remotely callable by accident.
 FUNCTIONS: Final = (
@@ -54,8 +66,8 @@ class CallValues:
     over: bool
 
     def __init__(self) -> None:
-        #: In order of their opening (an ordered set).
-        self._children: dict[NestedChannel, None] | None = None
+        #: Until they are over and their items are with whoever is to have them.
+        self._children: Children | None = None
         self._exports: list[int] | None = None
         #: What was exported for a message that was not sent yet: callbacks' numbers, and channels.
         self._fresh: list[tuple[NestedChannel | int, Any]] | None = None
@@ -130,12 +142,27 @@ class CallValues:
     def import_(self, kind: LiveKind, number: int) -> Any:
         """See :meth:`duplex.codec.LiveValues.import_`."""
         root = self.root
-        if root.over:
-            raise DecodeError("callbacks and channels cannot be used after their call has ended")
         if kind is LiveKind.CALLBACK:
             return self.link.import_callback(number, root)
-        child = self.link.claim_nested(number, root.channel)
+        child = root.claim(number)
         return child.sending_end() if kind is LiveKind.SEND_CHANNEL else child.receiving_end()
+
+    @property
+    def children(self) -> Children:
+        """The channels that belong to this call."""
+        if self._children is None:
+            self._children = Children()
+        return self._children
+
+    def claim(self, number: int) -> NestedChannel:
+        """Return the channel that the other side opened for a value of this call; it may be over by now, and the call
+        too: what came on it is still there. Raises ``DecodeError`` if there is none."""
+        child = None if self._children is None else self._children.get(number)
+        if child is None or not child.note_named():
+            raise DecodeError(
+                f"there is no channel {number} that belongs to this call, or it was taken already"
+            )
+        return child
 
     def adapt(self, value: Any, annotation: Any) -> Any:
         """See :meth:`duplex.codec.LiveValues.adapt`."""
@@ -154,19 +181,20 @@ class CallValues:
             exports, self._exports = self._exports, None
             self.link.withdraw_callbacks(exports)
         if self._children is not None:
-            children, self._children = self._children, None
-            for child in children:
+            for child in list(self._children.values()):
                 child.release_from_parent(failed=failed)
 
     def exported(self) -> list[NestedChannel | int]:
         """Return the callbacks and channels that this side passed and that still live."""
-        return [*(self._exports or ()), *(child for child in self._children or () if child.opener)]
+        children = self._children.values() if self._children else ()
+        return [*(self._exports or ()), *(child for child in children if child.opener)]
 
     async def wait_forwarded(self) -> None:
         """Return once what came on passed channels was handed on, as far as their local ends are channels of
         other calls: whoever forwards a channel and returns has then forwarded everything."""
-        for child in list(self._children or ()):
-            await child.wait_forwarded()
+        if self._children:
+            for child in list(self._children.values()):
+                await child.wait_forwarded()
 
     def _living_root(self) -> CallValues:
         root = self.root
@@ -176,11 +204,9 @@ class CallValues:
 
     def adopt(self, child: NestedChannel) -> None:
         """Let a nested channel end with this conversation."""
-        if self._children is None:
-            self._children = {}
-        self._children[child] = None
+        self.children[child.channel] = child
 
     def disown(self, child: NestedChannel) -> None:
         """Forget a nested channel that is over, or a long stream of channels would never let go of one."""
         if self._children is not None:
-            self._children.pop(child, None)
+            self._children.pop(child.channel, None)

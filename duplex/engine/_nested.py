@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 
-from duplex._errors import CallCancelled, DuplexError, RPCError, error_for_status
+from duplex._errors import CallCancelled, DuplexError, ResourceExhausted, RPCError, error_for_status
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._conversation import NOTHING, Conversation
@@ -92,6 +92,13 @@ class SendEnd(SendChannel[Any]):
     def _set_type(self, item_type: Any) -> None:
         """What is sent has the type that the other side declares."""
 
+    def break_off(self, reason: str) -> None:
+        """End the channel as one that was cut short: whoever receives must not take what came for all. Idempotent."""
+        conversation = self._conversation
+        if not conversation.over:
+            conversation.link.close_channel(conversation.channel, StatusCode.CANCELLED, message=reason)
+            conversation.finish(CallCancelled(reason))
+
 
 @final
 class BothEnds(Channel[Any, Any]):
@@ -134,15 +141,42 @@ class BothEnds(Channel[Any, Any]):
 class NestedChannel(Conversation):
     """A channel that is a value in a message of another conversation, its parent."""
 
-    __slots__ = ("_forwards", "_is_over", "_is_pumped", "_opener", "_pump_scope", "_pumps_out", "_root")
+    __slots__ = (
+        "_claimed",
+        "_forwards",
+        "_is_abandoned",
+        "_is_over",
+        "_is_pumped",
+        "_opener",
+        "_pump_scope",
+        "_pumps_out",
+        "_receives",
+        "_root",
+    )
 
-    def __init__(self, link: BaseLink, channel: int, codec: Codec, root: CallValues, *, opener: bool) -> None:
+    def __init__(
+        self,
+        link: BaseLink,
+        channel: int,
+        codec: Codec,
+        root: CallValues,
+        *,
+        opener: bool,
+        ended: bool = False,
+    ) -> None:
         super().__init__(link, channel, codec)
         self._root = root
         self._opener = opener
+        self._ended = ended
+        #: Whether this side is the one that receives, if the other one opened the channel.
+        self._receives = not opener and not ended
+        #: Whether a value named the channel, if the other side opened it.
+        self._claimed = False
         self._pump_scope: trio.CancelScope | None = None
         self._pumps_out = False
         self._forwards = False
+        #: Nobody at this side wants any more what is to be handed on.
+        self._is_abandoned = False
         self._is_pumped = trio.Event()
         self._is_over = trio.Event()
 
@@ -155,6 +189,16 @@ class NestedChannel(Conversation):
     def opener(self) -> bool:  # type: ignore[override]
         """Whether this side passed the value."""
         return self._opener
+
+    def note_named(self) -> bool:
+        """Note that a value names the channel, and return whether that is the first one, as it must be."""
+        if self._opener or self._claimed:
+            return False
+        self._claimed = True
+        if self.over:
+            self._root.children.late_bytes -= self.statistics().buffered_bytes
+            self._root.disown(self)
+        return True
 
     def sending_end(self) -> SendEnd:
         """Return the end to send with."""
@@ -196,7 +240,10 @@ class NestedChannel(Conversation):
 
     def on_closed(self, event: ChannelClosed) -> None:
         """The importing side is done with the channel."""
-        self.finish(None if event.status == 0 else error_for_status(event.status, event.message))
+        if event.status and event.message:
+            logger.warning("a channel passed to %s was cut short: %s", self.link.peer_name, event.message)
+        message = event.message or "the call that the channel was passed to has failed"
+        self.finish(None if event.status == 0 else error_for_status(event.status, message))
 
     def on_cancelled(self, event: CancelReceived) -> None:
         """The passing side gave the channel up."""
@@ -209,28 +256,52 @@ class NestedChannel(Conversation):
         """The parent is over."""
         if self.over:
             return
+        error = CallCancelled("the call that carried the channel is over")
         if self._opener:
-            self.link.cancel_channel(self.channel, "the call that carried the channel is over")
-            self.finish(CallCancelled("the call that carried the channel is over"))
+            self._is_abandoned = True
+            self.link.cancel_channel(self.channel, error.message)
+            self.finish(error)
         else:
             self.link.close_channel(self.channel, StatusCode.CANCELLED if failed else StatusCode.OK)
-            self.finish(CallCancelled("the call that carried the channel is over") if failed else None)
+            # What comes on it from now on is dropped, so whoever receives must not take it for complete.
+            self.finish(error if failed or self._receives else None)
 
     def finish(self, error: RPCError | None) -> None:
         """See :meth:`Conversation.finish`."""
+        if self._receives and self._ended:
+            error = None  # all has come, and that it is all: what ends the channel now takes nothing away
         super().finish(error)
-        self.link.drop_unclaimed(self.channel)
         if self._pump_scope is not None and self._is_pump_done:
             self._pump_scope.cancel()
         self._is_over.set()
+        if self._opener:
+            self._disown_if_pumped()
+        elif self._claimed:
+            self._root.disown(self)
+        else:
+            self._stay_unclaimed()
+
+    def _disown_if_pumped(self) -> None:
+        """Let the call forget the channel, but not while something is still to be handed on to another call."""
         if not self._forwards or self._is_pumped.is_set():
             self._root.disown(self)
 
-    @property
-    def _is_pump_done(self) -> bool:
-        """Whether a pump has nothing more to do once the channel is over. One that hands on what came goes on after a
-        good end, however late it begins: all may have come, with the end, before it did."""
-        return self._pumps_out or self.error is not None
+    def _stay_unclaimed(self) -> None:
+        """The value that names the channel has not been decoded, if it came at all. What has come on the channel waits
+        for that, within the bounds of what one channel may hold: credit does not bound channels that are over."""
+        children = self._root.children
+        limits = self.link.peer.limits
+        size = self.statistics().buffered_bytes
+        if len(children) > limits.max_channels:
+            self._root.disown(self)
+        elif children.late_bytes + size > limits.channel_window:
+            self.drop_inbox()
+            self.error = ResourceExhausted(
+                f"{size} bytes of items were dropped, because their channel had ended before it was received, and "
+                f"such channels may hold {limits.channel_window} bytes (Limits.channel_window) in one call"
+            )
+        else:
+            children.late_bytes += size
 
     async def wait_over(self) -> None:
         """Return once the channel is over."""
@@ -245,12 +316,14 @@ class NestedChannel(Conversation):
     def revoke(self) -> None:
         """The value was not passed after all."""
         if not self.over:
+            self._is_abandoned = True
             self.link.cancel_channel(self.channel, "the channel was not passed after all")
             self.finish(CallCancelled("the channel was not passed after all"))
 
     async def wait_forwarded(self) -> None:
-        """Return once everything was handed on, if the local end is a channel of another call."""
-        if self._forwards:
+        """Return once everything was handed on that has come, if the channel is over and the local end is a channel of
+        another call."""
+        if self._forwards and self.over:
             await self._is_pumped.wait()
 
     # -- pumps: between a local trio channel and the wire ----------------------------------------------
@@ -268,9 +341,15 @@ class NestedChannel(Conversation):
     async def pump_in(self, sink: trio.abc.SendChannel[Any]) -> None:
         """Hand what comes on the wire to a local channel; the task that does it.
 
-        Goes on after the channel ended well, until everything was handed over.
+        Goes on after the other side, or the link, has ended the channel, until everything was handed over.
         """
         await self._pump(self._receive_all, sink)
+
+    @property
+    def _is_pump_done(self) -> bool:
+        """Whether a pump has nothing more to do once the channel is over. One that hands on what came goes on, however
+        late it begins: all may have come, with the end, before it did."""
+        return self._pumps_out or self._is_abandoned
 
     async def _send_all(self, source: trio.abc.ReceiveChannel[Any]) -> None:
         async for item in source:
@@ -278,32 +357,70 @@ class NestedChannel(Conversation):
         self.end_now()
 
     async def _receive_all(self, sink: trio.abc.SendChannel[Any]) -> None:
-        async for item in ReceiveEnd(self):
-            await sink.send(item)
+        item = NOTHING
+        try:
+            async for item in ReceiveEnd(self):
+                await sink.send(item)
+                item = NOTHING
+        except trio.Cancelled:
+            self._hand_on_now(sink, item)
+            raise
+        await sink.aclose()
+
+    def _hand_on_now(self, sink: Any, item: Any) -> None:
+        """Nobody waits any more until the local channel takes what has come: hand on that for which it has room."""
+        try:
+            while item is not NOTHING or self.queued:
+                if item is NOTHING:
+                    item = self._take_now()
+                if not isinstance(sink, trio.MemorySendChannel):
+                    raise trio.WouldBlock
+                sink.send_nowait(item)
+                item = NOTHING
+        except trio.WouldBlock:
+            if not self._is_abandoned:
+                logger.warning(
+                    "%d items that had come on a channel passed to %s were not taken before this peer was closed",
+                    1 + self.queued,
+                    self.link.peer_name,
+                )
+        except (RPCError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            logger.debug("what came on a channel passed to %s was not taken: %r", self.link.peer_name, error)
+
+    def _take_now(self) -> Any:
+        message = None if self._taking else self._take_next()
+        return self.decode_item(self._message(self._taking.pop()) if message is None else message)
 
     async def _pump(self, step: Callable[[Any], Awaitable[None]], local: Any) -> None:
         self._pump_scope = trio.CancelScope()
         if self.over and self._is_pump_done:
             self._pump_scope.cancel()
+        reason = "whoever passed the channel on has given that up"
         try:
             with self._pump_scope:
                 try:
                     await step(local)
+                    reason = ""
                 except (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                    self._give_up(str(error) or type(error).__name__)
+                    reason = str(error) or type(error).__name__
+                    self._give_up(reason)
                 except Exception as error:
                     # The application's own channel failed; that must cost its call and nothing else.
                     logger.exception("a channel passed to %s failed", self.link.peer_name)
-                    self._give_up(f"the channel failed at its origin: {type(error).__name__}")
+                    reason = f"the channel failed at its origin: {type(error).__name__}"
+                    self._give_up(reason)
         finally:
             self.drop_inbox()
+            if reason and isinstance(local, SendEnd):
+                local.break_off(reason)
             await close_local(local)
             self._is_pumped.set()
             if self.over:
-                self._root.disown(self)
+                self._disown_if_pumped()
 
     def _give_up(self, reason: str) -> None:
         if not self.over:
             logger.warning("a channel passed to %s was cut short: %s", self.link.peer_name, reason)
+            self._is_abandoned = True
             self.link.cancel_channel(self.channel, reason)
             self.finish(CallCancelled(reason))

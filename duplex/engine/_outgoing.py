@@ -161,6 +161,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
             item = await call.receive_item()
         except trio.EndOfChannel:
             self._check_streams()
+            await call.wait_forwarded()
             raise StopAsyncIteration from None
         return item
 
@@ -181,6 +182,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
             item: ReceiveT = await self._call.receive_item()
         except trio.EndOfChannel:
             self._check_streams()
+            await self._call.wait_forwarded()
             raise
         return item
 
@@ -215,6 +217,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         call.end_now()
         message: Any = await self._wait_result()
         if message is None:
+            await call.wait_forwarded()
             return cast("ReceiveT", None)
         try:
             self._value = call.codec.decoder(call.request.result_type)(

@@ -28,7 +28,7 @@ from duplex.engine._types import ChannelStatistics
 from duplex.protocol import ItemsReceived, MessageReceived
 
 if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
+    pass
 
 
 class _Queued(NamedTuple):
@@ -275,9 +275,8 @@ class _Refusal:
 
     def import_(self, kind: LiveKind, number: int) -> None:
         """See :meth:`duplex.codec.LiveValues.import_`."""
-        link: BaseLink = self._conversation.link
         if kind is not LiveKind.CALLBACK:
-            link.claim_nested(number, self._conversation.root.channel).close_receive()
+            self._conversation.root.claim(number).close_receive()
 
     def export(self, value: Any) -> None:
         """Nothing is encoded."""

@@ -144,7 +144,6 @@ def leftovers(link: duplex.Link) -> list[str]:
         "notifications that run": connection._notified,
         "conversations": link.conversations,
         "callbacks": link._callbacks,
-        "nested channels that nobody claimed": link._unclaimed,
         "waiters for credit": link.credit_waiters,
         "conversations that owe credit": link.bundles,
         "tasks": stray_tasks(link.peer),
