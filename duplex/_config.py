@@ -25,6 +25,10 @@ class Limits:
 
     #: One message: its payload and its attachments together. Streams are unlimited in total.
     max_message: int = 16 * MiB
+    #: Elements of one payload: each value in it, each key of a map, lists and maps themselves. Bytes are one, however
+    #: long; an array of numpy, a callback or a channel counts as 16. What holds more is refused before it is decoded:
+    #: objects take far more memory than their bytes, and while they are made nothing else runs. Not advertised.
+    max_elements: int = 524_288
     #: Attachments (out-of-band buffers) of one message.
     max_attachments: int = 64
     #: Commands in one batch.
@@ -67,6 +71,7 @@ class Limits:
 _HIGHEST: Final = 2**48
 _LOWEST: Final = {
     "max_message": 1 * KiB,
+    "max_elements": 65_536,
     "max_attachments": 0,
     "max_commands": 1,
     "max_metadata": 0,

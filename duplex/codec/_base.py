@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, final
+
+from duplex._errors import DecodeError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -28,6 +30,10 @@ class LiveValues(Protocol):
     def max_attachments(self) -> int:
         """How many attachments the receiver takes in one message; what is beyond goes into the payload."""
 
+    @property
+    def max_elements(self) -> int:
+        """How many elements a payload may hold that is decoded here; see :attr:`duplex.Limits.max_elements`."""
+
     def export(self, value: Any) -> tuple[LiveKind, int] | None:
         """Make ``value`` reachable for the other side and return its kind and id; ``None`` if it is not a
         value that can stay connected."""
@@ -40,6 +46,35 @@ class LiveValues(Protocol):
         """Return ``value``, an object from :meth:`import_`, made fit for ``annotation`` (such as
         ``Callback[[int], None]`` or ``ReceiveChannel[int]``, whose item types it takes on). Raises
         ``DecodeError`` if it is of another kind, or no such object at all but, say, a number."""
+
+
+@final
+class Unconnected:
+    """What a codec has to know of a message in which no callback and no channel can travel.
+
+    Args:
+        max_attachments: see :attr:`LiveValues.max_attachments`.
+        max_elements: see :attr:`LiveValues.max_elements`.
+    """
+
+    __slots__ = ("max_attachments", "max_elements")
+
+    def __init__(self, max_attachments: int, max_elements: int) -> None:
+        self.max_attachments = max_attachments
+        self.max_elements = max_elements
+
+    def export(self, value: Any) -> tuple[LiveKind, int] | None:
+        """See :meth:`LiveValues.export`: nothing can stay connected."""
+        return None
+
+    def import_(self, kind: LiveKind, number: int) -> Any:
+        """See :meth:`LiveValues.import_`. Raises ``DecodeError``."""
+        raise DecodeError(f"a {kind.name.lower().replace('_', ' ')} arrived where none can be used")
+
+    def adapt(self, value: Any, annotation: Any) -> Any:
+        """See :meth:`LiveValues.adapt`. Raises ``DecodeError``."""
+        name = getattr(annotation, "__name__", annotation)
+        raise DecodeError(f"Expected `{name}`, which only a call can carry, got `{type(value).__name__}`")
 
 
 #: ``decoder(payload, attachments, live) -> value``; raises ``DecodeError`` with the path to the bad field.

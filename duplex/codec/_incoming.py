@@ -10,6 +10,7 @@ import msgspec
 from duplex._errors import DecodeError
 from duplex.codec import _numpy
 from duplex.codec._base import Buffer, LiveKind, LiveValues
+from duplex.codec._elements import COSTLY, most_elements, too_many
 from duplex.codec._explain import BAD_BYTES, decode_error
 from duplex.codec._extensions import BUFFER, NDARRAY, read_array, read_number
 
@@ -26,12 +27,13 @@ class Incoming:
         views: leave large buffers as views of the attachments; else they become ``bytes``.
     """
 
-    __slots__ = ("_attachments", "_live", "_taken", "_views", "buffers")
+    __slots__ = ("_attachments", "_extensions", "_live", "_taken", "_views", "buffers")
 
     def __init__(self, attachments: Sequence[Buffer], live: LiveValues | None, *, views: bool) -> None:
         self._attachments = attachments
         self._live = live
         self._taken: set[int] = set()
+        self._extensions = 0
         self._views = views
         #: How many views the value holds.
         self.buffers = 0
@@ -51,6 +53,9 @@ class Incoming:
         return value
 
     def _extension(self, code: int, body: memoryview) -> Any:
+        self._extensions += COSTLY
+        if self._extensions > most_elements(self._live):
+            raise too_many(most_elements(self._live))
         if code == BUFFER:
             return self._buffer(read_number(code, body))
         if code == NDARRAY:

@@ -12,7 +12,9 @@ from duplex.codec import _numpy
 from duplex.codec._arguments import split_arguments
 from duplex.codec._base import Buffer, Decoder, LiveValues
 from duplex.codec._buffers import BYTES_LIKE, holds_hollow, replace_buffers
+from duplex.codec._elements import check_json, many_objects
 from duplex.codec._explain import BAD_BYTES, BAD_VALUE, decode_error, encode_error
+from duplex.codec._extensions import LARGE
 from duplex.codec._plain import UnfitError, plain_only
 from duplex.codec._types import (
     Converter,
@@ -78,7 +80,11 @@ def _make_decoder(annotation: Any) -> Decoder:
         if attachments:
             raise DecodeError("a payload in json has no attachments")
         try:
-            return decode(payload)
+            if len(payload) <= LARGE:
+                return decode(payload)
+            check_json(payload, live)
+            with many_objects():
+                return decode(payload)
         except BAD_BYTES as error:
             raise decode_error(error) from None
 

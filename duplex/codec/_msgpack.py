@@ -17,6 +17,7 @@ import msgspec
 from duplex.codec._arguments import split_arguments
 from duplex.codec._base import Buffer, Decoder, LiveValues
 from duplex.codec._buffers import BYTES_LIKE, holds_hollow, is_large, may_hold_large, replace_buffers
+from duplex.codec._elements import check_msgpack, many_objects
 from duplex.codec._explain import BAD_BYTES, BAD_VALUE, decode_error, encode_error
 from duplex.codec._extensions import LARGE
 from duplex.codec._incoming import Incoming
@@ -66,15 +67,26 @@ def _compile(annotation: Any) -> _Compiled:
     def decode_twice(payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None) -> Any:
         return convert(Incoming(attachments, live, views=views).decode(payload), live)
 
+    def decode_twice_checked(payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None) -> Any:
+        if len(payload) <= LARGE:
+            return decode_twice(payload, attachments, live)
+        check_msgpack(payload, live)
+        with many_objects():
+            return decode_twice(payload, attachments, live)
+
     if facts.foreign or facts.arrays:
-        return _Compiled(decode_twice, convert)
+        return _Compiled(decode_twice_checked, convert)
     decode = filled(msgspec.msgpack.Decoder(annotation, dec_hook=adapt_local, ext_hook=_stop).decode, facts)
 
     def decode_once(payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None) -> Any:
         if attachments:
-            return decode_twice(payload, attachments, live)
+            return decode_twice_checked(payload, attachments, live)
         try:
-            return decode(payload)
+            if len(payload) <= LARGE:
+                return decode(payload)
+            check_msgpack(payload, live)
+            with many_objects():
+                return decode(payload)
         except _ExtensionFoundError:
             pass
         except BAD_BYTES as error:
@@ -165,6 +177,8 @@ class MsgpackCodec:
         """See :meth:`Codec.decode_arguments`."""
         if not attachments:
             return split_arguments(self._types[Any].decode(payload, (), live))
+        if len(payload) > LARGE:
+            check_msgpack(payload, live)
         incoming = Incoming(attachments, live, views=views)
         positional, keyword = split_arguments(incoming.decode(payload))
         arguments = (*positional, *keyword.values())

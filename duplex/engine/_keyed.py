@@ -33,7 +33,7 @@ from duplex._errors import (
 )
 from duplex._metadata import check_metadata, metadata_size
 from duplex._status import StatusCode
-from duplex.codec._base import Buffer, Codec, LiveKind
+from duplex.codec._base import Buffer, Codec, LiveKind, Unconnected
 from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Handler
 from duplex.engine._live import FUNCTIONS
@@ -257,7 +257,8 @@ class KeyedCall(IncomingCall):
     def _bind_first(self) -> tuple[Any, Mapping[str, Any]]:
         event = self._event
         assert event.payload is not None
-        bound = self.handler.arguments(self.codec, event.payload, event.attachments, None)
+        live = Unconnected(0, self.max_elements)
+        bound = self.handler.arguments(self.codec, event.payload, event.attachments, live)
         self._began = True
         return bound
 
@@ -348,6 +349,7 @@ class _LiveNoted:
 
     #: The outcome may be repeated over any link, be its peer's limit what it may.
     max_attachments: Final = 0
+    max_elements: Final = 0
 
     def __init__(self) -> None:
         self.found: list[Any] = []

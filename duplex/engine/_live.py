@@ -78,6 +78,11 @@ class CallValues:
         return self.link.connection.max_attachments
 
     @property
+    def max_elements(self) -> int:
+        """See :attr:`duplex.codec.LiveValues.max_elements`."""
+        return self.link.peer.limits.max_elements
+
+    @property
     def root(self) -> CallValues:
         """The call whose end is the end of the values that pass here: this one, unless it is nested."""
         return self

@@ -271,6 +271,7 @@ class _Refusal:
     max_attachments: Final = 0
 
     def __init__(self, conversation: Conversation) -> None:
+        self.max_elements = conversation.max_elements
         self._conversation = conversation
 
     def import_(self, kind: LiveKind, number: int) -> None:

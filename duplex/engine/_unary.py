@@ -343,10 +343,11 @@ async def call_unary(
 class _NotifiedValues:
     """What a codec has to know of a notification, which is over at once: no callback or channel goes with it."""
 
-    __slots__ = ("max_attachments",)
+    __slots__ = ("max_attachments", "max_elements")
 
     def __init__(self, link: BaseLink) -> None:
         self.max_attachments = link.connection.max_attachments
+        self.max_elements = 0  # nothing is decoded
 
     def export(self, value: Any) -> tuple[LiveKind, int] | None:
         if isinstance(value, (*FUNCTIONS, trio.abc.SendChannel, trio.abc.ReceiveChannel)):

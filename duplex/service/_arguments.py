@@ -24,7 +24,9 @@ from msgspec import UNSET
 from msgspec.structs import astuple
 
 from duplex._errors import ConfigurationError, DecodeError, InvalidArgument
-from duplex.codec._base import Buffer, Codec, Decoder, LiveValues
+from duplex.codec._base import Buffer, Codec, Decoder, LiveValues, Unconnected
+from duplex.codec._elements import many_objects
+from duplex.codec._extensions import LARGE
 from duplex.service._wire import Wire, named_fields, wire_type
 
 #: What stands in :attr:`Parameter.default` for a parameter that must be given.
@@ -146,7 +148,9 @@ class Binder:
             decode = self._compile(codec)
         if decode is not None and not attachments:
             try:
-                wire = decode(payload, (), None)
+                # Small payloads need no bounds.
+                bounds = None if live is None or len(payload) <= LARGE else Unconnected(0, live.max_elements)
+                wire = decode(payload, (), bounds)
             except DecodeError:
                 pass  # whether it is wrong, and in what words, the slow way says
             else:
@@ -195,6 +199,14 @@ class Binder:
         self, codec: Codec, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None
     ) -> tuple[Sequence[Any], dict[str, Any]]:
         """The same as :meth:`bind`, without its shortcut."""
+        if len(payload) <= LARGE:
+            return self._bind_slowly(codec, payload, attachments, live)
+        with many_objects():
+            return self._bind_slowly(codec, payload, attachments, live)
+
+    def _bind_slowly(
+        self, codec: Codec, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
         try:
             args, keyword = codec.decode_arguments(payload, attachments, live, views=True)
         except DecodeError as error:

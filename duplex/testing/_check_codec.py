@@ -313,6 +313,7 @@ class _Live:
 
     def __init__(self, max_attachments: int = 64) -> None:
         self.max_attachments = max_attachments
+        self.max_elements = 65_536
         self.exported: list[Any] = []
         self.adapted: list[Any] = []
 

@@ -39,6 +39,7 @@ class FakeLive:
 
     def __init__(self, kinds: dict[type, LiveKind] | None = None, max_attachments: int = 64) -> None:
         self.max_attachments = max_attachments
+        self.max_elements = 65_536
         self.kinds = kinds or {}
         self.exported: list[Any] = []
         self.imported: list[tuple[LiveKind, int]] = []

@@ -36,6 +36,7 @@ class Numbers(LiveValues):
     """Live values that are their numbers."""
 
     max_attachments = 64
+    max_elements = 65_536
 
     def export(self, value: Any) -> tuple[LiveKind, int] | None:
         return (value.kind, value.number) if isinstance(value, Live) else None

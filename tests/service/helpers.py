@@ -68,6 +68,7 @@ class FakeLive:
     """Numbers for live values, and the values for the numbers. Each can be imported once, as in the engine."""
 
     max_attachments = 64
+    max_elements = 65_536
 
     def __init__(self) -> None:
         self.exported: list[Any] = []
