@@ -13,14 +13,12 @@ import random
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-import trio
 
-from duplex import transports
 from tests.wires.orders import ORDERS
-from tests.wires.transport import WireTransport
+from tests.wires.place import in_place, shuffle_tasks
 
 #: Nothing in between.
 PLAIN: Final = "plain"
@@ -93,16 +91,6 @@ def sampled(path: Path, name: str) -> str:
 def use_wire(request: pytest.FixtureRequest) -> Iterator[None]:
     """Put the wire in place for one test."""
     seed = f"{request.config.option.wire_seed} {request.node.nodeid}"
-    _scheduler().seed(seed)
-    order = ORDERS.get(getattr(request, "param", request.config.option.wire))
-    schemes = transports._BY_SCHEME
-    before = dict(schemes)
-    if order is not None:
-        schemes.update({name: WireTransport(inner, order, seed) for name, inner in before.items()})
-    yield
-    schemes.update(before)
-
-
-def _scheduler() -> Any:
-    """What trio shuffles tasks with; pytest-trio makes it do so."""
-    return trio._core._run._r
+    shuffle_tasks(seed)
+    with in_place(getattr(request, "param", request.config.option.wire), seed):
+        yield
