@@ -14,6 +14,7 @@ from tests.oracle.verdict import Life, judge
 ASK: Entry = ["ask", "a", "echo"]
 RUN: Entry = ["run", "a"]
 END: Entry = ["end", "a", "ok"]
+CUT: Entry = ["end", "a", "Cancelled"]
 OK: Entry = ["told", "a", "ok", None]
 KEYED: Entry = ["ask", "a", "keyed"]
 
@@ -44,6 +45,7 @@ def violations(caller: list[Entry], *servers: list[Entry], killed: str = "") -> 
         ([KEYED, lost(), KEYED, OK], [[RUN, END]]),
         ([KEYED, lost(), KEYED, OK], [[RUN, END], [RUN, END]]),
         ([KEYED, lost(), KEYED, refused()], [[RUN, END]]),
+        ([KEYED, lost("DeadlineExceeded"), KEYED, OK], [[RUN, CUT, RUN, END]]),
         ([["ask", "a", "follow"], OK], [[RUN, END, RUN, END]]),
     ],
 )
@@ -60,6 +62,8 @@ def test_the_truth_is_no_violation(caller: list[Entry], servers: list[list[Entry
         ([ASK, OK], [], "was told of as executed, and was not"),
         ([ASK, ["told", "a", "Aborted", True]], [], "was told of as executed, and was not"),
         ([ASK, refused()], [[RUN, END]], "was told of as never begun, and was executed"),
+        ([KEYED, lost(), KEYED, OK], [[RUN, RUN, CUT, END]], "began at server while it ran there"),
+        ([ASK, lost()], [[RUN, CUT, RUN, CUT]], "was executed more than once"),
         ([KEYED, refused(), KEYED, refused()], [[RUN, END]], "was told of as never begun, and was executed"),
         ([ASK], [[RUN, END]], "ended for its caller with nothing"),
         ([ASK, OK], [[RUN]], "began at server and never ended"),
@@ -112,7 +116,7 @@ async def test_what_a_group_is_about() -> None:
         except trio.Cancelled as cancelled:
             found.append(cancelled)
             raise
-    (cancelled,) = found
+    (cut,) = found
     value = ValueError()
-    assert leaf(BaseExceptionGroup("", [cancelled])) is cancelled
-    assert leaf(BaseExceptionGroup("", [cancelled, ExceptionGroup("", [value])])) is value
+    assert leaf(BaseExceptionGroup("", [cut])) is cut
+    assert leaf(BaseExceptionGroup("", [cut, ExceptionGroup("", [value])])) is value

@@ -1,7 +1,7 @@
 """What the journals of all processes together say: a pure function of them.
 
-A call without a key is executed at most once; one with a key at most once by each process that ran in the place of
-the same server. Whoever was told of success, or of an error of the application's own, was executed. Whoever was told
+A call without a key is executed at most once; one with a key at most once to the end by each process that ran in the
+place of the same server, and never twice at a time: a run that was cut short is forgotten. Whoever was told of success, or of an error of the application's own, was executed. Whoever was told
 that the handler certainly never began was not. Whoever asked was told something, and what began has ended, but for
 processes that were killed.
 """
@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tests.oracle.journal import OK, Entry
+from tests.oracle.journal import CANCELLED, OK, Entry
 
 #: What a call with an idempotency key is, for the journal.
 KEYED: Final = "keyed"
@@ -21,6 +21,8 @@ KEYED: Final = "keyed"
 REPEATED: Final = frozenset({"follow"})
 #: Notifications: to have been sent says nothing of the other side.
 UNANSWERED: Final = frozenset({"note"})
+#: In the place of how a run ended.
+_RUNNING: Final = "running"
 #: Outcomes that only a handler can have given.
 FROM_HANDLER: Final = frozenset({"Aborted", "Internal"})
 
@@ -71,20 +73,23 @@ def judge(lives: Sequence[Life]) -> Verdict:
     """Compare what callers were told with what was executed."""
     verdict = Verdict()
     asked: dict[str, Asked] = {}
-    runs: dict[str, Counter[int]] = defaultdict(Counter)
+    runs: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for number, life in enumerate(lives):
         _read(verdict, life, number, asked, runs)
     for name, call in asked.items():
-        _judge_call(verdict, name, call, runs.get(name, Counter()))
+        _judge_call(verdict, name, call, list(runs.get(name, {}).values()))
     for name in runs.keys() - asked.keys():
         verdict.violations.append(f"{name}: was executed, and nobody asked for it")
     return verdict
 
 
 def _read(
-    verdict: Verdict, life: Life, number: int, asked: dict[str, Asked], runs: Mapping[str, Counter[int]]
+    verdict: Verdict,
+    life: Life,
+    number: int,
+    asked: dict[str, Asked],
+    runs: Mapping[str, Mapping[int, list[str]]],
 ) -> None:
-    open_runs: Counter[str] = Counter()
     for what, name, *rest in life.entries:
         if what == "ask":
             call = asked.setdefault(name, Asked(rest[0], life.name, life.killed))
@@ -92,37 +97,44 @@ def _read(
         elif what == "told":
             asked[name].told[-1] = (rest[0], rest[1])
         elif what == "run":
-            open_runs[name] += 1
-            runs[name][number] += 1
+            if _RUNNING in runs[name][number]:
+                verdict.violations.append(f"{name}: began at {life.name} while it ran there")
+            runs[name][number].append(_RUNNING)
         elif what == "end":
-            open_runs[name] -= 1
+            hows = runs[name][number]
+            hows[hows.index(_RUNNING)] = rest[0]
         else:
             verdict.violations.append(f"{name}: {life.name} saw that {rest[0]}")
     if not life.killed:
         verdict.violations += [
-            f"{name}: began at {life.name} and never ended" for name, count in open_runs.items() if count
+            f"{name}: began at {life.name} and never ended"
+            for name, lives in runs.items()
+            if _RUNNING in lives.get(number, ())
         ]
 
 
-def _judge_call(verdict: Verdict, name: str, call: Asked, runs: Counter[int]) -> None:
+def _judge_call(verdict: Verdict, name: str, call: Asked, runs: Sequence[Sequence[str]]) -> None:
+    count = sum(map(len, runs))
     verdict.operations += len(call.told)
-    verdict.executed[call.kind] += runs.total()
+    verdict.executed[call.kind] += count
     for outcome, _ in call.told:
         verdict.outcomes[call.kind][outcome] += 1
 
     def violated(text: str) -> None:
         told = ", ".join(_said(outcome, may) for outcome, may in call.told)
         verdict.violations.append(
-            f"{name}: {text} ({call.kind}, asked by {call.by}, told {told}; executed {runs.total()} times)"
+            f"{name}: {text} ({call.kind}, asked by {call.by}, told {told}; executed {count} times)"
         )
 
-    most = max(runs.values(), default=0) if call.kind == KEYED else runs.total()
+    most = count
+    if call.kind == KEYED:
+        most = max((len([how for how in hows if how != CANCELLED]) for hows in runs), default=0)
     if most > 1 and call.kind not in REPEATED:
         violated("was executed more than once")
     answered = any(outcome == OK or outcome in FROM_HANDLER for outcome, _ in call.told)
-    if answered and not runs and call.kind not in UNANSWERED:
+    if answered and not count and call.kind not in UNANSWERED:
         violated("was told of as executed, and was not")
-    if runs and all(may is False for _, may in call.told):
+    if count and all(may is False for _, may in call.told):
         violated("was told of as never begun, and was executed")
     if not call.killed and any(outcome == "nothing" for outcome, _ in call.told):
         violated("ended for its caller with nothing")
