@@ -15,8 +15,16 @@ from duplex._errors import (
     RemoteProtocolError,
     RPCError,
     Unavailable,
+    Unimplemented,
 )
-from duplex._metadata import REFUSED, RETRY_AFTER, metadata_size, retry_after_text
+from duplex._metadata import (
+    IDEMPOTENCY_FEATURE,
+    IDEMPOTENCY_KEY,
+    REFUSED,
+    RETRY_AFTER,
+    metadata_size,
+    retry_after_text,
+)
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer
 from duplex.engine._admission import PUSH_BACK
@@ -125,7 +133,10 @@ class BaseLink:
         self._goodbye: str | None = None
         self._dirty = False
         self._flusher = peer.flusher
-        self._callbacks: dict[int, Handler] = {}
+        #: What the other side may call, and the call that each lives as long as.
+        self._callbacks: dict[int, tuple[Handler, CallValues]] = {}
+        #: The other side keeps idempotency keys.
+        self._keeps_keys = False
         self._next_callback = 1
         self._pong = trio.Event()
         self._dispatch: dict[type, Callable[[Any], None]] = {
@@ -318,6 +329,7 @@ class BaseLink:
 
     def _established(self, remote: Hello) -> None:
         self.offers = {info.name: info for info in remote.services}
+        self._keeps_keys = IDEMPOTENCY_FEATURE in remote.features
         self.peer.link_opened(self)
 
     def _on_refused(self, event: LinkRefused) -> None:
@@ -451,11 +463,19 @@ class BaseLink:
         codec: str | None = None,
     ) -> int:
         """Open a channel for a conversation and return its number; there must be link credit if there is a
-        payload. Raises ``Unavailable`` if the link takes no new calls, ``ResourceExhausted`` over limits."""
+        payload. Raises ``Unavailable`` if the link takes no new calls, ``ResourceExhausted`` over limits,
+        ``Unimplemented`` for an idempotency key that the other side would not keep."""
         self.peer.check_thread()
         connection = self.connection
         if not connection.is_open or (parent is None and connection.remote_leaving):
             raise self.unavailable()
+        if metadata and IDEMPOTENCY_KEY in metadata and not self._keeps_keys:
+            error = Unimplemented(
+                f"{self.peer_name} keeps no idempotency keys, so a repeated call may run twice there: nothing was sent. "
+                f"Call it without idempotency_key"
+            )
+            error.may_have_executed = False
+            raise error
         channel = connection.open(
             target,
             payload=payload,
@@ -578,14 +598,17 @@ class BaseLink:
             self._on_nested(event)
             return
         else:
-            handler = self._callbacks.get(target)
+            handler = self._callback_handler(target, event.parent)
             if handler is None:
                 self.refuse(
                     event,
                     StatusCode.FAILED_PRECONDITION,
-                    "there is no such callback: the call that it was passed to is over",
+                    "there is no such callback: the call that it was passed to is over, or is not the parent",
                 )
                 return
+        if event.timeout is not None and event.timeout <= 0:
+            self.refuse(event, StatusCode.DEADLINE_EXCEEDED, "no time was left for the call when it was sent")
+            return
         codec = self.peer.codecs.get(event.codec)
         if codec is None:
             known = ", ".join(self.peer.codecs)
@@ -634,12 +657,21 @@ class BaseLink:
 
     # -- live values -----------------------------------------------------------------------------------
 
-    def export_callback(self, function: Callable[..., Any]) -> int:
-        """Make a function callable for the other side and return its number."""
+    def export_callback(self, function: Callable[..., Any], root: CallValues) -> int:
+        """Make a function callable for the other side, as long as ``root`` lives, and return its number."""
         number = self._next_callback
         self._next_callback += 1
-        self._callbacks[number] = self.peer.make_callback_handler(function)
+        self._callbacks[number] = self.peer.make_callback_handler(function), root
         return number
+
+    def _callback_handler(self, number: int, parent: int | None) -> Handler | None:
+        """Return what a callback runs, if the call that it belongs to is the parent."""
+        found = self._callbacks.get(number)
+        # The channel that it came on may itself be nested in the call.
+        owner = None if parent is None else self.conversations.get(parent)
+        if found is None or owner is None or owner.root is not found[1]:
+            return None
+        return found[0]
 
     def withdraw_callbacks(self, numbers: Sequence[int]) -> None:
         """Take back functions that were made callable."""

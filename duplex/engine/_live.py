@@ -96,7 +96,7 @@ class CallValues:
         if isinstance(value, FUNCTIONS):
             root = self._living_root()
             root.ensure_open()
-            number = self.link.export_callback(value)
+            number = self.link.export_callback(value, root)
             if root._exports is None:
                 root._exports = []
             root._exports.append(number)

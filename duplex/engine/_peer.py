@@ -17,6 +17,7 @@ import trio
 
 from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError, Unavailable
+from duplex._metadata import IDEMPOTENCY_FEATURE
 from duplex.codec import CODECS, Codec
 from duplex.engine._admission import Admission
 from duplex.engine._alarms import Alarms
@@ -27,7 +28,6 @@ from duplex.engine._idempotency import ResultCache
 from duplex.engine._link import BaseLink
 from duplex.engine._ports import Ports
 from duplex.engine._report import CallInfo, calls_of
-from duplex.engine._round_robin import RoundRobin
 from duplex.engine._runs import check_run
 from duplex.engine._serve import BUILTIN
 from duplex.engine._workers import Workers
@@ -165,7 +165,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.ports: Ports[LinkT] = Ports(self)
         self._links: list[LinkT] = []
         self.changed = trio.Event()
-        self._round_robin: RoundRobin[LinkT] = RoundRobin()
+        self._turn = 0
         self._unhealthy: set[str] = set()
         self._health_event = trio.Event()
         self.is_closed = False
@@ -219,6 +219,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
                 self.id,
                 self.name,
                 codecs=tuple(self.codecs),
+                features=(IDEMPOTENCY_FEATURE,),
                 limits=limits_info(self.limits),
                 services=self._service_infos(),
             )
@@ -388,7 +389,6 @@ class BasePeer(Generic[LinkT, ServiceT]):
     def link_opened(self, link: Any) -> None:
         """A handshake is done."""
         self._links.append(link)
-        self._round_robin.add(link)
         if self.is_draining:
             # What finishes here may call over it; nobody is to call this peer.
             link.leave("draining", "the peer is draining")
@@ -404,7 +404,6 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.ports.link_over(link)
         if link in self._links:
             self._links.remove(link)
-            self._round_robin.remove(link)
             if not self.is_closed:
                 logger.info("the link to %s over %s ended: %s", link.peer_name, link.endpoint, reason)
         self.note_call_ended()
@@ -461,10 +460,21 @@ class BasePeer(Generic[LinkT, ServiceT]):
     def pick_now(self, service: str) -> LinkT | None:
         """Return a link whose peer offers a service, the next one in turn; ``None`` if there is none."""
         links = self._links
-        if len(links) == 1:  # whose turn it is needs no reckoning
+        count = len(links)
+        if count == 1:  # whose turn it is needs no reckoning
             (link,) = links
             return link if service in link.offers and link.connection.can_open else None
-        return self._round_robin.pick(service)
+        last_resort = None
+        for step in range(count):
+            link = links[(self._turn + step) % count]
+            if service in link.offers and link.connection.can_open:
+                if link.is_left:
+                    # This side is leaving, but what it finishes may have to call, and has no other way yet.
+                    last_resort = link
+                    continue
+                self._turn = (self._turn + step + 1) % count
+                return link
+        return last_resort
 
     async def pick(self, service: str, *, wait_for_ready: bool = True) -> LinkT:
         """Return a link whose peer offers a service, waiting up to the connect timeout for one.
