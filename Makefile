@@ -4,8 +4,6 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# What users install; what contributors need comes on top of it.
-SMALL  := $(VENV)/.ready-small
 READY  := $(VENV)/.ready
 # The benchmarks' peers are many and pinned, so they have an environment of their own.
 BENCH_VENV := .venv-bench
@@ -36,9 +34,6 @@ $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
     exit 1; }
 endef
 
-# Shows what it fetches, a line each, so that nobody waits in front of a silent terminal.
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check format bench bench-check bench-baseline fuzz soak faults coverage-protocol clean
@@ -46,7 +41,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-b
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-demo: $(SMALL) ## run the demonstration
+demo: $(READY) ## run the demonstration
 	@$(BIN)/python examples/demo.py
 
 test: $(READY) ## run the tests; coverage below 95 % (wire and codec: 100 %) fails
@@ -94,16 +89,11 @@ clean: ## remove .venv, .venv-bench and everything generated
 	    .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(SMALL): pyproject.toml
+$(READY): pyproject.toml
 	@$(CHECK_PYTHON)
 	@echo "preparing $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(INSTALL) -e '.[numpy]'
-	@touch $@
-
-$(READY): $(SMALL)
-	@echo "installing what tests and checks need"
-	@$(INSTALL) -e '.[test]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test]'
 	@touch $@
 
 $(BENCH): pyproject.toml
@@ -117,10 +107,10 @@ $(BENCH): pyproject.toml
 
 $(FUZZ): $(READY)
 	@echo "installing the fuzzer"
-	@$(INSTALL) -e '.[fuzz]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[fuzz]'
 	@touch $@
 
 $(SOAK): $(READY)
 	@echo "installing what draws the memory"
-	@$(INSTALL) -e '.[soak]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[soak]'
 	@touch $@

@@ -13,14 +13,12 @@ import trio
 from duplex.conformance._commands import (
     CONNECTING,
     LIMITS,
-    NOTIFY,
-    NOTIFY_OVERHEAD,
     NUMBERS,
-    OVERHEAD,
     MalformedError,
     read,
     shown,
 )
+from duplex.conformance._ledger import BrokenRuleError, Ledger
 from duplex.conformance._patterns import Matcher
 from duplex.conformance._scenarios import Scenario
 from duplex.conformance._values import MAX_COUNT, CannotDriveError, ScenarioError, Values, pack, unpack
@@ -107,6 +105,7 @@ class Driver:
         fields.update(self._values.build(dict(hello or {})))
         self._values.names["hello"] = [0, *fields.values()]
         self._wire: Wire | None = None
+        self._ledger = Ledger(self._values.channel("@1"))
         self._waiting: list[Received] = []
         self._broken = False
         #: Fields of the implementation's ``HELLO``, after the handshake.
@@ -130,6 +129,7 @@ class Driver:
                 self._check_possible(scenario)
             for step, what in enumerate(scenario.steps, 1):  # noqa: B007 - of which the error tells
                 await self._step(what)
+            await self._read_all()
         except FailedError as error:
             error.step = step
             raise
@@ -146,6 +146,7 @@ class Driver:
     async def open(self) -> None:
         """Begin a connection."""
         self._wire = await self._open_wire()
+        self._ledger = Ledger(self._values.channel("@1"))
         self._waiting = []
         self._broken = False
         self.peer = []
@@ -181,11 +182,7 @@ class Driver:
 
     def _note_hello(self, hello: list[Any]) -> None:
         self.peer = hello
-        limits = {**LIMITS, **{key: value for key, value in hello[8].items() if key in LIMITS}}
-        if not all(isinstance(limit, int) for limit in limits.values()):
-            raise FailedError("HELLO with numbers for limits", shown(hello))
-        self._values.names.update(limits)
-        self._values.names["credit"] = limits["link_window"]
+        self._values.names.update({**LIMITS, **{key: hello[8][key] for key in LIMITS if key in hello[8]}})
 
     # -- steps -----------------------------------------------------------------------------------------
 
@@ -226,10 +223,7 @@ class Driver:
             commands = []
             for repetition in range(self._values.number(step.get("repeat", 1), MAX_COUNT)):
                 names["i"] = batch + repetition
-                for command in step["send"]:
-                    built = self._build(command)
-                    self._charge(built)
-                    commands.append(built)
+                commands += [self._build(command) for command in step["send"]]
             self._transmit(commands, self._values.build(step.get("attachments", [])))
 
     def _build(self, command: Any) -> Any:
@@ -238,39 +232,24 @@ class Driver:
             built[0] = NUMBERS[built[0]]
         return built
 
-    def _charge(self, command: Any) -> None:
-        """Keep the account of what may be sent, which scenarios refer to as ``credit`` and ``credit_1``."""
-        match command:
-            case [7, int(channel), _, *rest]:
-                flags = rest[0] if rest else 0
-                payload = rest[1] if len(rest) > 1 else None
-                names = self._values.names
-                if "channel_window" in names:
-                    names[self._credit_name(channel)] = names["channel_window"]
-                if isinstance(payload, bytes):
-                    notify = isinstance(flags, int) and flags & NOTIFY
-                    self._change_credit(0, -len(payload) - (NOTIFY_OVERHEAD if notify else OVERHEAD))
-                    self._change_credit(channel, -len(payload) - OVERHEAD)
-            case [8, int(channel), bytes(payload), *_]:
-                self._change_credit(0, -len(payload) - OVERHEAD)
-                self._change_credit(channel, -len(payload) - OVERHEAD)
-            case [10, int(), _, bytes(payload), *_]:
-                self._change_credit(0, -len(payload) - OVERHEAD)
-
-    def _credit_name(self, channel: int) -> str:
-        return f"credit_{(channel + 1) // 2}" if channel else "credit"
-
-    def _change_credit(self, channel: int, amount: int) -> None:
-        name = self._credit_name(channel)
-        if name in self._values.names:
-            self._values.names[name] += amount
-
     def _transmit(self, commands: Sequence[Any], attachments: Sequence[bytes] = ()) -> None:
         self._send_frames([pack(list(commands)), *attachments])
 
     def _send_frames(self, frames: Sequence[bytes]) -> None:
         assert self._wire is not None
+        try:
+            commands = unpack(frames[0], "replace") if frames else None
+        except ValueError:
+            commands = None  # as a scenario wants it
+        if isinstance(commands, list):
+            self._ledger.sent(commands, frames[1:])
+            self._note_balances()
         self._wire.send(frames)
+
+    def _note_balances(self) -> None:
+        """Tell scenarios what may be sent, which they refer to as ``credit`` and ``credit_1``."""
+        for channel, balance in self._ledger.balances().items():
+            self._values.names[f"credit_{(channel + 1) // 2}" if channel else "credit"] = balance
 
     async def _expect(self, step: Mapping[str, Any]) -> None:
         ignoring = step.get("ignoring", UNRELATED)
@@ -384,6 +363,12 @@ class Driver:
         more = f" and {len(ignored) - MAX_SHOWN} more" if len(ignored) > MAX_SHOWN else ""
         raise FailedError(expected, f"nothing within {patience:g} s" + (f" but {what}{more}" if what else ""))
 
+    async def _read_all(self) -> None:
+        """Take what has come already, which has to keep the rules, whatever it is."""
+        with trio.move_on_after(0):
+            while True:
+                await self._read()
+
     async def _read(self) -> None:
         assert self._wire is not None
         frames = await self._wire.receive()
@@ -391,24 +376,25 @@ class Driver:
             commands = unpack(frames[0])
             if not isinstance(commands, list):
                 raise MalformedError(f"frame 0 is no array but {commands!r}")
+            self._ledger.check_batch(frames[0], commands)
             attachments = frames[1:]
             for command in map(read, commands):
                 taken = _attachments_of(command)
                 if taken > len(attachments):
                     raise MalformedError(f"{shown(command)} with only {len(attachments)} attachments left")
+                self._ledger.came(command, attachments[:taken])
                 self._take(Received(command, attachments[:taken]))
                 attachments = attachments[taken:]
             if attachments:
                 raise MalformedError(f"{len(attachments)} attachments that no command takes")
         except (ValueError, MalformedError) as error:
             raise FailedError("a batch of commands", f"something malformed: {error}") from None
+        except BrokenRuleError as error:
+            raise FailedError("a peer that keeps the rules", str(error)) from None
+        self._note_balances()
 
     def _take(self, came: Received) -> None:
-        if came.name == "CREDIT":
-            channel, amount = came.command[1:3]
-            if channel == 0 or channel % 2 == self._values.channel("@1") % 2:
-                self._change_credit(channel, amount)
-        elif came.name == "HELLO":
+        if came.name == "HELLO":
             self._note_hello(came.command)
         elif came.name == "PING" and not self._broken:
             self._transmit([[NUMBERS["PONG"], came.command[1]]])

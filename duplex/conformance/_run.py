@@ -68,6 +68,7 @@ class Offer:
     peer_id: str
     name: str
     codecs: frozenset[str]
+    features: frozenset[str]
     services: frozenset[str]
     methods: frozenset[str]
 
@@ -76,7 +77,9 @@ class Offer:
         kind, colon, name = need.partition(":")
         if not colon:
             return need not in self.methods
-        return name not in (self.codecs if kind == "codec" else self.services)
+        if kind == "without":
+            return name in self.features
+        return name not in {"codec": self.codecs, "feature": self.features, "service": self.services}[kind]
 
 
 async def run(
@@ -192,6 +195,7 @@ async def _offer_of(driver: Driver) -> Offer:
         peer_id=peer[4],
         name=peer[5],
         codecs=frozenset(peer[6]),
+        features=frozenset(peer[7]),
         services=services,
         methods=frozenset(map(str, methods) if isinstance(methods, list) else ()),
     )
@@ -205,7 +209,10 @@ async def _run_one(
         return Result(scenario, NOT_TESTED, reason, other_role=True)
     missing = [need for need in scenario.needs if offer.lacks(need)]
     if missing:
-        return Result(scenario, NOT_TESTED, f"the implementation does not offer {', '.join(missing)}")
+        reason = f"the implementation does not offer {', '.join(missing)}"
+        if missing[0].startswith("without:"):
+            reason = f"the implementation has the feature {missing[0].partition(':')[2]}"
+        return Result(scenario, NOT_TESTED, reason)
     started = time.perf_counter()
     try:
         await Driver(open_wire, role, timing, scenario.hello).run(scenario)

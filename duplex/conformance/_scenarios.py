@@ -29,6 +29,7 @@ STEPS: Final[Mapping[str, frozenset[str]]] = {
 _REQUIRED: Final = frozenset({"id", "title", "rule", "level", "steps"})
 _OPTIONAL: Final = frozenset({"role", "needs", "violations", "handshake", "hello", "at_most"})
 _LEVELS: Final = ("MUST", "SHOULD")
+_NEEDS: Final = re.compile(r"\w+|(?:codec|service|feature|without):.+")
 _ROLES: Final = ("either", "binding", "connecting")
 
 #: In an installed package the scenarios are beside this module; in a checkout they are part of the specification.
@@ -46,8 +47,8 @@ class Scenario:
         level: ``MUST`` or ``SHOULD``.
         section: the heading of the part of the specification that it belongs to.
         role: the side of the link that the implementation has to be: ``either``, ``binding`` or ``connecting``.
-        needs: what the implementation has to offer: methods of the service ``conformance``, ``codec:NAME``
-            and ``service:NAME``.
+        needs: what the implementation has to offer: methods of the service ``conformance``, ``codec:NAME``,
+            ``service:NAME`` and ``feature:NAME``; and ``without:NAME``, a feature that it must not have.
         violations: the numbers of dmtp.md, section 11, that it commits.
         handshake: whether the link is open before the first step.
         at_most: pairs of numbers, of which each first has to be at most the second; otherwise the limits of the
@@ -146,6 +147,8 @@ def _read_scenario(file: str, prefix: str, heading: str, fields: Any) -> Scenari
     check(fields["level"] in _LEVELS, f"the level is MUST or SHOULD, not {fields['level']!r}")
     check(fields["level"] in fields["rule"], f"the rule has the word {fields['level']} in it")
     check(fields.get("role", "either") in _ROLES, f"there is no role {fields.get('role')!r}")
+    for need in fields.get("needs", ()):
+        check(_NEEDS.fullmatch(need), f"there is no need {need!r}")
     check(isinstance(fields["steps"], list) and fields["steps"], "has no steps")
     for number, step in enumerate(fields["steps"], 1):
         verbs = step.keys() & STEPS.keys() if isinstance(step, dict) else set()

@@ -131,8 +131,10 @@ def _add_streams(service: duplex.Service) -> None:
 
 def _add_marks(service: duplex.Service, memory: Callable[[], Marks]) -> None:
     @service.rpc
-    async def hold(key: str = "") -> None:
-        """Run until the call is cancelled, and then set the mark."""
+    async def hold(key: str = "", begun: str = "") -> None:
+        """Set the mark ``begun``, run until the call is cancelled, and then set the mark ``key``."""
+        if begun:
+            await memory().set(begun)
         try:
             await trio.sleep_forever()
         finally:

@@ -167,14 +167,18 @@ def pack(value: Any) -> bytes:
     return bytes(msgpack.packb(value, use_bin_type=True))
 
 
-def unpack(data: bytes) -> Any:
+def unpack(data: bytes, bad_text: str = "strict") -> Any:
     """Decode exactly one msgpack value; extension types become ``ExtType``.
+
+    Args:
+        data: the value.
+        bad_text: what becomes of text that is not UTF-8: ``strict`` refuses it, ``replace`` replaces it.
 
     Raises:
         ValueError: it is not one.
     """
     try:
-        return msgpack.unpackb(data, strict_map_key=False, timestamp=0)
+        return msgpack.unpackb(data, strict_map_key=False, timestamp=0, unicode_errors=bad_text)
     except (msgpack.UnpackException, ValueError, RecursionError) as error:
         raise ValueError(f"not msgpack: {error or type(error).__name__}") from None
 

@@ -151,6 +151,7 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
         ({"id": 5}, r"file\.json: a scenario without an id"),
         ({"level": "MAY"}, "dmtp/7/x: the level is MUST or SHOULD, not 'MAY'"),
         ({"level": "SHOULD"}, "dmtp/7/x: the rule has the word SHOULD in it"),
+        ({"needs": ["kodec:msgpack"]}, "dmtp/7/x: there is no need 'kodec:msgpack'"),
         ({"role": "broker"}, "dmtp/7/x: there is no role 'broker'"),
         ({"colour": "red"}, "dmtp/7/x: has colour, which means nothing"),
         ({"steps": []}, "dmtp/7/x: has no steps"),

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import duplex
-from tests.engine.helpers import outcome
+from tests.engine.helpers import first_link, outcome
 from tests.engine.raw import HELLO, RawDealer, RawRouter
 
 #: Numbers of commands, and ``END`` with ``UNARY``.
@@ -94,7 +94,7 @@ async def test_a_key_is_not_sent_to_a_peer_that_keeps_none() -> None:
         async with duplex.open_peer() as peer, trio.open_nursery() as nursery:
             nursery.start_soon(peer.connect, raw.endpoint)
             await raw.shake_hands(services=["s"])
-            remote = (await _linked(peer)).service("s").with_options(idempotency_key="order-17")
+            remote = (await first_link(peer)).service("s").with_options(idempotency_key="order-17")
             error = await outcome(remote.pay(5))
             assert isinstance(error, duplex.Unimplemented)
             assert "keeps no idempotency keys" in str(error)
@@ -106,12 +106,6 @@ async def test_a_key_is_not_sent_to_a_peer_that_keeps_none() -> None:
             [[_, channel, target, *_]] = await raw.commands(OPEN)
             assert (channel, target) == (1, "s.pay")
             nursery.cancel_scope.cancel()
-
-
-async def _linked(peer: duplex.Peer) -> duplex.Link:
-    while not peer.links:
-        await trio.sleep(0.001)
-    return peer.links[0]
 
 
 async def test_a_peer_says_that_it_keeps_keys() -> None:
