@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# What users install; what contributors need comes on top of it.
+SMALL  := $(VENV)/.ready-small
 READY  := $(VENV)/.ready
 # The benchmarks' peers are many and pinned, so they have an environment of their own.
 BENCH_VENV := .venv-bench
@@ -34,6 +36,9 @@ $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
     exit 1; }
 endef
 
+# Shows what it fetches, a line each, so that nobody waits in front of a silent terminal.
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check format bench bench-check bench-baseline fuzz soak faults coverage-protocol clean
@@ -41,7 +46,7 @@ endef
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-demo: $(READY) ## run the demonstration
+demo: $(SMALL) ## run the demonstration
 	@$(BIN)/python examples/demo.py
 
 test: $(READY) ## run the tests; coverage below 95 % (wire and codec: 100 %) fails
@@ -89,11 +94,16 @@ clean: ## remove .venv, .venv-bench and everything generated
 	    .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml
+$(SMALL): pyproject.toml
 	@$(CHECK_PYTHON)
 	@echo "preparing $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test]'
+	@$(INSTALL) -e '.[numpy]'
+	@touch $@
+
+$(READY): $(SMALL)
+	@echo "installing what tests and checks need"
+	@$(INSTALL) -e '.[test]'
 	@touch $@
 
 $(BENCH): pyproject.toml
@@ -107,10 +117,10 @@ $(BENCH): pyproject.toml
 
 $(FUZZ): $(READY)
 	@echo "installing the fuzzer"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[fuzz]'
+	@$(INSTALL) -e '.[fuzz]'
 	@touch $@
 
 $(SOAK): $(READY)
 	@echo "installing what draws the memory"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[soak]'
+	@$(INSTALL) -e '.[soak]'
 	@touch $@

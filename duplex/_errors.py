@@ -40,9 +40,19 @@ Misuse of channels is told in trio's own words: :exc:`trio.EndOfChannel`, :exc:`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from duplex._status import StatusCode
+
+
+def as_text(value: object) -> str:
+    """Return a text for a human of anything, also of what has none."""
+    if isinstance(value, str):
+        return value
+    try:
+        return str(value)
+    except Exception as problem:
+        return f"<a {type(value).__name__}, whose text raises {type(problem).__name__}>"
 
 
 class DuplexError(Exception):
@@ -55,7 +65,8 @@ class RPCError(DuplexError):
     Raise a subclass in a handler to give the caller that outcome; catch it, or a subclass, at the caller.
 
     Args:
-        message: what went wrong and what to do about it, for a human.
+        message: what went wrong and what to do about it, for a human. What is no ``str``, such as the exception that
+            was the reason, is turned into one.
         code: the status; only for ``RPCError`` itself, every subclass has its own.
         details: a value for programs, of any type the call's codec can carry.
 
@@ -74,25 +85,45 @@ class RPCError(DuplexError):
 
     default_code: ClassVar[StatusCode] = StatusCode.UNKNOWN
 
-    def __init__(self, message: str = "", *, code: StatusCode | None = None, details: Any = None) -> None:
+    code: StatusCode
+    message: str
+    details: Any
+    method: str | None
+    peer: str | None
+    metadata: Mapping[str, str | bytes]
+    may_have_executed: bool
+    retry_after: float | None
+    cancelled_by: str | None
+
+    def __new__(cls, *args: Any, **_: Any) -> Self:
+        # Here rather than in __init__, which a subclass may have without calling ours: an error is whole all the same.
+        self = super().__new__(cls, *args)
+        self.code = cls.default_code
+        self.message = as_text(args[0]) if len(args) == 1 else ""
+        self.details = None
+        self.method = None
+        self.peer = None
+        self.metadata = {}
+        self.may_have_executed = True
+        self.retry_after = None
+        self.cancelled_by = None
+        return self
+
+    def __init__(self, message: object = "", *, code: StatusCode | None = None, details: Any = None) -> None:
         if code is None:
             code = self.default_code
+        elif not isinstance(code, StatusCode):
+            raise ConfigurationError(f"the code of an error is a duplex.StatusCode, not {code!r}")
         elif type(self) is not RPCError and code is not self.default_code:
             raise ConfigurationError(
                 f"{type(self).__name__} always has the code {self.default_code.name}, not {code!r}"
             )
         elif code is StatusCode.OK:
             raise ConfigurationError("an RPCError cannot have the code OK; return a result instead")
-        super().__init__(message)
         self.code = code
-        self.message = message
+        self.message = as_text(message)
         self.details = details
-        self.method: str | None = None
-        self.peer: str | None = None
-        self.metadata: Mapping[str, str | bytes] = {}
-        self.may_have_executed = True
-        self.retry_after: float | None = None
-        self.cancelled_by: str | None = None
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         text = self.message or self.code.name

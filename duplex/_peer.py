@@ -146,7 +146,7 @@ class Peer(BasePeer[Link, Service], metaclass=Made):
     def service(self, target: Callable[..., T], *, name: str | None = None) -> T: ...
 
     def service(self, target: Any, *, name: str | None = None) -> Any:
-        """Return a proxy for a remote service. Calls go, in turn, over every link that offers it.
+        """Return a proxy for a remote service. Its calls go, in turn, to every linked peer that offers it.
 
         Args:
             target: the service's name, for a dynamic proxy; or a class whose annotations type the proxy and

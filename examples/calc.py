@@ -5,10 +5,9 @@ Serve it with ``duplex serve examples/calc.py --bind tcp://127.0.0.1:7700``.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import AsyncIterator
 
-import numpy as np
-import numpy.typing as npt
 import trio
 
 import duplex
@@ -118,7 +117,11 @@ async def naps() -> int:
     return _naps
 
 
-@calc.rpc
-async def scale(array: npt.NDArray[np.float64], factor: float) -> npt.NDArray[np.float64]:
-    """Multiply an array by a number. Large arrays travel without being copied."""
-    return array * factor
+if importlib.util.find_spec("numpy"):  # it is an extra: duplex-rpc[numpy]
+    import numpy as np
+    import numpy.typing as npt
+
+    @calc.rpc
+    async def scale(array: npt.NDArray[np.float64], factor: float) -> npt.NDArray[np.float64]:
+        """Multiply an array by a number. Large arrays travel without being copied."""
+        return array * factor

@@ -42,7 +42,9 @@ class Report:
 
     def __init__(self) -> None:
         self.steps = 0
-        self.failures = 0
+        #: The titles of the steps that went wrong.
+        self.failures: list[str] = []
+        self._title = ""
         self._bold = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
 
     def heading(self, text: str) -> None:
@@ -52,6 +54,7 @@ class Report:
     def step(self, title: str, code: str) -> None:
         """Begin a step: what is done next."""
         self.steps += 1
+        self._title = title
         print(f"\n  {title}")
         print(textwrap.indent(code.strip("\n"), "      "))
 
@@ -60,7 +63,7 @@ class Report:
         for line in printed.splitlines():
             print(f"      | {line}")
         if not re.fullmatch(expected, printed.rstrip("\n")):
-            self.failures += 1
+            self.failures.append(self._title)
             print(f"      ! WRONG: expected {expected!r}")
 
 
@@ -344,7 +347,10 @@ def main() -> int:
 
     seconds = time.monotonic() - began
     if report.failures:
-        print(f"\n{report.failures} of {report.steps} steps went WRONG.")
+        report.heading(f"{len(report.failures)} of {report.steps} steps went WRONG:")
+        for title in report.failures:
+            print(f"  - {title}")
+        print("Above, each of them shows what it printed and what it should have.")
         return 1
     report.heading(f"All {report.steps} steps went as they should, in {seconds:.1f} s. What next?")
     print(

@@ -146,9 +146,12 @@ class Attempt(Conversation):
         try:
             self.link.close_channel(self.channel, **msgspec.structs.asdict(result))
         except DuplexError as problem:
-            # The outcome stands; it is this caller's peer that does not take it, so it hears why.
+            # The outcome stands; it is this caller's peer that does not take it, so it hears why. An error is told
+            # without what is too large of it.
             code = problem.code if isinstance(problem, RPCError) else StatusCode.INTERNAL
-            self.link.close_channel(self.channel, code, message=str(problem))
+            self.link.close_channel(
+                self.channel, result.status or code, message=result.message if result.status else str(problem)
+            )
 
     def _end_notification(self, result: Outcome) -> None:
         if result.status:

@@ -16,6 +16,7 @@ from duplex._errors import (
     RPCError,
     Unavailable,
     Unknown,
+    as_text,
     error_for_status,
 )
 from duplex._metadata import Metadata
@@ -246,6 +247,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         """Abandon the call: the remote handler is cancelled, and what still comes is dropped. Idempotent."""
         call = self._call
         if not call.over:
+            reason = as_text(reason)
             call.link.cancel_channel(call.channel, reason)
             error = error_for_status(1, reason or "cancelled by the caller")
             error.cancelled_by = "local"

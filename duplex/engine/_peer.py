@@ -28,6 +28,7 @@ from duplex.engine._idempotency import ResultCache
 from duplex.engine._link import BaseLink
 from duplex.engine._ports import Ports
 from duplex.engine._report import CallInfo, calls_of
+from duplex.engine._round_robin import RoundRobin
 from duplex.engine._runs import check_run
 from duplex.engine._serve import BUILTIN
 from duplex.engine._workers import Workers
@@ -165,7 +166,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.ports: Ports[LinkT] = Ports(self)
         self._links: list[LinkT] = []
         self.changed = trio.Event()
-        self._turn = 0
+        self._round_robin: RoundRobin[LinkT] = RoundRobin()
         self._unhealthy: set[str] = set()
         self._health_event = trio.Event()
         self.is_closed = False
@@ -389,6 +390,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
     def link_opened(self, link: Any) -> None:
         """A handshake is done."""
         self._links.append(link)
+        self._round_robin.add(link)
         if self.is_draining:
             # What finishes here may call over it; nobody is to call this peer.
             link.leave("draining", "the peer is draining")
@@ -404,6 +406,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.ports.link_over(link)
         if link in self._links:
             self._links.remove(link)
+            self._round_robin.remove(link)
             if not self.is_closed:
                 logger.info("the link to %s over %s ended: %s", link.peer_name, link.endpoint, reason)
         self.note_call_ended()
@@ -460,21 +463,10 @@ class BasePeer(Generic[LinkT, ServiceT]):
     def pick_now(self, service: str) -> LinkT | None:
         """Return a link whose peer offers a service, the next one in turn; ``None`` if there is none."""
         links = self._links
-        count = len(links)
-        if count == 1:  # whose turn it is needs no reckoning
+        if len(links) == 1:  # whose turn it is needs no reckoning
             (link,) = links
             return link if service in link.offers and link.connection.can_open else None
-        last_resort = None
-        for step in range(count):
-            link = links[(self._turn + step) % count]
-            if service in link.offers and link.connection.can_open:
-                if link.is_left:
-                    # This side is leaving, but what it finishes may have to call, and has no other way yet.
-                    last_resort = link
-                    continue
-                self._turn = (self._turn + step + 1) % count
-                return link
-        return last_resort
+        return self._round_robin.pick(service)
 
     async def pick(self, service: str, *, wait_for_ready: bool = True) -> LinkT:
         """Return a link whose peer offers a service, waiting up to the connect timeout for one.

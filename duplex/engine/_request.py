@@ -10,8 +10,8 @@ import trio
 from duplex._config import Overflow
 from duplex._errors import (
     DeadlineExceeded,
-    DecodeError,
     RPCError,
+    as_text,
     error_for_status,
 )
 from duplex._metadata import REFUSED, Metadata, read_retry_after
@@ -56,12 +56,16 @@ _CUT_SHORT_BY: Final = {int(StatusCode.CANCELLED): "remote", int(StatusCode.DEAD
 def outcome_error(event: ChannelClosed, codec: Codec) -> RPCError:
     """Return the error that a status other than OK stands for."""
     details: Any = None
+    unread = ""
     if event.details is not None:
         try:
             details = codec.decoder(Any)(event.details, (), None)
-        except DecodeError:
-            details = None
+        except Exception as problem:
+            # Whatever they hold, the error itself has to reach its caller.
+            unread = f"Its details cannot be read: {as_text(problem)}"
     error = error_for_status(event.status, event.message, details)
+    if unread:
+        error.add_note(unread)
     error.may_have_executed = event.may_have_executed
     error.metadata = event.trailers
     if event.trailers:

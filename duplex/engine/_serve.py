@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any, Final, final
 import msgspec
 import trio
 
-from duplex._errors import CallCancelled, DuplexError, EncodeError, ResourceExhausted, RPCError
-from duplex._metadata import RETRY_AFTER, Metadata, retry_after_text
+from duplex._errors import CallCancelled, DuplexError, ResourceExhausted, RPCError, as_text
+from duplex._metadata import Metadata
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec
+from duplex.engine._context import CallContext
 from duplex.engine._conversation import Conversation
 from duplex.engine._deadlines import served_call, thread_call
+from duplex.engine._failure import Failure, leaves, told, unexpected
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd, close_local
 from duplex.engine._overflow import Overflowing, OverflowState
-from duplex.engine._threads import END_OF_ITEMS, ThreadedGenerator
+from duplex.engine._threads import END_OF_ITEMS, ThreadedGenerator, run_plain
 from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
@@ -39,13 +41,12 @@ BUILTIN: Final = "duplex."
 
 #: A cancellation this many seconds before a call's deadline, or less, is on account of it.
 _ABOUT: Final = 0.005
-#: Bytes of an error's details. They cost no credit, so nothing else bounds how many of them wait to be sent.
-_MOST_DETAILS: Final = 64 * 1024
-
+#: What a caller is told when the error itself cannot be.
+_UNTOLD: Final = "the handler failed with an error that cannot be told; its peer's log says why"
 _CHANNEL_ERRORS: Final = (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
 
 
-def current_call() -> IncomingCall:
+def current_call() -> CallContext:
     """Return the call that the running handler serves; also in threads and child tasks of the handler.
 
     Raises:
@@ -53,7 +54,7 @@ def current_call() -> IncomingCall:
     """
     try:
         call: IncomingCall = served_call.get()
-        return call
+        return call.context
     except LookupError:
         raise RuntimeError("current_call() works only inside a handler that serves a call") from None
 
@@ -72,16 +73,10 @@ class PeerInfo(msgspec.Struct, frozen=True):
 
 
 class IncomingCall(Conversation):
-    """A call that this peer serves; :func:`current_call` returns it inside the handler.
-
-    Attributes:
-        link: the link the call came over; ``call.link.service(...)`` calls the caller's own services.
-        handler: what is called.
-        metadata: the caller's headers.
-        deadline: when the call has to end, as :func:`trio.current_time` counts; ``None`` if never.
-    """
+    """A call that this peer serves. Its handler sees a :class:`CallContext` of it."""
 
     __slots__ = (
+        "_context",
         "_cut",
         "_cut_by",
         "_encoded",
@@ -112,8 +107,16 @@ class IncomingCall(Conversation):
         self._encoded: tuple[bytes, Sequence[Buffer]] | None = None
         self._trailers: dict[str, str | bytes] | None = None
         self._state: dict[Any, Any] | None = None
+        self._context: CallContext | None = None
 
-    # -- what handlers see -----------------------------------------------------------------------------
+    # -- what handlers see, through their context ------------------------------------------------------
+
+    @property
+    def context(self) -> CallContext:
+        """What the handler sees of the call: one object for all who ask."""
+        if self._context is None:
+            self._context = CallContext(self)
+        return self._context
 
     @property
     def method(self) -> str:
@@ -129,14 +132,14 @@ class IncomingCall(Conversation):
 
     @property
     def trailers(self) -> dict[str, str | bytes]:
-        """What goes back to the caller with the status: fill it before the handler ends."""
+        """See :attr:`CallContext.trailers`."""
         if self._trailers is None:
             self._trailers = {}
         return self._trailers
 
     @property
     def state(self) -> dict[Any, Any]:
-        """A dict for whoever handles this call, such as middleware and the handler."""
+        """See :attr:`CallContext.state`."""
         if self._state is None:
             self._state = {}
         return self._state
@@ -149,18 +152,13 @@ class IncomingCall(Conversation):
 
     @property
     def cancelled_by(self) -> str | None:
-        """Who ended the call before its handler did, for its ``finally``: ``"remote"``, the caller;
-        ``"deadline"``; ``"link"``, which was lost; ``"local"``, this peer; ``None`` if nobody has."""
+        """See :attr:`CallContext.cancelled_by`."""
         if self._cut_by is None and self.deadline is not None and trio.current_time() >= self.deadline:
             return "deadline"
         return self._cut_by
 
     def cancel(self, reason: str = "") -> None:
-        """End the call: its handler is cancelled, and the caller gets ``CallCancelled``. Idempotent.
-
-        Args:
-            reason: for the caller; part of the error's message.
-        """
+        """See :meth:`CallContext.cancel`."""
         self.cut(
             StatusCode.CANCELLED, f"the handler's side cancelled the call{': ' if reason else ''}{reason}"
         )
@@ -176,7 +174,7 @@ class IncomingCall(Conversation):
 
     @property
     def time_remaining(self) -> float:
-        """Seconds until the deadline; ``inf`` without one."""
+        """See :attr:`CallContext.time_remaining`."""
         return math.inf if self.deadline is None else max(0.0, self.deadline - trio.current_time())
 
     @property
@@ -285,13 +283,17 @@ class IncomingCall(Conversation):
             if handler.inline:
                 result = function(*args, **kwargs)
             else:
-                result = await self._in_thread(functools.partial(function, *args, **kwargs))
+                result = await self._in_thread(functools.partial(run_plain, function, args, kwargs))
         else:
             await self._iterate(function(*args, **kwargs))
             result = END_OF_ITEMS
         if self.notify:
             self._finish_notify()
         elif result is END_OF_ITEMS or handler.kind.streams_output:
+            if result is not END_OF_ITEMS and result is not None:
+                raise TypeError(
+                    f"{self.method} answers through its channel, so it returns None, not a {type(result).__name__}"
+                )
             await self.send_queued()
             if exported := self.exported():
                 self.end_now()
@@ -459,16 +461,25 @@ class IncomingCall(Conversation):
         if self.notify:
             self._finish_notify()
         elif not self.over:
-            self._close_anyway(status, message, None)
+            self._close_anyway(Failure(status, message))
 
     @trio.lowlevel.enable_ki_protection
     def _fail(self, error: BaseException) -> None:
-        """Answer with the error that a handler raised."""
+        """Answer with the error that a handler raised, whatever it is like. Raises nothing."""
+        try:
+            self._answer_error(error)
+        except BaseException as problem:
+            # Errors are the application's, and so are the logging and the codec's types that they pass through.
+            if not self.over:
+                self._close_at_last()
+            _report_last(self.method, problem)
+
+    def _answer_error(self, error: BaseException) -> None:
         if isinstance(error, BaseExceptionGroup):
             error = _sole_error(error)
         if self.notify:
-            logger.error("the handler of a notification to %s failed", self.method, exc_info=error)
             self._finish_notify()
+            logger.error("the handler of a notification to %s failed", self.method, exc_info=error)
             return
         if self.over:
             if not isinstance(error, (DuplexError, trio.BrokenResourceError)):
@@ -478,48 +489,41 @@ class IncomingCall(Conversation):
             self._answer_stopped()  # a channel told it, before its own cancellation did, that nobody waits
             return
         if isinstance(error, RPCError) and error.method is None:
-            details = None
-            if error.details is not None:
-                try:
-                    details, attachments = self.codec.encode(error.details, None)
-                    if attachments or len(details) > _MOST_DETAILS:
-                        raise EncodeError("details over 64 KiB cannot travel")
-                except EncodeError as problem:
-                    details = None
-                    logger.error("details of an error in %s cannot travel: %s", self.method, problem)
-            if error.metadata:
-                self.trailers.update(error.metadata)
-            if error.retry_after is not None:
-                self.trailers[RETRY_AFTER] = retry_after_text(error.retry_after)
-            self._close_anyway(error.code, error.message, details)
-            return
-        self._fail_unexpectedly(error)
+            failure = told(error, self.codec)
+            for problem in failure.problems:
+                logger.error("an error that %s raised is told in part: %s", self.method, problem)
+        else:
+            incident = secrets.token_hex(6)
+            logger.error("incident %s: the handler of %s failed", incident, self.method, exc_info=error)
+            failure = unexpected(error, incident, self.codec, debug=self.link.peer.debug)
+        self._close_anyway(failure)
 
-    def _fail_unexpectedly(self, error: BaseException) -> None:
-        incident = secrets.token_hex(6)
-        logger.error("incident %s: the handler of %s failed", incident, self.method, exc_info=error)
-        message = f"unexpected error in the handler; its peer's log has it as incident {incident}"
-        details: dict[str, Any] = {"incident": incident}
-        if self.link.peer.debug:
-            message = f"{type(error).__name__}: {error} (incident {incident})"
-            details["traceback"] = "".join(traceback.format_exception(error))[-16_000:]
-        self._close_anyway(StatusCode.INTERNAL, message, self.codec_details(details))
+    def _close_anyway(self, failure: Failure) -> None:
+        """Close with an error; without what the other side would not take, if it comes to that. Raises nothing."""
+        trailers = self._trailers
+        if failure.trailers:
+            trailers = {**(trailers or {}), **failure.trailers}
+        for kept, details in ((trailers, failure.details), (None, failure.details), (None, None)):
+            self._trailers = kept
+            try:
+                self._close(failure.status, message=failure.message, details=details)
+                return
+            except Exception as problem:
+                logger.warning("the error of %s was not taken as it is: %s", self.method, as_text(problem))
+        self._close_at_last()
 
-    def codec_details(self, details: dict[str, Any]) -> bytes | None:
-        """Encode details of our own, where the codec can."""
+    def _close_at_last(self) -> None:
+        """Close with an error that is nobody's, because the one that there is cannot be told. Raises nothing."""
         try:
-            return self.codec.encode(details, None)[0]
-        except EncodeError:
-            return None
-
-    def _close_anyway(self, status: int, message: str, details: bytes | None) -> None:
-        """Close with an error; without what is too large for the other side, if it comes to that."""
-        try:
-            self._close(status, message=message, details=details)
-        except (ResourceExhausted, DuplexError) as problem:
-            logger.warning("the error of %s was sent without trailers and details: %s", self.method, problem)
-            self._trailers = None
-            self._close(status, message=message)
+            if self.notify:
+                self._finish_notify()
+            else:
+                self._trailers = None
+                self._close(StatusCode.INTERNAL, message=_UNTOLD)
+        except BaseException as problem:
+            # Only the end of the link can tell its caller now.
+            _report_last(self.method, problem)
+            self.link.say_goodbye("closing", "internal error")
 
 
 @final
@@ -560,6 +564,14 @@ def _wrong_manner(handler: Handler, what: str) -> RPCError:
     )
 
 
+def _report_last(method: str, problem: BaseException) -> None:
+    """Note why an error could not be told, though it may be the logging that fails."""
+    try:
+        logger.error("an error of %s could not be told to its caller", method, exc_info=problem)
+    except Exception:
+        traceback.print_exc()  # as logging does with the errors of its handlers
+
+
 @trio.lowlevel.disable_ki_protection
 def _call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Call an inline function from the engine's code, but let Ctrl-C strike it, be it in an endless loop."""
@@ -578,9 +590,8 @@ def _must_go_on(error: BaseException) -> bool:
 
 
 def _holds(error: BaseException, kind: type[BaseException]) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(kind) is not None
-    return isinstance(error, kind)
+    # By hand: groups may be of the application's own classes, which make others of themselves in ways of their own.
+    return any(isinstance(found, kind) for found in leaves(error))
 
 
 def _sole_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,16 +1,22 @@
-"""Plain generators, whose steps run in threads."""
+"""Plain functions and generators, which run in threads."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Final, final
-
-if TYPE_CHECKING:
-    pass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Final, final
 
 #: What a generator gives when it has ended.
 END_OF_ITEMS: Final = object()
+
+
+def run_plain(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call a plain function, in a thread."""
+    try:
+        return function(*args, **kwargs)
+    except KeyboardInterrupt as error:
+        # Ctrl-C strikes the main thread only, so this one is the function's own, and no reason to end the peer.
+        raise RuntimeError("the function raised KeyboardInterrupt in a thread") from error
 
 
 @final
@@ -28,7 +34,7 @@ class ThreadedGenerator:
         if not self._enter():
             return END_OF_ITEMS
         try:
-            return next(self._generator, END_OF_ITEMS)
+            return run_plain(next, (self._generator, END_OF_ITEMS), {})
         finally:
             if self._leave():
                 self._generator.close()

@@ -15,6 +15,7 @@ import outcome
 import trio
 
 from duplex.engine._deadlines import shared
+from duplex.engine._failure import leaves
 from duplex.engine._handler import Flavor
 from duplex.engine._lead import Lead
 
@@ -282,6 +283,12 @@ def _go_on(running: Coroutine[Any, Any, None], trap: Any) -> Generator[Any, Any,
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Split what a handler raised into what must go on and what ends here."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split((trio.Cancelled, KeyboardInterrupt))
-    return None, error
+    if not isinstance(error, BaseExceptionGroup):
+        return None, error
+    found = leaves(error)
+    serious = [leaf for leaf in found if isinstance(leaf, (trio.Cancelled, KeyboardInterrupt))]
+    # A group of our own: one of the application's class may not be able to make another of itself.
+    return (
+        BaseExceptionGroup("what ends a worker", serious) if serious else None,
+        error if len(serious) < len(found) else None,
+    )

@@ -638,9 +638,9 @@ class Receiving:
         self._push([10, channel, int(status), None, 0, message], COMMAND_BYTES + 4 * len(message))
 
     def _cancel(self, record: ChannelRecord, step: int, reason: str) -> None:
+        reason = text(reason)
         record.state = step
         self._return_unconsumed(record)
-        reason = text(reason)
         self._push([11, record.id, reason] if reason else [11, record.id], COMMAND_BYTES + 4 * len(reason))
 
     def _forget(self, record: ChannelRecord) -> None:

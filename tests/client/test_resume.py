@@ -15,6 +15,7 @@ import trio.testing
 
 import duplex
 from duplex.client import _resume
+from duplex.engine._serve import IncomingCall
 from tests.engine.helpers import SCHEMES, endpoint_of, linked, until
 
 
@@ -126,7 +127,7 @@ async def test_metadata_and_codec_go_along(log: Log) -> None:
         remote = pair.service("log").follow.with_options(metadata={"user": "ann"}, resume=True)
         async with remote.open() as stream:
             assert await stream.receive() == "0"
-            (call,) = [c for c in pair.back.conversations.values() if isinstance(c, duplex.IncomingCall)]
+            (call,) = [c for c in pair.back.conversations.values() if isinstance(c, IncomingCall)]
             assert call.metadata == {"user": "ann", "duplex-resume": ""}
 
 

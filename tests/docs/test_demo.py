@@ -62,6 +62,9 @@ def test_demo_succeeds() -> None:
 def test_demo_can_fail(change: str) -> None:
     ran = run_changed(change)
     assert ran.stdout.count("WRONG: expected") == 1
+    # The last lines say which step it was.
+    (title,) = re.findall(r"^  - (.+)$", "\n".join(ran.stdout.splitlines()[-3:]), re.MULTILINE)
+    assert f"\n  {title}\n" in ran.stdout
     assert ran.returncode == 1
     assert_server_is_gone(ran.stdout)
 

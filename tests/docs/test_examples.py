@@ -59,11 +59,21 @@ def test_an_example_says_what_it_shows(name: str) -> None:
     assert f"[{name}.py]({name}.py)" in (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
 
-def test_calc_has_one_method_of_every_kind() -> None:
+def load_calc() -> duplex.Service:
     spec = importlib.util.spec_from_file_location("calc", EXAMPLES / "calc.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     (service,) = duplex.services_of(module)
-    assert {method.kind for method in service.methods.values()} == set(duplex.Kind)
+    return service
+
+
+def test_calc_has_one_method_of_every_kind() -> None:
+    assert {method.kind for method in load_calc().methods.values()} == set(duplex.Kind)
+
+
+def test_calc_needs_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = set(load_calc().methods)
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    assert everything - set(load_calc().methods) == {"scale"}

@@ -481,7 +481,7 @@ async def test_sending_right_after_the_call_was_cancelled(
         started.set()
         try:
             with trio.CancelScope(shield=shielded):
-                while not call._stopped:
+                while call.cancelled_by is None:
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 await channel.send(1)
                 await channel.send_eof()
@@ -508,7 +508,7 @@ async def test_handler_that_fails_because_its_caller_gave_up(caplog: pytest.LogC
         call = duplex.current_call()
         try:
             await sink.send(1)
-            while not call._stopped:
+            while call.cancelled_by is None:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             await sink.send(2)
         except BaseException as error:

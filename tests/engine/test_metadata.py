@@ -190,7 +190,7 @@ async def test_json_codec_is_what_travels() -> None:
 
     @service.rpc
     async def echo(value: int) -> int:
-        assert duplex.current_call().codec.name == "json"
+        assert duplex.current_call().codec == "json"
         return value
 
     async with linked(service) as pair:

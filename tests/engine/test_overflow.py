@@ -252,7 +252,7 @@ async def test_every_item_is_received_or_counted(scheme: str) -> None:
             if not number % 7:
                 await trio.lowlevel.checkpoint()
         call = duplex.current_call()
-        await call.send_queued()
+        await call._call.send_queued()
         produced.append(call.statistics())
 
     async def read(pair: Pair, policy: Any) -> None:

@@ -1,0 +1,104 @@
+"""What a handler sees of the call that it serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from duplex._errors import as_text
+from duplex._metadata import Metadata
+from duplex.engine._handler import Handler
+from duplex.engine._types import ChannelStatistics
+
+if TYPE_CHECKING:
+    from duplex.engine._link import BaseLink
+    from duplex.engine._serve import IncomingCall, PeerInfo
+
+
+@final
+class CallContext:
+    """The call that the running handler serves, as :func:`current_call` returns it.
+
+    There is one for each call. It tells of the call, and can end it by :meth:`cancel`; the call is answered by what
+    the handler returns or raises, and by nothing else.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: IncomingCall) -> None:
+        self._call = call
+
+    def __repr__(self) -> str:
+        return f"<call of {self.method} from {self.peer}>"
+
+    @property
+    def link(self) -> BaseLink:
+        """The link that the call came over; ``call.link.service(...)`` calls the caller's own services."""
+        return self._call.link
+
+    @property
+    def peer(self) -> PeerInfo:
+        """Who calls."""
+        return self._call.peer
+
+    @property
+    def method(self) -> str:
+        """``service.method``."""
+        return self._call.method
+
+    @property
+    def handler(self) -> Handler:
+        """What is called: the method as it was registered."""
+        return self._call.handler
+
+    @property
+    def codec(self) -> str:
+        """The name of the codec that the caller chose."""
+        return self._call.codec.name
+
+    @property
+    def notify(self) -> bool:
+        """Whether the caller waits for no answer."""
+        return self._call.notify
+
+    @property
+    def metadata(self) -> Metadata:
+        """The caller's headers."""
+        return self._call.metadata
+
+    @property
+    def deadline(self) -> float | None:
+        """When the call has to end, as :func:`trio.current_time` counts; ``None`` if never."""
+        return self._call.deadline
+
+    @property
+    def time_remaining(self) -> float:
+        """Seconds until the deadline; ``inf`` without one."""
+        return self._call.time_remaining
+
+    @property
+    def trailers(self) -> dict[str, str | bytes]:
+        """What goes back to the caller with the status: fill it before the handler ends."""
+        return self._call.trailers
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        """A dict for whoever handles this call, such as middleware and the handler."""
+        return self._call.state
+
+    @property
+    def cancelled_by(self) -> str | None:
+        """Who ended the call before its handler did, for its ``finally``: ``"remote"``, the caller;
+        ``"deadline"``; ``"link"``, which was lost; ``"local"``, this peer; ``None`` if nobody has."""
+        return self._call.cancelled_by
+
+    def cancel(self, reason: str = "") -> None:
+        """End the call: its handler is cancelled, and the caller gets ``CallCancelled``. Idempotent.
+
+        Args:
+            reason: for the caller; part of the error's message.
+        """
+        self._call.cancel(as_text(reason))
+
+    def statistics(self) -> ChannelStatistics:
+        """Return a snapshot of the call's own channel: credit, items that wait, items that were dropped."""
+        return self._call.statistics()
