@@ -12,7 +12,7 @@ from hypothesis import settings
 from tests import machine
 from tests.wires import plugin as wires
 
-pytest_plugins = ["tests.hangs"]
+pytest_plugins = ["tests.hangs", "tests.workers"]
 
 # A deadline per example fails on busy machines and says nothing about the code.
 settings.register_profile("default", deadline=None, print_blob=True)
@@ -77,3 +77,10 @@ def require_program() -> Callable[..., str]:
 def namespaces() -> None:
     """The test makes network namespaces: see :mod:`tests.machine`."""
     machine.require_namespaces()
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes that the test starts do without coverage, which costs each of them a fifth of a second at least."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)

@@ -101,11 +101,7 @@ class Session:
             "TERM": "dumb",
             "NO_COLOR": "1",
             "PYTHONWARNINGS": "error",
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if name.startswith(("COVERAGE", "PYTHONPATH"))
-            },
+            **{name: value for name, value in os.environ.items() if name == "PYTHONPATH"},
         }
 
     def __enter__(self) -> Session:

@@ -1,4 +1,4 @@
-"""The tests' own run: a test that hangs costs one test, and an interrupt ends it at once."""
+"""The tests' own run: a test that hangs or says odd things costs one test, and an interrupt ends it at once."""
 
 from __future__ import annotations
 
@@ -75,6 +75,14 @@ async def test_shielded_hangs():
 async def test_after(number): await trio.sleep(0)
 """
 
+ODD = r"""
+import logging
+
+def test_odd(): assert "fine" == "odd \ud800 é"
+
+def test_odd_in_the_log(): logging.getLogger("odd").error("odd \ud800")
+"""
+
 SLEEPING = """
 import pathlib
 import pytest, trio
@@ -94,7 +102,7 @@ def environment() -> dict[str, str]:
 
 def command(folder: Path, tests: str, words: Sequence[str]) -> list[str]:
     (folder / "pytest.ini").write_text(INI)
-    (folder / "conftest.py").write_text('pytest_plugins = ["tests.hangs"]')
+    (folder / "conftest.py").write_text('pytest_plugins = ["tests.hangs", "tests.workers"]')
     (folder / "test_it.py").write_text(tests)
     return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--junitxml=results.xml", *words]
 
@@ -137,6 +145,13 @@ def test_that_cannot_be_cancelled_costs_its_worker_and_no_test_but_itself(tmp_pa
     assert "crashed while running 'test_it.py::test_shielded_hangs'" in reason
     assert "test_shielded_hangs does not end: the test took longer than 1 s" in printed
     assert "await trio.sleep_forever()" in printed
+
+
+@pytest.mark.slow
+def test_what_is_not_unicode_does_not_end_the_run(tmp_path: Path) -> None:
+    failed, printed = run(tmp_path, ODD, "-n", "2")
+    assert "1 failed, 1 passed" in printed
+    assert r"odd \ud800 é" in failed["test_odd"]
 
 
 @pytest.mark.slow
