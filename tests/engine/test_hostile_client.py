@@ -409,19 +409,38 @@ class _Silent:
         self.port.close()
 
 
-async def test_connections_that_never_greet_are_bounded(autojump_clock: object) -> None:
-    """By number or by time: what they hold must not grow with how many there are."""
+@contextlib.asynccontextmanager
+async def _ungreeting(number: int) -> AsyncIterator[duplex.Peer]:
+    """A peer with so many connections in memory that said something once, and no greeting."""
     async with duplex.open_peer(limits=LIMITS) as server, trio.open_nursery() as nursery:
         endpoint = await server.bind("memory://*")
-        for _ in range(20):
+        for _ in range(number):
             silent = _Silent(batch())
             silent.port = transport_for(endpoint).connect(endpoint, silent, TransportOptions())
             nursery.start_soon(silent.port.run)
-        await trio.sleep(100)
-        assert server.links == []
-        held = sum(len(receiver.links) for receiver in server.ports.receivers)
+        await trio.testing.wait_all_tasks_blocked()
+        yield server
         nursery.cancel_scope.cancel()
-    assert held <= LIMITS.max_links
+
+
+def _links_held(server: duplex.Peer) -> int:
+    """Links with and without a greeting."""
+    return sum(len(receiver.links) for receiver in server.ports.receivers)
+
+
+async def test_connections_that_never_greet_are_bounded_by_number(mock_clock: trio.testing.MockClock) -> None:
+    """However many come before their time to greet is over: what is held does not grow with how many there are."""
+    async with _ungreeting(50) as server:
+        assert mock_clock.current_time() == 0
+        assert LIMITS.max_links < _links_held(server) <= 2 * LIMITS.max_links
+
+
+async def test_connections_that_never_greet_are_bounded_by_time(autojump_clock: object) -> None:
+    async with _ungreeting(LIMITS.max_links) as server:
+        assert _links_held(server) == LIMITS.max_links
+        await trio.sleep(100)
+        assert _links_held(server) == 0
+        assert server.links == []
 
 
 async def test_broken_value_costs_itself_only() -> None:

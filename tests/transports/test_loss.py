@@ -314,6 +314,23 @@ async def test_a_connection_that_stands_has_no_time_limit(monkeypatch: pytest.Mo
         await connecting.received()
 
 
+@pytest.mark.slow
+async def test_who_connects_and_never_speaks_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a connection holds a descriptor of the bound side; it is cut at a fiftieth of the real time here."""
+    limit_ms = _zmq_options.HANDSHAKE_MS // 50
+    monkeypatch.setattr(_zmq_options, "HANDSHAKE_MS", limit_ms)
+    async with open_ports() as ports:
+        port = ports.bind("tcp://127.0.0.1:*").port
+        with trio.socket.socket() as silent:
+            await silent.connect(("127.0.0.1", int(port.endpoint.rpartition(":")[2])))
+            began = trio.current_time()
+            with trio.fail_after(10):
+                # ZMTP's own greeting comes first, and then the end.
+                while await silent.recv(1000):
+                    pass
+            assert trio.current_time() - began >= 0.9 * limit_ms / 1000, "cut before it could have spoken"
+
+
 @pytest.mark.parametrize("role", ["bound", "connecting"])
 async def test_a_remote_end_that_stopped_reading(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_zmq_options, "SEND_QUEUE", 10)
