@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Final, Literal, TypeAlias
 
 from duplex._errors import ConfigurationError
+from duplex._numbers import LEAST_SECONDS, MOST_SECONDS, check_factor, check_seconds, check_whole
 
 #: What becomes of an item when the window of its stream is full, where senders are not to wait: the oldest
 #: items that wait are dropped for it, it is dropped itself, or the stream fails with ``ResourceExhausted``.
@@ -61,14 +61,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field, low in _LOWEST.items():
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= _HIGHEST:
-                raise ConfigurationError(
-                    f"Limits.{field} must be a whole number from {low} to {_HIGHEST}, not {value!r}"
-                )
+            check_whole(f"Limits.{field}", getattr(self, field), low=low)
 
 
-_HIGHEST: Final = 2**48
 _LOWEST: Final = {
     "max_message": 1 * KiB,
     "max_elements": 65_536,
@@ -87,11 +82,15 @@ _LOWEST: Final = {
 }
 
 
+#: The longest that a link may be silent, in seconds: a week. Transports take no more than some.
+LONGEST_SILENCE: Final = 7 * 24 * 3600
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Keepalive:
     """How a peer watches the other end of its links, and how long it keeps them. All times are seconds."""
 
-    #: A sign of life is asked for when this long has passed since the last time.
+    #: A sign of life is asked for when this long has passed since the last time. Up to a week.
     interval: float = 5.0
     #: A link whose other side gives no sign of life for this long is lost. The transport's own thread
     #: answers, so a peer whose event loop is blocked is slow, and not lost.
@@ -110,7 +109,8 @@ class Keepalive:
             value = getattr(self, field)
             if value is None and field in ("max_idle", "max_age"):
                 continue
-            _check_seconds(f"Keepalive.{field}", value)
+            high = LONGEST_SILENCE if field in ("interval", "timeout") else MOST_SECONDS
+            check_seconds(f"Keepalive.{field}", value, low=LEAST_SECONDS, high=high)
         if self.timeout <= self.interval:
             raise ConfigurationError(
                 f"Keepalive.timeout ({self.timeout}) must be longer than Keepalive.interval ({self.interval})"
@@ -132,17 +132,9 @@ class Idempotency:
     max_bytes: int = 16 * MiB
 
     def __post_init__(self) -> None:
-        ttl: object = self.ttl
-        if not isinstance(ttl, (int, float)) or isinstance(ttl, bool) or not 0 < ttl <= _HIGHEST:
-            raise ConfigurationError(
-                f"Idempotency.ttl must be a number of seconds above 0 and at most {_HIGHEST}, not {ttl!r}"
-            )
+        check_seconds("Idempotency.ttl", self.ttl, low=LEAST_SECONDS)
         for field, low in (("max_entries", 1), ("max_bytes", 1 * KiB)):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= _HIGHEST:
-                raise ConfigurationError(
-                    f"Idempotency.{field} must be a whole number from {low} to {_HIGHEST}, not {value!r}"
-                )
+            check_whole(f"Idempotency.{field}", getattr(self, field), low=low)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,24 +152,11 @@ class Reconnect:
     jitter: float = 0.2
 
     def __post_init__(self) -> None:
-        _check_seconds("Reconnect.initial", self.initial)
-        _check_seconds("Reconnect.maximum", self.maximum)
+        check_seconds("Reconnect.initial", self.initial, low=LEAST_SECONDS)
+        check_seconds("Reconnect.maximum", self.maximum, low=LEAST_SECONDS)
         if self.maximum < self.initial:
             raise ConfigurationError(
                 f"Reconnect.maximum ({self.maximum}) must not be shorter than Reconnect.initial ({self.initial})"
             )
-        if not _is_number(self.multiplier) or not 1 <= self.multiplier < math.inf:
-            raise ConfigurationError(f"Reconnect.multiplier must be a number from 1, not {self.multiplier!r}")
-        if not _is_number(self.jitter) or not 0 <= self.jitter < 1:
-            raise ConfigurationError(
-                f"Reconnect.jitter must be a number from 0 to less than 1, not {self.jitter!r}"
-            )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _check_seconds(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}")
+        check_factor("Reconnect.multiplier", self.multiplier, low=1, high=1000)
+        check_factor("Reconnect.jitter", self.jitter, low=0, high=0.99)

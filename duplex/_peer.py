@@ -14,6 +14,7 @@ import trio
 from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError
 from duplex._made import Made
+from duplex._numbers import check_seconds, check_whole
 from duplex.builtin import health_service, reflection_service
 from duplex.client import ServiceProxy, typed_proxy
 from duplex.client._proxy import Options
@@ -183,16 +184,8 @@ def _check_options(
         raise ConfigurationError(f"keepalive must be a duplex.Keepalive, not {keepalive!r}")
     if not isinstance(reconnect, Reconnect | None):
         raise ConfigurationError(f"reconnect must be a duplex.Reconnect, not {reconnect!r}")
-    if (
-        isinstance(connect_timeout, bool)
-        or not isinstance(connect_timeout, (int, float))
-        or not connect_timeout >= 0
-    ):
-        raise ConfigurationError(
-            f"connect_timeout must be a number of seconds from 0, not {connect_timeout!r}"
-        )
-    if isinstance(max_threads, bool) or not isinstance(max_threads, int) or max_threads < 1:
-        raise ConfigurationError(f"max_threads must be a whole number from 1, not {max_threads!r}")
+    check_seconds("connect_timeout", connect_timeout, forever=True)
+    check_whole("max_threads", max_threads, low=1)
 
 
 @contextlib.asynccontextmanager
@@ -219,7 +212,8 @@ async def open_peer(
         limits: what this peer takes from others.
         keepalive: how links are watched, and how long they are kept.
         reconnect: the pauses between attempts to connect.
-        connect_timeout: seconds that :meth:`Peer.connect`, and calls without a link, wait for one.
+        connect_timeout: seconds that :meth:`Peer.connect`, and calls without a link, wait for one; ``math.inf``:
+            for ever.
         max_threads: handlers that are plain functions run in at most so many threads.
         reflection: whether callers can list and describe what is offered.
         debug: whether tracebacks of unexpected exceptions travel to callers; ``None`` for what the

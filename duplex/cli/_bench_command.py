@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 
 import click
 
+from duplex._numbers import check_factor
 from duplex.cli._errors import CommandError
 from duplex.cli._options import (
     CallCommand,
+    Number,
     check_method_name,
     connect_timeout_option,
     data_option,
@@ -45,7 +48,7 @@ _OPEN = 1000
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number("calls/s", functools.partial(check_factor, low=0.001, high=1e7)),
     metavar="CALLS/S",
     help="Make calls at this rate whatever the answers do, and count latencies from when they were due.",
 )

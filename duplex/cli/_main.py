@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from typing import Final
@@ -10,11 +11,14 @@ import click
 import trio
 
 import duplex
+from duplex._numbers import LEAST_SECONDS, check_seconds
 from duplex.cli._bench_command import bench_command
 from duplex.cli._errors import CommandError
 from duplex.cli._listing import show_description, show_list
 from duplex.cli._options import (
+    SECONDS,
     CallCommand,
+    Number,
     check_method_name,
     connect_timeout_option,
     data_option,
@@ -73,7 +77,7 @@ def commands() -> None:
 @click.option("--name", help="The peer's name in errors and listings of others.  [default: made from TARGET]")
 @click.option(
     "--drain-timeout",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=30.0,
     show_default=True,
     metavar="SECONDS",
@@ -235,7 +239,7 @@ def describe_command(endpoint: str, name: str | None, output: str, connect_timeo
 @click.option("--count", type=click.IntRange(min=1), default=5, show_default=True, help="How many pings.")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=1.0,
     show_default=True,
     metavar="SECONDS",
@@ -243,7 +247,7 @@ def describe_command(endpoint: str, name: str | None, output: str, connect_timeo
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=5.0,
     show_default=True,
     metavar="SECONDS",
@@ -275,7 +279,7 @@ def ping_command(endpoint: str, count: int, interval: float, timeout: float, con
 @output_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number("seconds", functools.partial(check_seconds, low=LEAST_SECONDS)),
     default=5.0,
     show_default=True,
     metavar="SECONDS",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import click
 
+from duplex._errors import ConfigurationError
+from duplex._numbers import check_seconds
 from duplex.cli._errors import CommandError
 from duplex.cli._values import parse_json
 
@@ -22,6 +24,31 @@ F = TypeVar("F", bound=Callable[..., Any])
 # -- options ---------------------------------------------------------------------------------------------
 
 
+class Number(click.ParamType[float]):
+    """The type of an option that is a number: neither nan nor inf, which click's own numbers may be.
+
+    Args:
+        name: what it is a number of.
+        check: returns the number, or raises ``ConfigurationError``.
+    """
+
+    def __init__(self, name: str, check: Callable[[str, float], float]) -> None:
+        self.name = name
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return self._check("it", float(value))
+        except ConfigurationError as error:
+            self.fail(str(error), param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+
+
+#: A number of seconds.
+SECONDS: Final = Number("seconds", check_seconds)
+
+
 def endpoint_argument(command: F) -> F:
     """Where the other peer is bound."""
     return click.argument("endpoint", metavar="ENDPOINT")(command)
@@ -31,7 +58,7 @@ def connect_timeout_option(command: F) -> F:
     """How long to wait for it."""
     return click.option(
         "--connect-timeout",
-        type=click.FloatRange(min=0),
+        type=SECONDS,
         default=5.0,
         show_default=True,
         metavar="SECONDS",
@@ -59,9 +86,7 @@ def data_option(command: F) -> F:
 
 def timeout_option(command: F) -> F:
     """The deadline of a call."""
-    return click.option(
-        "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Limits the whole call."
-    )(command)
+    return click.option("--timeout", type=SECONDS, metavar="SECONDS", help="Limits the whole call.")(command)
 
 
 def metadata_option(command: F) -> F:
@@ -93,7 +118,10 @@ def read_duration(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if match is None:
         raise click.BadParameter(f"{text!r} is no time, such as 10s, 500ms or 2m")
-    return float(match[1]) * _SECONDS[match[2]]
+    try:
+        return cast("float", check_seconds("it", float(match[1]) * _SECONDS[match[2]]))
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def read_size(text: str) -> int:

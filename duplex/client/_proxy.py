@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Literal, Protocol, Unpack, cast, final, get_args, overload
@@ -13,6 +12,7 @@ import trio
 from duplex._config import Overflow
 from duplex._errors import ConfigurationError, Unavailable
 from duplex._metadata import IDEMPOTENCY_KEY, RESERVED_PREFIX, Metadata, check_metadata
+from duplex._numbers import check_seconds
 from duplex.client._resume import OpenStream
 from duplex.codec import Codec, get_codec
 from duplex.engine._idempotency import MAX_KEY
@@ -98,11 +98,9 @@ def _codec(value: Any) -> Codec:
 
 
 def _timeout(value: Any) -> float | None:
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value)
-    ):
-        raise ConfigurationError(f"timeout must be a number of seconds or None, not {value!r}")
-    return value
+    if value is None:
+        return None
+    return cast("float", check_seconds("timeout", value, hint=", and None is for no limit"))
 
 
 def _flag(name: str) -> Callable[[Any], bool]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from duplex._errors import ConfigurationError, Unavailable
+from duplex._errors import Unavailable
+from duplex._numbers import check_seconds
 from duplex._status import StatusCode
 from duplex.engine._runs import check_run
 from duplex.engine._watch import CLEAN_UP
@@ -28,7 +28,7 @@ CONFIRM: Final = 1.0
 
 async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
     """See :meth:`duplex.Peer.drain`."""
-    _check_seconds(timeout)
+    check_seconds("the timeout of drain()", timeout, forever=True)
     peer.check_thread()
     check_run()
     await trio.lowlevel.checkpoint()
@@ -53,11 +53,6 @@ async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
         await _until(peer, lambda: not any(link.running for link in peer.links), CLEAN_UP)
     await _confirm(peer.links, busy, deadline)
     peer.close(linger=0.0)
-
-
-def _check_seconds(timeout: object) -> None:
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or math.isnan(timeout):
-        raise ConfigurationError(f"the timeout of drain() must be a number of seconds, not {timeout!r}")
 
 
 def _calls(peer: BasePeer[Any, Any]) -> int:

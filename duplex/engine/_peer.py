@@ -18,6 +18,7 @@ import trio
 from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError, Unavailable
 from duplex._metadata import IDEMPOTENCY_FEATURE
+from duplex._numbers import check_seconds
 from duplex.codec import CODECS, Codec
 from duplex.engine._admission import Admission
 from duplex.engine._alarms import Alarms
@@ -269,7 +270,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
 
         Args:
             endpoint: where the other peer is bound.
-            timeout: seconds; ``None`` for the peer's ``connect_timeout``.
+            timeout: seconds; ``None`` for the peer's ``connect_timeout``, ``math.inf`` for ever.
 
         Raises:
             ConfigurationError: the endpoint is malformed.
@@ -279,7 +280,9 @@ class BasePeer(Generic[LinkT, ServiceT]):
         Cancelled means not connected.
         """
         check_run()
-        return await self.ports.connect(endpoint, self.connect_timeout if timeout is None else timeout)
+        if timeout is None:
+            timeout = self.connect_timeout
+        return await self.ports.connect(endpoint, check_seconds("timeout", timeout, forever=True))
 
     def connect_soon(self, endpoint: str) -> None:
         """Begin to connect to an endpoint, and go on until there is a link, be the other peer there yet or not.
@@ -324,6 +327,8 @@ class BasePeer(Generic[LinkT, ServiceT]):
         Args:
             linger: seconds that what was handed to the transports has to get out; ``None`` for their default.
         """
+        if linger is not None:
+            check_seconds("linger", linger)
         self.is_closed = True
         self.ports.close_all(linger)
         self.announce_change()
@@ -338,7 +343,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         and sockets are closed. Streams that this peer opened itself do not hold it up: they end with the links.
 
         Args:
-            timeout: seconds for the calls; 0 cancels them at once.
+            timeout: seconds for the calls; 0 cancels them at once, ``math.inf`` gives them all the time they need.
 
         May be called again, and by several tasks. Cancelled, it stops to wait: the peer takes no new calls
         and is not closed, so that :meth:`aclose` or another :meth:`drain` has to follow.

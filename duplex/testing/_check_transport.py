@@ -19,6 +19,7 @@ import trio
 
 from duplex._config import Reconnect
 from duplex._errors import BindError, ConfigurationError
+from duplex._numbers import check_seconds
 from duplex.transports._base import (
     ZERO_COPY_FROM,
     Buffer,
@@ -57,7 +58,9 @@ async def check_transport(
 
     Raises:
         AssertionError: with the name of the check and what went otherwise than expected.
+        ConfigurationError: the timeout is no number of seconds.
     """
+    check_seconds("timeout", timeout, forever=True)
     lab = _Lab(transport, endpoint, notices_close, limits_frames)
     for check in _CHECKS:
         name = check.__name__.removeprefix("_check_").replace("_", " ")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import math
 import os
 import re
 import tempfile
@@ -32,6 +33,8 @@ SEND_QUEUE: Final = 100_000
 _HIGHEST: Final = 2**31 - 1
 #: Connections that wait to be accepted: every client of a restarted service comes back at once.
 BACKLOG: Final = 1024
+#: The longest time in tenths of a second whose milliseconds fit into 16 bits.
+_MOST_TENTHS: Final = 655
 #: One attempt at a TCP connection, in milliseconds.
 CONNECT_TIMEOUT_MS: Final = 5000
 #: One ZMTP handshake, in milliseconds.
@@ -57,7 +60,6 @@ def socket_options(role: Role, endpoint: Endpoint, options: TransportOptions) ->
     The options of one scheme do nothing under another, so all are always set.
     """
     interval = _milliseconds(options.heartbeat_interval)
-    timeout = _milliseconds(options.heartbeat_timeout)
     # libzmq's clock runs from a probe, which may follow the last sign of life by as much as an interval.
     after_probe = _milliseconds(options.heartbeat_timeout - options.heartbeat_interval)
     opt = zmq.SocketOption
@@ -81,7 +83,11 @@ def socket_options(role: Role, endpoint: Endpoint, options: TransportOptions) ->
         SocketOption(
             opt.HEARTBEAT_TIMEOUT, after_probe, "a connection silent for this long after a probe is cut"
         ),
-        SocketOption(opt.HEARTBEAT_TTL, timeout, "and the other side is asked to cut it by the same rule"),
+        SocketOption(
+            opt.HEARTBEAT_TTL,
+            _time_to_live(options.heartbeat_timeout),
+            "and the other side is asked to cut it by the same rule, if there is room on the wire for the time",
+        ),
         SocketOption(
             opt.HANDSHAKE_IVL,
             HANDSHAKE_MS,
@@ -157,6 +163,16 @@ def apply_options(
 
 def _milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
+
+
+def _time_to_live(seconds: float) -> int:
+    """Return the milliseconds of silence after which the other side shall cut a connection; 0: it decides itself.
+
+    They travel as whole tenths of a second, and libzmq makes milliseconds of them again in 16 bits: 65.6 s would come
+    out as 64 ms. Rounded down, they might be shorter than the pause between two signs of life.
+    """
+    tenths = math.ceil(round(seconds * 10, 6))
+    return 100 * tenths if tenths <= _MOST_TENTHS else 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -409,7 +409,7 @@ async def test_result_that_one_caller_cannot_take(till: Till) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"ttl": 0}, "ttl must be a number of seconds above 0"),
+        ({"ttl": 0}, "ttl must be a number of seconds from 0.001"),
         ({"ttl": float("inf")}, "ttl"),
         ({"ttl": "long"}, "ttl"),
         ({"max_entries": 0}, "max_entries must be a whole number from 1"),

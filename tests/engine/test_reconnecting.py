@@ -221,13 +221,13 @@ async def test_a_restarted_server_is_a_new_link(autojump_clock: object) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"initial": 0}, "Reconnect.initial must be a number of seconds above 0"),
-        ({"maximum": float("inf")}, "Reconnect.maximum must be a number of seconds above 0"),
+        ({"initial": 0}, "Reconnect.initial must be a number of seconds from 0.001"),
+        ({"maximum": float("inf")}, "Reconnect.maximum must be a number of seconds from 0.001"),
         ({"initial": 2, "maximum": 1}, r"Reconnect.maximum \(1\) must not be shorter"),
         ({"multiplier": 0.5}, "Reconnect.multiplier must be a number from 1"),
         ({"multiplier": True}, "Reconnect.multiplier must be a number from 1"),
-        ({"jitter": 1}, "Reconnect.jitter must be a number from 0 to less than 1"),
-        ({"jitter": "0"}, "Reconnect.jitter must be a number from 0 to less than 1"),
+        ({"jitter": 1}, "Reconnect.jitter must be a number from 0 to 0.99"),
+        ({"jitter": "0"}, "Reconnect.jitter must be a number from 0 to 0.99"),
     ],
 )
 def test_wrong_values(options: dict[str, Any], message: str) -> None:

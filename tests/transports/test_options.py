@@ -9,7 +9,8 @@ import pytest
 import trio
 import zmq
 
-from duplex import ConfigurationError
+from duplex import ConfigurationError, Keepalive
+from duplex._config import LONGEST_SILENCE
 from duplex.transports import TransportOptions, _zmq_options, _zmq_socket, transport_for
 from duplex.transports._zmq_options import Endpoint, Role, apply_options, parse_endpoint, socket_options
 from tests.transports.helpers import open_ports
@@ -65,6 +66,40 @@ def test_times_below_a_millisecond_do_not_become_never() -> None:
     values = {entry.option: entry.value for entry in socket_options("dealer", TCP4, tiny)}
     assert values[zmq.SocketOption.HEARTBEAT_IVL] == 1
     assert values[zmq.SocketOption.HEARTBEAT_TIMEOUT] == 1
+
+
+@pytest.mark.parametrize(
+    ("timeout", "milliseconds"),
+    [
+        # What travels is tenths of a second, made milliseconds again in 16 bits.
+        (0.0002, 100),
+        (0.15, 200),
+        (0.6, 600),
+        (15.0, 15_000),
+        (65.4, 65_400),
+        (65.5, 65_500),
+        (65.51, 0),
+        (65.6, 0),
+        (131.1, 0),
+        (6553.6, 0),
+        (604_800.0, 0),
+    ],
+)
+def test_the_other_side_is_never_asked_to_cut_earlier(timeout: float, milliseconds: int) -> None:
+    options = TransportOptions(heartbeat_interval=timeout / 2, heartbeat_timeout=timeout)
+    values = {entry.option: entry.value for entry in socket_options("dealer", TCP4, options)}
+    assert values[zmq.SocketOption.HEARTBEAT_TTL] == milliseconds
+    assert milliseconds == 0 or round(1000 * timeout) <= milliseconds == milliseconds // 100 * 100 & 0xFFFF
+
+
+def test_the_longest_keepalive_is_none_too_many(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    longest = Keepalive(interval=LONGEST_SILENCE - 1, timeout=LONGEST_SILENCE)
+    options = TransportOptions(heartbeat_interval=longest.interval, heartbeat_timeout=longest.timeout)
+    roles: list[tuple[zmq.SocketType, Role]] = [(zmq.DEALER, "dealer"), (zmq.ROUTER, "router")]
+    for kind, role in roles:
+        with context.socket(kind) as socket:
+            socket.linger = 0
+            apply_options(socket, role, TCP4, options)
 
 
 @pytest.mark.parametrize(
