@@ -39,7 +39,7 @@ Misuse of channels is told in trio's own words: :exc:`trio.EndOfChannel`, :exc:`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from duplex._status import StatusCode
@@ -306,7 +306,15 @@ class LocalProtocolError(ProtocolError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The other side sent something that the protocol does not allow; its link is closed."""
+    """The other side sent something that the protocol does not allow; its link is closed.
+
+    Attributes:
+        events: what came before it in the same message, and has had its effect.
+    """
+
+    def __init__(self, message: str, events: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.events = events
 
 
 class HandshakeError(ProtocolError):

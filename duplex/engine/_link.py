@@ -48,6 +48,7 @@ from duplex.protocol import (
     Connection,
     CreditReceived,
     EndReceived,
+    Event,
     GoawayReceived,
     Hello,
     HelloReceived,
@@ -286,6 +287,7 @@ class BaseLink:
             self.refusal = HandshakeError("protocol", why)
             self.transmit()
             self.port.sends_done()
+            self._note_last(error.events)
             self.lose(f"it broke the protocol: {why}")
             return
         dispatch = self._dispatch
@@ -303,6 +305,17 @@ class BaseLink:
             self.lose(self._goodbye)
         elif not self._dirty and self.connection.pending_commands:
             self.touch()
+
+    def _note_last(self, events: Sequence[Event]) -> None:
+        """Take note of what came in front of that which broke the link, such as results: calls do not depend on how
+        much comes in one message. Of a handshake nothing comes any more."""
+        try:
+            for event in events:
+                if isinstance(event, (HelloReceived, LinkOpened)):
+                    return
+                self._dispatch[type(event)](event)
+        except Exception:
+            logger.exception("handling the last message from %s failed", self.peer_name)
 
     def consumed(self, channel: int, cost: int) -> None:
         """Note that the application took a message."""

@@ -195,7 +195,9 @@ class IncomingCall(Conversation):
         self._stop()
 
     def on_lost(self, error: RPCError) -> None:
-        """The link is gone: nobody waits for the result."""
+        """The link is gone: nobody waits for the result, as nobody does for that of a notification in any case."""
+        if self.notify:
+            return
         super().on_lost(error)
         self._cut_by = "link"
         self._stop()

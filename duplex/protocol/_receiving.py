@@ -127,7 +127,7 @@ class Receiving:
             now: the present time.
 
         Raises:
-            RemoteProtocolError: the link is beyond repair and now closed; transmit
+            RemoteProtocolError: the link is beyond repair and now closed; handle its events, and transmit
                 :meth:`~duplex.protocol.Connection.data_to_send` once more, which tells the other side why.
         """
         events: list[e.Event] = []
@@ -141,7 +141,7 @@ class Receiving:
             self._receive(frames, events, now)
         except Violation as violation:
             self._break_link(str(violation))
-            raise RemoteProtocolError(str(violation)) from None
+            raise RemoteProtocolError(str(violation), events) from None
         finally:
             self._attachments = ()
         return events

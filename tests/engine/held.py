@@ -20,7 +20,8 @@ class Held:
     def __init__(self, link: duplex.Link) -> None:
         self._link = link
         self._carrier = link.carrier
-        self._messages: list[list[bytes]] = []
+        #: What is kept.
+        self.messages: list[list[bytes]] = []
         link.carrier = self
 
     @property
@@ -30,7 +31,7 @@ class Held:
 
     def send(self, frames: Any) -> None:
         """Keep a message."""
-        self._messages.append([bytes(frame) for frame in frames])
+        self.messages.append([bytes(frame) for frame in frames])
 
     def close(self) -> None:
         """Deliver what was kept and then the end."""
@@ -40,12 +41,12 @@ class Held:
     async def kept(self) -> int:
         """Wait until nothing more is going to be said for now; return how many messages are kept."""
         await trio.testing.wait_all_tasks_blocked()
-        return len(self._messages)
+        return len(self.messages)
 
     def release(self) -> None:
         """Deliver all that was kept, in one turn of whoever receives it, and from now on without delay. Idempotent."""
         self._link.carrier = self._carrier
-        messages, self._messages = self._messages, []
+        messages, self.messages = self.messages, []
         for message in messages:
             self._carrier.send(message)
 

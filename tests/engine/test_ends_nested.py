@@ -173,6 +173,7 @@ async def test_request_whose_reply_nobody_waits_for_any_more() -> None:
         assert seen == [0, "the requester has gone", 2]
 
 
+@pytest.mark.plain_wire("all has to come in one turn")
 async def test_handler_ends_while_its_channel_is_received_elsewhere() -> None:
     """What comes after that is dropped, so whoever receives must not take what there was for all."""
     service = duplex.Service("service")
@@ -246,6 +247,7 @@ async def give_up(outer: duplex.SendChannel[Any], counts: duplex.ReceiveChannel[
     await trio.sleep_forever()
 
 
+@pytest.mark.plain_wire("all has to come in one turn")
 async def test_channels_that_ended_unseen_are_bounded_in_bytes() -> None:
     """Credit for what is in them went back when they ended. What is dropped is told."""
     async with linked(carry, client={"limits": duplex.Limits(channel_window=1024)}) as pair:

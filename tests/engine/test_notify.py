@@ -168,12 +168,18 @@ async def test_handler_that_wants_a_stream_is_not_run(caplog: pytest.LogCaptureF
     assert "witness.total" in caplog.text
 
 
-async def test_lost_link_cancels_notifications(endpoint: str) -> None:
+async def test_notification_outlives_its_link(endpoint: str) -> None:
+    """Nobody waits for it in any case, so it is all the same to it whether its caller is still there."""
     witness = Witness()
     async with linked(witness.service, endpoint=endpoint, check=False) as pair:
         await pair.service("witness").wait.notify()
         await until(lambda: witness.seen)
         await pair.link.aclose()
+        await pair.back.wait_closed()
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+        assert witness.ended == []
+        witness.go.set()
         await until(lambda: witness.ended)
 
 
