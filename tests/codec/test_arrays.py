@@ -206,8 +206,17 @@ def test_an_attribute_error_of_a_user() -> None:
         def __post_init__(self) -> None:
             self.nonsense  # type: ignore[attr-defined]
 
+    class Empty(msgspec.Struct):
+        number: int
+
+        def __post_init__(self) -> None:
+            np.zeros(self.number).nonsense  # type: ignore[attr-defined]
+
     with pytest.raises(AttributeError, match="nonsense"):
         CODEC.convert({"number": 1}, Wrong)
+    # It looks like msgspec's own, where that takes an array for an object.
+    with pytest.raises(DecodeError, match="Expected `object`, got `ndarray`"):
+        CODEC.convert({"number": 1}, Empty)
 
 
 def test_messages_of_dtype_and_dimensions() -> None:

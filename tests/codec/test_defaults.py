@@ -187,9 +187,27 @@ def test_wherever_it_is(codec: Codec, annotation: Any, short: Any, whole: Any) -
 
 
 def test_keys_of_maps() -> None:
-    payload = msgspec.msgpack.encode({Frozen("tea"): 1})
-    received = CODEC.convert({Frozen("tea"): 1}, dict[Any, int])
-    assert msgspec.msgpack.encode(received) == payload
+    for annotation in (dict[Frozen, int], dict[Frozen, Frozen]):
+        short = b"\x81\x81\xa4item\xa3tea" + (
+            b"\x01" if annotation == dict[Frozen, int] else b"\x81\xa4item\xa1x"
+        )
+        received = CODEC.decoder(annotation)(short, (), None)
+        whole = {Frozen("tea"): 1 if annotation == dict[Frozen, int] else Frozen("x")}
+        assert received == whole
+        assert CODEC.encode(received) == CODEC.encode(whole)
+
+
+@dataclass
+class Unset:
+    item: str
+    note: str | msgspec.UnsetType = msgspec.UNSET
+
+
+@both
+def test_what_is_unset_stays_so(codec: Codec) -> None:
+    received = codec.decoder(Unset)(*codec.encode(Unset("tea")), None)
+    assert received == Unset("tea")
+    assert codec.decoder(Any)(*codec.encode(received), None) == {"item": "tea"}
 
 
 def test_types_that_hold_themselves() -> None:

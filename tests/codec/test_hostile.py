@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from duplex._errors import DecodeError
 from duplex.codec import Buffer, Codec
+from duplex.codec._explain import decode_error
 from duplex.engine._types import Callback, ReceiveChannel
 from tests.codec.helpers import CODEC, JSON, RAW, FakeLive
 from tests.codec.test_values import Box, Colour, Item, Level, Options, Order, Place, Refund
@@ -198,3 +199,10 @@ def test_a_few_bytes_never_make_much_memory(payload: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 6 << 20
+
+
+def test_text_that_is_not_utf_8_in_the_words_of_each_msgspec() -> None:
+    with pytest.raises(UnicodeDecodeError) as older:
+        b"\xff".decode()
+    for error in (older.value, ValueError("Invalid UTF-8 encoded string")):
+        assert str(decode_error(error)) == "a string is not UTF-8"
