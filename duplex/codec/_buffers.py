@@ -14,7 +14,7 @@ from duplex.codec._extensions import LARGE
 
 BYTES_LIKE: Final = frozenset({bytes, bytearray, memoryview})
 #: What most elements are, and what need not be looked into.
-_ATOMS: Final = frozenset({int, str, float, bool, type(None)})
+ATOMS: Final = frozenset({int, str, float, bool, type(None)})
 
 #: How many parts of a value :func:`holds_hollow` looks at, and how many of each part.
 _NEAR: Final = 1000
@@ -58,7 +58,7 @@ def replace_buffers(value: Any, replace: Callable[[Any], Any]) -> Any:
     as it is; the rest are new containers that are encoded alike. Keys of dicts are left alone.
     """
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in ATOMS:
         return value
     if kind in BYTES_LIKE:
         return replace(value)
@@ -81,7 +81,7 @@ def holds_hollow(value: Any) -> bool:
     pending = [value]
     for item in pending:
         kind = type(item)
-        if kind in _ATOMS:
+        if kind in ATOMS:
             continue
         parts: Iterable[Any] = ()
         if isinstance(item, dict):
@@ -130,7 +130,7 @@ def _replace_in_dict(value: dict[Any, Any], replace: Callable[[Any], Any]) -> di
 def _replace_in_sequence(value: Any, replace: Callable[[Any], Any]) -> Any:
     result: list[Any] | None = None
     for index, item in enumerate(value):
-        if type(item) in _ATOMS:
+        if type(item) in ATOMS:
             continue
         new = replace_buffers(item, replace)
         if new is not item:

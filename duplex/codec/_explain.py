@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -56,6 +57,9 @@ def encode_error(error: Exception, value: Any, hint: str, *, arguments: bool = F
         bad = error.value
         reason = error.reason or f"values of type {type(bad).__name__} cannot travel: {hint}"
         return _located(reason, value, lambda item: item is bad, arguments)
+    if isinstance(error, OverflowError) and "date" in str(error):
+        reason = "a time that is before the year 1 or after 9999 in UTC cannot travel: send it as text"
+        return _located(reason, value, _is_beyond_years, arguments)
     if isinstance(error, OverflowError):
         reason = "an integer of more than 64 bits cannot travel: send it as text"
         return _located(reason, value, _is_big, arguments)
@@ -69,6 +73,16 @@ def encode_error(error: Exception, value: Any, hint: str, *, arguments: bool = F
 
 def _is_big(item: Any) -> bool:
     return isinstance(item, int) and not -(1 << 63) <= item < 1 << 64
+
+
+def _is_beyond_years(item: Any) -> bool:
+    if not isinstance(item, dt.datetime) or item.tzinfo is None:
+        return False
+    try:
+        item.astimezone(dt.UTC)
+    except OverflowError:
+        return True
+    return False
 
 
 def _has_surrogate(item: Any) -> bool:

@@ -12,6 +12,7 @@ from duplex.codec import _numpy
 from duplex.codec._arguments import split_arguments
 from duplex.codec._base import Buffer, Decoder, LiveValues
 from duplex.codec._buffers import BYTES_LIKE, holds_hollow, replace_buffers
+from duplex.codec._changes import refuse_changes
 from duplex.codec._elements import check_json, many_objects
 from duplex.codec._explain import BAD_BYTES, BAD_VALUE, decode_error, encode_error
 from duplex.codec._extensions import LARGE
@@ -36,6 +37,10 @@ _EMPTY_MAP: Final = b"{}"
 def _plain_only(value: Any) -> Any:
     if _numpy.is_array(value):
         raise UnfitError(value, "an array cannot travel in json: use msgpack, or send .tolist()")
+    if type(value) is bool:  # only where it is a key
+        raise UnfitError(
+            value, "a bool cannot be a key in json, where keys are text: use msgpack, or 0 and 1"
+        )
     return plain_only(value)
 
 
@@ -47,6 +52,7 @@ def _encode(value: Any, arguments: bool = False) -> bytes:
         payload = _encoder.encode(value)
         if _EMPTY_MAP in payload and holds_hollow(value):
             replace_buffers(value, _refuse_hollow)
+        refuse_changes(value, payload)
         return payload
     except BAD_VALUE as error:
         raise encode_error(error, value, _HINT, arguments=arguments) from None
@@ -95,8 +101,8 @@ def _make_decoder(annotation: Any) -> Decoder:
 class JsonCodec:
     """Payloads in JSON.
 
-    Bytes travel as text in base64, and come out as bytes only where the type says so. NaN and the infinities
-    become ``null``, for which JSON has no words. Keys of dicts become text.
+    Bytes travel as text in base64, and come out as bytes only where the type says so. Keys of dicts become text, and
+    a dict with two keys of the same text is refused, as are NaN and the infinities, for which JSON has no words.
     """
 
     name: Final = "json"

@@ -73,7 +73,8 @@ def plain_scalar(value: Any) -> Any:
     if np is None:
         return value
     if isinstance(value, np.floating):
-        return float(value)  # .item() of a long double is a long double
+        plain = float(value)  # .item() of a long double is a long double
+        return plain if plain == value or plain != plain else value
     if isinstance(value, (np.integer, np.bool_)) and not isinstance(value, np.timedelta64):
         return value.item()
     return value

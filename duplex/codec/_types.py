@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Final, Generic, Protocol, TypeVar, final
+from typing import Any, Final, Generic, Protocol, TypeVar, final, get_origin
 
 import msgspec
 
@@ -91,6 +91,9 @@ def inspect_type(annotation: Any) -> TypeFacts:
     kinds = {type(node) for node in nodes.values()}
     if not kinds.isdisjoint(_RAW):
         raise ConfigurationError(f"values of type {annotation!r} cannot travel: they depend on the encoding")
+    for node in nodes.values():
+        if isinstance(node, msgspec.inspect.DataclassType):
+            _check_fields(annotation, node.cls)
     custom = {node.cls for node in nodes.values() if isinstance(node, msgspec.inspect.CustomType)}
     plain = {kind for kind in custom if kind is object or _numpy.is_scalar_type(kind)}
     arrays = {kind for kind in custom if _numpy.is_array_type(kind)}
@@ -103,6 +106,16 @@ def inspect_type(annotation: Any) -> TypeFacts:
         bytes=not kinds.isdisjoint(BYTES_TYPES),
         view=msgspec.inspect.MemoryViewType in kinds,
     )
+
+
+def _check_fields(annotation: Any, cls: Any) -> None:
+    attributes = getattr(get_origin(cls) or cls, "__attrs_attrs__", ())
+    private = [field.name for field in attributes if field.name.startswith("_")]
+    if private:
+        raise ConfigurationError(
+            f"values of type {annotation!r} cannot travel: private fields of attrs objects, here "
+            f"{', '.join(private)}, are not sent; give them names without an underscore, or use a dataclass"
+        )
 
 
 def _collect(node: Any, nodes: dict[int, Any]) -> None:

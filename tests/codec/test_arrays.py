@@ -253,11 +253,18 @@ def test_scalars_travel_as_plain_values(scalar: Any, plain: Any) -> None:
     assert CODECS["json"].encode([scalar]) == CODECS["json"].encode([plain])
 
 
+def test_numbers_that_are_none() -> None:
+    assert through(np.longdouble("inf")) == float("inf")
+    assert math.isnan(through(np.longdouble("nan")))
+
+
 def test_scalars_as_keys() -> None:
     assert through({np.int64(1): "x"}) == {1: "x"}
 
 
-@pytest.mark.parametrize("scalar", [np.datetime64("2024-01-01"), np.timedelta64(3, "s"), np.complex128(1j)])
+@pytest.mark.parametrize(
+    "scalar", [np.datetime64("2024-01-01"), np.timedelta64(3, "s"), np.complex128(1j), np.longdouble(1) / 3]
+)
 def test_scalars_without_a_plain_form(scalar: Any) -> None:
     with pytest.raises(EncodeError, match=rf"values of type {type(scalar).__name__} cannot travel"):
         CODEC.encode([scalar])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import datetime as dt
 import decimal
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,22 @@ def test_arguments_are_named() -> None:
 def test_arguments_that_are_no_sequence() -> None:
     with pytest.raises(EncodeError, match=r"^values of type deque cannot travel: .* - at `\$\[0\]`$"):
         CODEC.encode_arguments(collections.deque([1]), {})
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=2))),
+        dt.datetime(9999, 12, 31, 23, tzinfo=dt.timezone(dt.timedelta(hours=-2))),
+    ],
+)
+def test_times_beyond_the_years(time: dt.datetime) -> None:
+    message = "a time that is before the year 1 or after 9999 in UTC cannot travel: send it as text"
+    assert refusal(CODEC, time) == message
+    assert (
+        refusal(CODEC, [dt.datetime.min, dt.datetime.max.replace(tzinfo=dt.UTC), time])
+        == f"{message} - at `$[2]`"
+    )
 
 
 @pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**40])

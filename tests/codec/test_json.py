@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import json
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,8 +56,69 @@ def test_bytes_are_base64() -> None:
     assert JSON.decoder(Any)(b'"YWJj"', (), None) == "YWJj"
 
 
+class Reading(msgspec.Struct):
+    value: float | None
+    next: Any = None
+
+
+class Real(float):
+    pass
+
+
+class Grade(enum.Enum):
+    ONE = 1
+
+
+ODD = dt.timezone(dt.timedelta(hours=1, seconds=30))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (math.nan, "NaN and the infinities cannot travel in json: use msgpack, or send None"),
+        ([None, -math.inf], "NaN and the infinities .* - at `\\$\\[1\\]`"),
+        ({"a": Reading(None, Reading(math.inf))}, "NaN and .* - at `\\$.a.next.value`"),
+        ([Real("nan")], "NaN and"),
+        (np.float32("inf"), "NaN and"),
+        ([2**70, math.nan], "NaN and"),
+        (
+            {"x": {1: "a", "1": "b"}},
+            "two keys of a dict are the same text in json, as 1 and '1' are.* - at `\\$.x`",
+        ),
+        ([{1.0: "a", "1.0": "b"}], "two keys"),
+        ({dt.date(2024, 1, 2): "a", "2024-01-02": "b"}, "two keys"),
+        ({np.int64(1): "a", Grade.ONE: "b"}, "two keys"),
+        ({None: {True: 1}}, "values of type NoneType cannot travel"),
+        ({True: 1}, "a bool cannot be a key in json"),
+        (
+            dt.datetime(2024, 1, 2, tzinfo=ODD),
+            "an offset from UTC with seconds cannot travel in json: send .astim",
+        ),
+        ([{dt.time(1, tzinfo=ODD)}], "an offset from UTC .* - at `\\$\\[0\\]\\[0\\]`"),
+    ],
+)
+def test_what_json_would_change_is_refused(value: Any, message: str) -> None:
+    with pytest.raises(EncodeError, match=f"^{message}"):
+        JSON.encode(value)
+    with pytest.raises(EncodeError, match=f"^argument 1: {message.partition(' - at ')[0]}"):
+        JSON.encode_arguments((value,), {})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"1": None, "2": [None, 1e300, -0.0]},
+        {1: "a", "b": {2.5: None}},
+        {"at": dt.datetime(2024, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=-2, minutes=-30)))},
+        [dt.time(1, tzinfo=dt.UTC), dt.datetime(2024, 1, 2), b"\xcb\x7f\xff", None, 2**70],
+        {"01:00:00+01:00": {"text": "12:00+01:00"}},
+    ],
+)
+def test_what_only_looks_as_if_json_changed_it(value: Any) -> None:
+    assert JSON.decoder(Any)(*JSON.encode(value), None) == json.loads(JSON.encode(value)[0])
+
+
 def test_what_json_has_no_words_for() -> None:
-    assert JSON.encode([math.nan, math.inf]) == (b"[null,null]", ())
     assert JSON.encode({1: dt.date(2024, 1, 2), np.int64(3): {1.5}}) == (b'{"1":"2024-01-02","3":[1.5]}', ())
     with pytest.raises(
         EncodeError, match=r"^an array cannot travel in json: use msgpack, or send .tolist\(\) - at"

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, ForwardRef, Generic, Literal, Never, TypeVar
 
+import attrs
 import msgspec
 import pytest
 
@@ -76,6 +77,27 @@ def test_the_same_type_gives_the_same_decoder(name: str) -> None:
     if name != "raw":
         assert codec.decoder(list[int]) is codec.decoder(list[int])
         assert codec.decoder(Literal[1]) is not codec.decoder(Literal[True])
+
+
+@attrs.define
+class Private:
+    size: int
+    _secret: int = 0
+
+
+class HoldsPrivate(msgspec.Struct):
+    boxes: list[Private]
+
+
+@pytest.mark.parametrize("annotation", [Private, list[Private], HoldsPrivate])
+def test_private_fields_of_attrs_objects_would_be_lost(annotation: Any) -> None:
+    for codec in (CODEC, JSON):
+        with pytest.raises(
+            ConfigurationError, match=r"private fields of attrs objects, here _secret, are not sent"
+        ):
+            codec.decoder(annotation)
+    with pytest.raises(ConfigurationError, match="_secret"):
+        foreign_types(annotation)
 
 
 def test_annotations_without_a_hash() -> None:
