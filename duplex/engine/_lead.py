@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Final, final
 import trio
 
 if TYPE_CHECKING:
+    from duplex.engine._link import BaseLink
     from duplex.engine._workers import Workers
     from duplex.transports import Port, Turns
 
 #: Room was worth making if so many calls have received their answers themselves before it had to be filled.
 _WORTH_IT: Final = 8
+#: Seconds after which no further link with a backlog is gone on with in the same turn.
+_LONG: Final = 0.001
 #: Room is made at least once in so many turns that it could be.
 _MOST_TURNS: Final = 1024
 
@@ -58,6 +61,7 @@ class Lead:
         "_answers",
         "_over",
         "_workers",
+        "backlog",
         "error",
         "has_idle_caller",
         "is_turn_due",
@@ -75,6 +79,9 @@ class Lead:
         self.is_vacant = False
         self.has_idle_caller = False
         self.is_turn_due = False
+        #: Links of the port for which there is more to do than was done in a turn, in the order of their turns (an
+        #: ordered set).
+        self.backlog: dict[BaseLink, None] = {}
         #: What ended it before the port did.
         self.error: BaseException | None = None
         self._over = trio.Event()
@@ -88,12 +95,31 @@ class Lead:
         try:
             if self.turns.take(lazily=self._workers.lazily):
                 self._workers.flusher.unsettled[self.port] = None
+                if self.backlog:
+                    self._go_on()
                 return True
         except BaseException as error:
             # Ctrl-C too: what came beside it is lost, so this is the end of the peer, whoever has taken the turn.
             self.error = error
         self._over.set()
         return False
+
+    def _go_on(self) -> None:
+        """Do a little more for each link that waits for it, one after the other, but not for long."""
+        clock = self._workers.clock
+        until = clock() + _LONG
+        backlog = self.backlog
+        for link in list(backlog):
+            del backlog[link]
+            if link.go_on():
+                backlog[link] = None
+            if clock() >= until:
+                return
+
+    def finish(self) -> None:
+        """Do all that waits: there are no more turns."""
+        while self.backlog:
+            self._go_on()
 
     async def wait_over(self) -> None:
         """Return once nothing comes any more; raises what ended it before the port did."""

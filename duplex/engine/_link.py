@@ -28,6 +28,7 @@ from duplex._metadata import (
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer
 from duplex.engine._admission import PUSH_BACK
+from duplex.engine._backlog import Backlog
 from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._live import CallValues
@@ -35,6 +36,7 @@ from duplex.engine._nested import NestedChannel
 from duplex.engine._reserved import take_reserved
 from duplex.engine._serve import BUILTIN, IncomingCall, OverflowingCall
 from duplex.engine._statistics import LinkStatistics
+from duplex.engine._throttle import Throttle
 from duplex.engine._unary import RemoteCallback, UnaryCall
 from duplex.engine._watch import LinkWatch
 from duplex.protocol import (
@@ -70,6 +72,8 @@ logger = logging.getLogger("duplex")
 
 #: Commands queued within one tick that are not held back until its end: the other side can begin.
 FLUSH_AT: Final = 32
+#: Events that are acted upon in one turn for one link, which then waits for all others.
+MOST_EVENTS: Final = 64
 #: Characters of the text of a refusal.
 MOST_REFUSAL: Final = 1024
 
@@ -132,6 +136,11 @@ class BaseLink:
         self.remote_delay: float | None = None
         self._lost = trio.Event()
         self._goodbye: str | None = None
+        self.throttle = Throttle()
+        #: Messages that came while there was more to do for the other side than for one turn; ``None`` if there is not.
+        self.backlog: Backlog | None = None
+        #: Why the connection has ended, if it did before all was taken.
+        self._down: str | None = None
         self._dirty = False
         self._flusher = peer.flusher
         #: What the other side may call, and the call that each lives as long as.
@@ -268,16 +277,56 @@ class BaseLink:
             trio.lowlevel.current_trio_token().run_sync_soon(self._cut)
 
     def _cut(self) -> None:
-        """End a link whose other side reads nothing."""
+        """End a link whose other side does not read what it asks for."""
         if self.error is None:
             logger.warning("the link to %s is cut: %s", self.peer_name, self.connection.unread)
             self.lose(f"this side cut it: {self.connection.unread}")
 
     def on_frames(self, frames: Frames) -> None:
         """A message came from the other side."""
+        if self.backlog is None:
+            self._take(frames, MOST_EVENTS)
+            return
+        self.backlog.add(frames)
+        if self.backlog.is_too_much and self.connection.is_open:
+            why = f"{self.backlog.size} bytes that it sent wait for their turn, more than credit can have let it send"
+            logger.warning("the link to %s is cut: %s", self.peer_name, why)
+            self.say_goodbye("closing", why)
+
+    def go_on(self) -> bool:
+        """Act on a little more of what has come; tell whether there is still more."""
+        backlog = self.backlog
+        assert backlog is not None
+        left = MOST_EVENTS
+        while left > 0 and not self._lost.is_set():
+            if not self.connection.is_unfinished and not backlog.messages:
+                break
+            # Messages that mean nothing have to be read, too.
+            left -= 1 + self._take(None if self.connection.is_unfinished else backlog.take(), left)
+        else:
+            if not self._lost.is_set():
+                return True
+        self.backlog = None
+        if self._down is not None:
+            self.lose(self._down)
+        return False
+
+    def down(self, reason: str) -> None:
+        """The connection has ended, and with it the link, as soon as all is taken that came before."""
+        if self.backlog is None:
+            self.lose(reason)
+        else:
+            self._down = reason
+
+    def _take(self, frames: Frames | None, most: int) -> int:
+        """Act on a message, or on what was left of one, until so many events; return how many it were."""
+        connection = self.connection
         try:
             self.now = now = self._clock()
-            events = self.connection.receive(frames, now)
+            if frames is None:
+                events = connection.go_on(now, most)
+            else:
+                events = connection.receive(frames, now, most)
         except RemoteProtocolError as error:
             why = str(error)  # not the error itself: a log that keeps records would keep the link
             # Who never greeted may have been linked until this side closed the link a moment ago, with
@@ -289,22 +338,28 @@ class BaseLink:
             self.port.sends_done()
             self._note_last(error.events)
             self.lose(f"it broke the protocol: {why}")
-            return
+            return 0
         dispatch = self._dispatch
         try:
             for event in events:
                 if self.error is not None:
-                    return
+                    return 0
                 dispatch[type(event)](event)
         except Exception:
             # A bug of ours must cost this link and no other: its state can no longer be trusted.
             logger.exception("handling a message from %s failed; the link is closed", self.peer_name)
             self.say_goodbye("closing", "internal error")
-            return
-        if self._goodbye is not None:
+            return 0
+        if connection.is_unfinished:
+            if self.backlog is None:
+                self.backlog = Backlog(self.peer.limits)
+                self.peer.workers.leads[self.port].backlog[self] = None
+        elif self._goodbye is not None:
             self.lose(self._goodbye)
-        elif not self._dirty and self.connection.pending_commands:
+            return 0
+        if not self._dirty and connection.pending_commands:
             self.touch()
+        return len(events)
 
     def _note_last(self, events: Sequence[Event]) -> None:
         """Take note of what came in front of that which broke the link, such as results: calls do not depend on how
@@ -368,6 +423,8 @@ class BaseLink:
         if self._lost.is_set():
             return
         self.connection.terminate()
+        for kind, count in self.throttle.left():
+            logger.warning("%s: %d more from %s were not logged one by one", kind, count, self.peer_name)
         self.error = PeerLost(f"the link to {self.peer_name} over {self.endpoint} ended: {reason}")
         self._lost.set()
         self._pong.set()
@@ -658,7 +715,9 @@ class BaseLink:
         """
         message = message[:MOST_REFUSAL]
         if event.notify:
-            logger.warning("a notification from %s was not handled: %s", self.peer_name, message)
+            more = self.throttle.note("notifications that were not handled", self.now)
+            if more is not None:
+                logger.warning("a notification from %s was not handled: %s%s", self.peer_name, message, more)
             self.connection.finish(event.channel)
         elif self.connection.channel_state(event.channel) is not ChannelState.OVER:
             # It is over if what came with its OPEN, in the same batch, broke the channel.

@@ -156,7 +156,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.default_codec: Codec = CODECS["msgpack"]
         self.base_context = contextvars.copy_context()
         self.admission = Admission(self)
-        self.workers = Workers(nursery, self.base_context, self.admission, flusher)
+        self.workers = Workers(nursery, self.base_context, self.admission, flusher, self.clock)
         self.alarms = Alarms(self.spawn)
         self.threads = trio.CapacityLimiter(max_threads)
         self.results = ResultCache(idempotency, self.workers)

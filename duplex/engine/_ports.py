@@ -54,7 +54,7 @@ class PortReceiver(Generic[LinkT]):
         """See :class:`duplex.transports.Receiver`."""
         link = self.links.pop(carrier, None)
         if link is not None:
-            link.lose(reason)
+            link.down(reason)
 
     @property
     def is_hopeful(self) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import msgspec
 import trio
 
-from duplex._errors import CallCancelled, DuplexError, ResourceExhausted, RPCError, as_text
+from duplex._errors import CallCancelled, DuplexError, InvalidArgument, ResourceExhausted, RPCError, as_text
 from duplex._metadata import Metadata
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec
@@ -481,7 +481,12 @@ class IncomingCall(Conversation):
             error = _sole_error(error)
         if self.notify:
             self._finish_notify()
-            logger.error("the handler of a notification to %s failed", self.method, exc_info=error)
+            if isinstance(error, InvalidArgument):  # nothing that a traceback of this side's would explain
+                more = self.link.throttle.note("notifications with bad arguments", self.link.now)
+                if more is not None:
+                    logger.warning("a notification from %s failed: %s%s", self.peer, as_text(error), more)
+            else:
+                logger.error("the handler of a notification to %s failed", self.method, exc_info=error)
             return
         if self.over:
             if not isinstance(error, (DuplexError, trio.BrokenResourceError)):

@@ -183,7 +183,10 @@ class UnaryCall(CallValues):
                 if not lead.is_turn_due:
                     lead.is_turn_due = True
                     self._waits_for_turn = True
-                    await turns.wait()
+                    if lead.backlog:
+                        await trio.lowlevel.checkpoint()
+                    else:
+                        await turns.wait()
                     self._waits_for_turn = False
                 # It may be the call's own deadline that has ended the wait.
                 if self._result is not None or not lead.take() or self._result is not None:

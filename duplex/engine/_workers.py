@@ -8,7 +8,7 @@ import logging
 import math
 import types
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Final, final
 
 import outcome
@@ -52,9 +52,15 @@ class Workers:
     """
 
     def __init__(
-        self, nursery: trio.Nursery, context: contextvars.Context, admission: Admission, flusher: Flusher
+        self,
+        nursery: trio.Nursery,
+        context: contextvars.Context,
+        admission: Admission,
+        flusher: Flusher,
+        clock: Callable[[], float],
     ) -> None:
         self._nursery = nursery
+        self.clock = clock
         self.flusher = flusher
         self._admission = admission
         self._context = context
@@ -83,6 +89,8 @@ class Workers:
                 self._hand_over_arrived()
             await lead.wait_over()
         finally:
+            # What came before the end counts.
+            lead.finish()
             del self.leads[port]
 
     def submit(self, call: IncomingCall) -> None:
@@ -212,7 +220,10 @@ class Workers:
                     del call  # who waits for the next one must not keep it
                 if lead.has_idle_caller and lead.make_room():
                     return
-                await turns.wait()
+                if lead.backlog:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await turns.wait()
             self._hand_over_arrived()
         except trio.Cancelled:
             # Perhaps by the deadline of a call that is over; if it is the peer that ends, its ports end, too.

@@ -97,7 +97,7 @@ class Connection(Receiving):
         self._proof_token = proof_token or itertools.count(FIRST_PROOF).__next__
         #: The total of bytes from which on the next proof is asked for.
         self._prove_at = max_unsent // _PROOFS
-        #: Why this side has given the link up, if it has: the other side reads nothing.
+        #: Why this side has given the link up, if it has: the other side does not read what it asks for.
         self.unread: str | None = None
 
     # -- what the owner asks ---------------------------------------------------------------------------
@@ -533,8 +533,8 @@ class Connection(Receiving):
         unread = free - self._free_proven
         if unread > self._max_unsent:
             self.unread = (
-                f"the peer reads nothing: {unread} bytes of answers to it wait, over the limit of "
-                f"{self._max_unsent} (Limits.max_unsent)"
+                f"{unread} bytes of answers wait for the peer to read them, over the limit of {self._max_unsent} "
+                f"(Limits.max_unsent)"
             )
             self.terminate()
             self._push_last(c.Goaway(self._last_remote_channel, "closing", self.unread))

@@ -8,6 +8,8 @@ is dropped and counted, because the other side may not have known yet. ``spec/dm
 from __future__ import annotations
 
 import functools
+import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
@@ -103,8 +105,11 @@ class Receiving:
         self._decode = _decoder(hello.limits.max_commands)
         self._attachments: Sequence[Buffer] = ()
         self._attachment_index = 0
-        #: The commands of the present message that are not looked at yet.
+        #: The commands of the present message that are not looked at yet, and one that comes before these.
         self._commands: Iterator[Any] = iter(())
+        self._next_command: Any = None
+        #: A message is only looked at in part; :meth:`go_on` is to follow, and no other message before.
+        self.is_unfinished = False
         #: Take a command; return the next one if that was looked at too and is another's, else ``None``.
         self._handlers: dict[type, Callable[[Any, list[e.Event], float], Any]] = {
             c.Ping: self._on_ping,
@@ -119,12 +124,15 @@ class Receiving:
             c.Goaway: self._on_goaway,
         }
 
-    def receive(self, frames: Sequence[Buffer], now: float) -> list[e.Event]:
+    def receive(self, frames: Sequence[Buffer], now: float, most: int = sys.maxsize) -> list[e.Event]:
         """Take one message and return what it means, in order.
 
         Args:
             frames: frame 0 and the attachments. Attachments are passed on as they are.
             now: the present time.
+            most: events, one at least, after which it is enough for now: what follows in the message is left for
+                :meth:`go_on`, and :attr:`is_unfinished` set. So a message may mean much, and nobody has to act on all
+                of it at once. It is then as if it had been several messages.
 
         Raises:
             RemoteProtocolError: the link is beyond repair and now closed; handle its events, and transmit
@@ -138,12 +146,33 @@ class Receiving:
         if self._outbox.run is not None:
             self._outbox.settle()
         try:
-            self._receive(frames, events, now)
+            self._receive(frames, events, now, most)
         except Violation as violation:
             self._break_link(str(violation))
             raise RemoteProtocolError(str(violation), events) from None
         finally:
+            if not self.is_unfinished:
+                self._attachments = ()
+        return events
+
+    def go_on(self, now: float, most: int = sys.maxsize) -> list[e.Event]:
+        """Return what more a message means that :meth:`receive` was not through with. Raises as that does."""
+        events: list[e.Event] = []
+        self.is_unfinished = False
+        if self.state == LINK_CLOSED:
             self._attachments = ()
+            self._commands = iter(())
+            return events
+        if self._outbox.run is not None:
+            self._outbox.settle()
+        try:
+            self._take_commands(events, now, most)
+        except Violation as violation:
+            self._break_link(str(violation))
+            raise RemoteProtocolError(str(violation)) from None
+        finally:
+            if not self.is_unfinished:
+                self._attachments = ()
         return events
 
     def terminate(self) -> None:
@@ -156,7 +185,7 @@ class Receiving:
         self._unread.clear()
         self._opened_here = self._opened_there = 0
 
-    def _receive(self, frames: Sequence[Buffer], events: list[e.Event], now: float) -> None:
+    def _receive(self, frames: Sequence[Buffer], events: list[e.Event], now: float, most: int) -> None:
         if not frames:
             raise Violation("a message without frames")
         if len(frames[0]) > self._max_frame:
@@ -169,9 +198,16 @@ class Receiving:
             raise Violation(f"frame 0 is not a msgpack array of commands: {error}") from None
         self._attachments = frames
         self._attachment_index = 1
-        handlers = self._handlers
         self._commands = iter(commands)
-        for command in self._commands:
+        self._take_commands(events, now, most)
+
+    def _take_commands(self, events: list[e.Event], now: float, most: int) -> None:
+        handlers = self._handlers
+        commands = self._commands
+        if self._next_command is not None:
+            commands = itertools.chain((self._next_command,), commands)
+            self._next_command = None
+        for command in commands:
             while command is not None:
                 if self.state != LINK_OPEN:
                     self._handshake(command, events)
@@ -180,10 +216,13 @@ class Receiving:
                 if handler is None:
                     raise Violation(f"{type(command).__name__.upper()} after the handshake")
                 command = handler(command, events, now)
-        if self._attachment_index != len(frames) and self.state != LINK_CLOSED:
-            raise Violation(
-                f"{len(frames) - 1} attachments came, but the commands use {self._attachment_index - 1}"
-            )
+                if len(events) >= most:
+                    self._next_command = command
+                    self.is_unfinished = True
+                    return
+        came = len(self._attachments)
+        if self._attachment_index != came and self.state != LINK_CLOSED:
+            raise Violation(f"{came - 1} attachments came, but the commands use {self._attachment_index - 1}")
         window = self._incoming
         if window.balance < window.threshold and self.state == LINK_OPEN:
             grant = window.park()

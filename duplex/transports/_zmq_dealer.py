@@ -19,6 +19,7 @@ import math
 import os
 import random
 import socket as stdlib_socket
+import time
 from typing import Final
 
 import trio
@@ -38,6 +39,7 @@ from duplex.transports._zmq_listen import tcp_endpoint
 from duplex.transports._zmq_options import CONNECT_TIMEOUT_MS, HANDSHAKE_MS, Endpoint, apply_options
 from duplex.transports._zmq_socket import (
     BUSY_TURNS,
+    LONG_TURN,
     NOBLOCK,
     NOBLOCK_MORE,
     TURN,
@@ -237,6 +239,7 @@ class _Connection(SocketLoop):
     def _take_some(self, lazily: bool) -> bool | None:
         recv = self._socket.recv
         deliver = self._receiver.carrier_message
+        until = 0.0
         try:
             for taken in range(TURN):
                 frame = recv(NOBLOCK, False)
@@ -252,6 +255,9 @@ class _Connection(SocketLoop):
                         return True
                 elif taken == 1:
                     self._busy_turns = BUSY_TURNS
+                    until = time.monotonic() + LONG_TURN
+                elif time.monotonic() >= until:
+                    return False
         except zmq.Again:
             return True
         return False

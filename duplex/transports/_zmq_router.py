@@ -15,6 +15,7 @@ libzmq keeps the messages of an ended connection readable, so ``carrier_down`` w
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 import zmq
@@ -33,6 +34,7 @@ from duplex.transports._zmq_listen import IpcFile, Listener
 from duplex.transports._zmq_options import SEND_QUEUE, Endpoint, apply_options
 from duplex.transports._zmq_socket import (
     BUSY_TURNS,
+    LONG_TURN,
     NOBLOCK,
     NOBLOCK_MORE,
     TURN,
@@ -136,6 +138,7 @@ class RouterPort(SocketLoop):
         recv = self._socket.recv
         carriers = self._carriers
         deliver = self._receiver.carrier_message
+        until = 0.0
         try:
             for taken in range(TURN):
                 routing_id = recv(NOBLOCK)
@@ -156,6 +159,9 @@ class RouterPort(SocketLoop):
                         return True
                 elif taken == 1:
                     self._busy_turns = BUSY_TURNS
+                    until = time.monotonic() + LONG_TURN
+                elif time.monotonic() >= until:
+                    return False
         except zmq.Again:
             return True
         return False

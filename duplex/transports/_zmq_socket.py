@@ -42,8 +42,9 @@ from duplex.transports._zmq_options import MAX_SOCKETS
 
 T = TypeVar("T")
 
-#: Messages taken from a socket before other tasks get their turn.
+#: Messages taken from a socket before other tasks get their turn, and seconds after which no more are taken.
 TURN: Final = 32
+LONG_TURN: Final = 0.001
 
 # Plain ints: combining zmq's enums costs more than the call they are passed to.
 NOBLOCK: Final = int(zmq.NOBLOCK)

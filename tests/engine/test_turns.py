@@ -1,0 +1,224 @@
+"""Fairness between the links of a port: who sends much at once waits for those who send little."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+import trio.testing
+
+import duplex
+from duplex.engine._link import MOST_EVENTS
+from tests.engine.helpers import Pair, linked, quiet, until
+from tests.engine.hostile import NONE
+from tests.engine.raw import batch
+
+
+class Order:
+    """A service that notes who is served, in order."""
+
+    def __init__(self) -> None:
+        self.served: list[str] = []
+        self.service = service = duplex.Service("order")
+        self.go = trio.Event()
+
+        @service.rpc
+        async def note(who: str) -> str:
+            self.served.append(who)
+            return who
+
+        @service.rpc
+        async def late() -> None:
+            await self.go.wait()
+
+
+def _calls(link: duplex.Link, who: str, count: int) -> None:
+    """Open calls, which go out in as few messages as can be."""
+    for _ in range(count):
+        payload = batch([who])
+        link.connection.open("order.note", payload=payload, flags=3)
+
+
+@contextlib.asynccontextmanager
+async def two_links(order: Order) -> AsyncIterator[tuple[Pair, duplex.Link]]:
+    """A server with two clients."""
+    async with linked(order.service) as pair, duplex.open_peer(name="other") as other:
+        link = await other.connect(pair.endpoint)
+        yield pair, link
+        await until(lambda: len(pair.server.links) == 2)
+        await quiet(link, *[back for back in pair.server.links if back.peer_name == "other"])
+
+
+async def test_one_call_does_not_wait_for_a_thousand(autojump_clock: object) -> None:
+    order = Order()
+    async with two_links(order) as (pair, link):
+        _calls(pair.link, "many", 800)
+        pair.link.transmit()
+        _calls(link, "one", 1)
+        link.transmit()
+        await until(lambda: len(order.served) == 801)
+        assert order.served.index("one") <= MOST_EVENTS
+        # And one that comes later waits for a turn of the others, not for all that they have sent.
+        del order.served[:]
+        for _ in range(5):
+            _calls(pair.link, "many", 800)
+            pair.link.transmit()
+        await until(lambda: len(order.served) > 3 * MOST_EVENTS)
+        began = len(order.served)
+        _calls(link, "one", 1)
+        link.transmit()
+        await until(lambda: len(order.served) == 4001)
+        assert order.served.index("one") <= began + 2 * MOST_EVENTS
+
+
+async def test_links_with_much_to_do_take_turns(autojump_clock: object) -> None:
+    order = Order()
+    async with two_links(order) as (pair, link):
+        for _ in range(3):
+            _calls(pair.link, "a", 700)
+            _calls(link, "b", 700)
+            pair.link.transmit()
+            link.transmit()
+        await until(lambda: len(order.served) == 4200)
+        for end in range(4 * MOST_EVENTS, 4000, MOST_EVENTS):
+            share = order.served[:end].count("a")
+            assert abs(2 * share - end) <= 2 * MOST_EVENTS
+
+
+async def test_what_a_link_sends_is_acted_on_in_order(autojump_clock: object) -> None:
+    """Whether it comes in one message or in several, in one turn or in many."""
+    order = Order()
+    async with linked(order.service) as pair:
+        expected = []
+        for start in range(0, 2000, 200):
+            for number in range(start, start + 200):
+                expected.append(str(number))
+                _calls(pair.link, str(number), 1)
+            pair.link.transmit()
+        await until(lambda: len(order.served) == 2000)
+        assert order.served == expected
+        await until(lambda: pair.back.backlog is None)
+
+
+async def test_small_messages_behind_a_large_one_go_on_as_fast(autojump_clock: object) -> None:
+    order = Order()
+    async with two_links(order) as (pair, _):
+        _calls(pair.link, "many", 500)
+        pair.link.transmit()
+        for _ in range(500):
+            _calls(pair.link, "many", 1)
+            pair.link.transmit()
+        await until(lambda: order.served)
+        passes = 0
+        while len(order.served) < 1000:
+            await trio.lowlevel.checkpoint()
+            passes += 1
+        assert passes < 4 * 1000 / MOST_EVENTS
+
+
+async def test_a_caller_that_receives_itself_sees_all_of_a_message() -> None:
+    """The answer is behind more than is looked at in a turn, and nothing follows that would wake anybody."""
+    service = duplex.Service("svc")
+
+    @service.rpc
+    async def talk(count: int) -> int:
+        for _ in range(count):
+            duplex.current_call().link.connection.ping(0.0)
+        return count
+
+    async with linked(service, endpoint="tcp://127.0.0.1:*") as pair:
+        for count in [0] * 20 + [MOST_EVENTS, 3 * MOST_EVENTS, MOST_EVENTS - 1, MOST_EVENTS + 1] * 5:
+            assert await pair.service("svc").talk(count) == count
+
+
+@pytest.mark.parametrize("endpoint", ["memory://*", "tcp://127.0.0.1:*"])
+async def test_what_came_before_the_end_of_a_connection_counts(endpoint: str) -> None:
+    """A client's answers are more than one turn takes, and the connection ends right behind them."""
+    order = Order()
+    results: list[str] = []
+    async with linked(order.service, endpoint=endpoint, check=False) as pair:
+        async with trio.open_nursery() as nursery:
+
+            async def call() -> None:
+                await pair.link.service("order").late()
+                results.append("answered")
+
+            for _ in range(10 * MOST_EVENTS):
+                nursery.start_soon(call)
+            await until(lambda: pair.back.running == 10 * MOST_EVENTS)
+            for channel in list(pair.back.conversations):
+                pair.back.connection.close(channel, 0, b"\xc0")
+            pair.back.transmit()
+            pair.server.close()
+    assert len(results) == 10 * MOST_EVENTS
+
+
+async def test_a_link_that_ends_with_a_backlog_is_lost_after_it(autojump_clock: object) -> None:
+    order = Order()
+    async with linked(order.service, check=False) as pair:
+        _calls(pair.link, "one", 900)
+        pair.link.transmit()
+        _calls(pair.link, "two", 900)
+        pair.link.transmit()
+        pair.link.carrier.close()
+        await pair.back.wait_closed()
+        assert order.served.count("two") > 0
+        await trio.testing.wait_all_tasks_blocked()
+        # Those that have not begun when the link is lost never do: nobody waits for them.
+        assert order.served == (["one"] * 900 + ["two"] * 900)[: len(order.served)]
+        assert len(order.served) >= 1800 - MOST_EVENTS
+        assert pair.back.backlog is None
+
+
+async def test_who_sends_more_than_credit_allows_is_cut(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    order = Order()
+    limits = duplex.Limits(link_window=10_000, max_message=10_000)
+    async with linked(order.service, server={"limits": limits}, check=False) as pair:
+        pair.link.carrier.send([batch(*[[3, token] for token in range(1000)])])
+        for _ in range(100):
+            pair.link.carrier.send([batch([2, [{"name": "y" * 200}] * 2])])
+        with trio.move_on_after(5):
+            await pair.back.wait_closed()
+        assert pair.back.error is not None
+        assert "more than credit can have let it send" in pair.back.error.message
+    assert any(
+        "is cut" in record.getMessage() and record.levelno == logging.WARNING for record in caplog.records
+    )
+
+
+async def test_a_goodbye_behind_much_is_said_after_it(autojump_clock: object) -> None:
+    order = Order()
+    async with linked(order.service, check=False) as pair:
+        _calls(pair.link, "x", 5 * MOST_EVENTS)
+        pair.link.say_goodbye("closing", "enough")
+        await pair.back.wait_closed()
+        assert len(order.served) == 5 * MOST_EVENTS
+        assert pair.back.error is not None
+        assert "enough" in pair.back.error.message
+
+
+async def test_a_violation_in_a_later_part_of_a_message_ends_the_link(autojump_clock: object) -> None:
+    order = Order()
+    async with linked(order.service, check=False) as pair:
+        calls = [[7, 1 + 2 * n, "order.note", 3, batch(["x"])] for n in range(3 * MOST_EVENTS)]
+        pair.link.carrier.send([batch(*calls, [9, 77777])])
+        await pair.back.wait_closed()
+        assert pair.back.error is not None
+        assert "END for channel 77777" in pair.back.error.message
+        assert len(order.served) >= 2 * MOST_EVENTS, "what came before it is not undone"
+        assert pair.back.backlog is None
+
+
+async def test_closing_a_peer_drops_what_it_has_not_looked_at() -> None:
+    order = Order()
+    async with linked(order.service, check=False) as pair:
+        pair.link.carrier.send([batch(*[[7, 1 + 2 * n, "order.note", 3, NONE] for n in range(1000)])])
+        await until(lambda: pair.back.backlog)
+        pair.server.close()
+        await until(lambda: pair.back.backlog is None)
+        assert not pair.back.is_open
