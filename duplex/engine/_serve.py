@@ -43,6 +43,8 @@ BUILTIN: Final = "duplex."
 _ABOUT: Final = 0.005
 #: What a caller is told when the error itself cannot be.
 _UNTOLD: Final = "the handler failed with an error that cannot be told; its peer's log says why"
+#: What another task is told that still receives from the call's stream, or sends on it.
+_ENDED: Final = "the handler has ended, and the call with it"
 _CHANNEL_ERRORS: Final = (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
 
 
@@ -207,6 +209,12 @@ class IncomingCall(Conversation):
         if self._scope is not None:
             self._scope.cancel()
             self.link.peer.workers.keep_order()
+
+    def check_can_send(self) -> None:
+        """See :meth:`Conversation.check_can_send`."""
+        if type(self.error) is CallCancelled and not self._closed_send and not self._stopped:
+            raise trio.BrokenResourceError(self.error.message)
+        super().check_can_send()
 
     # -- running ---------------------------------------------------------------------------------------
 
@@ -447,7 +455,8 @@ class IncomingCall(Conversation):
             return
         self.release(failed=status != 0)
         self.link.close_channel(self.channel, status, payload, attachments, message, details, self._trailers)
-        self.finish(None)
+        # Whoever still receives must not take what has come for all that was to come.
+        self.finish(None if self._ended else CallCancelled(_ENDED))
 
     @trio.lowlevel.enable_ki_protection
     def _answer_stopped(self) -> None:
