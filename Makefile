@@ -15,10 +15,6 @@ SOAK   := $(VENV)/.ready-soak
 
 # Inputs that `make fuzz` gives each target of one process; the others get a part of it.
 FUZZ_RUNS ?= 200000
-# How often `make conformance` tries every scenario, and whether the cores have something else to do.
-ROUNDS ?= 200
-BUSY ?=
-
 # What `make soak` takes.
 SOAK_MINUTES ?= 8
 SOAK_SEED ?= 1
@@ -45,7 +41,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-b
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench bench-check bench-baseline conformance fuzz soak faults coverage-protocol clean
+.PHONY: help demo test test-long check format bench bench-check bench-baseline fuzz soak faults coverage-protocol clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +56,9 @@ test: $(READY) ## run the tests; coverage below 95 % (wire and codec: 100 %) fai
 	    $(MAKE) --no-print-directory coverage-protocol; \
 	code=$$?; took=$$(($$(date +%s) - began)); \
 	echo "make test took $$((took / 60)) min $$((took % 60)) s"; exit $$code
+
+test-long: $(READY) ## the same tests with more of everything that they draw by lot: half an hour
+	@DUPLEX_TESTS=long DUPLEX_HYPOTHESIS=5 $(MAKE) --no-print-directory test
 
 coverage-protocol: $(READY) ## ask full coverage of duplex.protocol and duplex.codec, of the last `make test`
 	@echo "coverage of duplex.protocol and duplex.codec, which must be 100 %:"
@@ -82,9 +81,6 @@ bench-check: $(BENCH) ## fail if calls take more instructions than in the kept b
 
 bench-baseline: $(BENCH) ## renew that baseline
 	@$(BENCH_VENV)/bin/python -m benchmarks baseline $(ARGS)
-
-conformance: $(READY) ## try our own peer in both roles, ROUNDS times, every scenario; BUSY=1 loads the cores
-	@$(BIN)/python -m tests.conformance.rounds --rounds $(ROUNDS) $(if $(BUSY),--busy)
 
 fuzz: $(FUZZ) ## fuzz the protocol, the codecs and a live peer with FUZZ_RUNS inputs
 	@$(BIN)/python -m tests.fuzz --runs $(FUZZ_RUNS)

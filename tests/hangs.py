@@ -10,11 +10,13 @@ another takes its place.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Generator, Iterator
 from types import FrameType
 from typing import Any, Final
@@ -143,6 +145,18 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         _expiry.disarm()
+        if _expiry.report is not None:
+            _forget()
+
+
+def _forget() -> None:
+    """Let what a test left open when it was cut off complain now, and not in the middle of the next one."""
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        if hasattr(sys, name):
+            delattr(sys, name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

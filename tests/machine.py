@@ -1,4 +1,4 @@
-"""What a test needs of the machine that it runs on, and what becomes of it where that is missing.
+"""What a test needs of the machine that it runs on, and what becomes of it where that is missing or busy.
 
 Such a test is skipped with the reason, or fails where ``DUPLEX_REQUIRE_SERVICES`` is 1: on a machine that is
 there to run everything, a test that was skipped would look like one that passed.
@@ -10,13 +10,18 @@ import functools
 import os
 import shutil
 import subprocess
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Never
 
 import pytest
+import trio
+import trio.testing
 
 #: Seconds that the package manager may take.
 _INSTALL_WITHIN = 120
+#: The tests' own processes are a load too, and come and go.
+_SPARE = 2.0
 
 
 def missing(what: str) -> Never:
@@ -83,3 +88,27 @@ def _install(package: str) -> bool:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return False
     return True
+
+
+def slowness() -> float:
+    """Return how many times longer something may take here than on a machine that has nothing else to do."""
+    minute, _, _, runnable, _ = Path("/proc/loadavg").read_text(encoding="ascii").split()
+    waiting = max(float(minute), float(runnable.partition("/")[0]))
+    return _SPARE * max(1.0, waiting / len(os.sched_getaffinity(0)))
+
+
+def within(seconds: float) -> float:
+    """Return how long something may take here.
+
+    Args:
+        seconds: how long it may take on a machine that has nothing else to do.
+    """
+    return seconds * slowness()
+
+
+def fail_after(seconds: float) -> AbstractContextManager[trio.CancelScope]:
+    """``trio.fail_after``, but for as many seconds as this machine needs instead of a quiet one; a clock that is
+    made for tests does not depend on the machine."""
+    if isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock):
+        return trio.fail_after(seconds)
+    return trio.fail_after(within(seconds))

@@ -19,7 +19,7 @@ CALC = ROOT / "examples" / "calc.py"
 COMMAND = (sys.executable, "-m", "duplex")
 
 #: Seconds that anything here may take before it counts as hanging.
-PATIENCE = 20
+PATIENCE = 60
 
 #: Of a terminal that can do colours, wherever the tests run.
 ENVIRONMENT = {

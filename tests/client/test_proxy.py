@@ -6,10 +6,10 @@ import inspect
 from typing import Any
 
 import pytest
-import trio
 
 import duplex
 from tests.engine.helpers import linked
+from tests.machine import fail_after
 
 service = duplex.Service("store")
 
@@ -83,7 +83,7 @@ async def test_making_a_proxy_talks_to_nobody() -> None:
 
 
 async def test_proxy_outlives_links() -> None:
-    with trio.fail_after(5):
+    with fail_after(5):
         async with duplex.open_peer() as client:
             remote = client.service("store")
             for _ in range(3):

@@ -7,10 +7,10 @@ import signal
 import subprocess
 
 import pytest
-import trio
 
 import duplex
 from tests.engine.helpers import process
+from tests.machine import fail_after
 
 #: Items of the whole stream; and how many are taken between one kill and the next.
 ITEMS = 30_000
@@ -23,7 +23,7 @@ async def test_server_is_killed_and_started_again(scheme: str, tmp_path: object)
     """The numbers that come are all numbers, in order, each once; whatever was under way was lost."""
     endpoint = {"tcp": "tcp://127.0.0.1:*", "ipc": f"ipc://{tmp_path}/log"}[scheme]
     values: list[int] = []
-    with contextlib.ExitStack() as servers, trio.fail_after(60):
+    with contextlib.ExitStack() as servers, fail_after(60):
 
         def start(where: str) -> tuple[subprocess.Popen[str], str]:
             return servers.enter_context(process("tests.client.serve_log", where))
@@ -50,7 +50,7 @@ async def test_server_is_killed_and_started_again(scheme: str, tmp_path: object)
 async def test_two_servers_take_turns(tmp_path: object) -> None:
     """The stream moves to the server that is up, without waiting for the one that is down."""
     values: list[int] = []
-    with contextlib.ExitStack() as servers, trio.fail_after(60):
+    with contextlib.ExitStack() as servers, fail_after(60):
         running = {}
         for name in ("one", "two"):
             server, address = servers.enter_context(

@@ -41,7 +41,7 @@ from tests.docs.markdown import ROOT, Block
 ENDPOINT: Final = "tcp://127.0.0.1:7700"
 
 #: Seconds that one command, or one block of Python, may take.
-PATIENCE: Final = 20
+PATIENCE: Final = 60
 
 #: Commands that are shown and not run: they fetch or build, or are checked in another way.
 NOT_RUN: Final = frozenset({"cd", "git", "make", "pip", "source"})

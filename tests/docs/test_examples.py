@@ -23,7 +23,7 @@ APART: Final = frozenset({"calc", "demo"})
 NAMES: Final = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in APART)
 
 #: Seconds; the longest example takes about one.
-PATIENCE: Final = 30
+PATIENCE: Final = 60
 
 
 def run(example: Path) -> subprocess.CompletedProcess[str]:

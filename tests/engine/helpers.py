@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 import duplex
+from tests.machine import fail_after
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -81,7 +82,7 @@ async def linked(
         server: other options of the server's ``open_peer``.
         client: other options of the client's ``open_peer``.
     """
-    with trio.fail_after(within):
+    with fail_after(within):
         async with (
             duplex.open_peer(services=services, **{"name": "server", **(server or {})}) as serving,
             duplex.open_peer(services=offers, **{"name": "client", **(client or {})}) as calling,

@@ -14,6 +14,7 @@ import trio.testing
 import duplex
 from tests.engine.helpers import Pair, collect, linked, made, outcome, process, until
 from tests.engine.raw import RawDealer
+from tests.machine import fail_after
 
 callbacks = duplex.Service("callbacks")
 #: Callbacks that handlers kept beyond their calls.
@@ -340,7 +341,7 @@ async def test_result_that_is_a_function_needs_an_open_call() -> None:
 async def test_function_as_result_is_no_stream() -> None:
     async with linked(callbacks) as pair:
         async with pair.service("callbacks").counter.open(10) as call:
-            with trio.fail_after(1), pytest.raises(TypeError, match=r"call\.result\(\)"):
+            with fail_after(1), pytest.raises(TypeError, match=r"call\.result\(\)"):
                 await call.receive()
 
 
@@ -441,7 +442,7 @@ async def test_function_for_a_method_that_does_not_exist() -> None:
 @pytest.mark.slow
 async def test_callback_over_processes() -> None:
     seen: list[int] = []
-    with process("tests.engine.serve_callbacks", "tcp://127.0.0.1:*") as (_, endpoint), trio.fail_after(5):
+    with process("tests.engine.serve_callbacks", "tcp://127.0.0.1:*") as (_, endpoint), fail_after(5):
         async with duplex.open_peer() as client:
             await client.connect(endpoint)
             await client.service("callbacks").each(list(range(100)), seen.append)
@@ -502,7 +503,7 @@ async def test_a_callback_that_answers_with_a_channel_is_an_error_of_the_call() 
             caught.append(error)
         return "asked"
 
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer(services=[service]) as server:
             with RawDealer(await server.bind("tcp://127.0.0.1:*")) as raw:
                 await raw.shake_hands(

@@ -11,6 +11,7 @@ import trio.testing
 
 import duplex
 from tests.engine.helpers import collect, linked
+from tests.machine import fail_after
 
 calls = duplex.Service("calls")
 
@@ -295,7 +296,7 @@ async def test_many_calls_at_once_in_both_directions() -> None:
 
 async def test_peer_calls_itself() -> None:
     async with duplex.open_peer(services=[calls]) as peer:
-        with trio.fail_after(5):
+        with fail_after(5):
             await peer.connect(await peer.bind("memory://*"))
             assert await peer.service("calls").add(1, 2) == 3
 

@@ -12,6 +12,7 @@ import trio.testing
 
 import duplex
 from tests.engine.helpers import collect, linked, made, outcome, until
+from tests.machine import fail_after
 
 
 class Sleeper:
@@ -325,7 +326,7 @@ async def test_thousand_cancelled_calls() -> None:
 async def test_deadline_of_the_scope_travels(autojump_clock: object) -> None:
     sleeper = Sleeper()
     async with linked(sleeper.service, within=1000) as pair:
-        with trio.fail_after(7):
+        with fail_after(7):
             seen = await pair.service("sleeper").remaining()
         assert seen == pytest.approx([7, 7, 7], abs=0.002)
 
@@ -335,13 +336,13 @@ async def test_timeout_of_the_options_travels(autojump_clock: object) -> None:
     async with linked(sleeper.service, within=1000) as pair:
         remote = pair.service("sleeper").with_options(timeout=7)
         assert await remote.remaining() == pytest.approx([7, 7, 7], abs=0.002)
-        with trio.fail_after(3):
+        with fail_after(3):
             assert await remote.remaining() == pytest.approx([3, 3, 3], abs=0.002), "the shorter one counts"
-        with trio.fail_after(30):
+        with fail_after(30):
             assert await remote.remaining() == pytest.approx([7, 7, 7], abs=0.002)
         async with remote.remaining.open() as call:
             assert await call.result() == pytest.approx([7, 7, 7], abs=0.002)
-        with trio.fail_after(50):
+        with fail_after(50):
             seen = await remote.with_options(timeout=None).remaining()
         assert seen == pytest.approx([50, 50, 50], abs=0.002)
 
@@ -419,7 +420,7 @@ async def test_deadline_that_passes_at_the_server_only() -> None:
     from tests.engine.raw import RawDealer
 
     sleeper = Sleeper()
-    with trio.fail_after(5):
+    with fail_after(5):
         async with duplex.open_peer(services=[sleeper.service]) as server:
             with RawDealer(await server.bind("tcp://127.0.0.1:*")) as raw:
                 await raw.shake_hands([7, 1, "sleeper.unary", 3, b"\x91\x90", 0, 5])

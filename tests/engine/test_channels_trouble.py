@@ -12,6 +12,7 @@ import trio.testing
 import duplex
 from tests.engine.channel_service import channels
 from tests.engine.helpers import collect, feed, linked, outcome, stray_tasks, until
+from tests.machine import fail_after
 
 
 @pytest.mark.parametrize("direction", ["send", "receive"])
@@ -114,7 +115,7 @@ async def test_local_reader_hears_when_the_own_peer_is_closed(autojump_clock: ob
         await trio.sleep_forever()
 
     sink, source = trio.open_memory_channel[int](0)
-    with trio.fail_after(60):
+    with fail_after(60):
         async with duplex.open_peer(services=[service]) as server:
             endpoint = await server.bind("memory://*")
             async with duplex.open_peer() as client:
@@ -124,7 +125,7 @@ async def test_local_reader_hears_when_the_own_peer_is_closed(autojump_clock: ob
                     await trio.testing.wait_all_tasks_blocked()
                     await client.aclose()
                     await trio.testing.wait_all_tasks_blocked()
-        with trio.fail_after(1):
+        with fail_after(1):
             await collect(source)
 
 
@@ -197,14 +198,14 @@ async def test_local_reader_hears_when_the_block_of_the_peer_is_left(
         await trio.sleep_forever()
 
     sink, source = trio.open_memory_channel[int](0)
-    with trio.fail_after(60):
+    with fail_after(60):
         async with duplex.open_peer(services=[service]) as server, trio.open_nursery() as nursery:
             endpoint = await server.bind("memory://*")
             async with duplex.open_peer() as client:
                 await client.connect(endpoint)
                 nursery.start_soon(outcome, client.service("service").send(sink))
                 await trio.testing.wait_all_tasks_blocked()
-        with trio.fail_after(1):
+        with fail_after(1):
             await collect(source)
 
 

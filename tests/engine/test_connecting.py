@@ -12,6 +12,7 @@ import trio.testing
 import duplex
 from tests.engine.helpers import first_link, linked, outcome, until
 from tests.engine.named_service import named
+from tests.machine import fail_after
 
 NOWHERE = ["tcp://127.0.0.1:9", "ipc://{path}/nobody", "memory://nobody", "inproc://nobody-{path}"]
 
@@ -19,7 +20,7 @@ NOWHERE = ["tcp://127.0.0.1:9", "ipc://{path}/nobody", "memory://nobody", "inpro
 @pytest.mark.parametrize("nowhere", NOWHERE[:2] + NOWHERE[3:])
 async def test_connect_to_nothing(nowhere: str, tmp_path: Path) -> None:
     endpoint = nowhere.format(path=tmp_path)
-    with trio.fail_after(5):
+    with fail_after(5):
         async with duplex.open_peer() as peer:
             started = trio.current_time()
             with pytest.raises(duplex.ConnectError) as caught:
@@ -47,7 +48,7 @@ async def test_connect_waits_for_somebody_to_bind(endpoint: str, tmp_path: Path)
             endpoint = await peer.bind(endpoint)
     elif endpoint.endswith("*"):
         endpoint = endpoint.replace("*", f"early-{tmp_path.name}")
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer(services=[named("late")]) as server, duplex.open_peer() as client:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client.connect, endpoint)
@@ -68,7 +69,7 @@ async def test_cancelled_connect_leaves_nothing(autojump_clock: object) -> None:
 
 
 async def test_call_without_any_endpoint_fails_at_once() -> None:
-    with trio.fail_after(5):
+    with fail_after(5):
         async with duplex.open_peer() as peer:
             remote = peer.service("who")
             for call in (remote.name_(), remote.name_.notify(), remote.name_.open().__aenter__()):
@@ -94,7 +95,7 @@ async def test_call_without_a_link_fails_within_the_connect_timeout(autojump_clo
 
 
 async def test_call_waits_until_a_peer_connects(endpoint: str) -> None:
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer() as waiting, duplex.open_peer(services=[named("guest")]) as guest:
             address = await waiting.bind(endpoint)
             results: list[Any] = []
@@ -131,7 +132,7 @@ async def test_waiting_call_hears_when_its_own_peer_is_closed(autojump_clock: ob
 async def test_full_link_is_told_as_such() -> None:
     """Not as "no such service", just because another peer is linked first that has none."""
     limits = duplex.Limits(max_channels=1)
-    with trio.fail_after(10):
+    with fail_after(10):
         async with (
             duplex.open_peer(name="other") as other,
             duplex.open_peer(services=[named("a")], limits=limits) as server,
@@ -152,7 +153,7 @@ async def test_full_link_is_told_as_such() -> None:
 
 
 async def test_unbind_closes_its_links_only(endpoint: str) -> None:
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer(services=[named("server")]) as server:
             one, two = await server.bind(endpoint), await server.bind("memory://*")
             async with duplex.open_peer() as first, duplex.open_peer() as second:
@@ -172,7 +173,7 @@ async def test_unbind_closes_its_links_only(endpoint: str) -> None:
 
 
 async def test_disconnect_closes_its_link_only(endpoint: str) -> None:
-    with trio.fail_after(10):
+    with fail_after(10):
         async with (
             duplex.open_peer(services=[named("one")]) as one,
             duplex.open_peer(services=[named("two")]) as two,
@@ -192,7 +193,7 @@ async def test_disconnect_closes_its_link_only(endpoint: str) -> None:
 
 
 async def test_unbind_and_disconnect_take_the_requested_endpoint_too() -> None:
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer() as server, duplex.open_peer() as client:
             real = await server.bind("tcp://127.0.0.1:*")
             await client.connect(real)
@@ -204,7 +205,7 @@ async def test_unbind_and_disconnect_take_the_requested_endpoint_too() -> None:
 @pytest.mark.parametrize("steps", range(6))
 async def test_closing_a_port_right_after_it_was_made(steps: int, endpoint: str) -> None:
     """However far its tasks have come by then."""
-    with trio.fail_after(10):
+    with fail_after(10):
         for _ in range(3):
             async with duplex.open_peer() as server, duplex.open_peer() as client:
                 address = await server.bind(endpoint)
@@ -217,7 +218,7 @@ async def test_closing_a_port_right_after_it_was_made(steps: int, endpoint: str)
 
 
 async def test_wrong_endpoints() -> None:
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer() as peer:
             for wrong in ("127.0.0.1:1", "carrier-pigeon://x", "tcp://x", "", 42):
                 for method in (peer.bind, peer.connect):
@@ -240,7 +241,7 @@ async def test_wrong_options_of_a_peer() -> None:
 
 
 async def test_too_many_links_are_refused() -> None:
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer(limits=duplex.Limits(max_links=1)) as server:
             endpoint = await server.bind("tcp://127.0.0.1:*")
             async with duplex.open_peer() as first, duplex.open_peer() as second:
@@ -291,7 +292,7 @@ async def test_peer_that_is_closed_while_it_connects(autojump_clock: object) -> 
 
 async def test_call_waits_for_the_right_peer(autojump_clock: object) -> None:
     """One that has something else to offer comes first."""
-    with trio.fail_after(100):
+    with fail_after(100):
         async with (
             duplex.open_peer() as waiting,
             duplex.open_peer(services=[named("wrong", "else")]) as wrong,

@@ -13,6 +13,7 @@ import trio.testing
 
 import duplex
 from tests.engine.helpers import linked, made, outcome, streamed, until
+from tests.machine import fail_after
 
 #: Seconds by which a deadline may grow from call to call: to whole milliseconds on the wire.
 ROUNDING = 0.001
@@ -91,7 +92,7 @@ async def test_nested_calls_inherit_the_shorter_deadline(method: str) -> None:
         remote = pair.link.service("chain")
         await remote[method].with_options(timeout=5)()
         assert 4 < chain.remaining.pop() <= 5 + ROUNDING
-        with trio.fail_after(4):
+        with fail_after(4):
             await remote[method]()
         assert 3 < chain.remaining.pop() <= 4 + ROUNDING
         await remote[method]()
@@ -165,7 +166,7 @@ async def test_a_server_that_never_answers_does_not_outlive_the_deadline() -> No
     def block(seconds: float) -> None:
         time.sleep(seconds)  # the point: the event loop of the server stands still
 
-    with trio.fail_after(20):
+    with fail_after(20):
         async with duplex.open_peer() as client:
             address: list[str] = []
             ready, stop = trio.Event(), trio.Event()
@@ -306,5 +307,5 @@ async def test_the_caller_notices_its_own_deadline_first(
         assert scope.cancelled_caught
         with pytest.raises(duplex.DeadlineExceeded, match="the call did not end within"):
             await remote.hang.with_options(timeout=seconds)()
-        with pytest.raises(trio.TooSlowError), trio.fail_after(seconds):
+        with pytest.raises(trio.TooSlowError), fail_after(seconds):
             await remote.hang()

@@ -11,6 +11,7 @@ import trio.testing
 
 import duplex
 from tests.engine.helpers import collect, linked, outcome, streamed, until
+from tests.machine import fail_after
 
 
 class Work:
@@ -308,7 +309,7 @@ async def test_a_rolling_restart_fails_no_call(endpoint: str) -> None:
 
         return service
 
-    with trio.fail_after(30):
+    with fail_after(30):
         async with duplex.open_peer() as client, trio.open_nursery() as nursery:
             client_started = False
             for _ in range(5):

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import trio
 
 import duplex
 from duplex._numbers import check_factor, check_seconds, check_whole
 from duplex.testing import check_transport
 from duplex.transports import MemoryTransport
 from tests.engine.helpers import linked
+from tests.machine import fail_after
 
 #: No duration, whatever it is for.
 NONSENSE: list[Any] = [
@@ -117,7 +117,7 @@ async def test_the_patience_of_checks(value: Any) -> None:
 
 async def test_waiting_for_ever() -> None:
     service = duplex.Service("s")
-    with trio.fail_after(10):
+    with fail_after(10):
         async with linked(service, client={"connect_timeout": math.inf}) as pair:
             async with duplex.open_peer() as other:
                 await other.connect(pair.endpoint, timeout=math.inf)

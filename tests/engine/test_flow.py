@@ -12,6 +12,7 @@ import trio.testing
 import duplex
 from duplex.protocol import MESSAGE_OVERHEAD
 from tests.engine.helpers import Pair, collect, feed, linked, until
+from tests.machine import fail_after
 
 #: Small windows, so that little has to be sent to fill them.
 LIMITS = duplex.Limits(channel_window=16 * 1024, link_window=64 * 1024)
@@ -334,7 +335,7 @@ async def test_credit_of_what_was_taken_is_not_kept_back() -> None:
             await trio.testing.wait_all_tasks_blocked()
             assert pair.back.statistics().send_credit <= limits.link_window // 8, "streams take no more of it"
             assert len(await collect(call, FIT - 3)) == FIT - 3
-            with trio.fail_after(1):
+            with fail_after(1):
                 assert await pair.service("streams").good(6) == 6
 
 

@@ -13,6 +13,7 @@ import trio.testing
 
 import duplex
 from tests.engine.helpers import GUARD, collect, linked, outcome, until
+from tests.machine import fail_after
 
 handlers = duplex.Service("handlers")
 
@@ -218,11 +219,11 @@ async def test_abandoned_threads_keep_their_place() -> None:
         for _ in range(3):
             async with pair.service("service").blocked.open():
                 await pair.settle()
-        assert pair.server.threads.running == 1
+        assert pair.server.threads.borrowed_tokens == 1
         assert entered.acquire(timeout=5)
         assert not entered.acquire(blocking=False)
         go.set()
-        await until(lambda: pair.server.threads.running == 0)
+        await until(lambda: pair.server.threads.borrowed_tokens == 0)
 
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -247,7 +248,7 @@ async def test_every_handler_sees_the_context_that_the_peer_was_opened_in() -> N
     token = variable.set("open")
     try:
         async with duplex.open_peer(services=[service]) as server, duplex.open_peer() as client:
-            with trio.fail_after(5):
+            with fail_after(5):
                 variable.set("bind")
                 await client.connect(await server.bind("memory://*"))
                 remote = client.service("service")
@@ -470,7 +471,7 @@ async def test_keyboard_interrupt_is_not_an_error_of_the_handler(where: str) -> 
     caught: BaseException | None = None
     try:
         async with duplex.open_peer() as client, duplex.open_peer(services=[service]) as server:
-            with trio.fail_after(5):
+            with fail_after(5):
                 await client.connect(await server.bind("memory://*"))
                 await client.service("service").stop()
     except BaseException as error:
@@ -517,7 +518,7 @@ async def test_peers_of_two_event_loops_in_one_process(scheme: str) -> None:
     thread = threading.Thread(target=trio.run, args=(serve,))
     thread.start()
     try:
-        with trio.fail_after(5):
+        with fail_after(5):
             await until(bound.is_set)
             async with duplex.open_peer() as client:
                 link = await client.connect(endpoint[0])

@@ -26,6 +26,7 @@ from tests.engine.hostile import (
     ONE,
 )
 from tests.engine.raw import HELLO, RawDealer, batch
+from tests.machine import fail_after
 
 pytestmark = pytest.mark.plain_wire("what breaks the rules depends on the message in which it comes")
 
@@ -87,7 +88,7 @@ async def arena() -> AsyncIterator[Arena]:
     async def numbers() -> AsyncIterator[int]:
         yield 1
 
-    with trio.fail_after(5):
+    with fail_after(5):
         async with (
             duplex.open_peer(services=[service], limits=LIMITS, name="server") as server,
             duplex.open_peer(name="client") as client,

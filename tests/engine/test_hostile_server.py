@@ -14,6 +14,7 @@ import duplex
 from tests.engine.helpers import collect, leftovers, outcome, quiet, until
 from tests.engine.hostile import GARBAGE, NONE, ONE
 from tests.engine.raw import HELLO, RawRouter, batch
+from tests.machine import fail_after
 
 pytestmark = pytest.mark.plain_wire("what breaks the rules depends on the message in which it comes")
 
@@ -113,7 +114,7 @@ async def arena() -> AsyncIterator[Arena]:
         return value
 
     limits = duplex.Limits(max_message=100_000, channel_window=50_000, link_window=500_000)
-    with trio.fail_after(5):
+    with fail_after(5):
         with RawRouter() as router:
             async with (
                 duplex.open_peer(services=[good], name="good") as server,

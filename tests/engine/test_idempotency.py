@@ -12,6 +12,7 @@ import duplex
 from tests.engine.helpers import GUARD, collect, linked, made, outcome, until
 from tests.engine.raw import RawDealer
 from tests.engine.till import Till, given_up
+from tests.machine import fail_after
 
 
 @pytest.fixture
@@ -288,7 +289,7 @@ async def test_caller_that_breaks_the_rules_of_its_channel(till: Till) -> None:
     metadata = {"duplex-idempotency-key": "k"}
     async with duplex.open_peer(services=[till.service]) as server:
         address = await server.bind("tcp://127.0.0.1:*")
-        with RawDealer(address) as raw, trio.fail_after(GUARD):
+        with RawDealer(address) as raw, fail_after(GUARD):
             await raw.shake_hands(
                 [7, 1, "till.slow", 1, b"\x91\x91\x01", 0, None, metadata],
                 [7, 3, "till.slow", 1, b"\x91\x91\x01", 0, None, metadata],

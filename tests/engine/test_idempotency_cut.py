@@ -12,6 +12,7 @@ import duplex
 from duplex.engine import _keyed
 from tests.engine.helpers import GUARD, linked, outcome, process, until
 from tests.engine.till import Till, given_up
+from tests.machine import fail_after
 
 
 @pytest.fixture
@@ -84,12 +85,12 @@ async def test_caller_that_is_killed_and_started_again(till: Till) -> None:
         duplex.open_peer() as client,
     ):
         address = await server.bind("tcp://127.0.0.1:*")
-        with process("tests.engine.call_keyed", address) as (caller, _), trio.fail_after(GUARD):
+        with process("tests.engine.call_keyed", address) as (caller, _), fail_after(GUARD):
             await until(lambda: till.running)
             caller.kill()
             await until(lambda: not server.links)
         till.go.set()
-        with trio.fail_after(GUARD):
+        with fail_after(GUARD):
             await client.connect(address)
             assert await client.service("till").with_options(idempotency_key="k").slow(7) == 701
         assert (till.runs, till.cancelled) == (1, 0)

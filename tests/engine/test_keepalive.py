@@ -18,6 +18,7 @@ import trio.testing
 import duplex
 from duplex.engine._watch import LinkWatch
 from tests.engine.helpers import collect, linked, outcome, process, until
+from tests.machine import fail_after
 
 service = duplex.Service("service")
 #: Asks for no sign of life.
@@ -54,7 +55,7 @@ async def test_a_peer_that_blocks_its_loop_is_slow_and_not_lost(caplog: pytest.L
     """Blocked for several times the timeout: the connection stands, the call is answered, and all is reported."""
     caplog.set_level(logging.INFO, "duplex")
     keepalive = duplex.Keepalive(interval=0.2, timeout=0.6)
-    with trio.fail_after(20), blocking_server() as endpoint:
+    with fail_after(20), blocking_server() as endpoint:
         async with duplex.open_peer(keepalive=keepalive) as client, trio.open_nursery() as nursery:
             link = await client.connect(endpoint)
             results: list[Any] = []
@@ -85,7 +86,7 @@ async def test_a_peer_that_blocks_its_loop_is_slow_and_not_lost(caplog: pytest.L
 @pytest.mark.slow
 async def test_who_blocks_its_own_loop_does_not_call_others_slow() -> None:
     keepalive = duplex.Keepalive(interval=0.1, timeout=0.3)
-    with trio.fail_after(20), process("tests.engine.serve_loss", "tcp://127.0.0.1:*") as (_, endpoint):
+    with fail_after(20), process("tests.engine.serve_loss", "tcp://127.0.0.1:*") as (_, endpoint):
         async with duplex.open_peer(keepalive=keepalive) as client:
             link = await client.connect(endpoint)
             for _ in range(3):
@@ -100,7 +101,7 @@ async def test_who_blocks_its_own_loop_does_not_call_others_slow() -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 async def test_a_lost_peer_is_noticed_within_the_timeout(number: int) -> None:
     keepalive = duplex.Keepalive(interval=0.3, timeout=0.9)
-    with trio.fail_after(20), process("tests.engine.serve_loss", "tcp://127.0.0.1:*") as (running, endpoint):
+    with fail_after(20), process("tests.engine.serve_loss", "tcp://127.0.0.1:*") as (running, endpoint):
         async with duplex.open_peer(keepalive=keepalive) as client:
             link = await client.connect(endpoint)
             remote = link.service("loss")

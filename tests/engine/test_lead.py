@@ -14,6 +14,7 @@ import trio.testing
 import duplex
 from duplex.engine._lead import Lead
 from tests.engine.helpers import ROOT, Pair, linked, outcome, until
+from tests.machine import fail_after, within
 
 
 class Work:
@@ -152,7 +153,7 @@ async def test_the_time_runs_out_also_if_nothing_comes_from_the_other_side(endpo
     async with linked(work.service, endpoint=endpoint) as pair:
         remote = pair.service("work")
         await remote.echo(0)
-        with trio.fail_after(5), pytest.raises(duplex.DeadlineExceeded):
+        with fail_after(5), pytest.raises(duplex.DeadlineExceeded):
             await remote.wait_stubbornly.with_options(timeout=0.05)()
         work.go.set()
 
@@ -191,7 +192,11 @@ async def test_the_connection_ends_while_nobody_receives(passes: int) -> None:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         async with duplex.open_peer(connect_timeout=0.2) as client:
-            await client.connect(address)
+            try:
+                await client.connect(address, timeout=within(5))
+            except duplex.ConnectError:
+                process.kill()
+                raise
             remote = client.service("work")
             for number in range(20):
                 await remote.echo(number)
@@ -202,7 +207,7 @@ async def test_the_connection_ends_while_nobody_receives(passes: int) -> None:
             time.sleep(0.05)  # libzmq's thread hears of the end while the event loop is blocked
             for _ in range(passes):
                 await trio.lowlevel.checkpoint()
-            with trio.fail_after(5):  # sooner than signs of life are missed
+            with fail_after(5):  # sooner than signs of life are missed
                 assert isinstance(await outcome(remote.echo(1)), duplex.Unavailable)
 
 

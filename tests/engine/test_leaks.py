@@ -1,4 +1,4 @@
-"""A thousand calls of each kind leave nothing in memory, and no tasks but idle workers."""
+"""Hundreds of calls of each kind leave nothing in memory, and no tasks but idle workers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
 from duplex.engine._unary import UnaryCall
 from tests.engine.helpers import Pair, collect, linked, outcome, quiet
+from tests.machine import fail_after
+from tests.sizes import size
 
 leaky = duplex.Service("leaky")
 
@@ -163,7 +165,7 @@ def test_the_census_counts_what_it_should() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-async def test_thousand_calls(kind: str) -> None:
+async def test_many_calls(kind: str) -> None:
     make = KINDS[kind]
     async with linked(leaky, within=30) as pair:
         for _ in range(5):
@@ -171,7 +173,7 @@ async def test_thousand_calls(kind: str) -> None:
         await quiet(pair.link, pair.back)
         before = _census()
         tasks = _tasks(pair)
-        for _ in range(1000):
+        for _ in range(size(200, 1000)):
             await make(pair)
         await quiet(pair.link, pair.back)
         grown = _census() - before
@@ -211,7 +213,7 @@ async def test_hundred_links_leave_nothing() -> None:
         gc.collect()
         return sum(isinstance(thing, duplex.Link) for thing in gc.get_objects())
 
-    with trio.fail_after(20):
+    with fail_after(20):
         async with duplex.open_peer(services=[leaky]) as server:
             endpoint = await server.bind("memory://*")
             before = links()

@@ -13,6 +13,7 @@ import trio.testing
 import duplex
 from tests.engine.helpers import linked, until
 from tests.engine.helpers import outcome as outcome_of
+from tests.machine import fail_after
 
 leaf = duplex.Service("leaf")
 
@@ -204,7 +205,7 @@ async def test_a_retry_does_not_begin_its_time_anew(autojump_clock: object) -> N
 async def test_not_waiting_waits_for_the_first_attempt() -> None:
     async with duplex.open_peer(services=[leaf]) as server, duplex.open_peer() as client:
         client.connect_soon(await server.bind("tcp://127.0.0.1:*"))
-        with trio.fail_after(10):
+        with fail_after(10):
             assert await client.service("leaf").with_options(wait_for_ready=False).value() == 7
 
 
@@ -216,7 +217,7 @@ async def test_a_refusal_is_forgotten_once_something_else_is_known() -> None:
     async def work() -> None:
         await go.wait()
 
-    with trio.fail_after(20):
+    with fail_after(20):
         async with linked(service, endpoint="tcp://127.0.0.1:*", check=False) as pair:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(pair.link.service("service").work)

@@ -14,6 +14,7 @@ import trio.testing
 import duplex
 from tests.engine.helpers import linked, outcome, quiet, until
 from tests.engine.named_service import named, serving
+from tests.machine import fail_after
 
 
 async def test_server_calls_the_client(endpoint: str) -> None:
@@ -68,7 +69,7 @@ async def test_calls_nested_five_deep_in_both_directions_at_once(endpoint: str) 
 
 @pytest.mark.parametrize("scheme", ["tcp", "memory"])
 async def test_calls_go_round_robin(scheme: str, tmp_path: Path) -> None:
-    with trio.fail_after(10):
+    with fail_after(10):
         async with serving("a", "b", scheme=scheme, path=tmp_path) as endpoints, duplex.open_peer() as client:
             for endpoint in endpoints:
                 await client.connect(endpoint)
@@ -83,7 +84,7 @@ async def test_calls_go_round_robin(scheme: str, tmp_path: Path) -> None:
 
 
 async def test_only_links_that_offer_the_service_are_asked() -> None:
-    with trio.fail_after(10):
+    with fail_after(10):
         async with serving("a", "b") as endpoints, duplex.open_peer(services=[named("c", "else")]) as other:
             async with duplex.open_peer() as client:
                 for endpoint in [*endpoints, await other.bind("memory://*")]:
@@ -95,7 +96,7 @@ async def test_only_links_that_offer_the_service_are_asked() -> None:
 
 async def test_a_peer_that_binds_twice_and_connects_twice(tmp_path: Path) -> None:
     """Neither a client nor a server: it takes links at two endpoints and makes two of its own."""
-    with trio.fail_after(10):
+    with fail_after(10):
         async with (
             serving("up-tcp", scheme="tcp") as (up_tcp,),
             serving("up-memory") as (up_memory,),
@@ -205,7 +206,7 @@ async def test_service_is_offered_once_only() -> None:
 
 
 async def test_closed_peer_takes_nothing_more() -> None:
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer() as peer:
             await peer.bind("memory://*")
             await peer.aclose()
@@ -263,7 +264,7 @@ async def test_error_in_the_block_comes_out_as_it_is() -> None:
 
 
 async def test_peers_in_one_run_do_not_disturb_each_other_when_they_close() -> None:
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer(services=[named("a")]) as server:
             endpoint = await server.bind("memory://*")
             async with duplex.open_peer() as outer:

@@ -14,6 +14,7 @@ import trio.testing
 import duplex
 from tests.engine.helpers import collect, linked, process, quiet, until
 from tests.engine.serve_load import LIMITS, exchange
+from tests.machine import fail_after
 
 busy = duplex.Service("busy")
 
@@ -68,7 +69,7 @@ async def test_200_callers_on_one_link(scheme: str) -> None:
 @pytest.mark.slow
 async def test_50_links_to_one_peer() -> None:
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(trio.fail_after(20))
+        stack.enter_context(fail_after(20))
         server = await stack.enter_async_context(duplex.open_peer(services=[busy]))
         endpoint = await server.bind("tcp://127.0.0.1:*")
         clients = [await stack.enter_async_context(duplex.open_peer(services=[busy])) for _ in range(50)]
@@ -142,7 +143,7 @@ def other_process() -> Iterator[str]:
 @pytest.mark.slow
 async def test_100_000_items_in_each_direction(other_process: str) -> None:
     count = 100_000
-    with trio.fail_after(30):
+    with fail_after(30):
         async with duplex.open_peer() as client:
             link = await client.connect(other_process)
             async with client.service("load").exchange.open(count=count) as call:
@@ -154,7 +155,7 @@ async def test_100_000_items_in_each_direction(other_process: str) -> None:
 @pytest.mark.slow
 async def test_array_of_64_mib(other_process: str) -> None:
     array = np.arange(8 * 1024 * 1024, dtype=np.float64)
-    with trio.fail_after(20):
+    with fail_after(20):
         async with duplex.open_peer(limits=LIMITS) as client:
             link = await client.connect(other_process)
             result = await client.service("load").echo(array)
@@ -166,7 +167,7 @@ async def test_array_of_64_mib(other_process: str) -> None:
 @pytest.mark.slow
 async def test_array_over_the_limit_is_refused_where_it_is(other_process: str) -> None:
     array = np.zeros(11 * 1024 * 1024, dtype=np.float64)
-    with trio.fail_after(20):
+    with fail_after(20):
         async with duplex.open_peer() as client:
             link = await client.connect(other_process)
             with pytest.raises(duplex.MessageTooLarge):

@@ -16,6 +16,7 @@ import duplex
 from duplex.transports import Carrier, Frames
 from tests.engine.helpers import collect, linked, made, outcome, process, until
 from tests.engine.serve_loss import loss
+from tests.machine import fail_after, within
 
 #: Seconds within which a loss is to be noticed. In practice it takes milliseconds.
 PROMPT = 1.0
@@ -66,7 +67,7 @@ class Calls:
                 nursery.start_soon(self._note, kind)
             await until(lambda: self.under_way == set(kinds))
             yield
-            nursery.cancel_scope.deadline = trio.current_time() + PROMPT
+            nursery.cancel_scope.deadline = trio.current_time() + within(PROMPT)
         assert self.outcomes.keys() == set(kinds), "a call went on"
 
     def check(self, name: str) -> None:
@@ -122,7 +123,7 @@ async def test_server_leaves_its_block_during_calls() -> None:
             task_status.started(await server.bind("tcp://127.0.0.1:*"))
             await leave.wait()
 
-    with trio.fail_after(10):
+    with fail_after(10):
         async with trio.open_nursery() as nursery, duplex.open_peer() as client:
             link = await client.connect(await nursery.start(serve))
             calls = Calls(link.service("loss"))
@@ -170,7 +171,7 @@ async def test_client_closes_while_handlers_run(endpoint: str) -> None:
 @pytest.mark.parametrize("scheme", ["tcp", "ipc"])
 async def test_killed_server(scheme: str, tmp_path: Any) -> None:
     endpoint = "tcp://127.0.0.1:*" if scheme == "tcp" else f"ipc://{tmp_path}/s"
-    with process("tests.engine.serve_loss", endpoint) as (server, address), trio.fail_after(10):
+    with process("tests.engine.serve_loss", endpoint) as (server, address), fail_after(10):
         async with duplex.open_peer() as client:
             link = await client.connect(address)
             calls = Calls(link.service("loss"))
@@ -193,13 +194,13 @@ async def test_killed_client() -> None:
         finally:
             ended.set()
 
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer(services=[service]) as server:
             endpoint = await server.bind("tcp://127.0.0.1:*")
             with process("tests.engine.call_forever", endpoint) as (client, _):
                 await until(lambda: server.links and server.links[0].statistics().incoming)
                 client.send_signal(signal.SIGKILL)
-                with trio.fail_after(PROMPT):
+                with fail_after(PROMPT):
                     await ended.wait()
                     await until(lambda: not server.links)
 
@@ -207,7 +208,7 @@ async def test_killed_client() -> None:
 @pytest.mark.slow
 async def test_restarted_server() -> None:
     """Another process at the same port is another peer: a new link, and new calls work."""
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer() as client:
             with process("tests.engine.serve_loss", "tcp://127.0.0.1:*") as (server, endpoint):
                 first = await client.connect(endpoint)
@@ -227,7 +228,7 @@ async def test_restarted_server() -> None:
 @pytest.mark.parametrize("scheme", ["tcp", "memory"])
 async def test_connecting_side_connects_again(scheme: str) -> None:
     endpoint = "tcp://127.0.0.1:*" if scheme == "tcp" else "memory://again"
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer() as client:
             async with duplex.open_peer(services=[loss], name="one") as one:
                 endpoint = await one.bind(endpoint)
@@ -255,7 +256,7 @@ async def test_disconnect_stops_connecting_again(autojump_clock: object) -> None
 @pytest.mark.slow
 async def test_stopped_process_is_not_lost_but_slow() -> None:
     """A process that does not run for a moment answers later; its link is not given up."""
-    with process("tests.engine.serve_loss", "tcp://127.0.0.1:*") as (server, endpoint), trio.fail_after(10):
+    with process("tests.engine.serve_loss", "tcp://127.0.0.1:*") as (server, endpoint), fail_after(10):
         async with duplex.open_peer() as client:
             link = await client.connect(endpoint)
             os.kill(server.pid, signal.SIGSTOP)
@@ -291,7 +292,7 @@ async def test_loss_wakes_whoever_waits_for_credit_of_the_link(endpoint: str) ->
             await trio.testing.wait_all_tasks_blocked(0.005)
             assert outcomes == {}
             await pair.server.aclose()
-            nursery.cancel_scope.deadline = trio.current_time() + PROMPT
+            nursery.cancel_scope.deadline = trio.current_time() + within(PROMPT)
         await filling.__aexit__(None, None, None)
         assert outcomes.keys() == {"unary", "opened", "notified"}, "a call waits in vain"
         for error in outcomes.values():
@@ -307,7 +308,7 @@ async def test_refused_while_waiting_for_credit() -> None:
         async with remote.hold.open(lambda: None) as call:
             await call.send(bytes(8000))
             assert pair.link.statistics().send_credit <= 0
-            with trio.fail_after(1):
+            with fail_after(1):
                 for opened in (False, True):
                     with pytest.raises(duplex.Unimplemented):
                         await made(remote.gone, lambda: 1, opened=opened)
@@ -317,7 +318,7 @@ async def test_goodbye_of_a_peer_that_never_began_a_call() -> None:
     """GOAWAY names the last call that was begun; whoever waits for a later one may safely try again."""
     from tests.engine.raw import RawRouter
 
-    with trio.fail_after(10):
+    with fail_after(10):
         with RawRouter() as router:
             async with duplex.open_peer() as client, trio.open_nursery() as nursery:
                 nursery.start_soon(client.connect, router.endpoint)
@@ -342,7 +343,7 @@ async def test_draining_peer_is_left_alone() -> None:
     """After GOAWAY(draining) calls that run go on, and new ones are not made."""
     from tests.engine.raw import RawRouter
 
-    with trio.fail_after(10):
+    with fail_after(10):
         with RawRouter() as router:
             async with duplex.open_peer() as client, trio.open_nursery() as nursery:
                 nursery.start_soon(client.connect, router.endpoint)
@@ -401,7 +402,7 @@ async def test_port_that_is_gone_without_a_goodbye(endpoint: str, side: str) -> 
         peer, other = (pair.server, pair.link) if side == "server" else (pair.client, pair.back)
         for receiver in peer.ports.receivers:
             receiver.port.close()
-        with trio.fail_after(PROMPT):
+        with fail_after(PROMPT):
             await other.wait_closed()
 
 

@@ -10,6 +10,7 @@ import trio
 
 import duplex
 from tests.engine.helpers import Pair, linked, until
+from tests.machine import fail_after
 
 
 class Witness:
@@ -208,7 +209,7 @@ async def test_flood_is_bounded() -> None:
 
 
 async def test_notification_without_a_link() -> None:
-    with trio.fail_after(5):
+    with fail_after(5):
         async with duplex.open_peer() as peer:
             with pytest.raises(duplex.Unavailable, match="has not connected"):
                 await peer.service("witness").note.notify(1)

@@ -12,6 +12,7 @@ import trio.testing
 import duplex
 from duplex.protocol import MESSAGE_OVERHEAD
 from tests.engine.helpers import Pair, collect, feed, linked, until
+from tests.machine import fail_after
 
 WINDOW = 8 * 1024
 OPTIONS: dict[str, Any] = {"limits": duplex.Limits(channel_window=WINDOW)}
@@ -120,7 +121,7 @@ async def test_caller_that_sends_does_not_wait(policy: Any) -> None:
     telemetry = Telemetry(None)
     async with linked(telemetry.service, client=OPTIONS, server=OPTIONS) as pair:
         async with pair.service("telemetry").swallow.with_options(overflow=policy).open() as call:
-            with trio.fail_after(5):
+            with fail_after(5):
                 for number in range(COUNT):
                     await call.send((number, PAD))
             statistics = call.statistics()
@@ -166,7 +167,7 @@ async def test_handler_that_receives_does_not_slow_the_sender_down(policy: Any, 
     async with linked(telemetry.service, client=OPTIONS, server=OPTIONS) as pair:
         remote = pair.service("telemetry")
         async with remote.report.open(said.append) if live else remote.record.open() as call:
-            with trio.fail_after(5):
+            with fail_after(5):
                 for number in range(COUNT):
                     await call.send((number, PAD))
             await pair.settle()
@@ -224,7 +225,7 @@ async def test_handler_that_receives_too_slowly_is_told() -> None:
     telemetry = Telemetry("error")
     async with linked(telemetry.service, client=OPTIONS, server=OPTIONS) as pair:
         async with pair.service("telemetry").record.open() as call:
-            with trio.fail_after(5):
+            with fail_after(5):
                 for number in range(COUNT):
                     await call.send((number, PAD))
             await pair.settle()

@@ -13,6 +13,7 @@ import trio.testing
 import duplex
 from tests.engine.helpers import linked, made, outcome, until
 from tests.engine.raw import RawRouter
+from tests.machine import fail_after
 
 service = duplex.Service("service")
 
@@ -97,7 +98,7 @@ async def test_connect_soon_takes_only_endpoints() -> None:
 
 async def test_a_handshake_under_way_is_waited_for() -> None:
     """A server that is linked and does not offer the service is not asked while another one is coming."""
-    with trio.fail_after(10), RawRouter() as router:
+    with fail_after(10), RawRouter() as router:
         async with linked(check=False) as pair, trio.open_nursery() as nursery:
             pair.client.connect_soon(router.endpoint)
             await router.commands(0)
@@ -118,7 +119,7 @@ async def test_a_handshake_under_way_is_waited_for() -> None:
 
 async def test_a_call_that_crosses_goodbye_is_made_again_elsewhere() -> None:
     """GOAWAY says that it never began, so it goes to the other peer, and its caller notices nothing."""
-    with trio.fail_after(10), RawRouter() as router:
+    with fail_after(10), RawRouter() as router:
         async with duplex.open_peer() as client, trio.open_nursery() as nursery:
             nursery.start_soon(client.connect, router.endpoint)
             await router.shake_hands(services=["service"])
@@ -139,7 +140,7 @@ async def test_a_call_that_crosses_goodbye_is_made_again_elsewhere() -> None:
 
 async def test_a_call_with_channels_is_not_made_again() -> None:
     """The channel was taken over by the attempt that failed."""
-    with trio.fail_after(10), RawRouter() as router:
+    with fail_after(10), RawRouter() as router:
         async with duplex.open_peer() as client, trio.open_nursery() as nursery:
             nursery.start_soon(client.connect, router.endpoint)
             await router.shake_hands(services=["service"])

@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
-import trio
-
 import duplex
 from duplex.engine._round_robin import RoundRobin
 from tests.engine.helpers import until
+from tests.machine import fail_after
 
 
 class Link:
@@ -137,7 +136,7 @@ async def _server(name: str, service: str, calls: Counter[str]) -> AsyncIterator
 
 async def test_a_gateway_that_calls_two_services_alternately() -> None:
     calls: Counter[str] = Counter()
-    with trio.fail_after(10):
+    with fail_after(10):
         async with (
             _server("a", "s1", calls) as a,
             _server("b", "s1", calls) as b,
@@ -154,7 +153,7 @@ async def test_a_gateway_that_calls_two_services_alternately() -> None:
 
 async def test_peers_that_connected_to_each_other_have_one_share() -> None:
     calls: Counter[str] = Counter()
-    with trio.fail_after(10):
+    with fail_after(10):
         async with (
             _server("a", "s", calls) as a,
             _server("b", "s", calls) as b,

@@ -12,6 +12,8 @@ import trio
 
 import duplex
 from tests.engine.helpers import Pair, collect, linked, quiet, until
+from tests.machine import fail_after
+from tests.sizes import size
 
 #: Small, so that every limit is met all the time.
 LIMITS = duplex.Limits(channel_window=2048, link_window=16_384, max_channels=64, max_message=50_000)
@@ -222,7 +224,7 @@ class Worker:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(size(3, 8)))
 @pytest.mark.parametrize("scheme", ["tcp", "memory"])
 async def test_everything_at_once(scheme: str, seed: int, caplog: pytest.LogCaptureFixture) -> None:
     endpoint = "tcp://127.0.0.1:*" if scheme == "tcp" else "memory://*"
@@ -240,7 +242,7 @@ async def test_everything_at_once(scheme: str, seed: int, caplog: pytest.LogCapt
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(size(3, 6)))
 @pytest.mark.parametrize("scheme", ["tcp", "memory"])
 async def test_everything_at_once_while_links_are_lost(scheme: str, seed: int) -> None:
     """Whatever is under way when a link ends comes to an end too, and leaves nothing."""
@@ -281,7 +283,7 @@ async def test_links_that_come_and_go(autojump_clock: object, seed: int) -> None
             remote = client.service("soak")
             for _ in range(20):
                 try:
-                    with trio.fail_after(60):
+                    with fail_after(60):
                         async with remote.numbers.open(10, 100) as call:
                             assert await collect(call) == [bytes(100)] * 10
                         assert await remote.apply(lambda number: number, 3) == [0, 1, 2]

@@ -12,6 +12,7 @@ import trio.testing
 import duplex
 from tests.engine.helpers import linked, outcome, until
 from tests.engine.raw import HELLO, RawDealer
+from tests.machine import fail_after
 
 #: A window as large as can be said.
 HUGE = {"link_window": 2**53 - 1, "channel_window": 2**53 - 1}
@@ -48,7 +49,7 @@ async def _stands_still(source: Source) -> int:
 async def test_a_download_waits_for_what_is_read_not_for_what_is_granted(how: str) -> None:
     source = Source()
     async with duplex.open_peer(services=[source.service], limits=duplex.Limits(max_unsent=KEPT)) as server:
-        with trio.fail_after(10), RawDealer(await server.bind("tcp://127.0.0.1:*")) as raw:
+        with fail_after(10), RawDealer(await server.bind("tcp://127.0.0.1:*")) as raw:
             raw.say([*HELLO, ["msgpack"], [], HUGE if how == "window" else {}])
             await raw.commands(0)
             grants = [[6, 0, 2**52], [6, 1, 2**52]] if how == "grant" else []
@@ -71,7 +72,7 @@ async def test_who_reads_no_refusals_is_cut(caplog: pytest.LogCaptureFixture) ->
         duplex.open_peer(services=[source.service], limits=limits) as server,
         duplex.open_peer() as client,
     ):
-        with trio.fail_after(10), RawDealer(await server.bind("tcp://127.0.0.1:*")) as raw:
+        with fail_after(10), RawDealer(await server.bind("tcp://127.0.0.1:*")) as raw:
             await client.connect(server.endpoints[0])
             await raw.shake_hands()
             await until(lambda: len(server.links) == 2)

@@ -11,6 +11,7 @@ import trio
 import duplex
 from tests.engine.helpers import first_link, outcome
 from tests.engine.raw import HELLO, RawDealer, RawRouter
+from tests.machine import fail_after
 
 #: Numbers of commands, and ``END`` with ``UNARY``.
 GREETING, OPEN, DATA, CLOSE = 0, 7, 8, 10
@@ -40,7 +41,7 @@ def make_service() -> duplex.Service:
 @pytest.mark.parametrize("method", ["plain", "inline"])
 @pytest.mark.parametrize("metadata", [None, {"duplex-idempotency-key": "k"}])
 async def test_a_call_without_any_time_left_does_not_run(method: str, metadata: Any) -> None:
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer(services=[make_service()]) as peer:
             with RawDealer(await peer.bind("tcp://127.0.0.1:*")) as raw:
                 raw.say(HELLO)
@@ -54,7 +55,7 @@ async def test_a_call_without_any_time_left_does_not_run(method: str, metadata: 
 
 
 async def test_a_callback_answers_only_to_its_own_call() -> None:
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer(services=[make_service()]) as peer:
             with RawDealer(await peer.bind("tcp://127.0.0.1:*")) as raw:
                 raw.say(HELLO)
@@ -73,7 +74,7 @@ async def test_a_channel_that_came_with_its_end_has_no_items() -> None:
     async def drain(channel: duplex.ReceiveChannel[int]) -> list[int]:
         return [item async for item in channel]
 
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer(services=[service]) as peer:
             with RawDealer(await peer.bind("tcp://127.0.0.1:*")) as raw:
                 raw.say(HELLO)
@@ -90,7 +91,7 @@ async def _callbacks(raw: RawDealer) -> list[tuple[int, int, Any]]:
 
 
 async def test_a_key_is_not_sent_to_a_peer_that_keeps_none() -> None:
-    with trio.fail_after(10), RawRouter() as raw:
+    with fail_after(10), RawRouter() as raw:
         async with duplex.open_peer() as peer, trio.open_nursery() as nursery:
             nursery.start_soon(peer.connect, raw.endpoint)
             await raw.shake_hands(services=["s"])
@@ -109,7 +110,7 @@ async def test_a_key_is_not_sent_to_a_peer_that_keeps_none() -> None:
 
 
 async def test_a_peer_says_that_it_keeps_keys() -> None:
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer() as peer:
             with RawDealer(await peer.bind("tcp://127.0.0.1:*")) as raw:
                 raw.say(HELLO)

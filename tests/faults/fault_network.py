@@ -20,6 +20,7 @@ from tests.faults.loads import KINDS
 from tests.faults.netns import ENDPOINT, network
 from tests.faults.report import Report
 from tests.faults.stage import PATIENCE, Stage, run_load
+from tests.machine import within
 
 #: Seconds within which a link is back after the network is: a packet of an attempt that was made meanwhile may
 #: have been put off by TCP for about as long as the cut lasted.
@@ -38,7 +39,7 @@ async def cut(ways: tuple[str, ...], keepalive: tuple[float, float] = KEEPALIVE,
     """
     where = " and ".join({"ab": "server to client", "ba": "client to server"}[way] for way in ways)
     report = Report(f"network cut {where}, pings every {keepalive[0]:g} s, timeout {keepalive[1]:g} s")
-    bound = keepalive[1] + SLACK
+    bound = keepalive[1] + within(SLACK)
     async with Stage(keepalive) as stage, network(stage) as net:
         server, client, _ = await stage.pair(ENDPOINT, namespaces=net.names)
         await prepare(report, server, client)
@@ -53,7 +54,7 @@ async def cut(ways: tuple[str, ...], keepalive: tuple[float, float] = KEEPALIVE,
         await net.set()
         await client.ask("wait_links", count=1)
         back = time.monotonic() - since
-        report.check(back <= BACK_WITHIN, f"it took {back:.1f} s until there was a link again")
+        report.check(back <= within(BACK_WITHIN), f"it took {back:.1f} s until there was a link again")
         report.notes.append(f"linked again after {back:.2f} s")
         await run_load(client, list(KINDS), tasks, length=20, times=3)
         failed = []

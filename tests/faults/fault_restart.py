@@ -10,6 +10,7 @@ from tests.faults.checks import KEEPALIVE, SLACK, warm_up
 from tests.faults.loads import ENDLESS, KINDS
 from tests.faults.report import Report
 from tests.faults.stage import PATIENCE, Child, Stage, run_load
+from tests.machine import within
 
 #: Seconds within which a server that has come back answers. The longest pause between two attempts is 0.5.
 BACK_WITHIN: Final = 3.0
@@ -46,7 +47,9 @@ async def restarts(times: int, tasks: int = 20) -> Report:
             await client.ask("wait_answer_of", pid=successor.pid, within=4 * PATIENCE)
             back = time.monotonic() - back
             slowest_back = max(slowest_back, back)
-            report.check(back <= BACK_WITHIN, f"restart {turn + 1}: {back:.1f} s until a call succeeded")
+            report.check(
+                back <= within(BACK_WITHIN), f"restart {turn + 1}: {back:.1f} s until a call succeeded"
+            )
             server = successor
             failed += await report.add_outcomes_so_far(client)
         await client.ask("stop", within=CONNECT_TIMEOUT + PATIENCE)
@@ -62,7 +65,7 @@ async def restarts(times: int, tasks: int = 20) -> Report:
 
         report.check_errors(failed, ("PeerLost", "Unavailable"), cancelled_by=None)
         longest = max((f["seconds"] for f in failed), default=0.0)
-        report.ended("a call", longest, CONNECT_TIMEOUT + SLACK)
+        report.ended("a call", longest, CONNECT_TIMEOUT + within(SLACK))
         report.check_executions(stage, failed)
         report.notes.append(f"slowest return {slowest_back:.2f} s after the bind")
     return report

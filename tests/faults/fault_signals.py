@@ -17,6 +17,7 @@ from tests.faults.checks import (
 from tests.faults.loads import KINDS
 from tests.faults.report import Report
 from tests.faults.stage import Stage, run_load
+from tests.machine import within
 
 #: Seconds within which a link is back once nothing prevents it. The longest pause between two attempts is 0.5.
 BACK_WITHIN: Final = 3.0
@@ -29,7 +30,7 @@ async def kill_or_stop(side: str, number: signal.Signals, kinds: list[str], task
     what = list(kinds)
     report = Report(f"{number.name} of the {side}, {'calls of all kinds' if len(what) > 1 else what[0]}")
     # The operating system ends the connections of a dead process at once.
-    bound = SLACK if killed else KEEPALIVE[1] + SLACK
+    bound = within(SLACK) + (0.0 if killed else KEEPALIVE[1])
     async with Stage(KEEPALIVE) as stage:
         server, client, address = await stage.pair()
         await prepare(report, server, client)
@@ -61,7 +62,7 @@ async def kill_or_stop(side: str, number: signal.Signals, kinds: list[str], task
             await client.ask("connect", endpoint=address)
         await client.ask("wait_links", count=1)
         back = time.monotonic() - since
-        report.check(back <= BACK_WITHIN, f"it took {back:.1f} s until there was a link again")
+        report.check(back <= within(BACK_WITHIN), f"it took {back:.1f} s until there was a link again")
         report.notes.append(f"linked again after {back:.2f} s")
 
         # Whatever happened, calls work as before, and leave nothing.

@@ -46,7 +46,15 @@ async def test_blocked_hangs():
 
 @pytest.mark.timeout(1)
 def test_sync_hangs():
-    subprocess.run(["sleep", "100"])
+    with subprocess.Popen(["sleep", "3"]) as process:
+        pass
+
+@pytest.mark.timeout(1)
+async def test_sync_in_async_hangs():
+    process = subprocess.Popen(["sleep", "3"])
+    process.wait()
+
+test_7 = test_8 = test_9 = between
 
 @pytest.mark.timeout(1)
 def test_inner_run_hangs():
@@ -127,13 +135,13 @@ def run(folder: Path, tests: str, *words: str) -> tuple[dict[str, str], str]:
 @pytest.mark.slow
 def test_that_hangs_fails_alone(tmp_path: Path) -> None:
     failed, printed = run(tmp_path, HANGING)
-    assert "5 failed, 12 passed" in printed
+    assert "6 failed, 15 passed" in printed
     assert all(name.endswith("hangs") for name in failed), printed
     for reason in failed.values():
         assert "the test took longer than 1 s" in reason
     assert "async with trio.open_nursery() as nursery:" in failed["test_async_hangs"]
     assert "task trio.sleep_forever waits in" in failed["test_async_hangs"]
-    assert 'subprocess.run(["sleep", "100"])' in failed["test_sync_hangs"]
+    assert 'subprocess.Popen(["sleep", "3"])' in failed["test_sync_hangs"]
     assert "time.sleep(100)" in failed["test_blocked_hangs"]
 
 

@@ -18,6 +18,7 @@ from duplex.transports import (
     take_turns,
     transport_for,
 )
+from tests.machine import fail_after
 
 #: Reconnects at once, as tests have no time to lose.
 QUICK = TransportOptions(reconnect=Reconnect(initial=0.01, maximum=0.05))
@@ -62,7 +63,7 @@ class Recorder:
 
     async def until(self, condition: Callable[[], object], seconds: float = 5) -> None:
         """Wait for something to become true through a callback."""
-        with trio.fail_after(seconds):
+        with fail_after(seconds):
             while not condition():
                 await self._changed.park()
 

@@ -30,6 +30,7 @@ from duplex.transports import (
     _zmq_options,
     _zmq_router,
 )
+from tests.machine import fail_after
 from tests.transports.helpers import CONNECTED, QUICK, Ports, Recorder, open_ports
 
 #: A remote end that answers every message with itself; argv: what to do, endpoint.
@@ -194,7 +195,7 @@ async def test_the_end_is_noticed_by_a_send_when_no_event_came(monkeypatch: pyte
     async with open_ports() as ports:
         bound, connecting = await ports.pair("tcp://127.0.0.1:*")
         connecting.port.close()
-        with trio.fail_after(5):
+        with fail_after(5):
             while not refuses(bound.ups[0]):
                 await trio.sleep(0.001)  # libzmq closes in the background, unobserved here
         assert not bound.downs, "carrier_down may come only from the port's own task"
@@ -263,7 +264,7 @@ async def test_closing_while_several_ends_are_reported(what: str, monkeypatch: p
                 other.connect(bound.port.endpoint)
                 other.send(b"hello")
     loop: Any = bound.port
-    with trio.fail_after(5):
+    with fail_after(5):
         while len(ended) < 3:
             loop.read_events()
             await trio.sleep(0.001)  # the port does not run yet, so that it finds all of it at once
@@ -324,7 +325,7 @@ async def test_who_connects_and_never_speaks_is_cut(monkeypatch: pytest.MonkeyPa
         with trio.socket.socket() as silent:
             await silent.connect(("127.0.0.1", int(port.endpoint.rpartition(":")[2])))
             began = trio.current_time()
-            with trio.fail_after(10):
+            with fail_after(10):
                 # ZMTP's own greeting comes first, and then the end.
                 while await silent.recv(1000):
                     pass
@@ -564,7 +565,7 @@ class TestHostileSenders:
 class TestFailedAttempts:
     async def error_of(self, ports: Ports, endpoint: str) -> str:
         connecting = ports.connect(endpoint)
-        with trio.fail_after(5):
+        with fail_after(5):
             while connecting.port.last_error is None:
                 await trio.sleep(0.001)  # nothing is called back for an attempt that fails
         assert not connecting.ups
@@ -626,7 +627,7 @@ class TestFailedAttempts:
                 await trio.testing.wait_all_tasks_blocked()
                 stranger, _ = listener.accept()
                 stranger.sendall(greeting)
-                with trio.fail_after(5):
+                with fail_after(5):
                     while connecting.port.last_error is None:
                         await trio.sleep(0.001)  # nothing is called back for an attempt that fails
                 stranger.close()

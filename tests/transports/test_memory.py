@@ -10,6 +10,7 @@ import trio.testing
 
 from duplex import BindError, ConfigurationError, Reconnect
 from duplex.transports import CarrierDown, MemoryTransport, TransportOptions
+from tests.machine import fail_after
 from tests.transports.helpers import QUICK, Recorder, open_ports
 
 
@@ -134,7 +135,7 @@ async def test_a_port_closed_during_that_pause(autojump_clock: trio.testing.Mock
         connecting.ups[0].close()
         await trio.sleep(3)
         connecting.port.close()
-        with trio.fail_after(1):
+        with fail_after(1):
             await connecting.finished.wait()
 
 

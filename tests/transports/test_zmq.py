@@ -21,6 +21,7 @@ import zmq
 from duplex import BindError, ConfigurationError
 from duplex.transports import CarrierDown, ZmqTransport, _zmq_dealer, _zmq_router, _zmq_socket
 from duplex.transports._zmq_options import Endpoint
+from tests.machine import fail_after
 from tests.transports.helpers import CONNECTED, QUICK, Recorder, open_ports
 
 
@@ -189,7 +190,7 @@ class TestSending:
         async with open_ports() as ports:
             bound, connecting = await ports.pair("inproc://*")
             bound.port.close()
-            with trio.fail_after(5):
+            with fail_after(5):
                 while not connecting.downs:
                     try:
                         connecting.ups[0].send([b"anyone there?"])
