@@ -15,6 +15,10 @@ SOAK   := $(VENV)/.ready-soak
 
 # Inputs that `make fuzz` gives each target of one process; the others get a part of it.
 FUZZ_RUNS ?= 200000
+# How often `make conformance` tries every scenario, and whether the cores have something else to do.
+ROUNDS ?= 200
+BUSY ?=
+
 # What `make soak` takes.
 SOAK_MINUTES ?= 8
 SOAK_SEED ?= 1
@@ -41,7 +45,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-b
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long check format bench bench-check bench-baseline fuzz soak faults coverage-protocol clean
+.PHONY: help demo test test-long check format bench bench-check bench-baseline conformance fuzz soak faults coverage-protocol clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +85,9 @@ bench-check: $(BENCH) ## fail if calls take more instructions than in the kept b
 
 bench-baseline: $(BENCH) ## renew that baseline
 	@$(BENCH_VENV)/bin/python -m benchmarks baseline $(ARGS)
+
+conformance: $(READY) ## try our own peer in both roles, ROUNDS times, every scenario; BUSY=1 loads the cores
+	@$(BIN)/python -m tests.conformance.rounds --rounds $(ROUNDS) $(if $(BUSY),--busy)
 
 fuzz: $(FUZZ) ## fuzz the protocol, the codecs and a live peer with FUZZ_RUNS inputs
 	@$(BIN)/python -m tests.fuzz --runs $(FUZZ_RUNS)

@@ -214,7 +214,8 @@ async def open_peer(
         reconnect: the pauses between attempts to connect.
         connect_timeout: seconds that :meth:`Peer.connect`, and calls without a link, wait for one; ``math.inf``:
             for ever.
-        max_threads: handlers that are plain functions run in at most so many threads.
+        max_threads: handlers that are plain functions run in at most so many threads; while they wait for calls
+            that they made, and nothing moves, in up to as many more, or 16.
         reflection: whether callers can list and describe what is offered.
         debug: whether tracebacks of unexpected exceptions travel to callers; ``None`` for what the
             environment variable ``DUPLEX_DEBUG`` says (off unless it is ``1``).

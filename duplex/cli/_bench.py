@@ -25,7 +25,7 @@ from duplex.cli._bench_report import (
 )
 from duplex.cli._figures import Figures
 from duplex.cli._load import Plan, fire
-from duplex.cli._output import to_json
+from duplex.cli._output import tell, to_json
 from duplex.cli._progress import show_progress
 from duplex.cli._session import describe_method, linked
 from duplex.cli._shots import Ammunition, load
@@ -128,4 +128,4 @@ def _report(benchmark: Benchmark, run: dict[str, Any], before: dict[str, Any] | 
         if before is not None:
             click.echo("\n" + comparison_text(before, run))
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        tell(f"note: {note}")

@@ -11,7 +11,7 @@ import click
 
 import duplex
 from duplex.cli._errors import FAILED, USAGE, CommandError
-from duplex.cli._output import STATUS_BASE, printable, to_json
+from duplex.cli._output import STATUS_BASE, printable, tell, to_json
 from duplex.conformance import (
     FAILED as WENT_WRONG,
 )
@@ -78,7 +78,7 @@ async def try_implementation(
             listen=listen,
             timing=Timing(step=timeout),
             connect_timeout=connect_timeout,
-            on_endpoint=lambda bound: click.echo(f"waiting for connections to {bound}", err=True),
+            on_endpoint=lambda bound: tell(f"waiting for connections to {bound}"),
         )
     except EndpointError as error:
         raise CommandError(str(error)) from None

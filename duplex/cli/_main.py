@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import sys
@@ -28,8 +29,8 @@ from duplex.cli._options import (
     read_data,
     timeout_option,
 )
-from duplex.cli._output import report
-from duplex.cli._serving import serve
+from duplex.cli._output import open_missing_streams, report, report_unwritable
+from duplex.cli._serving import serve, stdout_apart
 from duplex.cli._session import Call, make_call, ping, run
 from duplex.cli._target import load_services, target_name
 
@@ -40,13 +41,18 @@ INTERRUPTED: Final = 130
 
 def main() -> None:
     """Run the command that ``sys.argv`` asks for, and exit with its code."""
+    open_missing_streams()
     try:
         code = commands.main(prog_name="duplex", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         code = error.exit_code
     except (CommandError, duplex.DuplexError) as error:
         code = report(error)
+    except OSError as error:
+        code = report_unwritable(error)
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     sys.exit(code)
@@ -105,26 +111,29 @@ def serve_command(
     objects and its functions under @duplex.rpc; an attribute is a Service, an object or a class with such
     methods, or a module.
 
-    The endpoints go to stdout, one a line, once all of them are bound; everything else goes to stderr.
+    The endpoints go to stdout, one a line, once all of them are bound; everything else goes to stderr, what the
+    module and its functions print included.
     SIGINT and SIGTERM let it drain, which means that calls that run may finish and no new ones are taken, and
     end it with exit code 0; a second signal ends it at once. SIGUSR1 lists the calls under way on stderr.
     """
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    services = load_services(target)
-    stop = trio.Event()
-    return run(
-        lambda: serve(
-            services,
-            binds or (DEFAULT_BIND,),
-            name=name or target_name(target),
-            debug=True if debug else None,
-            stop=stop,
-            drain_timeout=drain_timeout,
-        ),
-        on_signal=stop.set,
-    )
+    with stdout_apart() as announce:
+        services = load_services(target)
+        stop = trio.Event()
+        return run(
+            lambda: serve(
+                services,
+                binds or (DEFAULT_BIND,),
+                name=name or target_name(target),
+                debug=True if debug else None,
+                stop=stop,
+                drain_timeout=drain_timeout,
+                announce=announce,
+            ),
+            on_signal=stop.set,
+        )
 
 
 # -- call ------------------------------------------------------------------------------------------------

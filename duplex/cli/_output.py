@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
 import math
 import os
 import select
@@ -105,8 +107,8 @@ class ResultWriter:
         """Write one result; if it is the call's only one, indented on a terminal.
 
         Raises:
-            BrokenPipeError: nobody reads any more.
-            CommandError: it has no form in JSON, or cannot be written.
+            OSError: it cannot be written; ``BrokenPipeError`` if nobody reads any more.
+            CommandError: it has no form in JSON.
         """
         if self._raw and isinstance(value, str):
             data = value.encode() + b"\n"
@@ -114,20 +116,53 @@ class ResultWriter:
             data = bytes(value)
         else:
             data = to_json(value, pretty=alone and self._pretty) + b"\n"
-        try:
-            if len(data) <= select.PIPE_BUF and select.select((), (self._descriptor,), (), 0)[1]:
-                os.write(self._descriptor, data)
-            else:
-                await trio.to_thread.run_sync(self._write_all, data, abandon_on_cancel=True)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise CommandError(f"the result cannot be written: {error.strerror}", FAILED) from None
+        if len(data) <= select.PIPE_BUF and select.select((), (self._descriptor,), (), 0)[1]:
+            os.write(self._descriptor, data)
+        else:
+            await trio.to_thread.run_sync(self._write_all, data, abandon_on_cancel=True)
 
     def _write_all(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]
+
+
+# -- streams that cannot be written to -------------------------------------------------------------------
+
+
+def open_missing_streams() -> None:
+    """Take the place of standard streams that were closed before Python started, as by ``>&-``.
+
+    Otherwise the next socket that is opened would get the number of one of them, and what is meant for it. What
+    is written to the stand-in for stdout fails, because results that nobody gets are an error; stdin is at its
+    end, and what would go to stderr is dropped.
+    """
+    if sys.stdin is None:
+        _stand_in(0, os.O_RDONLY)
+    if sys.stdout is None:
+        _stand_in(1, os.O_RDONLY)
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        _stand_in(2, os.O_WRONLY)
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def _stand_in(descriptor: int, mode: int) -> None:
+    opened = os.open(os.devnull, mode)
+    if opened != descriptor:
+        os.dup2(opened, descriptor)
+        os.close(opened)
+
+
+def report_unwritable(error: OSError) -> int:
+    """Tell that output could not be written, unless its reader has just gone, and return the exit code."""
+    # Whatever Python still holds for stdout goes nowhere, without a complaint at the end.
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    reason = "it is closed" if error.errno == errno.EBADF else error.strerror or str(error)
+    return report(CommandError(f"standard output cannot be written to: {reason}", FAILED))
 
 
 # -- errors ----------------------------------------------------------------------------------------------
@@ -171,7 +206,13 @@ def printable(text: str) -> str:
     )
 
 
+def tell(text: str) -> None:
+    """Write a line to stderr. That it cannot be written changes nothing else."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
 def report(error: Exception) -> int:
     """Write an error to stderr and return the exit code."""
-    click.echo(error_text(error), err=True)
+    tell(error_text(error))
     return exit_code(error)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Final
 
-import click
 import trio
 
 import duplex
+from duplex.cli._output import tell
 
 #: Where trio waits for something to happen, on Linux.
 _IDLE: Final = "_io_epoll.py"
@@ -28,8 +29,9 @@ async def serve(
     debug: bool | None,
     stop: trio.Event,
     drain_timeout: float,
+    announce: Callable[[str], None],
 ) -> None:
-    """Serve until told to stop, and then drain. The real endpoints go to stdout, one a line, once all are bound.
+    """Serve until told to stop, and then drain.
 
     Args:
         services: what to serve.
@@ -38,24 +40,51 @@ async def serve(
         debug: whether tracebacks go to callers; see :func:`duplex.open_peer`.
         stop: set to stop.
         drain_timeout: seconds that calls which run then may go on.
+        announce: told the real endpoints, a line each, once all are bound.
     """
     async with duplex.open_peer(services=services, name=name, debug=debug) as peer:
         with _report_on_sigusr1(peer):
             real = [await peer.bind(endpoint) for endpoint in endpoints]
             for endpoint in real:
-                click.echo(endpoint)
+                announce(endpoint)
             for service in services:
-                click.echo(
-                    f"serving {service.name} {service.version}: {', '.join(service.methods)}", err=True
-                )
+                tell(f"serving {service.name} {service.version}: {', '.join(service.methods)}")
             await stop.wait()
             if running := len([call for call in peer.calls() if call.direction == "incoming"]):
-                click.echo(
+                tell(
                     f"draining: {running} call{'s' if running > 1 else ''} may run on for {drain_timeout:g} s; "
-                    f"a second signal stops at once",
-                    err=True,
+                    f"a second signal stops at once"
                 )
             await peer.drain(drain_timeout)
+
+
+@contextlib.contextmanager
+def stdout_apart() -> Iterator[Callable[[str], None]]:
+    """Send what is printed in the block to stderr. Gives a function that writes a line to stdout all the same.
+
+    What is served may print when it is imported, or when it is called, and whoever reads endpoints must not get
+    that. Child processes inherit it so, and C libraries keep to it.
+    """
+    sys.stdout.flush()
+    descriptor = sys.stdout.fileno()
+    kept = os.dup(descriptor)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # as stderr is
+
+    def write(line: str) -> None:
+        data = f"{line}\n".encode()
+        while data:
+            data = data[os.write(kept, data) :]
+
+    try:
+        os.dup2(sys.stderr.fileno(), descriptor)
+        yield write
+    finally:
+        # What was printed and fails now is lost, but not an error.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os.dup2(kept, descriptor)
+        os.close(kept)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
@@ -17,7 +16,7 @@ import trio
 
 import duplex
 from duplex.cli._errors import CommandError
-from duplex.cli._output import BROKEN_PIPE, ResultWriter, printable, report, to_json
+from duplex.cli._output import ResultWriter, printable, report, report_unwritable, tell, to_json
 from duplex.cli._stdin import Items
 from duplex.cli._words import Method, bind_data, bind_words, check_method
 
@@ -47,10 +46,8 @@ def run(
 
     try:
         code = trio.run(main)
-    except BrokenPipeError:
-        # Whatever Python still holds for stdout goes nowhere, without a complaint at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+    except OSError as error:
+        return report_unwritable(error)
     except (CommandError, duplex.DuplexError) as error:
         return report(error)
     return code or 0
@@ -259,10 +256,10 @@ async def _receive(call: duplex.OutgoingCall[Any, Any], show: Callable[[Any, boo
 
 
 def _tell(link: duplex.Link, trailers: Mapping[str, str | bytes], times: Mapping[str, float]) -> None:
-    click.echo(f"peer: {printable(link.peer_name)}", err=True)
-    click.echo(f"trailers: {to_json(trailers).decode()}", err=True)
+    tell(f"peer: {printable(link.peer_name)}")
+    tell(f"trailers: {to_json(trailers).decode()}")
     told = ", ".join(f"{what} {1000 * seconds:.1f} ms" for what, seconds in times.items())
-    click.echo(f"since the start: {told}", err=True)
+    tell(f"since the start: {told}")
 
 
 # -- ping ------------------------------------------------------------------------------------------------
@@ -286,8 +283,7 @@ async def ping(endpoint: str, *, count: int, interval: float, connect_timeout: f
         finally:
             if times:
                 middle = sorted(times)[len(times) // 2]
-                click.echo(
+                tell(
                     f"{len(times)} round trip{'s' if len(times) > 1 else ''} to {printable(link.peer_name)}: "
-                    f"min {min(times):.3f}, median {middle:.3f}, max {max(times):.3f} ms",
-                    err=True,
+                    f"min {min(times):.3f}, median {middle:.3f}, max {max(times):.3f} ms"
                 )

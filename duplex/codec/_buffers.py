@@ -1,8 +1,10 @@
-"""Looking into a value for what needs special care: large buffers, and objects that would lose everything."""
+"""Looking into a value for what needs special care: large buffers, times without a zone, and objects that would lose
+everything."""
 
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import itertools
 import re
 from collections.abc import Callable, Iterable
@@ -13,6 +15,8 @@ import msgspec
 from duplex.codec._extensions import LARGE
 
 BYTES_LIKE: Final = frozenset({bytes, bytearray, memoryview})
+#: What :func:`replace_buffers` asks about.
+SPECIAL: Final = BYTES_LIKE | {dt.datetime}
 #: What most elements are, and what need not be looked into.
 ATOMS: Final = frozenset({int, str, float, bool, type(None)})
 
@@ -25,6 +29,15 @@ _HEADER: Final = re.compile(rb"\xc6(?=\x00[^\x00])", re.DOTALL)
 _HEADER_SIZE: Final = 5
 #: How many chance hits are looked at before the walk decides.
 _ATTEMPTS: Final = 1000
+
+
+#: Begins the text that msgspec makes of a date and time without a time zone, which is 19 or 26 bytes long.
+_LOCAL_TIME: Final = re.compile(rb"[\xb3\xba]\d{4}-\d\d-\d\dT")
+
+
+def may_hold_local_time(payload: bytes) -> bool:
+    """Tell from an encoded value whether it may hold a date and time without a time zone. Text can look like it."""
+    return (0xB3 in payload or 0xBA in payload) and _LOCAL_TIME.search(payload) is not None
 
 
 def is_large(value: Any) -> bool:
@@ -52,15 +65,15 @@ def may_hold_large(payload: bytes) -> bool:
 
 def replace_buffers(value: Any, replace: Callable[[Any], Any]) -> Any:
     """Return ``value`` with every buffer in it, of whatever size, replaced by ``replace(buffer)``; likewise
-    every hollow object (:func:`holds_hollow`).
+    every ``datetime`` and every hollow object (:func:`holds_hollow`).
 
-    Where ``replace`` returns the buffer itself nothing changes, and what holds no changed buffer is returned
+    Where ``replace`` returns the very part nothing changes, and what holds no changed buffer is returned
     as it is; the rest are new containers that are encoded alike. Keys of dicts are left alone.
     """
     kind = type(value)
     if kind in ATOMS:
         return value
-    if kind in BYTES_LIKE:
+    if kind in SPECIAL:
         return replace(value)
     if isinstance(value, dict):
         return _replace_in_dict(value, replace)

@@ -24,6 +24,8 @@ _DEFAULT: Final = Limits().max_elements
 #: What counts as so many elements: values that are made by a function of Python, so arrays, callbacks and channels,
 #: and those that only look long, of which there could otherwise be enough to keep the count itself busy for long.
 COSTLY: Final = 16
+#: The same for a date and time without a time zone, which costs less and of which there may be more.
+COST_OF_LOCAL_TIME: Final = 4
 
 #: How many values are tried at once.
 _RUNS: Final = (1, 16, 256, 4096)
@@ -79,6 +81,7 @@ def _run(count: int) -> Callable[[bytes, int], re.Match[bytes] | None]:
         rb"[\xcd\xd1].{2}",
         rb"[\xcc\xd0].",
         rb"\xd6\xff.{4}|\xd7\xff.{8}|\xc7\x0c\xff.{12}",  # timestamps
+        rb"\xc7\x14\x06.{20}|\xc7\x1b\x06.{27}",  # dates and times without a time zone
         of_length(rb"\xd9", range(32, 256)),
         of_length(rb"\xc4", range(256)),
     ]

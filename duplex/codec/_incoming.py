@@ -10,9 +10,9 @@ import msgspec
 from duplex._errors import DecodeError
 from duplex.codec import _numpy
 from duplex.codec._base import Buffer, LiveKind, LiveValues
-from duplex.codec._elements import COSTLY, most_elements, too_many
+from duplex.codec._elements import COST_OF_LOCAL_TIME, COSTLY, most_elements, too_many
 from duplex.codec._explain import BAD_BYTES, decode_error
-from duplex.codec._extensions import BUFFER, NDARRAY, read_array, read_number
+from duplex.codec._extensions import BUFFER, LOCAL_TIME, NDARRAY, read_array, read_local_time, read_number
 
 _LIVE: Final = {int(kind): kind for kind in LiveKind}
 
@@ -53,7 +53,7 @@ class Incoming:
         return value
 
     def _extension(self, code: int, body: memoryview) -> Any:
-        self._extensions += COSTLY
+        self._extensions += COSTLY if code != LOCAL_TIME else COST_OF_LOCAL_TIME
         if self._extensions > most_elements(self._live):
             raise too_many(most_elements(self._live))
         if code == BUFFER:
@@ -62,6 +62,8 @@ class Incoming:
             array = read_array(body)
             data = array.data if isinstance(array.data, bytes) else self._take(array.data)
             return _numpy.build(array.dtype, array.shape, data)
+        if code == LOCAL_TIME:
+            return read_local_time(body)
         kind = _LIVE.get(code)
         if kind is None:
             raise DecodeError(f"unknown extension type {code}")

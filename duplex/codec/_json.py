@@ -11,7 +11,7 @@ from duplex._errors import ConfigurationError, DecodeError
 from duplex.codec import _numpy
 from duplex.codec._arguments import split_arguments
 from duplex.codec._base import Buffer, Decoder, LiveValues
-from duplex.codec._buffers import BYTES_LIKE, holds_hollow, replace_buffers
+from duplex.codec._buffers import SPECIAL, holds_hollow, replace_buffers
 from duplex.codec._changes import refuse_changes
 from duplex.codec._elements import check_json, many_objects
 from duplex.codec._explain import BAD_BYTES, BAD_VALUE, decode_error, encode_error
@@ -59,7 +59,7 @@ def _encode(value: Any, arguments: bool = False) -> bytes:
 
 
 def _refuse_hollow(part: Any) -> Any:
-    if type(part) not in BYTES_LIKE:
+    if type(part) not in SPECIAL:
         raise UnfitError(part)
     return part
 

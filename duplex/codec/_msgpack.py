@@ -16,7 +16,14 @@ import msgspec
 
 from duplex.codec._arguments import split_arguments
 from duplex.codec._base import Buffer, Decoder, LiveValues
-from duplex.codec._buffers import BYTES_LIKE, holds_hollow, is_large, may_hold_large, replace_buffers
+from duplex.codec._buffers import (
+    BYTES_LIKE,
+    holds_hollow,
+    is_large,
+    may_hold_large,
+    may_hold_local_time,
+    replace_buffers,
+)
 from duplex.codec._elements import check_msgpack, many_objects
 from duplex.codec._explain import BAD_BYTES, BAD_VALUE, decode_error, encode_error
 from duplex.codec._extensions import LARGE
@@ -130,6 +137,8 @@ class MsgpackCodec:
             raise encode_error(error, value, _HINT, arguments=arguments) from None
         if len(payload) >= LARGE and may_hold_large(payload):
             return self._encode_with_context(value, live, arguments)
+        if may_hold_local_time(payload):
+            return self._encode_with_context(value, live, arguments)
         if _EMPTY_MAP in payload and holds_hollow(value):
             return self._encode_with_context(value, live, arguments)
         return payload, ()
@@ -190,4 +199,8 @@ class MsgpackCodec:
 
 
 def _without_views(argument: Any) -> Any:
-    return argument if type(argument) is memoryview else replace_buffers(argument, bytes)
+    return argument if type(argument) is memoryview else replace_buffers(argument, _without_view)
+
+
+def _without_view(part: Any) -> Any:
+    return bytes(part) if type(part) in BYTES_LIKE else part

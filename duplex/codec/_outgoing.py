@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any, final
 
 import msgspec
@@ -9,7 +10,14 @@ import msgspec
 from duplex.codec import _numpy
 from duplex.codec._base import Buffer, LiveValues
 from duplex.codec._buffers import BYTES_LIKE, replace_buffers
-from duplex.codec._extensions import BUFFER, LARGE, ArrayBody, array_extension, number_extension
+from duplex.codec._extensions import (
+    BUFFER,
+    LARGE,
+    ArrayBody,
+    array_extension,
+    local_time_extension,
+    number_extension,
+)
 from duplex.codec._plain import UnfitError, plain_form
 
 
@@ -34,7 +42,9 @@ class Outgoing:
         return msgspec.msgpack.Encoder(enc_hook=self._hook).encode(replace_buffers(value, self._replace))
 
     def _replace(self, buffer: Any) -> Any:
-        """Return what stands for a buffer in the payload, or for an object that msgspec would empty."""
+        """Return what stands for a buffer in the payload, for a time, or for an object that msgspec would empty."""
+        if type(buffer) is dt.datetime:
+            return local_time_extension(buffer) if buffer.tzinfo is None else buffer
         if type(buffer) not in BYTES_LIKE:
             return self._hook(buffer)
         if type(buffer) is memoryview:

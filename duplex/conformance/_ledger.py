@@ -226,7 +226,7 @@ class Ledger:
         _rule(balance <= window, f"{shown(command)} gives back more than was sent: {balance} of {window}")
 
     def _open(self, command: Sequence[Any], attachments: Sequence[bytes]) -> None:
-        number, _, flags, payload, _, _, metadata, window, parent, codec = command[1:11]
+        number, _, flags, payload, _, timeout, metadata, window, parent, codec = command[1:11]
         what = shown(command)
         _rule(number % 2 != self._own_parity, f"V10: {what} has a number of the other side's")
         highest = self._highest[number % 2]
@@ -241,6 +241,7 @@ class Ledger:
         _rule(notify or running < most, f"V24: {what}, and {running} channels of at most {most} are open")
         if self._is_told:
             _rule(parent is not None, f"V25: {what} after GOAWAY, and it belongs to no channel")
+        _rule(timeout != 0, f"{what} leaves no time for the call, and a timeout is at least 1")
         _rule(codec is None or codec in self._codecs, f"V26: {what} has a codec that is not in HELLO")
         self._check_metadata(metadata, what)
         cost = self._charge(payload, attachments, what, NOTIFY_OVERHEAD if notify else OVERHEAD)

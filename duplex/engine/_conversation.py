@@ -16,6 +16,7 @@ import trio
 from duplex._errors import DecodeError, InvalidArgument, RPCError
 from duplex.codec._base import Buffer, Codec
 from duplex.engine._live import CallValues
+from duplex.engine._threads import wait_rescheduled
 from duplex.engine._types import ChannelStatistics
 from duplex.protocol import (
     MESSAGE_OVERHEAD,
@@ -268,7 +269,7 @@ class Conversation(CallValues):
                 if self._receiver is not None:
                     raise trio.BusyResourceError("another task is receiving from this channel")
                 self._receiver = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(self._abort_receive)
+                await wait_rescheduled(self._abort_receive)
         message = None if self._taking else self._take_next()
         if message is None:
             message = self._message(self._taking.pop())
@@ -505,7 +506,7 @@ class Conversation(CallValues):
             return trio.lowlevel.Abort.SUCCEEDED
 
         try:
-            await trio.lowlevel.wait_task_rescheduled(abort)
+            await wait_rescheduled(abort)
         finally:
             if not self._credit_waiters:
                 waiting.pop(self, None)

@@ -6,11 +6,14 @@ import contextlib
 import contextvars
 import math
 from collections.abc import Iterator
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
 from duplex.engine._runs import outside_trio
+
+if TYPE_CHECKING:
+    from duplex.engine._threads import Threads
 
 
 class ThreadCall(Protocol):
@@ -25,6 +28,12 @@ class ThreadCall(Protocol):
 #: task of its own there, outside the handler's scope, so it has to be told of the deadline.
 thread_call: Final[contextvars.ContextVar[ThreadCall | None]] = contextvars.ContextVar(
     "duplex-thread-call", default=None
+)
+
+#: The threads of the peer whose handler runs in one, for what that asks of the event loop; whatever it detaches itself
+#: from, it waits there.
+in_thread: Final[contextvars.ContextVar[Threads | None]] = contextvars.ContextVar(
+    "duplex-in-thread", default=None
 )
 
 #: The ``IncomingCall`` that the running handler serves.

@@ -322,6 +322,9 @@ class KeyedCall(IncomingCall):
             if thread.ended is not None:
                 self._thread_ended(thread.ended)
             raise
+        except Exception:
+            self._began = False  # there was no thread for it
+            raise
         self._note_thread_end()
         return ended.unwrap()
 

@@ -23,6 +23,7 @@ from duplex._metadata import Metadata
 from duplex.engine._conversation import NOTHING, Conversation
 from duplex.engine._deadlines import remaining, remaining_until
 from duplex.engine._overflow import Overflowing, OverflowState
+from duplex.engine._threads import wait_rescheduled
 from duplex.engine._types import Channel, ChannelStatistics
 from duplex.protocol import ChannelClosed, MessageReceived
 
@@ -232,7 +233,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         call = self._call
         while call.result_message is None and not call.over and not call.queued:
             with _until_woken(call):
-                await trio.lowlevel.wait_task_rescheduled(call._abort_receive)
+                await wait_rescheduled(call._abort_receive)
         if call.result_message is not None:
             return call.result_message
         if call.error is not None:

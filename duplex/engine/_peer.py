@@ -32,6 +32,7 @@ from duplex.engine._report import CallInfo, calls_of
 from duplex.engine._round_robin import RoundRobin
 from duplex.engine._runs import check_run
 from duplex.engine._serve import BUILTIN
+from duplex.engine._threads import Threads
 from duplex.engine._workers import Workers
 from duplex.protocol import (
     MAX_NAME,
@@ -158,7 +159,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.admission = Admission(self)
         self.workers = Workers(nursery, self.base_context, self.admission, flusher, self.clock)
         self.alarms = Alarms(self.spawn)
-        self.threads = trio.CapacityLimiter(max_threads)
+        self.threads = Threads(max_threads, self.spawn)
         self.results = ResultCache(idempotency, self.workers)
         self.make_callback_handler = callback_handler
         self._link_class = link_class
@@ -464,6 +465,10 @@ class BasePeer(Generic[LinkT, ServiceT]):
         whoever asks for it."""
         start = functools.partial(self._nursery.start_soon, _protected, function, *args, name=name)
         self.base_context.copy().run(start)
+
+    def spawn_here(self, function: Callable[..., Awaitable[object]], *args: Any, name: str) -> None:
+        """Run something of the peer's own until it ends or the peer does, in the context of whoever asks for it."""
+        self._nursery.start_soon(functools.partial(_protected, function, *args), name=name)
 
     def pick_now(self, service: str) -> LinkT | None:
         """Return a link whose peer offers a service, the next one in turn; ``None`` if there is none."""

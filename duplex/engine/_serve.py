@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import logging
 import math
 import secrets
 import traceback
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
 
 import msgspec
@@ -21,12 +20,13 @@ from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec
 from duplex.engine._context import CallContext
 from duplex.engine._conversation import Conversation
-from duplex.engine._deadlines import served_call, thread_call
+from duplex.engine._deadlines import in_thread, served_call, thread_call
 from duplex.engine._failure import Failure, leaves, told, unexpected
+from duplex.engine._generator import END_OF_ITEMS, GeneratorThread
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd, close_local
 from duplex.engine._overflow import Overflowing, OverflowState
-from duplex.engine._threads import END_OF_ITEMS, ThreadedGenerator, run_plain
+from duplex.engine._threads import run_plain
 from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ BUILTIN: Final = "duplex."
 _ABOUT: Final = 0.005
 #: What a caller is told when the error itself cannot be.
 _UNTOLD: Final = "the handler failed with an error that cannot be told; its peer's log says why"
+#: What another task is told that still receives from the call's stream, or sends on it.
+_ENDED: Final = "the handler has ended, and the call with it"
 _CHANNEL_ERRORS: Final = (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
 
 
@@ -208,6 +210,12 @@ class IncomingCall(Conversation):
             self._scope.cancel()
             self.link.peer.workers.keep_order()
 
+    def check_can_send(self) -> None:
+        """See :meth:`Conversation.check_can_send`."""
+        if type(self.error) is CallCancelled and not self._closed_send and not self._stopped:
+            raise trio.BrokenResourceError(self.error.message)
+        super().check_can_send()
+
     # -- running ---------------------------------------------------------------------------------------
 
     @property
@@ -311,32 +319,32 @@ class IncomingCall(Conversation):
                     if (rest := self.send_now(item)) is not None:
                         await rest
             return
-        steps = ThreadedGenerator(generator)
+        threads = self.link.peer.threads
+        steps = GeneratorThread(threads, generator, self._spawn_in_thread, self.method)
         try:
-            while (item := await self._in_thread(steps.next)) is not END_OF_ITEMS:
-                await self.send_item(item)
+            while (item := await steps.next()) is not END_OF_ITEMS:
+                if (rest := self.send_now(item)) is not None:
+                    await rest
         finally:
-            if steps.must_be_closed():
-                await self._close_generator(generator)
+            await steps.aclose()
 
-    async def _close_generator(self, generator: Generator[Any, Any, Any]) -> None:
-        if inspect.getgeneratorstate(generator) == inspect.GEN_SUSPENDED:
-            # Its own clean-up may block, so it gets a thread, and not one of those that calls may hold.
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(generator.close, limiter=trio.CapacityLimiter(1))
-        else:
-            generator.close()
+    def _spawn_in_thread(self, function: Callable[..., Awaitable[object]], *, name: str) -> None:
+        """Run a task of the peer's whose context is that of the handler, and is known to be a thread's."""
+        token, inside = thread_call.set(self), in_thread.set(self.link.peer.threads)
+        self.link.peer.spawn_here(function, name=name)
+        in_thread.reset(inside)
+        thread_call.reset(token)
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         # A cancelled caller gets its answer at once; the thread's result is dropped, and its place in the
         # pool is free only when it has ended.
         # What the thread calls in turn runs in no scope of this task, so it is told by a variable.
-        token = thread_call.set(self)
+        threads = self.link.peer.threads
+        token, inside = thread_call.set(self), in_thread.set(threads)
         try:
-            return await trio.to_thread.run_sync(
-                function, limiter=self.link.peer.threads, abandon_on_cancel=True
-            )
+            return await trio.to_thread.run_sync(function, limiter=threads, abandon_on_cancel=True)  # type: ignore[arg-type]
         finally:
+            in_thread.reset(inside)
             thread_call.reset(token)
 
     def limit(self, timeout: float | None) -> float | None:
@@ -447,7 +455,8 @@ class IncomingCall(Conversation):
             return
         self.release(failed=status != 0)
         self.link.close_channel(self.channel, status, payload, attachments, message, details, self._trailers)
-        self.finish(None)
+        # Whoever still receives must not take what has come for all that was to come.
+        self.finish(None if self._ended else CallCancelled(_ENDED))
 
     @trio.lowlevel.enable_ki_protection
     def _answer_stopped(self) -> None:

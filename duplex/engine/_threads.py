@@ -1,13 +1,35 @@
-"""Plain functions and generators, which run in threads."""
+"""Threads for handlers that are plain functions: how many run at once, and why none waits for ever.
+
+A handler in a thread may call in turn, and wait for somebody who calls back, for whom a thread is needed here. If all
+of them wait so, each would wait for one that the others hold. So while threads wait for calls of their own and nothing
+moves, one more may begin at a time; the newest first, because those that are waited for came last. There are bounds to
+that as well, and what is beyond them is refused.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, final
 
-#: What a generator gives when it has ended.
-END_OF_ITEMS: Final = object()
+import outcome
+import trio
+
+from duplex._errors import ResourceExhausted
+from duplex._metadata import REFUSED
+from duplex.engine._admission import PUSH_BACK
+from duplex.engine._deadlines import in_thread
+
+logger = logging.getLogger("duplex")
+
+#: Seconds for which no thread came free, while some wait for calls of their own, until one more may begin.
+STILL: Final = 0.05
+#: Looks at that, with nothing moving and as many threads more as there may be, until those that wait are refused.
+PATIENCE: Final = 100
+#: Threads more that there may be, even of a peer that has fewer.
+MORE: Final = 16
+#: Plain generators for each thread: they keep theirs from item to item, so there are more of them than run at once.
+_GENERATORS: Final = 16
 
 
 def run_plain(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -19,38 +41,172 @@ def run_plain(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping
         raise RuntimeError("the function raised KeyboardInterrupt in a thread") from error
 
 
+def wait_rescheduled(abort: Callable[[Any], trio.lowlevel.Abort]) -> Awaitable[Any]:
+    """Wait as :func:`trio.lowlevel.wait_task_rescheduled` does; what is returned has to be awaited at once. If a
+    handler's thread has to wait so long, that is known to those who wait for a thread."""
+    threads = in_thread.get()
+    if threads is None:
+        return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105
+    return _wait_for_thread(threads, abort)
+
+
+async def _wait_for_thread(threads: Threads, abort: Callable[[Any], trio.lowlevel.Abort]) -> Any:
+    threads.call_begins()
+    try:
+        return await trio.lowlevel.wait_task_rescheduled(abort)
+    finally:
+        threads.call_ends()
+
+
 @final
-class ThreadedGenerator:
-    """A plain generator whose steps run in threads, which may be abandoned in the middle of one."""
+class Threads:
+    """How many plain handlers of one peer run, and who waits to. The limiter of :func:`trio.to_thread.run_sync`.
 
-    def __init__(self, generator: Generator[Any, Any, Any]) -> None:
-        self._generator = generator
-        self._lock = threading.Lock()
-        self._running = False
-        self._abandoned = False
+    Args:
+        most: that run at once, but for what is said above.
+        spawn: runs a task of the peer's.
+    """
 
-    def next(self) -> Any:
-        """Return the next item, or ``END_OF_ITEMS``; in a thread."""
-        if not self._enter():
-            return END_OF_ITEMS
+    def __init__(self, most: int, spawn: Callable[..., None]) -> None:
+        self.most = most
+        self._spawn = spawn
+        #: Functions, and steps of generators, that are at work in a thread.
+        self.running = 0
+        #: Those of them that wait for a call which they made, to anybody.
+        self.calling = 0
+        #: Generators that keep a thread, at work or not.
+        self.generators = 0
+        #: Tasks that wait for a thread, in order of arrival (an ordered set).
+        self._queue: dict[trio.lowlevel.Task, None] = {}
+        #: Grows with whatever lets the others go on.
+        self._moves = 0
+        self._is_watched = False
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a thread."""
+        return len(self._queue)
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        """Wait until one more may run.
+
+        Raises:
+            ResourceExhausted: all threads wait for calls that they made, and nothing has moved for long.
+        """
+        if self.running < self.most:
+            self.running += 1
+            return
+        task = trio.lowlevel.current_task()
+        self._queue[task] = None
+        self._watch_soon()
+
+        def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
+            del self._queue[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        """One has ended."""
+        self.running -= 1
+        self._moves += 1
+        if self._queue and self._is_room:
+            # Also when one has ended that began beyond the most: others like it need not wait until nothing moves again.
+            self._let_in(newest=self.running >= self.most)
+
+    @property
+    def _is_room(self) -> bool:
+        """Whether fewer than the most are at work, those apart that wait for calls."""
+        return self.running - self.calling < self.most
+
+    def _let_in(self, *, newest: bool) -> None:
+        """Let one more begin: the next in turn, or the newest, as those that began wait for what came after them."""
+        task = next(reversed(self._queue) if newest else iter(self._queue))
+        del self._queue[task]
+        self.running += 1
+        trio.lowlevel.reschedule(task)
+
+    # -- threads that wait for calls -------------------------------------------------------------------
+
+    def call_begins(self) -> None:
+        """A thread waits from now on for a call that it makes."""
+        self.calling += 1
+        self._watch_soon()
+
+    def call_ends(self) -> None:
+        """It goes on."""
+        self.calling -= 1
+        self._moves += 1
+
+    def _watch_soon(self) -> None:
+        if self._queue and self.calling and not self._is_watched:
+            self._is_watched = True
+            self._spawn(self._watch, name="duplex threads")
+
+    async def _watch(self) -> None:
+        """Look whether anything moves, for as long as calls wait for a thread and threads for calls."""
+        still = 0
         try:
-            return run_plain(next, (self._generator, END_OF_ITEMS), {})
+            while self._queue and self.calling:
+                moves = self._moves
+                await trio.sleep(STILL)
+                if self._moves != moves or not self._queue or not self.calling or not self._is_room:
+                    still = 0
+                elif self.running < self.most + max(self.most, MORE):
+                    self._let_in(newest=True)
+                elif (still := still + 1) >= PATIENCE:
+                    still = 0
+                    self._refuse_all()
         finally:
-            if self._leave():
-                self._generator.close()
+            self._is_watched = False
 
-    def _enter(self) -> bool:
-        with self._lock:
-            self._running = not self._abandoned
-            return self._running
+    def _refuse_all(self) -> None:
+        queue, self._queue = self._queue, {}
+        logger.warning(
+            "%d calls were refused: %d plain handlers run, %d of them wait for calls that they made, and none ends",
+            len(queue),
+            self.running,
+            self.calling,
+        )
+        for task in queue:
+            trio.lowlevel.reschedule(task, outcome.Error(self.refusal()))
 
-    def _leave(self) -> bool:
-        with self._lock:
-            self._running = False
-            return self._abandoned
+    def refusal(self) -> ResourceExhausted:
+        """Return the error of a call that gets no thread."""
+        error = ResourceExhausted(
+            f"{self.running} plain handlers run at this peer, {self.calling} of them wait for calls that they made, and "
+            f"none ends: open it with a higher max_threads, or make handlers that call in turn `async def`"
+        )
+        error.retry_after = PUSH_BACK
+        error.metadata = {REFUSED: "1"}
+        return error
 
-    def must_be_closed(self) -> bool:
-        """Give the generator up. If a thread is in it that thread closes it, else the caller has to."""
-        with self._lock:
-            self._abandoned = True
-            return not self._running
+    # -- generators ------------------------------------------------------------------------------------
+
+    def keep_for_generator(self) -> None:
+        """Take a thread for the life of a generator. Raises ``ResourceExhausted`` if there are too many."""
+        most = _GENERATORS * self.most
+        if self.generators >= most:
+            error = ResourceExhausted(
+                f"{self.generators} plain generators have a thread at this peer, the limit for its max_threads "
+                f"({self.most}): open it with a higher one, or make them `async def`, which takes no thread"
+            )
+            error.retry_after = PUSH_BACK
+            error.metadata = {REFUSED: "1"}
+            raise error
+        self.generators += 1
+
+    def generator_ended(self) -> None:
+        """Its thread is free."""
+        self.generators -= 1
+
+
+@final
+class Unlimited:
+    """The limiter of threads that are counted elsewhere."""
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        """Take a thread at once."""
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        """Nothing to do."""

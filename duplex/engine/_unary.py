@@ -17,7 +17,7 @@ from duplex._errors import (
 )
 from duplex.codec._base import LiveKind
 from duplex.engine._alarms import Alarm, dismiss
-from duplex.engine._deadlines import remaining, thread_call
+from duplex.engine._deadlines import in_thread, remaining
 from duplex.engine._live import FUNCTIONS, CallValues
 from duplex.engine._types import Callback
 from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, ItemsReceived, MessageReceived
@@ -323,7 +323,8 @@ async def call_unary(
     call = UnaryCall(link, request)
     deadline = None
     try:
-        if request.timeout is None and thread_call.get() is None:
+        threads = in_thread.get()
+        if request.timeout is None and threads is None:
             return await call.run(positional, keyword)
         now = link.peer.clock()
         if request.timeout is not None:
@@ -334,7 +335,13 @@ async def call_unary(
                 await trio.lowlevel.checkpoint()
                 raise deadline_exceeded(request, timeout, link, sent=False)
             call.limit(timeout, now)
-        return await call.run(positional, keyword)
+        if threads is None:
+            return await call.run(positional, keyword)
+        threads.call_begins()
+        try:
+            return await call.run(positional, keyword)
+        finally:
+            threads.call_ends()
     except Unavailable as error:
         # Channels that were passed belong to the failed attempt.
         if again is None or error.may_have_executed or call.passed_channels:

@@ -122,6 +122,14 @@ value(
     pack(msgpack.Timestamp(-1, 0)),
     {"timestamp": "1969-12-31T23:59:59+00:00"},
 )
+value("a time without a zone", pack(ext(6, "2026-01-02T03:04:05")), {"local-time": "2026-01-02T03:04:05"})
+value(
+    "a time without a zone, of microseconds",
+    pack(ext(6, "2026-01-02T03:04:05.678000")),
+    {"local-time": "2026-01-02T03:04:05.678000"},
+)
+bad("a time without a zone that has one", "value", pack(ext(6, "2026-01-02T03:04:05Z")))
+bad("a time without a zone that is none", "value", pack(ext(6, 5)))
 value("a buffer", pack(ext(1, 0)), {"bytes": "616263"}, attachments=(b"abc",), canonical=False)
 value(
     "buffers in another order than their attachments",

@@ -183,8 +183,5 @@ async def test_nobody_reads(pipe: Pipe) -> None:
 async def test_a_disk_that_is_full(size: int) -> None:
     with open("/dev/full", "wb") as full:
         writer = ResultWriter(raw=False, descriptor=full.fileno())
-        with pytest.raises(
-            CommandError, match="the result cannot be written: No space left on device"
-        ) as caught:
+        with pytest.raises(OSError, match="No space left on device"):
             await writer.write("x" * size, alone=True)
-    assert caught.value.exit_code == 1

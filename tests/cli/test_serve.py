@@ -26,6 +26,24 @@ def test_a_signal_stops_it(number: int) -> None:
     assert err.count("\n") == 1
 
 
+def test_stdout_is_for_endpoints_alone() -> None:
+    with start("serve", TARGETS / "talkative.py", "--bind", "tcp://127.0.0.1:*") as process:
+        assert process.stdout is not None
+        endpoint = process.stdout.readline().strip()
+        assert endpoint.startswith("tcp://127.0.0.1:")
+        assert run("call", endpoint, "talkative.say", "hello") == Result(0, "null\n", "")
+        process.send_signal(signal.SIGTERM)
+        code, out, err = finish(process)
+    assert (code, out) == (0, "")
+    assert err.splitlines() == ["imported", "serving talkative 0.0.0: say", "hello", "hello in a child"]
+
+
+def wait_for_line(server: Server, end: str) -> None:
+    """Read the server's stderr to a line that ends so."""
+    assert server.process.stderr is not None
+    assert any(line.rstrip().endswith(end) for line in server.process.stderr), "stderr was closed"
+
+
 def test_a_signal_stops_it_while_calls_run() -> None:
     with serving(TARGETS / "odd.py", "--drain-timeout", 0.2, stderr=subprocess.PIPE) as server:
         with start("call", server.endpoint, "odd.forever") as client:
@@ -100,12 +118,9 @@ def test_sigusr1_shows_what_blocks_the_event_loop(tmp_path: Path) -> None:
     )
     with serving(target, stderr=subprocess.PIPE) as server:
         with start("call", server.endpoint, "busy.block") as client:
-            assert server.stdout.readline() == "blocked\n"
+            wait_for_line(server, "blocked")
             server.process.send_signal(signal.SIGUSR1)
-            assert server.process.stderr is not None
-            for line in server.process.stderr:
-                if line.rstrip().endswith(", in block"):
-                    break
+            wait_for_line(server, ", in block")
             client.kill()
             server.process.kill()
 
@@ -120,8 +135,11 @@ def test_a_second_signal_stops_it_at_once(tmp_path: Path) -> None:
         "    while True:\n"
         "        pass\n"
     )
-    with serving(target) as server, start("call", server.endpoint, "busy.block") as client:
-        assert server.stdout.readline() == "blocked\n"
+    with (
+        serving(target, stderr=subprocess.PIPE) as server,
+        start("call", server.endpoint, "busy.block") as client,
+    ):
+        wait_for_line(server, "blocked")
         server.process.send_signal(signal.SIGINT)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait() in (130, 143)

@@ -279,7 +279,7 @@ def test_beside_any_a_memoryview_is_of_a_copy() -> None:
         (b"\xd4\x01\xa0", 1, "extension type 1 holds no number: Expected `int`, got `str`"),
         (b"\xc7\x00\x01", 1, "extension type 1 holds no number: Input data was truncated"),
         (b"\xd5\x01\x00\x00", 1, "extension type 1 holds no number: MessagePack data is malformed: .*"),
-        (b"\xd4\x06\x00", 0, "unknown extension type 6"),
+        (b"\xd4\x07\x00", 0, "unknown extension type 7"),
         (b"\xd4\xfb\x00", 0, "unknown extension type -5"),
         (b"\xd4\x00\x00", 0, "unknown extension type 0"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gc
 import struct
 import tracemalloc
@@ -130,6 +131,8 @@ def test_text_in_json_that_does_not_end(payload: bytes) -> None:
         (b"\xd6\xff" + bytes(4), 1),
         (b"\xd7\xff" + bytes(8), 1),
         (b"\xc7\x0c\xff" + bytes(12), 1),
+        (b"\xc7\x14\x06\xb3" + b"2024-01-02T03:04:05", 1),
+        (b"\xc7\x1b\x06\xba" + b"2024-01-02T03:04:05.000006", 1),
         (b"\x81\x01\x02", 3),
         (b"\x91\x01", 2),
     ],
@@ -219,6 +222,11 @@ def test_extension_types_are_few() -> None:
     payload, attachments = CODEC.encode([np.zeros(1)] * 4097, live)
     with pytest.raises(DecodeError, match=TOO_MANY):
         CODEC.decoder(list[NDArray[Any]])(payload, attachments, live)
+
+    payload, attachments = CODEC.encode([dt.datetime(2024, 1, 2)] * 16_384)
+    assert len(CODEC.decoder(Any)(payload, attachments, live)) == 16_384
+    with pytest.raises(DecodeError, match=TOO_MANY):
+        CODEC.decoder(Any)(*CODEC.encode([dt.datetime(2024, 1, 2)] * 16_385), live)
 
 
 class Numberless(FakeLive):

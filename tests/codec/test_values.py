@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duplex._errors import DecodeError
-from duplex.codec import MsgpackCodec
-from tests.codec.helpers import CODEC, FakeLive, through
+from duplex.codec import LiveKind, MsgpackCodec
+from tests.codec.helpers import CODEC, FakeLive, Remote, through
 
 
 class Colour(enum.Enum):
@@ -133,7 +133,7 @@ def test_two_phases_give_what_one_gives(value: Any, annotation: Any) -> None:
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (dt.date(2024, 1, 2), "2024-01-02"),
         (dt.datetime(2024, 1, 2, tzinfo=UTC), dt.datetime(2024, 1, 2, tzinfo=UTC)),
-        (dt.datetime(2024, 1, 2), "2024-01-02T00:00:00"),
+        (dt.datetime(2024, 1, 2), dt.datetime(2024, 1, 2)),
         (Colour.RED, "red"),
         (Place(1, 2.0), [1, 2.0]),
         (Item("a", decimal.Decimal(1)), {"name": "a", "price": "1", "tags": []}),
@@ -147,6 +147,56 @@ def test_two_phases_give_what_one_gives(value: Any, annotation: Any) -> None:
 def test_without_a_type_the_plain_form_comes_back(value: Any, plain: Any) -> None:
     assert through(value) == plain
     assert through([value], object) == [plain]
+
+
+@dataclass
+class Event:
+    at: dt.datetime
+    until: dt.datetime | None = None
+
+
+LOCAL = dt.datetime(2024, 2, 29, 1, 2, 3, 456_789)
+ZONED = LOCAL.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (LOCAL, LOCAL),
+        (dt.datetime.min, dt.datetime.min),
+        ([LOCAL, ZONED, str(LOCAL), LOCAL.isoformat()], [LOCAL, ZONED, str(LOCAL), LOCAL.isoformat()]),
+        ({"a": {LOCAL}, "b": (LOCAL, len)}, {"a": [LOCAL], "b": [LOCAL, Remote(LiveKind.CALLBACK, 1)]}),
+        (Event(LOCAL, ZONED), {"at": LOCAL, "until": ZONED}),
+        (
+            Item("2024-01-02T00:00:00", decimal.Decimal(1)),
+            {"name": "2024-01-02T00:00:00", "price": "1", "tags": []},
+        ),
+        ({LOCAL: 1}, {LOCAL.isoformat(): 1}),
+        ([LOCAL, b"x" * 70_000], [LOCAL, b"x" * 70_000]),
+    ],
+    ids=lambda part: repr(part)[:40],
+)
+def test_times_without_a_zone_are_times_without_a_type_too(value: Any, plain: Any) -> None:
+    live = FakeLive()
+    back = through(value, live=live)
+    assert repr(back) == repr(plain)
+    assert repr(through(back, live=FakeLive()) if live.exported == [] else plain) == repr(plain)
+    positional, keyword = CODEC.decode_arguments(*CODEC.encode_arguments((value,), {"x": value}, live), live)
+    assert (repr(positional[0])[:30], repr(keyword["x"])[:30]) == (repr(plain)[:30], repr(plain)[:30])
+
+
+def test_times_without_a_zone_where_a_type_is_known() -> None:
+    for value in (Event(LOCAL), Event(LOCAL, ZONED), Event(dt.datetime(1, 1, 1), LOCAL)):
+        assert through(value, Event) == value
+        assert CODEC.convert(through(value), Event) == value
+    assert through({LOCAL: 1}, dict[dt.datetime, int]) == {LOCAL: 1}
+    assert through(LOCAL.isoformat(), dt.datetime) == LOCAL  # as others may send it
+    for annotation, message in [
+        (str, "Expected `str`, got `datetime`"),
+        (Annotated[dt.datetime, msgspec.Meta(tz=True)], "Expected `datetime` with a timezone component"),
+    ]:
+        with pytest.raises(DecodeError, match=f"^{message}"):
+            through(LOCAL, annotation)
 
 
 class Text(str):

@@ -75,6 +75,21 @@ def with_field(command: Any, index: int, value: Any) -> Any:
     return [*command[:index], value, *command[index + 1 :]] if len(command) > index else command
 
 
+def without_limits(command: Any, *names: str) -> Any:
+    """Return a HELLO without some limits, so that the defaults apply; other commands as they are."""
+    if not (is_a(command, HELLO) and len(command) > 8 and isinstance(command[8], dict)):
+        return command
+    return with_field(command, 8, {key: value for key, value in command[8].items() if key not in names})
+
+
+def cost_of(command: Any) -> int:
+    """Return the credit that a command's message costs, attachments left out; 0 without a message."""
+    place = {OPEN: 4, DATA: 2, CLOSE: 3}.get(command[0]) if is_a(command, OPEN, DATA, CLOSE) else None
+    if place is None or len(command) <= place or not isinstance(command[place], bytes):
+        return 0
+    return len(command[place]) + (4096 if command[0] == OPEN and command[3] & 4 else 64)
+
+
 class MutantWire(Wire):
     """A connection with a mutant in it."""
 
@@ -385,4 +400,275 @@ class ForgivingHello(Mutant):
     def command_to_peer(self, command: Any) -> Any:
         if is_a(command, HELLO) and len(command) >= 5:
             return [HELLO, "DMTP", 1, 1, command[4]]
+        return command
+
+
+class BigBatches(Mutant):
+    """Puts into a batch as many commands as it likes."""
+
+    def command_to_peer(self, command: Any) -> Any:
+        return without_limits(command, "max_commands")
+
+
+class LargeItems(Mutant):
+    """Keeps the other side's max_message in results, and in nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._most = 2**24
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, HELLO) and len(command) > 8:
+            self._most = command[8].get("max_message", self._most)
+        return without_limits(command, "max_message")
+
+    def command_from_peer(self, command: Any) -> Any:
+        if is_a(command, CLOSE) and len(command) > 3 and len(command[3] or b"") > self._most:
+            return [CLOSE, command[1], 8, None, 0, "too large"]
+        return command
+
+
+class LinkOverrun(Mutant):
+    """Sends results whatever the link's credit is, but no items and no calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._balance = 2**24
+        self._held: Commands = []
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, HELLO) and len(command) > 8:
+            self._balance = command[8].get("link_window", self._balance)
+            return without_limits(command, "link_window")
+        if is_a(command, CREDIT) and command[1] == 0:
+            self._balance += command[2]
+            free = self._pass(self._held)
+            if free:
+                self.said.append(free)
+        return command
+
+    def from_peer(self, commands: Commands) -> Commands:
+        return self._pass([*self._held, *commands])
+
+    def _pass(self, commands: Commands) -> Commands:
+        passed: Commands = []
+        self._held = []
+        for command in commands:
+            if is_a(command, DATA, OPEN) and self._balance <= 0:
+                self._held.append(command)
+                continue
+            self._balance -= cost_of(command)
+            passed.append(command)
+        return passed
+
+
+class KeepsCreditOfBroken(Mutant):
+    """Gives no link credit back for a message that breaks its channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ended: set[int] = set()
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, END) and len(command) > 1:
+            self._ended.add(command[1])
+        if is_a(command, DATA) and command[1] in self._ended:
+            return with_field(command, 2, b"")
+        return command
+
+
+class OnlyHalfWindows(Mutant):
+    """Gives link credit at half of the window alone, and counts nothing as consumed that nobody took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._window = 0
+        self._consumed = 0
+        self._stalled: dict[int, int] = {}
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, OPEN) and command[2:3] == ["conformance.stall"]:
+            self._stalled[command[1]] = 0
+        if is_a(command, CANCEL) and len(command) > 1:
+            self._consumed += self._stalled.pop(command[1], 0)
+        cost = cost_of(command)
+        if cost and command[1] in self._stalled:
+            self._stalled[command[1]] += cost
+        else:
+            self._consumed += cost
+        if self._window and self._consumed >= self._window // 2:
+            self.said.append([[CREDIT, 0, self._consumed]])
+            self._consumed = 0
+        return command
+
+    def from_peer(self, commands: Commands) -> Commands:
+        for command in commands:
+            if is_a(command, HELLO):
+                self._window = command[8].get("link_window", 2**24) if len(command) > 8 else 2**24
+            if is_a(command, CLOSE):
+                self._consumed += self._stalled.pop(command[1], 0)
+        return [command for command in commands if not (is_a(command, CREDIT) and command[1] == 0)]
+
+
+class CreditAfterEnd(Mutant):
+    """Gives channel credit back for directions that have ended."""
+
+    def to_peer(self, commands: Commands) -> Commands:
+        given = {command[1]: cost_of(command) for command in commands if is_a(command, DATA)}
+        self.said += [
+            [[CREDIT, command[1], given[command[1]]]]
+            for command in commands
+            if is_a(command, END) and command[1:2] and command[1] in given
+        ]
+        return commands
+
+
+class LastEighth(Mutant):
+    """Lets streams use the link's credit to the end."""
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, HELLO) and len(command) > 8 and command[8].get("link_window") == 1000:
+            return with_field(command, 8, {**command[8], "link_window": 1000 + 1000 // 7})
+        return command
+
+
+class OwnChannelsStay(Mutant):
+    """Leaves nested channels that it opened alone when their call is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._nested: set[int] = set()
+
+    def from_peer(self, commands: Commands) -> Commands:
+        self._nested |= {command[1] for command in commands if is_a(command, OPEN) and command[2] is None}
+        return [command for command in commands if not (is_a(command, CANCEL) and command[1] in self._nested)]
+
+
+class AnyParent(Mutant):
+    """Lets a callback be called from whatever call, and from none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owners: dict[bytes, int] = {}
+
+    def command_from_peer(self, command: Any) -> Any:
+        if is_a(command, DATA) and command[2][:2] == b"\xd4\x03":
+            self._owners[command[2][2:]] = command[1]
+        return command
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, OPEN) and len(command) > 2 and isinstance(command[2], int):
+            owner = self._owners.get(pack(command[2]))
+            return [*command[:9], *[None] * (9 - len(command)), owner, *command[10:]]
+        return command
+
+
+class CodecFirst(Mutant):
+    """Finds an unknown codec before it counts channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._odd: set[int] = set()
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, OPEN) and len(command) > 10 and command[10] == "unheard-of":
+            self._odd.add(command[1])
+        return command
+
+    def command_from_peer(self, command: Any) -> Any:
+        return with_field(command, 2, 3) if is_a(command, CLOSE) and command[1] in self._odd else command
+
+
+class RoundsDown(Mutant):
+    """Rounds timeouts down, to 0 too."""
+
+    def command_from_peer(self, command: Any) -> Any:
+        if is_a(command, OPEN) and len(command) > 6 and command[6] is not None:
+            return with_field(command, 6, command[6] - 1)
+        return command
+
+
+class ClosesDrainedLate(Mutant):
+    """Closes a receive-channel with its call and not before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parents: dict[int, int] = {}
+        self._late: Commands = []
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, OPEN) and len(command) > 9 and command[2] is None and command[9] is not None:
+            self._parents[command[1]] = command[9]
+        return command
+
+    def from_peer(self, commands: Commands) -> Commands:
+        passed: Commands = []
+        for command in commands:
+            if is_a(command, CLOSE) and command[1] in self._parents:
+                self._late.append(command)
+                continue
+            if is_a(command, CLOSE):
+                passed += [late for late in self._late if self._parents[late[1]] == command[1]]
+                self._late = [late for late in self._late if self._parents[late[1]] != command[1]]
+            passed.append(command)
+        return passed
+
+
+class ManyAttachments(Mutant):
+    """Sends attachments to whoever takes none."""
+
+    def command_to_peer(self, command: Any) -> Any:
+        return without_limits(command, "max_attachments")
+
+
+class RunsWithoutTime(Mutant):
+    """Runs a call for which there is no time left."""
+
+    def command_to_peer(self, command: Any) -> Any:
+        return with_field(command, 6, None) if is_a(command, OPEN) and command[6:7] == [0] else command
+
+
+class DeafToEndOfOpen(Mutant):
+    """Overlooks that a nested channel's OPEN had END."""
+
+    def command_to_peer(self, command: Any) -> Any:
+        if is_a(command, OPEN) and len(command) > 3 and command[2] is None and command[3] == 1:
+            return with_field(command, 3, 0)
+        return command
+
+
+class TooMuchCredit(Mutant):
+    """Gives back more than it received."""
+
+    def command_from_peer(self, command: Any) -> Any:
+        return with_field(command, 2, command[2] + 2**30) if is_a(command, CREDIT) else command
+
+
+class Unasked(Mutant):
+    """Answers pings that nobody sent."""
+
+    def from_peer(self, commands: Commands) -> Commands:
+        extra = [[PONG, command[1] + 1] for command in commands if is_a(command, PONG)]
+        return [*commands, *extra]
+
+
+class SpeaksAfterClose(Mutant):
+    """Ends its direction of a channel that it has closed."""
+
+    def from_peer(self, commands: Commands) -> Commands:
+        extra = [[END, command[1]] for command in commands if is_a(command, CLOSE) and command[2:3] == [14]]
+        return [*commands, *extra]
+
+
+class ReusesNumbers(Mutant):
+    """Opens channels whose numbers do not grow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._given = 0
+
+    def command_from_peer(self, command: Any) -> Any:
+        if is_a(command, OPEN):
+            self._given = self._given or command[1]
+            return with_field(command, 1, self._given)
         return command

@@ -41,9 +41,16 @@ def ids(text: str) -> Set[str]:
     return found
 
 
-#: What each mutant fails. That of the first two follows from the scenarios themselves.
+def pings(scenario: Scenario) -> bool:
+    """Whether a scenario waits for PONG."""
+    return has(scenario, "alive") or expects(scenario, "PONG")
+
+
+#: What each mutant fails. That of the first three follows from the scenarios themselves.
 EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
-    mutants.NoPong: which(lambda scenario: has(scenario, "alive") or expects(scenario, "PONG")),
+    mutants.NoPong: which(pings),
+    # What is left over is found after the commands were acted on.
+    mutants.Unasked: which(pings) | ids("dmtp/11: V6-left-over"),
     mutants.SilentViolations: which(
         # What is wrong before the link is open is answered with REFUSE.
         lambda scenario: scenario.handshake and (has(scenario, "broken") or expects(scenario, "GOAWAY"))
@@ -51,20 +58,28 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
     mutants.NoCredit: ids(
         """
         dmtp/6: credit-at-half no-credit-before-half steady-stream link-credit-of-calls link-credit-of-refused
-        dmtp/6: link-credit-of-dropped link-credit-of-cancelled link-credit-of-closed link-credit-of-close
+        dmtp/6: link-credit-of-dropped link-credit-of-broken link-credit-of-overrun
+        dmtp/6: held-channels-do-not-starve-calls link-credit-of-cancelled link-credit-of-closed link-credit-of-close
         dmtp/6: notifications-cost-more
         """
     ),
-    mutants.EarlyCredit: ids("dmtp/6: no-credit-before-half"),
+    mutants.EarlyCredit: ids(
+        """
+        dmtp/1: number-of-an-old-link
+        dmtp/5.4: later-commands-are-dropped
+        dmtp/6: credit-at-half no-credit-before-half steady-stream no-credit-for-an-ended-direction
+        dmtp/11: V13-data
+        """
+    ),
     mutants.DeafToEnd: ids(
         """
         dmtp/2: order
         dmtp/3: later-fields-of-channel-commands
-        dmtp/6: steady-stream
+        dmtp/6: steady-stream link-credit-of-broken no-credit-for-an-ended-direction
         dmtp/10.2: end-without-messages
         dmtp/11: before-the-offence V13-end V18-data-after-end V18-end-twice
         drpc/2: client-streaming bidirectional arguments-in-data end-before-arguments
-        drpc/7: receive-channel
+        drpc/7: receive-channel receive-channel-is-drained
         """
     ),
     mutants.DeafToCancel: ids(
@@ -79,7 +94,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         dmtp/11: V13-cancel V18-responder-cancels
         drpc/5.2: json-throughout
         drpc/6: callback-of-the-implementation withdrawn new-numbers
-        drpc/7: cancelled-with-its-parent claimed-by-nobody
+        drpc/7: own-channels-are-cancelled cancelled-with-its-parent claimed-by-nobody
         drpc/8: cancel
         drpc/9.1: cancelled-beside-another
         drpc/10.2: watch
@@ -87,16 +102,20 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
     ),
     mutants.ClosesTwice: ids(
         """
-        dmtp/5.2: cancel-is-answered cancel-in-the-same-batch cancel-twice opener-cancels
-        dmtp/6: link-window open-waits-for-the-link
+        dmtp/3: later-fields-of-cancel longest-text
+        dmtp/5.2: cancel-is-answered cancel-in-the-same-batch cancel-before-the-first-message cancel-twice
+        dmtp/5.2: opener-cancels
+        dmtp/6: link-window only-messages-cost open-waits-for-the-link link-credit-of-cancelled
         dmtp/9: exactly-max-channels
+        dmtp/10.1: open-both-ways
         dmtp/10.2: cancel-when-ended
         drpc/4: every-status
         drpc/5.2: json-throughout
-        drpc/6: withdrawn new-numbers
-        drpc/7: named-twice cancelled-with-its-parent claimed-by-nobody
+        drpc/6: callback-of-the-implementation withdrawn new-numbers
+        drpc/7: own-channels-are-cancelled named-twice cancelled-with-its-parent claimed-by-nobody
         drpc/8: cancel
         drpc/9.1: cancelled-beside-another
+        drpc/10.2: watch
         """
     ),
     mutants.NoParity: ids("dmtp/11: V10"),
@@ -108,26 +127,37 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         dmtp/3: later-fields-of-channel-commands later-fields-of-cancel later-fields-of-close
         """
     ),
-    mutants.ShortestOnly: ids("dmtp/2: long-integers long-texts\ndmtp/3.2: duplicate-key"),
+    mutants.ShortestOnly: ids(
+        """
+        dmtp/2: long-integers long-texts
+        dmtp/3.2: duplicate-key
+        """
+    ),
     mutants.AnswersNotifications: ids(
         """
         dmtp/5.4: no-answer later-commands-are-dropped does-not-count failures-are-silent
         dmtp/6: notifications-cost-more notifications-hold-credit
-        dmtp/11: V30
+        dmtp/11: V15 V30
         drpc/2: notify
         drpc/7: with-a-message
         """
     ),
     mutants.NoWindow: ids(
         """
+        dmtp/1: a-new-link-is-empty
+        dmtp/5.2: directions-are-independent
         dmtp/6: window-of-open window-of-hello window-of-zero only-messages-cost
-        drpc/7: nested-credit
+        dmtp/8: calls-go-on unknown-reason
+        drpc/2: unexpected-items
+        drpc/7: nested-credit own-channels-are-cancelled
         drpc/8: deadline-of-a-stream
         """
     ),
     mutants.NoLimits: ids(
         """
-        dmtp/9: max-message-of-mine max-attachments-of-mine max-channels-of-mine max-metadata-of-mine
+        dmtp/9: max-message-of-mine max-message-of-mine-in-items max-message-of-mine-in-arguments
+        dmtp/9: max-attachments-of-mine max-attachments-of-mine-in-items max-attachments-of-mine-in-arguments
+        dmtp/9: max-channels-of-mine max-metadata-of-mine
         """
     ),
     mutants.BatchesOfAnySize: ids("dmtp/11: V4"),
@@ -152,11 +182,25 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         drpc/9.2: not-resumable
         """
     ),
-    mutants.NoTrailers: ids("dmtp/9: max-metadata-of-mine\ndrpc/9: trailers"),
-    mutants.NoDeadline: ids(
-        "drpc/8: deadline deadline-cancels deadline-of-a-stream inherited deadline-of-the-caller"
+    mutants.NoTrailers: ids(
+        """
+        dmtp/9: max-metadata-of-mine
+        drpc/9: trailers
+        """
     ),
-    mutants.NoParent: ids("dmtp/5.5: parent\ndrpc/6: call-back\ndrpc/7: channel-in-a-result"),
+    mutants.NoDeadline: ids(
+        """
+        drpc/8: deadline deadline-cancels deadline-of-a-stream inherited no-time at-least-one
+        drpc/8: deadline-of-the-caller
+        """
+    ),
+    mutants.NoParent: ids(
+        """
+        dmtp/5.5: parent
+        drpc/6: call-back
+        drpc/7: channel-in-a-result own-channels-are-cancelled
+        """
+    ),
     mutants.NotFoundForUnimplemented: ids(
         """
         dmtp/3: longest-name
@@ -167,14 +211,72 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
     ),
     mutants.UnknownReasonsClose: ids("dmtp/8: idle unknown-reason"),
     mutants.GoawayFromBothSides: ids("dmtp/8: the-leaving-side-may-open idle"),
-    mutants.NoResultFlag: ids("drpc/6: callback-of-the-implementation\ndrpc/7: channel-in-a-result"),
+    mutants.NoResultFlag: ids(
+        """
+        drpc/6: callback-of-the-implementation
+        drpc/7: channel-in-a-result own-channels-are-cancelled
+        """
+    ),
     mutants.Talkative: ids("drpc/4: unexpected-failure incident"),
     mutants.ForgivingHello: ids(
         """
         dmtp/4: refused-version refused-codec version-before-codec
-        dmtp/6: window-of-hello link-window only-messages-cost open-waits-for-the-link
-        dmtp/9: max-message-of-mine max-attachments-of-mine max-channels-of-mine max-metadata-of-mine
+        dmtp/6: window-of-hello link-window only-messages-cost open-waits-for-the-link result-waits-for-the-link room-for-results
+        dmtp/9: max-message-of-mine max-message-of-mine-in-items max-message-of-mine-in-arguments
+        dmtp/9: max-attachments-of-mine max-attachments-of-mine-in-items max-attachments-of-mine-in-arguments
+        dmtp/9: max-commands-of-mine max-channels-of-mine max-metadata-of-mine
         dmtp/11: V5-hello-codecs V5-hello-limits V9
+        drpc/7: own-channels-are-cancelled
+        """
+    ),
+    mutants.BigBatches: ids("dmtp/9: max-commands-of-mine"),
+    mutants.LargeItems: ids(
+        """
+        dmtp/9: max-message-of-mine-in-items max-message-of-mine-in-arguments
+        dmtp/11: V5-hello-limits
+        """
+    ),
+    mutants.LinkOverrun: ids(
+        """
+        dmtp/6: link-window open-waits-for-the-link result-waits-for-the-link room-for-results
+        """
+    ),
+    mutants.KeepsCreditOfBroken: ids("dmtp/6: link-credit-of-broken"),
+    mutants.OnlyHalfWindows: ids("dmtp/6: held-channels-do-not-starve-calls notifications-hold-credit"),
+    mutants.CreditAfterEnd: ids(
+        """
+        dmtp/5.4: later-commands-are-dropped
+        dmtp/6: no-credit-for-an-ended-direction
+        """
+    ),
+    mutants.LastEighth: ids("dmtp/6: room-for-results"),
+    mutants.OwnChannelsStay: ids("drpc/7: own-channels-are-cancelled"),
+    mutants.AnyParent: ids("drpc/6: never-was wrong-parent"),
+    mutants.CodecFirst: ids("dmtp/11: order-of-V24"),
+    mutants.RoundsDown: ids("drpc/8: at-least-one"),
+    mutants.ClosesDrainedLate: ids("drpc/7: receive-channel-is-drained parent-is-over with-a-message"),
+    mutants.ManyAttachments: ids(
+        """
+        dmtp/9: max-attachments-of-mine max-attachments-of-mine-in-items max-attachments-of-mine-in-arguments
+        """
+    ),
+    mutants.RunsWithoutTime: ids("drpc/8: no-time"),
+    mutants.DeafToEndOfOpen: ids("drpc/7: opened-with-end"),
+    mutants.TooMuchCredit: ids(
+        """
+        dmtp/6: credit-at-half no-credit-before-half steady-stream link-credit-of-calls link-credit-of-refused
+        dmtp/6: link-credit-of-dropped link-credit-of-broken link-credit-of-overrun
+        dmtp/6: held-channels-do-not-starve-calls link-credit-of-cancelled link-credit-of-closed link-credit-of-close
+        dmtp/6: notifications-cost-more
+        dmtp/9: exactly-max-message
+        dmtp/11: V20-open V20-data V20-attachments V20-close
+        """
+    ),
+    mutants.SpeaksAfterClose: ids("drpc/4: every-status"),
+    mutants.ReusesNumbers: ids(
+        """
+        dmtp/5.1: numbers-of-the-implementation
+        drpc/8: at-least-one
         """
     ),
 }

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 import duplex
-from tests.engine.held import Held, held
+from tests.engine.held import Held, held, late_tasks
 from tests.engine.helpers import collect, feed, linked, outcome, until
 from tests.machine import fail_after
 
@@ -235,6 +235,103 @@ async def test_items_that_wait_for_credit_when_the_handler_ends() -> None:
         assert await pair.service("service").feed_and_go(sink) == "gone"
         assert len(await collect(source)) == sent > 5
         assert len(told) == 1
+
+
+@pytest.mark.plain_wire("all has to come in one turn")
+@pytest.mark.parametrize("ended", [False, True])
+async def test_handler_that_ends_while_another_task_still_receives(ended: bool) -> None:
+    """It must not take for all what there was of a stream that had not ended; nor may it send."""
+    service = duplex.Service("service")
+    seen: list[Any] = []
+
+    @service.rpc
+    async def keep(both: duplex.Channel[int, int]) -> None:
+        peer: Any = duplex.current_call().link.peer
+        peer.spawn(gather, both)
+        await both.receive()
+
+    async def gather(both: duplex.Channel[int, int]) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        try:
+            while True:
+                seen.append(await both.receive())
+        except duplex.CallCancelled as error:
+            seen.append(error.message)
+        except trio.EndOfChannel:
+            seen.append("end")
+        with pytest.raises(trio.BrokenResourceError):
+            await both.send(1)
+
+    async with linked(service) as pair:
+        hold = Held(pair.link)
+        async with pair.service("service").keep.open() as call:
+            for number in range(4):
+                await call.send(number)
+            if ended:
+                await call.send_eof()
+            await trio.testing.wait_all_tasks_blocked()
+            hold.release()
+            assert await collect(call) == []
+        await until(lambda: len(seen) == 4)
+    assert seen == [1, 2, 3, "end" if ended else "the handler has ended, and the call with it"]
+
+
+# -- callbacks -------------------------------------------------------------------------------------------
+
+
+async def test_callback_that_is_called_just_before_the_result() -> None:
+    """Together with it, by a task that nobody waits for."""
+    service = duplex.Service("service")
+    answers: list[Any] = []
+
+    @service.rpc
+    async def call_and_go(visit: duplex.Callback[[int], int]) -> str:
+        async def call() -> None:
+            answers.append(await visit(20))
+
+        peer: Any = duplex.current_call().link.peer
+        peer.spawn(call)
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        return "gone"
+
+    async def visit(value: int) -> int:
+        await trio.lowlevel.checkpoint()
+        return value + 1
+
+    async with linked(service) as pair:
+        results: list[Any] = []
+
+        async def call() -> None:
+            results.append(await outcome(pair.service("service").call_and_go(visit)))
+
+        async with trio.open_nursery() as nursery:
+            with held(pair.back):
+                nursery.start_soon(call)
+                await trio.testing.wait_all_tasks_blocked()
+        await until(lambda: answers)
+    assert results == ["gone"]
+    assert answers == [21]
+
+
+async def test_channel_that_a_callback_was_given() -> None:
+    """What was sent on it arrives, though the call of the callback ended with it at once."""
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def offer(visit: duplex.Callback[[Any], str]) -> list[int]:
+        sink, source = trio.open_memory_channel[int](0)
+        with late_tasks(pair.server):
+            assert await visit(sink) == "taken"
+        return await collect(source)
+
+    async def take(sink: duplex.SendChannel[int]) -> str:
+        for number in range(5):
+            await sink.send(number)
+        return "taken"
+
+    async with linked(service) as pair:
+        assert await pair.service("service").offer(take) == [0, 1, 2, 3, 4]
 
 
 # -- what comes before the end of a link --------------------------------------------------------------

@@ -14,7 +14,7 @@ import trio.testing
 
 import duplex
 from tests.engine.channel_service import channels
-from tests.engine.helpers import Pair, collect, linked, outcome
+from tests.engine.helpers import Pair, collect, linked, outcome, until
 
 #: So narrow that only a few items are ever on the way to a near peer which does not read.
 NARROW = duplex.Limits(channel_window=1024)
@@ -177,7 +177,8 @@ async def test_item_that_is_no_value_cuts_short_what_it_came_on(caplog: pytest.L
 
 
 @pytest.mark.parametrize("ended", [False, True])
-async def test_handler_that_ends_while_another_still_receives(ended: bool) -> None:
+@pytest.mark.parametrize("own", [False, True], ids=["passed", "own"])
+async def test_handler_that_ends_while_another_still_receives(own: bool, ended: bool) -> None:
     """The far peer must not take for all what came before the channel ended with its call in the middle; but all is
     all, if it had come before."""
     seen: list[Any] = []
@@ -199,11 +200,25 @@ async def test_handler_that_ends_while_another_still_receives(ended: bool) -> No
         return "done"
 
     async with chain(handle, service) as (far, near):
-        sink, source = trio.open_memory_channel[int](math.inf)
-        for number in range(3):
-            sink.send_nowait(number)
-        if ended:
-            sink.close()
-        assert await near.service("middle").handle(source) == "done"
+        if own:  # the call's own stream
+            async with near.service("middle").handle.open() as call:
+                for number in range(3):
+                    await call.send(number)
+                if ended:
+                    await call.send_eof()
+                await until(lambda: call._call.over)
+                assert await call.result() == "done"
+        else:
+            sink, source = trio.open_memory_channel[int](math.inf)
+            for number in range(3):
+                sink.send_nowait(number)
+            if ended:
+                sink.close()
+            assert await near.service("middle").handle(source) == "done"
         await trio.testing.wait_all_tasks_blocked()
-        assert seen == [0, 1, 2, "end" if ended else "the call that carried the channel is over"]
+        over = (
+            "the handler has ended, and the call with it"
+            if own
+            else "the call that carried the channel is over"
+        )
+        assert seen == [0, 1, 2, "end" if ended else over]

@@ -219,11 +219,11 @@ async def test_abandoned_threads_keep_their_place() -> None:
         for _ in range(3):
             async with pair.service("service").blocked.open():
                 await pair.settle()
-        assert pair.server.threads.borrowed_tokens == 1
+        assert pair.server.threads.running == 1
         assert entered.acquire(timeout=5)
         assert not entered.acquire(blocking=False)
         go.set()
-        await until(lambda: pair.server.threads.borrowed_tokens == 0)
+        await until(lambda: pair.server.threads.running == 0)
 
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")

@@ -65,7 +65,7 @@ def revive(value: Any) -> Any:
         ((name, content),) = value.items()
         if name == "bytes":
             return bytes.fromhex(content)
-        if name == "timestamp":
+        if name in ("timestamp", "local-time"):
             return dt.datetime.fromisoformat(content)
         if name == "map":
             return {revive(key): revive(item) for key, item in content}

@@ -175,7 +175,7 @@ def test_extension_types() -> None:
     for kind in LiveKind:
         assert documented[kind.name.lower().replace("_", "-")] == str(int(kind))
     assert documented["timestamp"] == "−1"
-    assert (documented["buffer"], documented["ndarray"]) == ("1", "2")
+    assert (documented["buffer"], documented["ndarray"], documented["local-time"]) == ("1", "2", "6")
 
 
 @pytest.mark.parametrize("path", sorted(SPEC.rglob("*.md")), ids=lambda path: path.name)
