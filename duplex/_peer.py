@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import ModuleType
-from typing import Any, Protocol, TypeVar, final, overload
+from typing import Any, NoReturn, Protocol, TypeVar, final, overload
 
 import trio
 
@@ -63,6 +63,9 @@ class Link(BaseLink, metaclass=Made):
     def __repr__(self) -> str:
         return f"<Link to {self.peer_name} over {self.endpoint}>"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} belongs to its peer and can be neither copied nor pickled")
+
     @overload
     def service(self, target: str | Service) -> ServiceProxy: ...
 
@@ -105,6 +108,9 @@ class Peer(BasePeer[Link, Service], metaclass=Made):
 
     def __repr__(self) -> str:
         return f"<Peer {self.name or self.id} with {len(self.links)} links>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} belongs to its event loop and can be neither copied nor pickled")
 
     def add_service(self, service: Service) -> None:
         """Offer a service from now on; peers that are linked learn of it.

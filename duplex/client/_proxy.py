@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Literal, Protocol, Unpack, cast, final, get_args, overload
+from typing import Any, Final, Literal, NoReturn, Protocol, Unpack, cast, final, get_args, overload
 
 import trio
 
@@ -156,6 +156,10 @@ def _checked(metadata: Mapping[str, str | bytes]) -> Mapping[str, str | bytes]:
     raise ConfigurationError(problem)
 
 
+def _bound_to_peer(proxy: object) -> TypeError:
+    return TypeError(f"{proxy!r} belongs to its peer and can be neither copied nor pickled: use the same one")
+
+
 @final
 class MethodProxy:
     """One method of a remote service.
@@ -186,6 +190,9 @@ class MethodProxy:
 
     def __repr__(self) -> str:
         return f"<remote method {self._request.method}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise _bound_to_peer(self)
 
     @overload
     def with_options(  # type: ignore[overload-overlap]  # resume=True is one of CallOptions' as well
@@ -304,7 +311,16 @@ class ServiceProxy:
         return method
 
     def __getitem__(self, name: str) -> MethodProxy:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a method of {self._service} is a str, not {name!r}")
         return MethodProxy(self._picker, self._service, name, self._options)
+
+    # Else Python would take the method above for a sequence's, and look through an endless one.
+    __iter__ = None
+    __contains__ = None
+
+    def __reduce__(self) -> NoReturn:
+        raise _bound_to_peer(self)
 
     def with_options(self, **options: Unpack[CallOptions]) -> ServiceProxy:
         """Return the service with other options for its calls.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from typing import Any
+import pickle
+from collections.abc import Callable, Container, Iterable
+from typing import Any, Protocol
 
 import pytest
 
@@ -35,6 +38,10 @@ async def echo(self: Any, timeout: Any = None, metadata: Any = None) -> list[Any
     return [self, timeout, metadata]
 
 
+class Store(Protocol):
+    async def get(self, key: str) -> str: ...
+
+
 async def test_any_name_is_a_method() -> None:
     async with linked(service) as pair:
         remote = pair.service("store")
@@ -50,12 +57,12 @@ async def test_any_name_is_a_method() -> None:
 async def test_private_names_are_not_methods() -> None:
     """So that whoever looks for a special attribute, as copy and pickle do, does not get a remote call."""
     async with linked(service) as pair:
-        remote = pair.service("store")
+        remote: Any = pair.service("store")
         for name in ("_private", "__len__", "__wrapped__", "__class_getitem__"):
             with pytest.raises(AttributeError, match="not the name of a remote method"):
                 getattr(remote, name)
         assert not hasattr(remote, "__call__")  # noqa: B004
-        assert not hasattr(remote, "__iter__")
+        assert not isinstance(remote, Iterable | Container)
 
 
 async def test_representation() -> None:
@@ -106,3 +113,57 @@ async def test_proxy_of_a_link_stays_with_it() -> None:
             with pytest.raises(duplex.PeerLost) as caught:
                 await call
             assert caught.value.may_have_executed is False
+
+
+_NO_SEQUENCE: list[Callable[[Any], Any]] = [
+    iter,
+    len,
+    list,
+    sorted,
+    reversed,
+    dict,
+    lambda proxy: "get" in proxy,
+    lambda proxy: [*proxy],
+    lambda proxy: proxy[0],
+    lambda proxy: proxy[1:],
+    lambda proxy: proxy[None],
+    lambda proxy: dict(zip(proxy, proxy, strict=False)),
+]
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # dict() calls the method `keys`
+@pytest.mark.parametrize("what", _NO_SEQUENCE)
+async def test_proxy_is_no_sequence(what: Callable[[Any], Any]) -> None:
+    """Each of these would look through one that has no end."""
+    async with linked(service) as pair:
+        for remote in (pair.service("store"), pair.link.service("store"), pair.client.service(Store)):
+            with pytest.raises(TypeError):
+                what(remote)
+            with pytest.raises(TypeError):
+                what(remote.get)
+
+
+async def test_proxy_is_nothing_to_wait_for() -> None:
+    async with linked(service) as pair:
+        remote: Any = pair.service("store")
+        for proxy in (remote, remote.get):
+            with pytest.raises(TypeError, match="'await' expression"):
+                await proxy
+            with pytest.raises(TypeError, match="'async for' requires"):
+                [item async for item in proxy]
+            with pytest.raises(TypeError, match="context manager"):
+                async with proxy:
+                    pass
+        assert isinstance(hash(remote), int)
+        assert bool(remote) is bool(remote.get) is True
+        assert remote != pair.service("store")
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
+async def test_what_belongs_to_a_peer_cannot_be_copied(how: Callable[[Any], Any]) -> None:
+    async with linked(service) as pair:
+        remote = pair.service("store")
+        for thing in (remote, remote.get, pair.client.service(Store), pair.client, pair.link):
+            with pytest.raises(TypeError, match="neither copied nor pickled"):
+                how(thing)
+        assert await remote.get("a") == "a"
