@@ -26,6 +26,11 @@ SOAK_SEED ?= 1
 # The processes that the tests run in, as many as there are cores; with WORKERS=0 they run in pytest's own.
 WORKERS ?= auto
 
+# What `make stress` runs: STRESS='oracle --seed 7' for one part of it; and how much of it.
+STRESS ?=
+STRESS_ROUNDS ?= 200
+ORACLE_OPS ?= 100000
+
 # What `make faults` runs, and where it writes: FAULTS='networks --write table.md'; everything by default.
 FAULTS ?=
 
@@ -45,7 +50,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-b
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long check format bench bench-check bench-baseline conformance fuzz soak faults coverage-protocol clean
+.PHONY: help demo test test-long check format bench bench-check bench-baseline conformance fuzz soak stress faults coverage-protocol clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -95,6 +100,9 @@ fuzz: $(FUZZ) ## fuzz the protocol, the codecs and a live peer with FUZZ_RUNS in
 soak: $(SOAK) ## mixed load and faults for SOAK_MINUTES; memory must stay flat
 	@$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES) --seed $(SOAK_SEED) \
 	    --plot soak-results/memory.png --json soak-results/summary.json
+
+stress: $(READY) ## tests over bad wires, examples again and again, and ORACLE_OPS calls that are all accounted for
+	@$(BIN)/python -m tests.stress --rounds $(STRESS_ROUNDS) --operations $(ORACLE_OPS) $(STRESS)
 
 faults: $(READY) ## do harm to real processes and networks, and print what came of it (root)
 	@$(BIN)/python -m tests.faults $(FAULTS)

@@ -84,11 +84,24 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
         yield command.rstrip("\n"), "".join(shown)
 
 
-class Session:
-    """A reader with an empty directory, a terminal and a Python prompt. Use as ``with Session(...)``."""
+def is_awaiting(source: str) -> bool:
+    """Whether a block awaits something at its top level."""
+    code = compile(source, "block", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    return bool(code.co_flags & inspect.CO_COROUTINE)
 
-    def __init__(self, directory: Path, name: str) -> None:
+
+class Session:
+    """A reader with an empty directory, a terminal and a Python prompt. Use as ``with Session(...)``.
+
+    Args:
+        directory: the empty directory.
+        name: the document's.
+        endpoint: where another process serves the services that the blocks define; by default this one does.
+    """
+
+    def __init__(self, directory: Path, name: str, endpoint: str | None = None) -> None:
         self._directory = directory
+        self._endpoint = endpoint
         self._server: Server | None = None
         self._exit_code = 0
         self._module = types.ModuleType(re.sub(r"\W", "_", f"document {name}"))
@@ -120,7 +133,7 @@ class Session:
 
     async def _run(self, blocks: list[Block]) -> None:
         async with duplex.open_peer(name="server") as server, duplex.open_peer(name="client") as client:
-            await client.connect(await server.bind("memory://documentation"))
+            await client.connect(self._endpoint or await server.bind("memory://documentation"))
             names = self._module.__dict__
             names.update(server=server, client=client)
             for block in blocks:

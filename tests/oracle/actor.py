@@ -122,6 +122,7 @@ class Actor:
         tell("resting", left=found, made=self._made)
 
     async def _leave(self) -> None:
+        self._stopped = True  # the calls that it makes, and those of others, may finish
         await self._peer.drain(timeout=REST)
         await self._stop()
         tell("left")
