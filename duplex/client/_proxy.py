@@ -265,7 +265,8 @@ class MethodProxy:
     async def notify(self, /, *args: Any, **kwargs: Any) -> None:
         """Call the method without waiting for its outcome, which nobody learns.
 
-        Returns when the call is queued on a link. Callbacks and channels cannot be passed.
+        Returns when the call is queued on a link. Once it has come to the other side its handler runs, whatever
+        becomes of the link. Callbacks and channels cannot be passed.
         """
         try:
             await notify(await self._pick(), self._request, args, kwargs)

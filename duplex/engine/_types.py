@@ -117,7 +117,8 @@ class ReceiveChannel(trio.abc.ReceiveChannel[ReceiveT]):
             trio.EndOfChannel: the other side ended well and all items were received.
             trio.ClosedResourceError: you closed this end.
             trio.BusyResourceError: another task is receiving.
-            RPCError: the call failed, with its outcome, after the items that came before.
+            RPCError: the call failed, with its outcome, after the items that came before. A reader that is slow
+                learns late of a lost link; ``call.link.wait_closed()`` returns at once.
 
         Cancelled means no item was taken.
         """
