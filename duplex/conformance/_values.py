@@ -30,7 +30,7 @@ MARKERS: Final = frozenset(
         "times",
         "channel",
     }
-    | {"literal"}
+    | {"literal", "float"}
 )
 
 
@@ -131,6 +131,8 @@ class Values:
             return argument.encode()
         if marker == "literal":
             return argument
+        if marker == "float":
+            return float(argument)
         if marker == "fill":
             return bytes(self.number(argument, MAX_FILL))
         if marker == "blob":

@@ -138,14 +138,23 @@ def vector(
     )
 
 
-def broken(name: str, violation: str, *commands: Command, last_channel: int = 0, **more: Any) -> None:
-    """Add a vector that breaks an open link."""
+def broken(
+    name: str,
+    violation: str,
+    *commands: Command,
+    last_channel: int = 0,
+    or_last_channel: int | None = None,
+    **more: Any,
+) -> None:
+    """Add a vector that breaks an open link. A receiver that finds it before it acts on anything may answer
+    ``or_last_channel`` instead."""
+    last: Any = last_channel if or_last_channel is None else {"any_of": [last_channel, or_last_channel]}
     vector(
         name,
         *commands,
         violation=violation,
         outcome="link broken",
-        answers=[[5, last_channel, "protocol", ANY]],
+        answers=[[5, last, "protocol", ANY]],
         link="CLOSED",
         **more,
     )

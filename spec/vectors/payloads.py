@@ -1,12 +1,13 @@
 """The vectors of DRPC's payloads, written by hand; :mod:`spec.vectors.write` makes the files of them.
 
-Values that JSON has no words for are maps with one entry: ``{"bytes": hex}``, ``{"timestamp": text}``,
+Values that not every reader of JSON has are maps with one entry: ``{"bytes": hex}``, ``{"timestamp": text}``,
 ``{"ndarray": {"dtype":, "shape":, "data": hex}}``, ``{"callback": n}``, ``{"send_channel": n}``,
 ``{"receive_channel": n}``, ``{"map": [[key, value], ...]}``.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import msgpack
@@ -101,6 +102,8 @@ value("nil", pack(None), None)
 value("booleans", pack([True, False]), [True, False])
 value("integers", pack([0, -1, 127, 128, -(2**63), 2**64 - 1]), [0, -1, 127, 128, -(2**63), 2**64 - 1])
 value("a float", pack(1.5), 1.5)
+value("a whole float", pack(1.0), 1.0)
+value("floats that are no numbers", pack([math.inf, -math.inf]), [math.inf, -math.inf])
 value("text", pack("größer 🐍"), "größer 🐍")
 value("bytes", pack(b"\x00\xff"), {"bytes": "00ff"})
 value("an array", pack([1, ["two", None]]), [1, ["two", None]])

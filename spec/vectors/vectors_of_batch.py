@@ -104,7 +104,12 @@ broken("a negative command", "V5", [-1])
 broken("a command whose number is text", "V5", ["3", 1])
 broken("a command whose number is a float", "V5", [3.0, 1])
 broken(
-    "more attachments asked for than there are", "V6", [7, 1, "s.m", 0, b"", 2], frames=[b"a"], last_channel=1
+    "more attachments asked for than there are",
+    "V6",
+    [7, 1, "s.m", 0, b"", 2],
+    frames=[b"a"],
+    last_channel=1,
+    or_last_channel=0,
 )
 broken(
     "attachments left over",
@@ -112,6 +117,9 @@ broken(
     [7, 1, "s.m", 0, b""],
     frames=[b"a"],
     last_channel=1,
+    or_last_channel=0,
     then=[],
 )
-broken("an enormous number of attachments", "V6", [7, 1, "s.m", 0, b"", MAX], last_channel=1)
+broken(
+    "an enormous number of attachments", "V6", [7, 1, "s.m", 0, b"", MAX], last_channel=1, or_last_channel=0
+)

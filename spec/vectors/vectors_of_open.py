@@ -148,7 +148,14 @@ broken("OPEN with an empty codec", "V5", [7, 1, "s.m", 0, None, 0, None, None, N
 broken("OPEN with undefined flags", "V12", [7, 1, "s.m", 8, None])
 broken("a notification without END", "V12", [7, 1, "s.m", 4, b"p"])
 broken("a notification without a message", "V12", [7, 1, "s.m", 5, None])
-broken("OPEN with attachments but no message", "V7", [7, 1, "s.m", 0, None, 1], frames=[b"a"], last_channel=1)
+broken(
+    "OPEN with attachments but no message",
+    "V7",
+    [7, 1, "s.m", 0, None, 1],
+    frames=[b"a"],
+    last_channel=1,
+    or_last_channel=0,
+)
 
 
 def refused(name: str, violation: str, status: int, command: Command, **more: Any) -> None:

@@ -41,10 +41,18 @@ def bytes_of(value: Any) -> bytes:
     return bytes(msgpack.packb(value, use_bin_type=True))
 
 
+#: The greatest integer that every reader of JSON takes as it is.
+MAX_INTEGER: Final = 2**53 - 1
+
+
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it: bytes are ``{"hex": ...}``."""
+    """Return a value as every reader of JSON has it: bytes are ``{"hex": ...}``, floats and large integers are text."""
     if isinstance(value, bytes):
         return {"hex": value.hex()}
+    if isinstance(value, float):
+        return {"float": repr(value)}
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        return {"int": str(value)}
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -98,7 +106,9 @@ def text_of(content: dict[str, Any]) -> str:
     """Return a file's text: one line for each field of a vector, so that changes can be read."""
     vectors = []
     for vector in content["vectors"]:
-        lines = [f"   {json.dumps(name)}: {json.dumps(value)}" for name, value in vector.items()]
+        lines = [
+            f"   {json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in vector.items()
+        ]
         vectors.append("  {\n" + ",\n".join(lines) + "\n  }")
     about = json.dumps(content["about"])
     return f'{{\n "about": {about},\n "vectors": [\n' + ",\n".join(vectors) + "\n ]\n}\n"

@@ -65,6 +65,10 @@ def revive(value: Any) -> Any:
         ((name, content),) = value.items()
         if name == "bytes":
             return bytes.fromhex(content)
+        if name == "int":
+            return int(content)
+        if name == "float":
+            return float(content)
         if name in ("timestamp", "local-time"):
             return dt.datetime.fromisoformat(content)
         if name == "map":
