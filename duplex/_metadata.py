@@ -54,6 +54,16 @@ def check_metadata(metadata: Mapping[Any, Any]) -> str | None:
     return None
 
 
+def without_reserved(metadata: Mapping[Any, Any]) -> tuple[dict[Any, Any], list[str]]:
+    """Return metadata without the keys that belong to the protocol, and those.
+
+    What an application passes on of a call that it made, or makes up, must not speak in the protocol's name: with
+    :data:`REFUSED` among them a caller would take a call that ran for one that never began, and make it again.
+    """
+    reserved = [key for key in metadata if isinstance(key, str) and key.startswith(RESERVED_PREFIX)]
+    return {key: value for key, value in metadata.items() if key not in reserved}, reserved
+
+
 def retry_after_text(seconds: float) -> str:
     """Return what :data:`RETRY_AFTER` says for a number of seconds."""
     return str(max(0, round(1000 * seconds)))

@@ -191,6 +191,8 @@ class ResumedStream(ResumableStream[T]):
         in_time = trio.current_time() < self._failing_since + self._patience
         if not (in_time and self._is_passing(error)):
             self._error = error
+            if self._has_begun and isinstance(error, RPCError):
+                error.may_have_executed = True  # the last attempt may not, but the stream has
 
     def _is_passing(self, error: BaseException) -> bool:
         """Whether an error says that the other side is not there now, rather than how the method ended."""

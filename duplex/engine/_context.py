@@ -77,7 +77,8 @@ class CallContext:
 
     @property
     def trailers(self) -> dict[str, str | bytes]:
-        """What goes back to the caller with the status: fill it before the handler ends."""
+        """What goes back to the caller with the status: fill it before the handler ends. Keys that begin with
+        ``duplex-`` belong to the protocol and are left out."""
         return self._call.trailers
 
     @property

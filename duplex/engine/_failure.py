@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from duplex._errors import EncodeError, RPCError, as_text
-from duplex._metadata import RETRY_AFTER, check_metadata, retry_after_text
+from duplex._metadata import RETRY_AFTER, check_metadata, retry_after_text, without_reserved
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.protocol import MAX_INTEGER, MAX_TEXT
@@ -34,6 +34,8 @@ class Failure(NamedTuple):
     details: bytes | None = None
     #: To be added to those of the call.
     trailers: Mapping[str, str | bytes] = {}
+    #: The protocol's own, which no application may set.
+    own: Mapping[str, str | bytes] = {}
     #: What was left out, and why.
     problems: tuple[str, ...] = ()
 
@@ -42,10 +44,12 @@ def told(error: RPCError, codec: Codec) -> Failure:
     """Return what the caller is told of an error that is meant for it."""
     problems: list[str] = []
     trailers: dict[str, str | bytes] = {}
+    own: dict[str, str | bytes] = {}
     if error.metadata:
         problem = _metadata_problem(error.metadata)
         if problem is None:
-            trailers.update(error.metadata)
+            # Those of a call that was made for this one may be passed on, but how that went is no news of this one.
+            trailers = without_reserved(error.metadata)[0]
         else:
             problems.append(problem)
     if error.retry_after is not None:
@@ -53,7 +57,7 @@ def told(error: RPCError, codec: Codec) -> Failure:
         if pause is None:
             problems.append(f"retry_after is a number of seconds, not {_repr(error.retry_after)}")
         else:
-            trailers[RETRY_AFTER] = retry_after_text(pause)
+            own[RETRY_AFTER] = retry_after_text(pause)
     details = None
     if error.details is not None:
         try:
@@ -70,7 +74,7 @@ def told(error: RPCError, codec: Codec) -> Failure:
         problems.append(f"the code is a duplex.StatusCode, not {_repr(error.code)}")
     # Cut here and not only on the wire: it may be remembered, for a key.
     message = as_text(error.message)[:MAX_TEXT]
-    return Failure(status, message, details, trailers, tuple(problems))
+    return Failure(status, message, details, trailers, own, tuple(problems))
 
 
 def unexpected(error: BaseException, incident: str, codec: Codec, *, debug: bool) -> Failure:

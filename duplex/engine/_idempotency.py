@@ -76,6 +76,7 @@ class Entry:
         "_kept",
         "digest",
         "expires",
+        "has_run",
         "name",
         "outcome",
         "run",
@@ -95,6 +96,8 @@ class Entry:
         self.digest = digest
         self.run: KeyedCall | None = None
         self.outcome: Outcome | None = None
+        #: Whether a handler may have done anything for it.
+        self.has_run = False
         #: When the outcome is forgotten, and the bytes that it counts for.
         self.expires = 0.0
         self.size = 0

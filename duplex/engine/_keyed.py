@@ -38,7 +38,7 @@ from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Handler
 from duplex.engine._live import FUNCTIONS
 from duplex.engine._nested import close_local
-from duplex.engine._serve import IncomingCall
+from duplex.engine._serve import _NONE, IncomingCall
 from duplex.protocol import CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class KeyedCall(IncomingCall):
     when every caller has cancelled, at the latest deadline of all attempts, and with its peer.
     """
 
-    __slots__ = ("_began", "_cut_short", "_ended_in_thread", "_entry", "_given_up", "_left_in_thread")
+    __slots__ = ("_cut_short", "_ended_in_thread", "_entry", "_given_up", "_left_in_thread")
 
     def __init__(
         self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec, entry: Entry
@@ -210,7 +210,6 @@ class KeyedCall(IncomingCall):
         # Whether anybody is told the outcome is the attempts' business; there is one in any case.
         self.notify = False
         self._entry = entry
-        self._began = False
         self._cut_short = False
         self._given_up = False
         self._ended_in_thread = False
@@ -259,8 +258,13 @@ class KeyedCall(IncomingCall):
         assert event.payload is not None
         live = Unconnected(0, self.max_elements)
         bound = self.handler.arguments(self.codec, event.payload, event.attachments, live)
-        self._began = True
+        self._entry.has_run = True
         return bound
+
+    @property
+    def _has_begun(self) -> bool:
+        # Who waits may have waited for a run before this one, which was cut short in the midst of it.
+        return self._entry.has_run
 
     def _answer_now(self, result: Any) -> None:
         live = _LiveNoted()
@@ -282,8 +286,10 @@ class KeyedCall(IncomingCall):
         attachments: Sequence[Buffer] = (),
         message: str = "",
         details: bytes | None = None,
+        own: Mapping[str, str | bytes] = _NONE,
     ) -> None:
-        problem = check_metadata(self._trailers or {})
+        trailers = self._all_trailers(own) if self._trailers or own else None
+        problem = check_metadata(trailers or {})
         if problem is not None:
             raise LocalProtocolError(f"trailers: {problem}")
         result = Outcome(
@@ -293,7 +299,7 @@ class KeyedCall(IncomingCall):
             attachments=tuple(map(bytes, attachments)),
             message=message,
             details=details,
-            trailers=None if self._trailers is None else dict(self._trailers),
+            trailers=trailers,
         )
         if self._left_in_thread:
             self._entry.dismiss(result, everybody=self._cut is not None)

@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from duplex._errors import CallCancelled, DuplexError, InvalidArgument, ResourceExhausted, RPCError, as_text
-from duplex._metadata import Metadata
+from duplex._metadata import REFUSED, RESERVED_PREFIX, Metadata, metadata_size, without_reserved
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec
 from duplex.engine._context import CallContext
@@ -45,6 +45,8 @@ _ABOUT: Final = 0.005
 _UNTOLD: Final = "the handler failed with an error that cannot be told; its peer's log says why"
 #: What another task is told that still receives from the call's stream, or sends on it.
 _ENDED: Final = "the handler has ended, and the call with it"
+#: No trailers.
+_NONE: Final[Mapping[str, str | bytes]] = {}
 _CHANNEL_ERRORS: Final = (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
 
 
@@ -78,6 +80,7 @@ class IncomingCall(Conversation):
     """A call that this peer serves. Its handler sees a :class:`CallContext` of it."""
 
     __slots__ = (
+        "_began",
         "_context",
         "_cut",
         "_cut_by",
@@ -108,6 +111,8 @@ class IncomingCall(Conversation):
         self._scope: trio.CancelScope | None = None
         self._encoded: tuple[bytes, Sequence[Buffer]] | None = None
         self._trailers: dict[str, str | bytes] | None = None
+        #: Whether the handler may have done anything: until then the call is refused rather than failed.
+        self._began = False
         self._state: dict[Any, Any] | None = None
         self._context: CallContext | None = None
 
@@ -237,6 +242,7 @@ class IncomingCall(Conversation):
         self.link.conversations[self.channel] = self
         try:
             args, kwargs = self._bind_first()
+            self._began = True
             result = _call(self.handler.function, args, kwargs)
             if self.notify:
                 self._finish_notify()
@@ -279,6 +285,7 @@ class IncomingCall(Conversation):
             return
         handler = self.handler
         args, kwargs = self._bind_first() if self._event.payload is not None else await self._bind_later()
+        self._began = True
         function = handler.function
         flavor = handler.flavor
         if flavor is Flavor.ASYNC:
@@ -450,13 +457,35 @@ class IncomingCall(Conversation):
         attachments: Sequence[Buffer] = (),
         message: str = "",
         details: bytes | None = None,
+        own: Mapping[str, str | bytes] = _NONE,
     ) -> None:
         if self.over:
             return
         self.release(failed=status != 0)
-        self.link.close_channel(self.channel, status, payload, attachments, message, details, self._trailers)
+        trailers = self._trailers
+        if trailers or own:
+            trailers = self._all_trailers(own)
+        self.link.close_channel(self.channel, status, payload, attachments, message, details, trailers)
         # Whoever still receives must not take what has come for all that was to come.
         self.finish(None if self._ended else CallCancelled(_ENDED))
+
+    def _all_trailers(self, own: Mapping[str, str | bytes]) -> dict[str, str | bytes]:
+        """Return the handler's trailers with the protocol's own."""
+        trailers, reserved = without_reserved(self._trailers or {})
+        if reserved:
+            logger.error(
+                "trailers of %s are left out, because keys that begin with %r belong to the protocol: %s",
+                self.method,
+                RESERVED_PREFIX,
+                ", ".join(reserved),
+            )
+        trailers.update(own)
+        return trailers
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether the handler may have done anything of what the caller asked for."""
+        return self._began
 
     @trio.lowlevel.enable_ki_protection
     def _answer_stopped(self) -> None:
@@ -464,7 +493,8 @@ class IncomingCall(Conversation):
         if self._cut is not None:
             status, message = self._cut
         elif self.deadline is not None and trio.current_time() >= self.deadline:
-            status, message = StatusCode.DEADLINE_EXCEEDED, "the deadline passed while the handler ran"
+            when = "while the handler ran" if self._began else "before the handler began"
+            status, message = StatusCode.DEADLINE_EXCEEDED, f"the deadline passed {when}"
         elif self._stopped:
             status, message = StatusCode.CANCELLED, "the caller cancelled the call"
         else:
@@ -516,13 +546,14 @@ class IncomingCall(Conversation):
 
     def _close_anyway(self, failure: Failure) -> None:
         """Close with an error; without what the other side would not take, if it comes to that. Raises nothing."""
-        trailers = self._trailers
-        if failure.trailers:
-            trailers = {**(trailers or {}), **failure.trailers}
+        trailers = {**(self._trailers or {}), **failure.trailers}
+        own = failure.own if self._has_begun else {**failure.own, REFUSED: "1"}
+        if metadata_size(own) > self.link.connection.max_metadata:
+            own = _NONE
         for kept, details in ((trailers, failure.details), (None, failure.details), (None, None)):
             self._trailers = kept
             try:
-                self._close(failure.status, message=failure.message, details=details)
+                self._close(failure.status, message=failure.message, details=details, own=own)
                 return
             except Exception as problem:
                 logger.warning("the error of %s was not taken as it is: %s", self.method, as_text(problem))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
 
 from duplex._config import Limits
-from duplex._errors import LocalProtocolError, MessageTooLarge
+from duplex._errors import LocalProtocolError, MessageTooLarge, ResourceExhausted
 from duplex.protocol import _commands as c
 from duplex.protocol._checks import (
     attachments_size,
@@ -556,10 +556,15 @@ class Connection(Receiving):
             self._outbox.settle()
         size = len(payload)
         limits = self._remote_limits
-        if attachments:
-            size += attachments_size(attachments, limits.max_attachments)
-        if size > limits.max_message:
-            raise MessageTooLarge(size, limits.max_message)
+        try:
+            if attachments:
+                size += attachments_size(attachments, limits.max_attachments)
+            if size > limits.max_message:
+                raise MessageTooLarge(size, limits.max_message)
+        except ResourceExhausted as error:
+            # The message was not sent. That says that its call never began only if it was to open it.
+            error.may_have_executed = window is not None
+            raise
         if self._outgoing.balance <= 0:
             raise LocalProtocolError("the link's credit is used up; wait for CreditReceived(0)")
         cost = size + overhead

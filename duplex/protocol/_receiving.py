@@ -11,11 +11,12 @@ import functools
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from duplex._errors import RemoteProtocolError
+from duplex._metadata import REFUSED, metadata_size
 from duplex._status import StatusCode
 from duplex.protocol import _commands as c
 from duplex.protocol import _events as e
@@ -75,6 +76,8 @@ class Receiving:
         #: This side said goodbye, the other side did.
         self.leaving = False
         self.remote_leaving = False
+        #: The highest ``last_channel`` of the other side's GOAWAY.
+        self._goaway_channel = 0
         self._table = CONNECTING_TABLE if connecting else BINDING_TABLE
         self._channels: dict[int, ChannelRecord] = {}
         # Channels opened with NOTIFY whose handlers have not ended (bytes to give back then, by channel).
@@ -306,6 +309,8 @@ class Receiving:
 
     def _on_goaway(self, command: c.Goaway, events: list[e.Event], _now: float) -> None:
         self.remote_leaving = True
+        # What was taken note of once stays so: a lower number is no word on calls that may have run meanwhile.
+        last_channel = self._goaway_channel = max(self._goaway_channel, command.last_channel)
         events.append(e.GoawayReceived(command.reason, command.message))
         if command.reason == "protocol":
             self.terminate()
@@ -313,7 +318,7 @@ class Receiving:
         for record in [
             record
             for channel, record in self._channels.items()
-            if channel > command.last_channel and record.table is OPENER_TABLE and not record.nested
+            if channel > last_channel and record.table is OPENER_TABLE and not record.nested
         ]:
             told = record.state == CANCELLING
             self._forget(record)
@@ -393,7 +398,7 @@ class Receiving:
             if notify:
                 self._dropped += 1
             else:
-                self._push_close(channel, *refusal)
+                self._push_refusal(channel, *refusal)
             return
         if notify:
             self._notified[channel] = cost
@@ -676,6 +681,14 @@ class Receiving:
     def _push_close(self, channel: int, status: int, message: str) -> None:
         self._push([10, channel, int(status), None, 0, message], COMMAND_BYTES + 4 * len(message))
 
+    def _push_refusal(self, channel: int, status: int, message: str) -> None:
+        """Close a channel whose call never began, and say so, if the other side takes as much."""
+        if self._remote_limits.max_metadata < _REFUSED_SIZE:
+            self._push_close(channel, status, message)
+            return
+        size = COMMAND_BYTES + 4 * len(message) + _REFUSED_SIZE
+        self._push([10, channel, int(status), None, 0, message, None, _REFUSED_TRAILERS], size)
+
     def _cancel(self, record: ChannelRecord, step: int, reason: str) -> None:
         reason = text(reason)
         record.state = step
@@ -705,6 +718,11 @@ class Receiving:
             e.NO_METADATA,
             may_have_executed=may_have_executed,
         )
+
+
+#: What tells the opener that its call never began.
+_REFUSED_TRAILERS: Final = {REFUSED: "1"}
+_REFUSED_SIZE: Final = metadata_size(_REFUSED_TRAILERS)
 
 
 def _overrun(channel: int) -> tuple[int, str]:

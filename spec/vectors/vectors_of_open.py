@@ -166,7 +166,7 @@ def refused(name: str, violation: str, status: int, command: Command, **more: An
         command,
         violation=violation,
         outcome="channel broken",
-        answers=[[10, channel, status, None, 0, ANY]],
+        answers=[[10, channel, status, None, 0, ANY, None, {"duplex-refused": "1"}]],
         channels={str(channel): "OVER", **more.pop("channels", {})},
         **more,
     )
@@ -216,7 +216,7 @@ vector(
     raw=b"\x91\x98\x07\x01\xa3s.m\x00\xc0\x00\xc0\x81\xa1k\xa1\xff",
     violation="V23",
     outcome="channel broken",
-    answers=[[10, 1, 3, None, 0, ANY]],
+    answers=[[10, 1, 3, None, 0, ANY, None, {"duplex-refused": "1"}]],
     channels={"1": "OVER"},
 )
 refused(

@@ -522,7 +522,9 @@ class ModelEnd:
             if notify:
                 self.dropped += 1
             else:
-                self._say(CLOSE, number, UNAVAILABLE, None, 0, ANYTHING)
+                # 47 bytes are what it counts for that the call never began.
+                told = [None, {"duplex-refused": "1"}] if self.their_limits["max_metadata"] >= 47 else []
+                self._say(CLOSE, number, UNAVAILABLE, None, 0, ANYTHING, *told)
             return []
         if notify:
             self.notified[number] = cost

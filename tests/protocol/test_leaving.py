@@ -17,6 +17,7 @@ from duplex.protocol import (
 )
 from tests.protocol.helpers import (
     ConnectionPair,
+    batch,
     cancelled,
     check_accounts,
     closed,
@@ -101,6 +102,21 @@ def test_channels_that_cross_goaway_never_began() -> None:
     assert pair.a.statistics().dropped_commands == 2, "the refusals came after GOAWAY had said it all"
 
 
+def test_goaway_takes_back_nothing() -> None:
+    """A last channel that becomes lower is no word on calls that may have run meanwhile."""
+    pair = ConnectionPair()
+    first, second, third = pair.open(), pair.open(), pair.a.open("s.m")
+    pair.flush()
+    assert pair.a.receive([batch([5, second, "draining", ""])], 0.0)[-1] == closed(
+        third,
+        StatusCode.UNAVAILABLE,
+        message="the peer is leaving (draining) and did not begin the call; it is safe to retry",
+        may_have_executed=False,
+    )
+    assert pair.a.receive([batch([5, first, "closing", ""])], 0.0) == [GoawayReceived("closing", "")]
+    assert pair.a.channel_state(second) == ChannelState.OPEN
+
+
 def test_goaway_spares_the_channels_of_the_leaving_side() -> None:
     pair = ConnectionPair()
     theirs = pair.open(pair.b)
@@ -142,7 +158,7 @@ def test_a_nested_channel_of_a_call_that_is_over_does_not_begin() -> None:
     text = "this peer is leaving; the call never began, so it is safe to retry"
     at_a, at_b = pair.flush()
     assert at_b == []
-    assert at_a[-1] == closed(nested, StatusCode.UNAVAILABLE, message=text)
+    assert at_a[-1] == closed(nested, StatusCode.UNAVAILABLE, message=text, trailers={"duplex-refused": "1"})
 
 
 def test_notify_after_goaway_is_dropped() -> None:

@@ -45,6 +45,19 @@ def dishonest(**limits: Any) -> ConnectionPair:
     return pair
 
 
+#: How a refusal says that the call never began.
+NEVER_BEGAN = {"duplex-refused": "1"}
+
+
+@pytest.mark.parametrize(("max_metadata", "told"), [(0, False), (46, False), (47, True)])
+def test_a_refusal_says_so_where_there_is_room(max_metadata: int, told: bool) -> None:
+    pair = ConnectionPair(hello("a", max_metadata=max_metadata), hello("b", max_message=1024))
+    pair.inject(pair.b, [7, 1, "s.m", 1, bytes(1025)])
+    [answer] = take_commands(pair.b)
+    assert answer[:3] == [10, 1, EXHAUSTED]
+    assert answer[6:] == ([None, NEVER_BEGAN] if told else [])
+
+
 # -- messages ------------------------------------------------------------------------------------------
 
 
@@ -54,16 +67,16 @@ def test_a_message_too_large_is_refused_by_its_sender(attachments: tuple[bytes, 
     channel = pair.open()
     theirs = pair.open(pair.b)
     payload = bytes(2000 - 1000 * len(attachments))
-    for action in (
-        lambda: pair.a.open("s.m", payload=payload + b"x", attachments=attachments),
-        lambda: pair.a.send(channel, payload + b"x", attachments),
-        lambda: pair.a.close(theirs, payload=payload + b"x", attachments=attachments),
+    for action, began in (
+        (lambda: pair.a.open("s.m", payload=payload + b"x", attachments=attachments), False),
+        (lambda: pair.a.send(channel, payload + b"x", attachments), True),
+        (lambda: pair.a.close(theirs, payload=payload + b"x", attachments=attachments), True),
     ):
         before = pair.a.statistics()
         with pytest.raises(MessageTooLarge) as caught:
             action()
         assert (caught.value.size, caught.value.limit) == (2001, 2000)
-        assert not caught.value.may_have_executed
+        assert caught.value.may_have_executed == began
         assert pair.a.statistics() == before
         assert not pair.a.has_data_to_send
     pair.a.send(channel, payload, attachments)
@@ -74,7 +87,7 @@ def test_open_with_a_message_too_large_is_refused() -> None:
     pair = dishonest(max_message=1024)
     channel = pair.a.open("s.m", payload=bytes(1025))
     text = "a message of 1025 bytes is over the limit of 1024 (Limits.max_message)"
-    pair.expect(a=[closed(channel, EXHAUSTED, message=text)])
+    pair.expect(a=[closed(channel, EXHAUSTED, message=text, trailers=NEVER_BEGAN)])
     assert pair.b.statistics().unconsumed == 0
 
 
@@ -117,6 +130,9 @@ def test_too_many_attachments() -> None:
     channel = pair.open()
     with pytest.raises(ResourceExhausted, match="3 attachments is over the receiver's limit of 2") as caught:
         pair.a.send(channel, b"", [b"", b"", b""])
+    assert caught.value.may_have_executed
+    with pytest.raises(ResourceExhausted, match="3 attachments is over the receiver's limit of 2") as caught:
+        pair.a.open("s.m", payload=b"", attachments=[b"", b"", b""])
     assert not caught.value.may_have_executed
     pair.a.send(channel, b"", [b"", b""])
     pair.expect(b=[message(channel, b"", [b"", b""])])
@@ -129,7 +145,7 @@ def test_too_many_attachments_anyway(how: str) -> None:
     text = "3 attachments are over the limit of 2 (Limits.max_attachments)"
     if how == "open":
         channel = pair.a.open("s.m", payload=b"", attachments=three)
-        pair.expect(a=[closed(channel, EXHAUSTED, message=text)])
+        pair.expect(a=[closed(channel, EXHAUSTED, message=text, trailers=NEVER_BEGAN)])
     elif how == "send":
         channel = pair.open()
         pair.a.send(channel, b"", three)
@@ -227,7 +243,7 @@ BAD_METADATA: list[tuple[Any, int, str]] = [
 def test_bad_metadata_breaks_its_channel(metadata: Any, status: int, text: str) -> None:
     pair = ConnectionPair(hello("a", max_metadata=100), hello("b", max_metadata=100))
     assert pair.inject(pair.b, [7, 1, "s.m", 1, b"payload", 0, None, metadata]) == []
-    assert take_commands(pair.b) == [[10, 1, status, None, 0, text]]
+    assert take_commands(pair.b) == [[10, 1, status, None, 0, text, None, NEVER_BEGAN]]
     assert pair.b.statistics().unconsumed == 0
     assert pair.b.channel_state(1) == ChannelState.OVER
     channel = pair.b.open("s.m")
@@ -244,7 +260,9 @@ def test_values_of_metadata_that_are_neither_text_nor_binary(raw: bytes) -> None
     pair = ConnectionPair()
     frame = b"\x91\x98\x07\x01\xa3s.m\x00\xc0\x00\xc0\x81\xa1k" + raw
     assert pair.b.receive([frame], 0.0) == []
-    assert take_commands(pair.b) == [[10, 1, 3, None, 0, "metadata 'k' must be str or bytes"]]
+    assert take_commands(pair.b) == [
+        [10, 1, 3, None, 0, "metadata 'k' must be str or bytes", None, NEVER_BEGAN]
+    ]
 
 
 @pytest.mark.parametrize("length", [0, 31, 32, 255, 256, 65536])
@@ -281,7 +299,7 @@ def test_too_many_channels_anyway() -> None:
         pair.open()
     channel = pair.a.open("s.m", payload=b"x")
     text = "2 channels are open on this link, the limit (Limits.max_channels)"
-    pair.expect(a=[closed(channel, EXHAUSTED, message=text)])
+    pair.expect(a=[closed(channel, EXHAUSTED, message=text, trailers=NEVER_BEGAN)])
     assert pair.b.statistics().unconsumed == 0
 
 
@@ -314,7 +332,7 @@ def test_an_unknown_codec_is_refused() -> None:
     pair.a._remote_codecs = ("json",)
     channel = pair.a.open("s.m", payload=b"x", codec="json")
     text = "the codec 'json' is not known here, only msgpack"
-    pair.expect(a=[closed(channel, StatusCode.INVALID_ARGUMENT, message=text)])
+    pair.expect(a=[closed(channel, StatusCode.INVALID_ARGUMENT, message=text, trailers=NEVER_BEGAN)])
     assert pair.b.statistics().unconsumed == 0
 
 

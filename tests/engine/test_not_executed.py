@@ -1,0 +1,284 @@
+"""Whether a failed call may have been executed is told truly: what ran is never made again by itself, and what was
+refused before its handler began says so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+
+import duplex
+from tests.engine.helpers import linked, outcome
+from tests.engine.raw import HELLO, RawDealer
+
+FORGED = {"duplex-refused": "1", "duplex-retry-after": "1", "duplex-anything": "x", "plain": "kept"}
+
+GREETING, OPEN, CLOSE, CANCEL = 0, 7, 10, 11
+UNARY = 3
+NONE = b"\x91\x90"
+
+
+class Work:
+    """Handlers of every kind that fail after they have begun, in the name of the protocol."""
+
+    def __init__(self, how: str) -> None:
+        self.runs = 0
+        self.service = duplex.Service("work")
+
+        def fail() -> None:
+            self.runs += 1
+            error = duplex.Unavailable("half done")
+            if how == "error":
+                error.metadata = FORGED
+            else:
+                duplex.current_call().trailers.update(FORGED)
+            raise error
+
+        @self.service.rpc
+        async def a_coroutine() -> None:
+            fail()
+
+        @self.service.rpc
+        def a_thread() -> None:
+            fail()
+
+        @self.service.rpc(inline=True)
+        def inline() -> None:
+            fail()
+
+        @self.service.rpc
+        async def a_stream() -> AsyncIterator[int]:
+            fail()
+            yield 1
+
+        @self.service.rpc
+        def a_generator() -> Iterator[int]:
+            fail()
+            yield 1
+
+
+async def _take(method: Any, streams: bool) -> None:
+    if not streams:
+        await method()
+        return
+    async with method.open() as call:
+        await call.receive()
+
+
+@pytest.mark.parametrize("how", ["trailers", "error"])
+@pytest.mark.parametrize("method", ["a_coroutine", "a_thread", "inline", "a_stream", "a_generator"])
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_handlers_do_not_speak_for_the_protocol(method: str, how: str, keyed: bool) -> None:
+    work = Work(how)
+    streams = method in ("a_stream", "a_generator")
+    if keyed and streams:
+        return  # there are none
+    with trio.fail_after(10):
+        async with linked(work.service) as pair:
+            remote = pair.service("work")
+            if keyed:
+                remote = remote.with_options(idempotency_key="k")
+            error: Any = await outcome(_take(remote[method], streams))
+    assert type(error) is duplex.Unavailable
+    assert work.runs == 1
+    assert error.may_have_executed
+    assert error.metadata == {"plain": "kept"}
+    assert error.retry_after is None
+
+
+async def test_trailers_of_a_result_are_the_handlers_own(caplog: pytest.LogCaptureFixture) -> None:
+    service = duplex.Service("s")
+
+    @service.rpc
+    async def well() -> int:
+        duplex.current_call().trailers.update(FORGED)
+        return 1
+
+    async with linked(service) as pair:
+        for remote in (pair.service("s"), pair.service("s").with_options(idempotency_key="k")):
+            async with remote.well.open() as call:
+                assert await call.result() == 1
+                assert call.trailers == {"plain": "kept"}
+    assert (
+        "keys that begin with 'duplex-' belong to the protocol: duplex-refused, duplex-retry-after"
+        in caplog.text
+    )
+
+
+async def test_a_gateway_passes_on_what_it_was_told() -> None:
+    """The call behind it was refused. It was not."""
+    runs = 0
+    gateway = duplex.Service("gateway")
+    behind = duplex.Service("behind")
+
+    async with linked(behind) as pair, duplex.open_peer() as client:
+
+        @gateway.rpc
+        async def call() -> None:
+            nonlocal runs
+            runs += 1
+            try:
+                await pair.service("behind").nothing()
+            except duplex.Unimplemented as error:
+                duplex.current_call().trailers.update(error.metadata)
+                failure = duplex.Unavailable("what is behind it failed")
+                failure.metadata = error.metadata
+                failure.retry_after = 3
+                raise failure from None
+
+        pair.client.add_service(gateway)
+        await client.connect(await pair.client.bind("memory://*"))
+        error: Any = await outcome(client.service("gateway").call())
+        assert type(error) is duplex.Unavailable
+        assert error.may_have_executed
+        assert error.retry_after == 3
+        assert runs == 1
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("call", "kind"),
+        [
+            (lambda s: s.nothing(), duplex.Unimplemented),
+            (lambda s: s.add("one"), duplex.InvalidArgument),
+            (lambda s: s.add(), duplex.InvalidArgument),
+            (lambda s: s.add(1, 2, 3), duplex.InvalidArgument),
+            (lambda s: s.count(3), duplex.InvalidArgument),
+            (lambda s: s.total(), duplex.InvalidArgument),
+            (lambda s: s.with_options(idempotency_key="k").count(3), duplex.InvalidArgument),
+            (lambda s: s.with_options(idempotency_key="k").add("one"), duplex.InvalidArgument),
+        ],
+        ids=["method", "type", "missing", "many", "streams out", "streams in", "keyed stream", "keyed type"],
+    )
+    async def test_are_told(self, call: Callable[[Any], Any], kind: type[duplex.RPCError]) -> None:
+        service = duplex.Service("s")
+        runs = 0
+
+        @service.rpc
+        async def add(a: int) -> int:
+            nonlocal runs
+            runs += 1
+            return a
+
+        @service.rpc
+        async def count(n: int) -> AsyncIterator[int]:
+            nonlocal runs
+            runs += 1
+            yield n
+
+        @service.rpc
+        async def total(numbers: duplex.ReceiveChannel[int]) -> int:
+            nonlocal runs
+            runs += 1
+            return 0
+
+        async with linked(service) as pair:
+            error: Any = await outcome(call(pair.service("s")))
+        assert type(error) is kind
+        assert not error.may_have_executed
+        assert not runs
+
+    @pytest.mark.parametrize("max_metadata", [0, 46, 47])
+    async def test_are_told_where_there_is_room(
+        self, max_metadata: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = duplex.Service("s")
+
+        @service.rpc
+        async def add(a: int) -> int:
+            return a
+
+        caplog.set_level(logging.WARNING)
+        async with linked(service, client={"limits": duplex.Limits(max_metadata=max_metadata)}) as pair:
+            for call in (pair.service("s").nothing(), pair.service("s").add("one")):
+                error: Any = await outcome(call)
+                assert error.may_have_executed == (max_metadata < 47)
+        assert not caplog.records
+
+    async def test_of_what_was_cancelled_before_its_turn(self) -> None:
+        service = duplex.Service("s")
+        begun = trio.Event()
+
+        @service.rpc
+        async def sleep() -> None:
+            begun.set()
+            await trio.sleep_forever()
+
+        with trio.fail_after(10):
+            async with duplex.open_peer(services=[service]) as peer:
+                with RawDealer(await peer.bind("tcp://127.0.0.1:*")) as raw:
+                    raw.say(HELLO)
+                    await raw.commands(GREETING)
+                    raw.say([OPEN, 1, "s.sleep", UNARY, NONE], [CANCEL, 1])
+                    [answer] = await raw.commands(CLOSE)
+                    assert answer[1:3] == [1, 1]
+                    assert "duplex-refused" in answer[7]
+                    assert not begun.is_set()
+                    raw.say([OPEN, 3, "s.sleep", UNARY, NONE])
+                    await begun.wait()
+                    raw.say([CANCEL, 3])
+                    answer = (await raw.commands(CLOSE, 2))[1]
+                    assert answer[1:3] == [3, 1]
+                    assert len(answer) < 8 or not answer[7]
+
+
+async def test_an_item_that_is_too_large_is_not_the_call() -> None:
+    """The call runs; only its item was not sent."""
+    service = duplex.Service("s")
+    runs = 0
+
+    @service.rpc
+    async def total(numbers: duplex.ReceiveChannel[bytes]) -> int:
+        nonlocal runs
+        runs += 1
+        return sum([len(number) async for number in numbers])
+
+    @service.rpc
+    async def size(data: bytes) -> int:
+        return len(data)
+
+    large = bytes(2000)
+    async with linked(service, server={"limits": duplex.Limits(max_message=1024)}) as pair:
+        async with pair.service("s").total.open() as call:
+            await call.send(b"small")
+            with pytest.raises(duplex.MessageTooLarge) as caught:
+                await call.send(large)
+            assert caught.value.may_have_executed
+            await call.send_eof()
+            assert await call.result() == 5
+        assert runs == 1
+        with pytest.raises(duplex.MessageTooLarge) as caught:
+            await pair.service("s").size(large)
+        assert not caught.value.may_have_executed
+
+
+async def test_a_stream_that_cannot_go_on_has_begun() -> None:
+    """Whoever would go on with it refuses, but it ran elsewhere."""
+    service = duplex.Service("s")
+    other = duplex.Service("s")
+
+    @service.rpc(resumable=True)
+    async def ticks(*, cursor: int = 0) -> AsyncIterator[duplex.Tracked[int, int]]:
+        yield duplex.Tracked(1, 1)
+        await trio.sleep_forever()
+
+    @other.rpc(name="ticks")
+    async def not_resumable() -> AsyncIterator[int]:
+        yield 1
+
+    with trio.fail_after(10):
+        async with duplex.open_peer() as client:
+            async with duplex.open_peer(services=[service]) as server:
+                await client.connect(await server.bind("memory://*"))
+                async with client.service("s").ticks.with_options(resume=True).open() as stream:
+                    assert await stream.receive() == 1
+                    async with duplex.open_peer(services=[other]) as instead:
+                        await client.connect(await instead.bind("memory://*"))
+                        await server.aclose()
+                        with pytest.raises(duplex.InvalidArgument, match="not resumable") as caught:
+                            await stream.receive()
+                    assert "duplex-refused" in caught.value.metadata
+                    assert caught.value.may_have_executed
