@@ -32,14 +32,20 @@ def to_plain(value: Any) -> Any:
     ``-Infinity`` (as in the JSON mapping of protobuf), and complex numbers pairs. Dates are left to msgspec.
 
     Raises:
-        CommandError: it is a callback, a channel or the like.
+        CommandError: it is a callback, a channel or the like, or two keys of a dict would be the same.
     """
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else _not_finite(value)
     if isinstance(value, Mapping):
-        return {_key(key): to_plain(item) for key, item in value.items()}
+        plain = {_key(key): to_plain(item) for key, item in value.items()}
+        if len(plain) < len(value):
+            raise CommandError(
+                "the result holds a dict of which two keys are the same text in JSON, as 1 and '1' are",
+                FAILED,
+            )
+        return plain
     if isinstance(value, (list, tuple, set, frozenset)):
         return [to_plain(item) for item in value]
     if isinstance(value, (bytes, bytearray, memoryview)):

@@ -27,6 +27,9 @@ LIVE: Final[Mapping[str, str]] = {
 #: References and unions within one another that are followed; what lies deeper counts as untyped.
 _DEEPEST: Final = 32
 #: The dtype in the text of an array type: ``NDArray[float64]``.
+#: What stands for the numbers that JSON has no words for.
+_NOT_FINITE: Final = frozenset({"NaN", "Infinity", "-Infinity"})
+
 _DTYPE: Final = re.compile(r"\bNDArray\[(\w+)\]")
 
 
@@ -82,8 +85,8 @@ def from_word(word: str, schema: Schema, defs: Schema, type_text: str = "") -> A
 
 
 def from_json(value: Any, schema: Schema, defs: Schema, type_text: str = "") -> Any:
-    """Return what a JSON value stands for: base64 becomes bytes and nested lists become arrays, where the schema
-    has those; all else stays.
+    """Return what a JSON value stands for, as :func:`duplex.cli._output.to_plain` writes it: base64 becomes bytes,
+    nested lists become arrays and ``"NaN"`` a number, where the schema has those; all else stays.
 
     Args:
         value: plain data.
@@ -96,8 +99,10 @@ def from_json(value: Any, schema: Schema, defs: Schema, type_text: str = "") -> 
     """
     options = _options(schema, defs)
     kinds = [_kind(option) for option in options]
-    if isinstance(value, str):
-        return _base64(value) if "bytes" in kinds and "string" not in kinds else value
+    if isinstance(value, str) and "string" not in kinds:
+        if "number" in kinds and value in _NOT_FINITE:
+            return float(value)
+        return _base64(value) if "bytes" in kinds else value
     if isinstance(value, list):
         if "ndarray" in kinds:
             return _array(value, type_text)
@@ -190,7 +195,7 @@ def _integer(word: str, _option: Schema, _defs: Schema, _type: str) -> int:
 
 def _number(word: str, _option: Schema, _defs: Schema, _type: str) -> float:
     try:
-        return float(word)
+        return float(word[1:-1] if word[1:-1] in _NOT_FINITE else word)  # also as it is printed, with quotes
     except ValueError:
         raise ValueError(f"{word!r} is not a number") from None
 

@@ -57,6 +57,12 @@ def test_values_in_json(value: Any, text: str) -> None:
     assert to_json(value).decode() == text
 
 
+def test_keys_that_would_be_the_same() -> None:
+    with pytest.raises(CommandError, match="two keys are the same text in JSON, as 1 and '1' are") as caught:
+        to_json([{1: "a", "1": "b"}])
+    assert caught.value.exit_code == 1
+
+
 def test_indented() -> None:
     assert to_json({"a": [1]}, pretty=True).decode() == '{\n  "a": [\n    1\n  ]\n}'
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import enum
+import math
 from typing import Any, Literal
 
 import hypothesis
@@ -12,8 +13,13 @@ import hypothesis.strategies as st
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+import duplex
+from duplex.cli._output import to_json
 from duplex.cli._values import from_json, from_word, live_word, parse_json
+from duplex.codec import CODECS
+from duplex.service._schema import describe_method
 
 
 class Colour(enum.Enum):
@@ -225,3 +231,45 @@ def test_a_word_fits_or_is_refused(word: str, kind: Any) -> None:
     # Nothing else than ValueError comes out.
     with contextlib.suppress(ValueError):
         from_word(word, schema, defs)
+
+
+def described_schema(annotation: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What reflection says of a parameter of a type."""
+
+    async def method(value: Any) -> None:
+        """See the annotation."""
+
+    method.__annotations__["value"] = annotation
+    service = duplex.Service("s")
+    service.rpc(method)
+    described = describe_method(service.methods["method"])
+    return described.parameters[0].schema, described.defs
+
+
+NUMBERS: list[Any] = [math.nan, math.inf, -math.inf, 1.5, -0.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        *((number, float) for number in NUMBERS),
+        (NUMBERS, list[float]),
+        ({"a": NUMBERS}, dict[str, list[float | None]]),
+        ((math.nan, "NaN", None), tuple[float, str, float | None]),
+        ([dt.datetime(2024, 1, 2, 3, 4), dt.datetime(2024, 1, 2, tzinfo=dt.UTC)], list[dt.datetime]),
+        (np.array([1.5, math.nan, -math.inf]), NDArray[np.float64]),
+    ],
+    ids=repr,
+)
+def test_what_is_printed_can_be_given(value: Any, annotation: Any) -> None:
+    schema, defs = described_schema(annotation)
+    printed = to_json(value)
+    given = from_json(parse_json(printed.decode()), schema, defs, "NDArray[float64]")
+    assert to_json(given) == printed
+    assert to_json(CODECS["msgpack"].decoder(annotation)(*CODECS["msgpack"].encode(given), None)) == printed
+    assert from_word(printed.decode(), schema, defs, "NDArray[float64]") is not None
+
+
+def test_text_stays_text() -> None:
+    for schema in ({"type": ["number", "string"]}, {"type": "string"}, {}):
+        assert from_json("NaN", schema, {}) == "NaN"
