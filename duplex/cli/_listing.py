@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import click
@@ -13,6 +13,7 @@ import msgspec
 import duplex
 from duplex.cli._output import printable, to_json
 from duplex.cli._session import REFLECTION, linked, reflect
+from duplex.cli._shapes import bounds, named_types, shape
 from duplex.cli._words import Method
 
 #: Services whose names begin with this are on every peer.
@@ -64,21 +65,26 @@ async def show_list(endpoint: str, *, connect_timeout: float, as_json: bool, eve
 
 
 async def show_description(endpoint: str, name: str | None, *, connect_timeout: float, as_json: bool) -> None:
-    """Write the description of a service or a method, or of all services that are not built in, to stdout."""
+    """Write the description of a service, a method or a type, or of all services that are not built in, to stdout."""
     async with linked(endpoint, connect_timeout) as link:
 
         async def describe(service: str, method: str | None = None) -> Any:
             return await reflect(link, "describe", service, method, timeout=connect_timeout)
 
-        if name is None:
+        async def describe_all() -> list[Any]:
             names = [service for service in sorted(link.services) if not service.startswith(_BUILT_IN)]
-            answer: Any = [await describe(service) for service in names]
+            return [await describe(service) for service in names]
+
+        method = None
+        if name is None:
+            answer: Any = await describe_all()
             services = _read(answer, list[Description])
-            method = None
+        elif name not in link.services and (found := _types(await describe_all()).get(name)):
+            _show_type(name, found, as_json=as_json)
+            return
         elif name in link.services or "." not in name:
             answer = await describe(name)
             services = [_read(answer, Description)]
-            method = None
         else:
             service, _, method = name.rpartition(".")
             answer = await describe(service, method)
@@ -95,6 +101,33 @@ async def show_description(endpoint: str, name: str | None, *, connect_timeout: 
             _write_heading(described)
             click.echo()
             _write_methods(described.methods, indent="    ")
+
+
+def _types(answer: list[Any]) -> dict[str, dict[str, Any]]:
+    """Return the types that the descriptions of services refer to by name, each with all types of its method."""
+    return {
+        name: method.defs
+        for service in _read(answer, list[Description])
+        for method in service.methods
+        for name, schema in method.defs.items()
+        if isinstance(schema, dict)
+    }
+
+
+def _show_type(name: str, defs: dict[str, Any], *, as_json: bool) -> None:
+    names = [name, *(other for other in named_types([defs[name]], defs) if other != name)]
+    if as_json:
+        _write_json({"$ref": f"#/$defs/{name}", "$defs": {each: defs[each] for each in names}})
+        return
+    for each in names:
+        if doc := defs[each].get("description"):
+            click.echo(textwrap.indent(printable(str(doc)), "# "))
+        _write_shape(each, defs)
+
+
+def _write_shape(name: str, defs: dict[str, Any], indent: str = "") -> None:
+    for line in shape(name, defs):
+        click.echo(f"{indent}{printable(line)}")
 
 
 def _read(answer: Any, kind: type[T]) -> T:
@@ -116,7 +149,7 @@ def _write_heading(service: Summary | Description) -> None:
     click.echo(f"{title}  {' '.join(description.split())}".rstrip())
 
 
-def _write_methods(methods: Iterable[Method], *, prefix: str = "", indent: str = "") -> None:
+def _write_methods(methods: Sequence[Method], *, prefix: str = "", indent: str = "") -> None:
     for index, method in enumerate(methods):
         if index:
             click.echo()
@@ -124,9 +157,29 @@ def _write_methods(methods: Iterable[Method], *, prefix: str = "", indent: str =
         notes = [f"Deprecated: {method.deprecated}"] if method.deprecated else []
         notes += ["Idempotent: the call may be repeated."] if method.idempotent else []
         notes += ["Resumable: the stream can go on behind a cursor."] if method.resumable else []
-        for paragraph in (method.doc, "\n".join(notes)):
+        for paragraph in (method.doc, "\n".join(notes), "\n".join(_bounds(method))):
             if paragraph:
                 click.echo(textwrap.indent(printable(paragraph), f"{indent}    "))
+    schemas = [schema for method in methods for schema in _schemas(method)]
+    defs = {name: its for method in methods for name, its in method.defs.items()}
+    for index, name in enumerate(named_types(schemas, defs)):
+        if not index:
+            click.echo()
+        _write_shape(name, defs, indent)
+
+
+def _schemas(method: Method) -> list[dict[str, Any]]:
+    """Return the schemas of what goes in and comes out of a method."""
+    items = [method.input.schema] if method.input is not None else []
+    return [*(parameter.schema for parameter in method.parameters), *items, method.result.schema]
+
+
+def _bounds(method: Method) -> list[str]:
+    """Return what the signature does not show: the bounds of arguments."""
+    found = [(parameter.name, bounds(parameter.schema)) for parameter in method.parameters]
+    if method.input is not None:
+        found.append(("each item", bounds(method.input.schema)))
+    return [f"{name}: {limits}" for name, limits in found if limits]
 
 
 def _highlighted(signature: str) -> str:

@@ -32,6 +32,7 @@ from duplex.cli._options import (
 from duplex.cli._output import open_missing_streams, report, report_unwritable
 from duplex.cli._serving import serve, stdout_apart
 from duplex.cli._session import Call, make_call, ping, run
+from duplex.cli._stdin import Form
 from duplex.cli._target import load_services, target_name
 
 DEFAULT_BIND: Final = "tcp://127.0.0.1:*"
@@ -154,6 +155,9 @@ def serve_command(
     "--stdin", is_flag=True, help="Stream stdin to the method, where there is no description that says so."
 )
 @click.option("--lines", is_flag=True, help="Items on stdin are lines, read as words are, rather than JSON.")
+@click.option(
+    "--bytes", "chunks", is_flag=True, help="Items on stdin are its bytes, as many as are read at once."
+)
 @click.option("-r", "--raw", is_flag=True, help="Write strings and bytes as they are rather than as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Write the peer, the trailers and times to stderr.")
 def call_command(
@@ -167,6 +171,7 @@ def call_command(
     no_reflection: bool,
     stdin: bool,
     lines: bool,
+    chunks: bool,
     raw: bool,
     verbose: bool,
 ) -> int:
@@ -175,9 +180,10 @@ def call_command(
     \b
     WORD is an argument:
       5  text        by position, of the type that the parameter has
-      name=word      by name, if a parameter has that name; else by position
+      name=word      by name
       name:=JSON     by name, in JSON
       :=JSON         by position, in JSON
+      @FILE          what is in a file, in the place of JSON or of bytes; @- is stdin
 
     Results go to stdout as JSON: a single one indented on a terminal, streamed ones in a line each as they
     come. A method that takes a stream gets the JSON values on stdin as they are read.
@@ -191,20 +197,24 @@ def call_command(
     check_method_name(method)
     if data is not None and words:
         raise CommandError("arguments are given in words or with --data, not both")
-    if data == "@-" and (stdin or lines):
+    if lines and chunks:
+        raise CommandError("items on stdin are --lines or --bytes, not both")
+    form: Form = "lines" if lines else "bytes" if chunks else "json"
+    from_stdin = data == "@-" or any(word == "@-" or word.endswith("=@-") for word in words)
+    if from_stdin and (stdin or form != "json"):
         raise CommandError("stdin cannot hold both the arguments and the stream")
     call = Call(
         endpoint=endpoint,
         target=method,
         words=words,
         data=None if data is None else read_data(data),
-        data_from_stdin=data == "@-",
+        data_from_stdin=from_stdin,
         timeout=timeout,
         connect_timeout=connect_timeout,
         metadata=metadata,
         reflection=not no_reflection,
         stdin=stdin,
-        lines=lines,
+        form=form,
         raw=raw,
         verbose=verbose,
     )
@@ -233,11 +243,14 @@ def list_command(endpoint: str, output: str, everything: bool, connect_timeout: 
 
 @commands.command("describe")
 @endpoint_argument
-@click.argument("name", metavar="[SERVICE[.METHOD]]", required=False)
+@click.argument("name", metavar="[SERVICE[.METHOD] | TYPE]", required=False)
 @output_option
 @connect_timeout_option
 def describe_command(endpoint: str, name: str | None, output: str, connect_timeout: float) -> int:
-    """Describe services of the peer at ENDPOINT: signatures and documentation, in JSON also JSON Schemas."""
+    """Describe services of the peer at ENDPOINT: signatures, documentation, and the fields, members and bounds of types.
+
+    TYPE is the name of a type in one of the signatures. In JSON there are JSON Schemas.
+    """
     return run(
         lambda: show_description(endpoint, name, connect_timeout=connect_timeout, as_json=output == "json")
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
@@ -12,7 +11,7 @@ import click
 from duplex._errors import ConfigurationError
 from duplex._numbers import check_seconds
 from duplex.cli._errors import CommandError
-from duplex.cli._values import parse_json
+from duplex.cli._values import parse_json, read_file
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -170,17 +169,8 @@ def read_data(data: str) -> list[Any] | dict[str, Any]:
     Raises:
         CommandError: it cannot be read, or is no JSON object or array.
     """
-    text: str | bytes = data
-    if data == "@-":
-        text = sys.stdin.buffer.read()
-    elif data.startswith("@"):
-        try:
-            with open(data[1:], "rb") as file:
-                text = file.read()
-        except OSError as error:
-            raise CommandError(f"--data: cannot read {data[1:]}: {error.strerror}") from None
     try:
-        value = parse_json(text)
+        value = parse_json(read_file(data[1:]) if data.startswith("@") else data)
     except ValueError as error:
         raise CommandError(f"--data: {error}") from None
     if not isinstance(value, list | dict):

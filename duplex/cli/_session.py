@@ -17,7 +17,9 @@ import trio
 import duplex
 from duplex.cli._errors import CommandError
 from duplex.cli._output import ResultWriter, printable, report, report_unwritable, tell, to_json
-from duplex.cli._stdin import Items
+from duplex.cli._probe import connect
+from duplex.cli._stdin import Form, Items
+from duplex.cli._values import takes_bytes
 from duplex.cli._words import Method, bind_data, bind_words, check_method
 
 REFLECTION = "duplex.reflection"
@@ -86,10 +88,10 @@ async def linked(endpoint: str, timeout: float) -> AsyncIterator[duplex.Link]:
 
     Args:
         endpoint: where the other peer is bound.
-        timeout: seconds until there must be a link.
+        timeout: seconds until there must be a link; where nothing listens, it fails at once.
     """
     async with duplex.open_peer(name="duplex-cli", connect_timeout=timeout) as peer:
-        yield await peer.connect(endpoint)
+        yield await connect(peer, endpoint)
 
 
 async def reflect(link: duplex.Link, method: str, *args: Any, timeout: float) -> Any:
@@ -151,8 +153,8 @@ class Call:
     reflection: bool = True
     #: Stream standard input even if there is no description that asks for it.
     stdin: bool = False
-    #: The items on standard input are lines rather than JSON.
-    lines: bool = False
+    #: What the items on standard input are.
+    form: Form = "json"
     raw: bool = False
     verbose: bool = False
 
@@ -201,13 +203,17 @@ async def make_call(call: Call) -> None:
 
 def _items(call: Call, method: Method | None) -> Items | None:
     """Return what is to be read from standard input, or ``None``."""
+    streamed = call.stdin or call.form != "json"
     if method is None:
-        return Items(None, {}, lines=call.lines) if call.stdin or call.lines else None
+        return Items(None, {}, form=call.form) if streamed else None
     if method.streams_input:
         if call.data_from_stdin:
             raise CommandError(f"{call.target} takes a stream from stdin, which so cannot hold its arguments")
-        return Items(method.input, method.defs, lines=call.lines)
-    if call.stdin or call.lines:
+        schema = method.input.schema if method.input is not None else {}
+        if call.form == "bytes" and not takes_bytes(schema, method.defs):
+            raise CommandError(f"{call.target} takes no stream of bytes: it is {method.signature}")
+        return Items(method.input, method.defs, form=call.form)
+    if streamed:
         raise CommandError(f"{call.target} takes no stream: it is {method.signature}")
     return None
 

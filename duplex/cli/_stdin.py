@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import trio
 
@@ -21,6 +21,10 @@ _SPACE: Final = re.compile(rb"\s*")
 _SCALAR_END: Final = re.compile(rb'[\s"{\[]')
 _STRUCTURE: Final = re.compile(rb'["{}\[\]]')
 _IN_STRING: Final = re.compile(rb'["\\]')
+
+
+#: What the items on standard input are.
+Form: TypeAlias = Literal["json", "lines", "bytes"]
 
 
 class Splitter(Protocol):
@@ -122,19 +126,37 @@ class LineSplitter:
             yield b"".join(self._parts)
 
 
+class Chunks:
+    """Leaves bytes as they were read."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        yield data
+
+    def finish(self) -> Iterator[bytes]:
+        yield from ()
+
+
+_SPLITTERS: Final[Mapping[Form, Callable[[], Splitter]]] = {
+    "json": JsonSplitter,
+    "lines": LineSplitter,
+    "bytes": Chunks,
+}
+
+
 class Items:
     """Standard input as items for a call.
 
     Args:
         expected: the type of the items; ``None`` if it is not known.
         defs: what its schema refers to.
-        lines: every line is an item, read as an argument on the command line is; otherwise it is JSON.
+        form: what an item is there: ``"json"``; ``"lines"``, each read as an argument on the command line is; or
+            ``"bytes"``, as many as are read at once.
     """
 
-    def __init__(self, expected: ValueType | None, defs: dict[str, Any], *, lines: bool) -> None:
+    def __init__(self, expected: ValueType | None, defs: dict[str, Any], *, form: Form = "json") -> None:
         self._expected = expected or ValueType()
         self._defs = defs
-        self._lines = lines
+        self._form = form
         self._count = 0
 
     async def send_to(self, send: Callable[[Any], Awaitable[None]]) -> None:
@@ -143,7 +165,7 @@ class Items:
         Raises:
             CommandError: an item is not JSON, or not of the expected type; or there is nothing to read from.
         """
-        splitter: Splitter = LineSplitter() if self._lines else JsonSplitter()
+        splitter: Splitter = _SPLITTERS[self._form]()
         if sys.stdin is None:
             return  # it was closed before Python started
         descriptor = sys.stdin.fileno()
@@ -160,11 +182,13 @@ class Items:
 
     def _value(self, text: bytes) -> Any:
         self._count += 1
+        if self._form == "bytes":
+            return text
         schema, type_text = self._expected.schema, self._expected.type
         try:
-            if self._lines:
+            if self._form == "lines":
                 return from_word(text.decode(), schema, self._defs, type_text)
             return from_json(parse_json(text), schema, self._defs, type_text)
         except ValueError as error:
-            noun = "line" if self._lines else "item"
+            noun = "line" if self._form == "lines" else "item"
             raise CommandError(f"standard input, {noun} {self._count}: {error}") from None

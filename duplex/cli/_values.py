@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -39,6 +40,19 @@ def parse_json(text: str | bytes) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None
+
+
+def read_file(name: str) -> bytes:
+    """Return what is in a file, or, if its name is ``-``, what comes on standard input. Raises ``ValueError``."""
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read() if sys.stdin is not None else b""
+        with open(name, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ValueError(
+            f"cannot read {'standard input' if name == '-' else name}: {error.strerror}"
+        ) from None
 
 
 def live_word(schema: Schema) -> str | None:
@@ -232,7 +246,7 @@ def _live(_word: str, option: Schema, _defs: Schema, _type: str) -> Any:
 
 
 def _bytes(word: str, _option: Schema, _defs: Schema, _type: str) -> bytes:
-    return _base64(word)
+    return read_file(word[1:]) if word.startswith("@") else _base64(word)
 
 
 def _string(word: str, _option: Schema, _defs: Schema, _type: str) -> str:
@@ -262,7 +276,9 @@ def _base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ValueError(f"bytes are written in base64, which {_short(text)!r} is not: {error}") from None
+        raise ValueError(
+            f"bytes are written in base64, which {_short(text)!r} is not ({error}), or come from a @FILE"
+        ) from None
 
 
 def _array(value: list[Any], type_text: str) -> Any:

@@ -2,10 +2,14 @@
 
 ===============  ==========================================================================================
 ``word``         the next positional argument, of the parameter's type
-``name=word``    the argument ``name``, of the parameter's type; positional if no parameter has that name
-``name:=JSON``   the argument ``name``, given in JSON; positional if no parameter has that name
+``name=word``    the argument ``name``, of the parameter's type
+``name:=JSON``   the argument ``name``, given in JSON
 ``:=JSON``       the next positional argument, given in JSON
 ===============  ==========================================================================================
+
+``@FILE`` stands for what is in a file, and ``@-`` for standard input: in the place of JSON, and of a word where bytes
+are taken, which are then those of the file. A text that looks like ``name=word``, where no parameter has that name, is
+refused rather than passed on as a text, because a misspelt name looks just so; in JSON it can be given.
 
 Without a description, every ``name=`` and ``name:=`` is a named argument, and a word is JSON if it parses as
 such, else a string.
@@ -14,13 +18,14 @@ such, else a string.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
 
 from duplex.cli._errors import CommandError
-from duplex.cli._values import from_json, from_word, live_word, parse_json
+from duplex.cli._values import from_json, from_word, live_word, parse_json, read_file
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -128,8 +133,6 @@ class _Word(NamedTuple):
     name: str | None
     text: str
     is_json: bool
-    #: What stands before an equals sign without being the name of a parameter.
-    unknown: str | None = None
 
 
 class _Binder:
@@ -159,9 +162,7 @@ class _Binder:
             slot = self.slot(len(positional))
             if slot is None:
                 count = sum(word.name is None for word in parsed)
-                self._fail(
-                    f"{len(self._slots) or 'no'} positional arguments are taken, {count} are given{_hint(word)}"
-                )
+                self._fail(f"{len(self._slots) or 'no'} positional arguments are taken, {count} are given")
             positional.append(self._value(word, slot, slot.name or str(len(positional) + 1)))
         self._check_complete(positional, keyword)
         return Arguments(positional, keyword)
@@ -190,17 +191,23 @@ class _Binder:
         name, sign, text = match.group("name", "sign", "value")
         if name is None:
             return _Word(None, text, True) if sign == ":=" else _Word(None, word, False)
-        if self.named(name) is None:
-            return _Word(None, word, False, unknown=name)
-        return _Word(name, text, sign == ":=")
+        if self.named(name) is not None:
+            return _Word(name, text, sign == ":=")
+        if sign == "=" and text in ("", "="):
+            return _Word(None, word, False)  # the end of base64
+        as_text = msgspec.json.encode(word).decode()
+        self._fail(
+            f"there is no parameter {name!r}; to pass {word!r} as a text, write {shlex.quote(':=' + as_text)}"
+        )
 
     def _value(self, word: _Word, parameter: Parameter, label: str) -> Any:
         try:
             if word.is_json:
-                return from_json(parse_json(word.text), parameter.schema, self._defs, parameter.type)
+                text = read_file(word.text[1:]) if word.text.startswith("@") else word.text
+                return from_json(parse_json(text), parameter.schema, self._defs, parameter.type)
             return from_word(word.text, parameter.schema, self._defs, parameter.type)
         except ValueError as error:
-            self._fail(f"argument {label!r}: {error}{_hint(word)}")
+            self._fail(f"argument {label!r}: {error}")
 
     def _by_name(self, name: str) -> Parameter:
         """Return the parameter of a named argument that there is."""
@@ -232,7 +239,3 @@ class _Binder:
 
     def _fail(self, problem: str) -> NoReturn:
         raise CommandError(f"{problem}; it is {self._method.signature}" if self._method else problem)
-
-
-def _hint(word: _Word) -> str:
-    return "" if word.unknown is None else f" (there is no parameter {word.unknown!r})"

@@ -10,7 +10,7 @@ import trio
 from duplex._errors import ConfigurationError, ConnectError, HandshakeError
 from duplex.engine._link import BaseLink
 from duplex.protocol import limits_info, max_frame, most_waiting
-from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
+from duplex.transports import Carrier, Frames, Port, TransportOptions, full_endpoint, transport_for
 
 if TYPE_CHECKING:
     from duplex.engine._peer import BasePeer
@@ -110,7 +110,7 @@ class Ports(Generic[LinkT]):
             raise trio.ClosedResourceError("this peer is draining and opens no more endpoints")
         if not isinstance(endpoint, str):
             raise ConfigurationError(f"an endpoint is a str such as 'tcp://127.0.0.1:7700', not {endpoint!r}")
-        return self._open(endpoint, connecting=connecting)
+        return self._open(full_endpoint(endpoint), connecting=connecting)
 
     def _open(self, endpoint: str, *, connecting: bool) -> PortReceiver[LinkT]:
         transport = transport_for(endpoint)
@@ -155,6 +155,7 @@ class Ports(Generic[LinkT]):
 
     def close_endpoint(self, endpoint: str, *, connecting: bool) -> None:
         """Close what is bound or connected to an endpoint; ``ConfigurationError`` if nothing is."""
+        endpoint = full_endpoint(endpoint)
         candidates = [r for r in self.receivers if r.connecting is connecting]
         found = [r for r in candidates if endpoint in (r.requested, r.port.endpoint)]
         asleep = connecting and endpoint in self.asleep

@@ -26,6 +26,13 @@ def odd() -> Iterator[str]:
         yield server.endpoint
 
 
+@pytest.fixture(scope="session")
+def shapes() -> Iterator[str]:
+    """The endpoint of ``targets/shapes.py``."""
+    with serving(TARGETS / "shapes.py") as server:
+        yield server.endpoint
+
+
 Invoke = Callable[..., Result]
 
 

@@ -43,7 +43,7 @@ def test_arguments(calc: str, invoke: Invoke, words: list[str], value: Any) -> N
         (["odd.echo", "five"], "five"),
         (["odd.echo", ':={"a": [null]}'], {"a": [None]}),
         (["odd.text", "5"], "5"),
-        (["odd.text", "a=b"], "a=b"),
+        (["odd.text", ':="a=b"'], "a=b"),
         (["odd.text", "word=a=b"], "a=b"),
         (["odd.text", "--", "--timeout"], "--timeout"),
         (["odd.text", "-5"], "-5"),
@@ -219,3 +219,55 @@ def test_verbose_with_an_error(calc: str, invoke: Invoke) -> None:
     assert result.code == 69
     assert "trailers: {}" in result.err
     assert "described" not in result.err
+
+
+# -- bytes and files -------------------------------------------------------------------------------------
+
+#: What no text is.
+RAW = bytes(range(256)) * 1000
+
+
+def test_bytes_from_a_file(shapes: str, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "raw").write_bytes(RAW)
+    assert invoke("call", shapes, "shapes.size", f"@{tmp_path}/raw") == Result(0, "256000\n", "")
+    assert invoke("call", shapes, "shapes.size", f"data=@{tmp_path}/raw", "note=@x").out == "256002\n"
+
+
+def test_bytes_from_stdin(shapes: str, invoke: Invoke) -> None:
+    assert invoke("call", shapes, "shapes.size", "@-", given=RAW) == Result(0, "256000\n", "")
+
+
+def test_json_from_a_file(shapes: str, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "point.json").write_text('{"x": 7}')
+    result = invoke("call", shapes, "shapes.draw", f"p:=@{tmp_path}/point.json", "c=green", "n=2")
+    assert json.loads(result.out) == {"x": 14, "y": 0, "tags": ["green"]}
+
+
+def test_a_stream_of_bytes(shapes: str, invoke: Invoke) -> None:
+    result = invoke("call", shapes, "shapes.count", "--bytes", given=RAW)
+    assert result == Result(0, f"[{len(RAW)},{sum(RAW)}]\n", "")
+    assert invoke("call", shapes, "shapes.count", "--bytes", "--no-reflection", given=RAW) == result
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["shapes.size", "@/no/such/file"],
+            "argument 'data': cannot read /no/such/file: No such file or directory",
+        ),
+        (["shapes.size", "data:=@/no/such/file"], "argument 'data': cannot read /no/such/file: No such file"),
+        (["shapes.size", "!"], "bytes are written in base64, which '!' is not"),
+        (["shapes.size", "@-", "--bytes"], "stdin cannot hold both the arguments and the stream"),
+        (["shapes.count", "--bytes", "--lines"], "items on stdin are --lines or --bytes, not both"),
+        (["shapes.draw", ':={"x":1}', "--bytes"], "shapes.draw takes no stream"),
+    ],
+)
+def test_files_that_do_not_fit(shapes: str, invoke: Invoke, words: list[str], message: str) -> None:
+    result = invoke("call", shapes, *words)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+
+
+def test_a_stream_that_is_not_of_bytes(calc: str, invoke: Invoke) -> None:
+    assert "calc.total takes no stream of bytes" in invoke("call", calc, "calc.total", "--bytes").err

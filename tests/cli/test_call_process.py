@@ -92,8 +92,6 @@ def test_a_reader_that_goes_away_ends_the_call_quietly(odd: str, method: str) ->
 
 
 def test_no_server() -> None:
-    result = run("call", "tcp://127.0.0.1:1", "calc.add", "--connect-timeout", "0.2")
-    assert result.code == 78
-    assert result.out == ""
-    assert result.err.startswith("error: no link to tcp://127.0.0.1:1 within 0.2 s")
-    assert result.err.count("\n") == 1
+    assert run("call", "tcp://127.0.0.1:1", "calc.add") == Result(
+        78, "", "error: nothing listens at tcp://127.0.0.1:1: connection refused\n"
+    )

@@ -70,6 +70,8 @@ def test_describe_a_resumable_method(odd: str, invoke: Invoke) -> None:
         "odd.lines(*, cursor: int = 0) -> AsyncIterator[Tracked[int, str]]\n"
         "    Stream three lines, those behind a cursor.\n"
         "    Resumable: the stream can go on behind a cursor.\n"
+        "\n"
+        "Tracked[int, str] = tuple[int, str]\n"
     )
     assert invoke("call", odd, "odd.lines", "cursor=1").out == '[2,"xx"]\n[3,"xxx"]\n'
 
@@ -80,6 +82,50 @@ def test_describe_a_method(calc: str, invoke: Invoke) -> None:
         "    Divide a by b. A plain function, quick enough to run on the event loop.\n\n"
         "    Raises InvalidArgument if b is 0.\n"
     )
+
+
+SHAPES = """\
+shapes.draw(p: Point, c: Color = Color.RED, n: int = 3) -> Point
+    Draw a point.
+    n: >= 0, < 10
+
+Point:
+    x: int
+    y: int = 0
+    tags: list[str] = []
+Color = 'green' | 'red'
+"""
+AREA = """\
+Area:
+    corners: tuple[Point, Point]  (may be absent)
+    names: dict[str, float (> 0)] | None  (may be absent)
+# A place.
+Point:
+    x: int
+    y: int = 0
+    tags: list[str] = []
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "out"),
+    [
+        ("shapes.draw", SHAPES),
+        ("Point", "# A place.\nPoint:\n    x: int\n    y: int = 0\n    tags: list[str] = []\n"),
+        (
+            "Area",
+            AREA,
+        ),
+    ],
+)
+def test_describe_shapes(shapes: str, invoke: Invoke, name: str, out: str) -> None:
+    assert invoke("describe", shapes, name) == Result(0, out, "")
+
+
+def test_describe_a_type_in_json(shapes: str, invoke: Invoke) -> None:
+    described = json.loads(invoke("describe", shapes, "Area", "-o", "json").out)
+    assert described["$ref"] == "#/$defs/Area"
+    assert set(described["$defs"]) == {"Area", "Point"}
 
 
 def test_describe_a_built_in_service(calc: str, invoke: Invoke) -> None:

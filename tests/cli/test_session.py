@@ -17,7 +17,7 @@ class FakeItems(Items):
     """One item, without standard input."""
 
     def __init__(self) -> None:
-        super().__init__(None, {}, lines=False)
+        super().__init__(None, {})
 
     async def send_to(self, send: Any) -> None:
         await send(1)

@@ -125,24 +125,24 @@ STR = ValueType("str", {"type": "string"})
 
 
 async def test_items_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await sent(monkeypatch, b'1 "a" [2]', Items(None, {}, lines=False)) == [1, "a", [2]]
-    assert await sent(monkeypatch, b'"aGk="', Items(BYTES, {}, lines=False)) == [b"hi"]
+    assert await sent(monkeypatch, b'1 "a" [2]', Items(None, {})) == [1, "a", [2]]
+    assert await sent(monkeypatch, b'"aGk="', Items(BYTES, {})) == [b"hi"]
 
 
 async def test_items_in_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await sent(monkeypatch, b"1\n2\n", Items(INT, {}, lines=True)) == [1, 2]
-    assert await sent(monkeypatch, b"1\n2\n", Items(STR, {}, lines=True)) == ["1", "2"]
-    assert await sent(monkeypatch, b"1\nx\n", Items(None, {}, lines=True)) == [1, "x"]
+    assert await sent(monkeypatch, b"1\n2\n", Items(INT, {}, form="lines")) == [1, 2]
+    assert await sent(monkeypatch, b"1\n2\n", Items(STR, {}, form="lines")) == ["1", "2"]
+    assert await sent(monkeypatch, b"1\nx\n", Items(None, {}, form="lines")) == [1, "x"]
 
 
 @pytest.mark.parametrize(
     ("data", "items", "message"),
     [
-        (b"1 x", Items(None, {}, lines=False), "standard input, item 2: not JSON"),
-        (b"[1", Items(None, {}, lines=False), "standard input, item 1: not JSON"),
-        (b"1\nx", Items(INT, {}, lines=True), "standard input, line 2: 'x' is not a whole number"),
-        (b"\xff", Items(STR, {}, lines=True), "standard input, line 1: 'utf-8' codec"),
-        (b'"?"', Items(BYTES, {}, lines=False), "standard input, item 1: bytes are written in base64"),
+        (b"1 x", Items(None, {}), "standard input, item 2: not JSON"),
+        (b"[1", Items(None, {}), "standard input, item 1: not JSON"),
+        (b"1\nx", Items(INT, {}, form="lines"), "standard input, line 2: 'x' is not a whole number"),
+        (b"\xff", Items(STR, {}, form="lines"), "standard input, line 1: 'utf-8' codec"),
+        (b'"?"', Items(BYTES, {}), "standard input, item 1: bytes are written in base64"),
     ],
 )
 async def test_items_that_are_wrong(
@@ -159,7 +159,7 @@ async def test_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     async def send(value: object) -> None:
         raise AssertionError("there is nothing to send")
 
-    await Items(None, {}, lines=False).send_to(send)
+    await Items(None, {}).send_to(send)
 
 
 async def test_standard_input_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -174,6 +174,6 @@ async def test_standard_input_that_cannot_be_read(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("sys.stdin", Folder())
     try:
         with pytest.raises(CommandError, match="standard input cannot be read: Is a directory"):
-            await Items(None, {}, lines=True).send_to(send)
+            await Items(None, {}, form="lines").send_to(send)
     finally:
         os.close(folder)
