@@ -1,4 +1,9 @@
-"""Which calls are taken: the limits of handlers that run at once, and shedding of load before memory grows."""
+"""Which calls are taken: the limits of handlers that run at once, and shedding of load before memory grows.
+
+What is limited for all links together is not for the first who comes. A link may hold as much as :data:`GREED` times what
+is still free, so all links that want more end up with about as much, a link that is alone with nearly all, and something
+is left for who comes next. (Switches share their buffers so: "dynamic thresholds", Choudhury and Hahne 1998.)
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,22 @@ if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
     from duplex.engine._peer import BasePeer
 
+#: How many times what is free one link may hold.
+GREED: Final = 8
 #: Calls between two looks at how much all links hold together. A call is at most one message, and each link's
 #: own window bounds it anyway.
 CALLS_PER_LOOK: Final = 32
 #: Seconds after which a refused call may be tried again. Handlers end at times that nobody knows, so this only
 #: keeps callers from asking again at once.
 PUSH_BACK: Final = 0.1
+
+
+def may_hold_more(held: int, used: int, most: int) -> bool:
+    """Whether somebody who holds so much of something may have one more, of which so much is used by all, at most.
+
+    Of eight or fewer, one may have them all.
+    """
+    return held < GREED * (most - used)
 
 
 @final
@@ -26,6 +41,9 @@ class Admission:
         self._max_handlers = limits.max_handlers
         self._max_handlers_per_link = limits.max_handlers_per_link
         self._max_buffered = limits.max_buffered
+        #: Bytes of all links together up to which nobody can hold more than its part.
+        self._much_buffered = GREED * limits.max_buffered // (GREED + 1)
+        self._link_buffer = limits.link_buffer
         #: Handlers that run now.
         self.running = 0
         #: Calls that were refused.
@@ -39,31 +57,53 @@ class Admission:
 
     def refusal(self, link: BaseLink) -> str | None:
         """Return why a call that came over a link is not taken; ``None`` if it is."""
+        held = self._see(link)
+        if self._buffered >= self._much_buffered and held > self._most_buffered():
+            why = (
+                f"{held} bytes that this link has sent wait for handlers, and {self._buffered} of all links: those that "
+                f"hold most have to wait (Limits.max_buffered: {self._max_buffered})"
+            )
+        elif link.running >= self._max_handlers_per_link:
+            why = f"{link.running} handlers run for this link, the limit (Limits.max_handlers_per_link)"
+        elif may_hold_more(link.running, self.running, self._max_handlers):
+            return None
+        elif self.running >= self._max_handlers:
+            why = f"{self.running} handlers run at this peer, the limit (Limits.max_handlers)"
+        else:
+            why = (
+                f"{link.running} handlers run for this link, and {self.running} for all: the rest is for links that have "
+                f"fewer (Limits.max_handlers: {self._max_handlers})"
+            )
+        self.refused += 1
+        return f"{why}; try again after a pause, or at another peer"
+
+    def room(self, link: BaseLink) -> int:
+        """Return how many bytes that a link has sent may wait here without counting as under way."""
+        self._see(link)
+        if self._buffered < self._much_buffered:
+            return self._link_buffer
+        return min(self._link_buffer, self._most_buffered())
+
+    def _most_buffered(self) -> int:
+        # Half of an equal share is everybody's, however much the others hold.
+        share = self._max_buffered // (2 * max(1, len(self._peer.links)))
+        return max(share, GREED * (self._max_buffered - self._buffered))
+
+    def _see(self, link: BaseLink) -> int:
+        """Return what a link holds; look at all now and then."""
         held = link.connection.unconsumed_total
         self._seen += held - link.seen_buffered
         link.seen_buffered = held
         self._calls += 1
-        if not self._calls % CALLS_PER_LOOK or self._buffered >= self._max_buffered:
+        if not self._calls % CALLS_PER_LOOK or self._buffered >= self._much_buffered:
             self._buffered = self._look()
-        if self.running >= self._max_handlers:
-            why = f"{self.running} handlers run at this peer, the limit (Limits.max_handlers)"
-        elif link.running >= self._max_handlers_per_link:
-            why = f"{link.running} handlers run for this link, the limit (Limits.max_handlers_per_link)"
-        elif self._buffered >= self._max_buffered:
-            why = (
-                f"{self._buffered} bytes that were received wait for handlers at this peer, over the limit of "
-                f"{self._max_buffered} (Limits.max_buffered)"
-            )
-        else:
-            return None
-        self.refused += 1
-        return f"{why}; try again after a pause, or at another peer"
+        return held
 
     def _look(self) -> int:
         """Return the bytes that all links hold. To ask all of many links is dear, so that is done once in as
-        many calls as there are links, and before anything is refused. In between, a link is as it was at its
+        many calls as there are links, and before anything can be refused. In between, a link is as it was at its
         latest call, which is exact for what calls bring."""
-        if self._calls >= self._see_all_at or self._seen >= self._max_buffered:
+        if self._calls >= self._see_all_at or self._seen >= self._much_buffered:
             links = self._peer.links
             for link in links:
                 link.seen_buffered = link.connection.unconsumed_total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -109,7 +110,7 @@ class BaseLink:
             peer.hello(),
             connecting=connecting,
             now=self.made_at,
-            link_buffer=peer.limits.link_buffer,
+            room=functools.partial(peer.admission.room, self),
             max_unsent=peer.limits.max_unsent,
             proof_token=_proof_token,
         )
@@ -381,7 +382,7 @@ class BaseLink:
     # -- handshake and end -----------------------------------------------------------------------------
 
     def _on_hello(self, event: HelloReceived) -> None:
-        refusal = self.peer.judge(event.remote)
+        refusal = self.peer.judge(self.carrier.address)
         if refusal is None:
             self.connection.accept()
             self._established(event.remote)

@@ -20,7 +20,7 @@ from duplex._errors import ConfigurationError, Unavailable
 from duplex._metadata import IDEMPOTENCY_FEATURE
 from duplex._numbers import check_seconds
 from duplex.codec import CODECS, Codec
-from duplex.engine._admission import Admission
+from duplex.engine._admission import GREED, Admission, may_hold_more
 from duplex.engine._alarms import Alarms
 from duplex.engine._drain import drain
 from duplex.engine._flush import Flusher
@@ -239,12 +239,21 @@ class BasePeer(Generic[LinkT, ServiceT]):
             return f"a method is named service.method, not {target!r}; services here: {offered}"
         return f"there is no service {service!r} at this peer; it offers {offered}"
 
-    def judge(self, remote: Hello) -> tuple[str, str] | None:
-        """Return why a peer that introduced itself is refused, or ``None``."""
+    def judge(self, address: str) -> tuple[str, str] | None:
+        """Return why a peer at an address, as its carrier tells it, is refused, or ``None``."""
         if self.is_draining:
             return "draining", "this peer is draining and takes no new links"
-        if len(self._links) >= self.limits.max_links:
-            return "limit", f"this peer has {len(self._links)} links, the limit (Limits.max_links)"
+        links = self._links
+        most = self.limits.max_links
+        if len(links) >= most:
+            return "limit", f"this peer has {len(links)} links, the limit (Limits.max_links)"
+        if GREED * (most - len(links)) < most:
+            there = sum(link.carrier.address == address for link in links)
+            if not may_hold_more(there, len(links), most):
+                return "limit", (
+                    f"this peer has {len(links)} links, {there} of them with {address}: the rest is for others "
+                    f"(Limits.max_links: {most})"
+                )
         return None
 
     # -- endpoints -------------------------------------------------------------------------------------

@@ -69,6 +69,7 @@ class Connection(Receiving):
         now: the present time in seconds, of any clock that never goes back; so is every later ``now``.
         link_buffer: bytes received and not taken that the link's window does not count, so that streams which
             nobody reads do not hold up the link.
+        room: gives that number instead, each time when it matters.
         max_unsent: bytes of messages that were sent and are not known to have arrived, beyond which there is no
             credit to send more; and the same of what costs no credit, beyond which the link is given up.
         proof_token: gives the token, from ``FIRST_PROOF`` on, of a ping whose answer is to prove that the other side
@@ -85,12 +86,18 @@ class Connection(Receiving):
         connecting: bool,
         now: float,
         link_buffer: int = 0,
+        room: Callable[[], int] | None = None,
         max_unsent: int = _MAX_UNSENT,
         proof_token: Callable[[], int] | None = None,
     ) -> None:
         self._hello_size = encoded_size(hello)
         super().__init__(
-            hello, connecting=connecting, now=now, link_buffer=link_buffer, max_unsent=max_unsent
+            hello,
+            connecting=connecting,
+            now=now,
+            link_buffer=link_buffer,
+            room=room,
+            max_unsent=max_unsent,
         )
         self._next_token = 1
         self._max_unsent = max_unsent

@@ -64,7 +64,14 @@ class Receiving:
     """The receiving half of a :class:`~duplex.protocol.Connection`, and the state that both halves share."""
 
     def __init__(
-        self, hello: Hello, *, connecting: bool, now: float, link_buffer: int, max_unsent: int
+        self,
+        hello: Hello,
+        *,
+        connecting: bool,
+        now: float,
+        link_buffer: int,
+        room: Callable[[], int] | None,
+        max_unsent: int,
     ) -> None:
         self.local = hello
         #: What the other side said of itself, once it has.
@@ -99,6 +106,7 @@ class Receiving:
         #: What cost no credit and is proven to have arrived.
         self._free_proven = 0
         self._incoming = LinkReceiveWindow(hello.limits.link_window, link_buffer)
+        self._room = room
         self._outbox = Outbox(self._remote_limits.max_commands)
         self._push = self._outbox.push
         self._pings: dict[int, float] = {}
@@ -148,14 +156,7 @@ class Receiving:
         self.last_received = now
         if self._outbox.run is not None:
             self._outbox.settle()
-        try:
-            self._receive(frames, events, now, most)
-        except Violation as violation:
-            self._break_link(str(violation))
-            raise RemoteProtocolError(str(violation), events) from None
-        finally:
-            if not self.is_unfinished:
-                self._attachments = ()
+        self._look(frames, events, now, most)
         return events
 
     def go_on(self, now: float, most: int = sys.maxsize) -> list[e.Event]:
@@ -168,14 +169,7 @@ class Receiving:
             return events
         if self._outbox.run is not None:
             self._outbox.settle()
-        try:
-            self._take_commands(events, now, most)
-        except Violation as violation:
-            self._break_link(str(violation))
-            raise RemoteProtocolError(str(violation)) from None
-        finally:
-            if not self.is_unfinished:
-                self._attachments = ()
+        self._look(None, events, now, most)
         return events
 
     def terminate(self) -> None:
@@ -187,6 +181,20 @@ class Receiving:
         self._notified.clear()
         self._unread.clear()
         self._opened_here = self._opened_there = 0
+
+    def _look(self, frames: Sequence[Buffer] | None, events: list[e.Event], now: float, most: int) -> None:
+        """Look at a message, or at what is left of the present one."""
+        try:
+            if frames is not None:
+                self._receive(frames, events, now, most)
+            else:
+                self._take_commands(events, now, most)
+        except Violation as violation:
+            self._break_link(str(violation))
+            raise RemoteProtocolError(str(violation), events) from None
+        finally:
+            if not self.is_unfinished:
+                self._attachments = ()
 
     def _receive(self, frames: Sequence[Buffer], events: list[e.Event], now: float, most: int) -> None:
         if not frames:
@@ -228,6 +236,9 @@ class Receiving:
             raise Violation(f"{came - 1} attachments came, but the commands use {self._attachment_index - 1}")
         window = self._incoming
         if window.balance < window.threshold and self.state == LINK_OPEN:
+            if self._room is not None:
+                # Never less than what is parked: its credit was given back.
+                window.buffer = max(window.parked, self._room())
             grant = window.park()
             if grant:
                 self._push([6, 0, grant], COMMAND_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine._admission import CALLS_PER_LOOK, Admission
+from duplex.engine._admission import CALLS_PER_LOOK, Admission, may_hold_more
 from tests.engine.helpers import Pair, linked, outcome, until
 
 
@@ -263,15 +264,122 @@ def test_what_calls_bring_is_noticed_soon_with_many_links() -> None:
     assert calls_taken(admission, links, calling=0, holding=0) <= CALLS_PER_LOOK
 
 
-def test_what_streams_bring_is_noticed_with_many_links() -> None:
-    admission, links = many_links(1000, 100_000)
-    assert calls_taken(admission, links, calling=0, holding=1) <= 1000 + CALLS_PER_LOOK
+def test_who_holds_too_much_is_refused_and_nobody_else() -> None:
+    admission, links = many_links(10, 100_000)
+    links[1].held = 60_000
+    links[2].held = 60_000
+    for _ in range(CALLS_PER_LOOK):
+        admission.refusal(links[0])
+    for modest in (links[0], *links[3:]):
+        modest.held = 1000
+        assert admission.refusal(modest) is None
+    for greedy in links[1:3]:
+        why = admission.refusal(greedy)
+        assert why is not None
+        assert "Limits.max_buffered" in why
+        assert admission.room(greedy) == 5000, "half of an equal share"
+    links[1].held = 0
+    assert admission.refusal(links[1]) is None
+    assert admission.refusal(links[2]) is None
+    assert admission.room(links[2]) == duplex.Limits().link_buffer
+
+
+def test_what_may_wait_shrinks_with_what_is_free() -> None:
+    admission, links = many_links(4, 100_000)
+    rooms = []
+    for held in (80_000, 90_000, 95_000, 98_000, 99_000):
+        links[0].held = held
+        for _ in range(CALLS_PER_LOOK):
+            admission.refusal(links[1])
+        rooms.append(min(100_000, admission.room(links[0])))
+    assert rooms == [100_000, 80_000, 40_000, 16_000, 12_500]
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 8])
+def test_few_are_all_for_whoever_comes(most: int) -> None:
+    assert _filled([1], most) == [most]
+
+
+def test_one_link_alone_gets_nearly_all() -> None:
+    assert _filled([1], 1000) == [889]
+
+
+@pytest.mark.parametrize("greedy", [2, 3, 10, 100])
+def test_all_who_want_more_get_about_as_much_and_something_is_left(greedy: int) -> None:
+    held = _filled([1] * greedy, 10_000)
+    assert max(held) - min(held) <= 1
+    assert sum(held) < 10_000
+    assert may_hold_more(0, sum(held), 10_000)
+
+
+def test_who_comes_first_does_not_get_it_all() -> None:
+    held = _filled([1, 0, 0, 0], 10_000)
+    held = _filled([0, 1, 0, 0], 10_000, held)
+    assert may_hold_more(0, sum(held), 10_000)
+    # As those who came first give back, the others catch up.
+    while held[0] > held[1]:
+        held[0] -= 1
+        held = _filled([0, 1, 0, 0], 10_000, held)
+    assert held[0] > 4000
+
+
+def _filled(greedy: list[int], most: int, held: list[int] | None = None) -> list[int]:
+    """Let those who are greedy take one after the other until nobody gets more; return what each has."""
+    held = [0] * len(greedy) if held is None else list(held)
+    moved = True
+    while moved:
+        moved = False
+        for who, wants in enumerate(greedy):
+            if wants and may_hold_more(held[who], sum(held), most):
+                held[who] += 1
+                moved = True
+    return held
+
+
+async def test_a_link_with_few_handlers_gets_some_while_others_have_all_they_can() -> None:
+    busy = Busy()
+    limits = duplex.Limits(max_handlers=100)
+    async with (
+        linked(busy.service, server={"limits": limits}, check=False) as pair,
+        duplex.open_peer() as other,
+        trio.open_nursery() as nursery,
+    ):
+        await other.connect(pair.endpoint)
+        refused = await _many(pair, 200, nursery)
+        await until(lambda: len(refused) == 200 - 89)
+        assert all("the rest is for links that have fewer" in error.message for error in refused)
+        assert all("Limits.max_handlers" in error.message for error in refused)
+        done: list[str] = []
+
+        async def call() -> None:
+            done.append(await other.service("busy").work())
+
+        nursery.start_soon(call)
+        await until(lambda: busy.running == 90)
+        busy.go.set()
+        await until(lambda: done)
+        assert done == ["done"]
+
+
+async def test_links_of_one_address_leave_some_to_others() -> None:
+    limits = duplex.Limits(max_links=20)
+    async with duplex.open_peer(limits=limits) as server, contextlib.AsyncExitStack() as stack:
+        endpoint = await server.bind("tcp://0.0.0.0:*")
+        port = endpoint.rpartition(":")[2]
+        clients = [await stack.enter_async_context(duplex.open_peer()) for _ in range(19)]
+        for client in clients[:18]:
+            await client.connect(f"tcp://127.0.0.1:{port}")
+        with pytest.raises(
+            duplex.HandshakeError, match=r"18 of them with tcp://127.0.0.1.*Limits.max_links: 20"
+        ):
+            await clients[18].connect(f"tcp://127.0.0.1:{port}")
+        assert server.judge("tcp://10.0.0.1") is None
 
 
 def test_nothing_is_refused_for_what_was_taken_meanwhile() -> None:
     admission, links = many_links(100, 100_000)
     for link in links * 20:
-        link.held = 90_000
+        link.held = 85_000
         assert admission.refusal(link) is None
         link.held = 0
 
