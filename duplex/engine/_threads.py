@@ -4,21 +4,24 @@ A handler in a thread may call in turn, and wait for somebody who calls back, fo
 of them wait so, each would wait for one that the others hold. So while threads wait for calls of their own and nothing
 moves, one more may begin at a time; the newest first, because those that are waited for came last. There are bounds to
 that as well, and what is beyond them is refused.
+
+Links share them as they share handlers (:mod:`duplex.engine._admission`): one alone may have nearly all, and what comes
+free is for the link that has the fewest.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 import outcome
 import trio
 
 from duplex._errors import ResourceExhausted
 from duplex._metadata import REFUSED
-from duplex.engine._admission import PUSH_BACK
-from duplex.engine._deadlines import in_thread
+from duplex.engine._admission import PUSH_BACK, may_hold_more
+from duplex.engine._deadlines import in_thread, served_call
 
 logger = logging.getLogger("duplex")
 
@@ -28,6 +31,8 @@ STILL: Final = 0.05
 PATIENCE: Final = 100
 #: Threads more that there may be, even of a peer that has fewer.
 MORE: Final = 16
+#: On whose behalf a task waits for a thread, and the link that the call came over.
+_Wait: TypeAlias = tuple[object, object]
 #: Plain generators for each thread: they keep theirs from item to item, so there are more of them than run at once.
 _GENERATORS: Final = 16
 
@@ -76,8 +81,13 @@ class Threads:
         self.calling = 0
         #: Generators that keep a thread, at work or not.
         self.generators = 0
-        #: Tasks that wait for a thread, in order of arrival (an ordered set).
-        self._queue: dict[trio.lowlevel.Task, None] = {}
+        #: Tasks that wait for a thread, in order of arrival, and on whose behalf each one does.
+        self._queue: dict[trio.lowlevel.Task, _Wait] = {}
+        #: The same by link (ordered sets), and how many each link has of those that run.
+        self._waiting: dict[object, dict[trio.lowlevel.Task, None]] = {}
+        self._held: dict[object, int] = {}
+        #: Whose those are that run.
+        self._owners: dict[object, object] = {}
         #: Grows with whatever lets the others go on.
         self._moves = 0
         self._is_watched = False
@@ -93,15 +103,18 @@ class Threads:
         Raises:
             ResourceExhausted: all threads wait for calls that they made, and nothing has moved for long.
         """
-        if self.running < self.most:
-            self.running += 1
+        call = served_call.get(None)
+        link = None if call is None else call.link
+        if may_hold_more(self._held.get(link, 0), self.running, self.most):
+            self._begin(borrower, link)
             return
         task = trio.lowlevel.current_task()
-        self._queue[task] = None
+        self._queue[task] = borrower, link
+        self._waiting.setdefault(link, {})[task] = None
         self._watch_soon()
 
         def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
-            del self._queue[task]
+            self._leave_queue(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
@@ -110,20 +123,50 @@ class Threads:
         """One has ended."""
         self.running -= 1
         self._moves += 1
-        if self._queue and self._is_room:
-            # Also when one has ended that began beyond the most: others like it need not wait until nothing moves again.
-            self._let_in(newest=self.running >= self.most)
+        link = self._owners.pop(borrower)
+        self._held[link] -= 1
+        if not self._held[link]:
+            del self._held[link]
+        if self._queue:
+            if self.running < self.most:
+                self._let_in_fairly()
+            elif self._is_room:
+                # Also when one has ended that began beyond the most: others like it need not wait until nothing moves
+                # again.
+                self._let_in_newest()
+
+    def _begin(self, borrower: object, link: object) -> None:
+        self.running += 1
+        self._owners[borrower] = link
+        self._held[link] = self._held.get(link, 0) + 1
+
+    def _leave_queue(self, task: trio.lowlevel.Task) -> _Wait:
+        borrower, link = self._queue.pop(task)
+        waiting = self._waiting[link]
+        del waiting[task]
+        if not waiting:
+            del self._waiting[link]
+        return borrower, link
 
     @property
     def _is_room(self) -> bool:
         """Whether fewer than the most are at work, those apart that wait for calls."""
         return self.running - self.calling < self.most
 
-    def _let_in(self, *, newest: bool) -> None:
-        """Let one more begin: the next in turn, or the newest, as those that began wait for what came after them."""
-        task = next(reversed(self._queue) if newest else iter(self._queue))
-        del self._queue[task]
-        self.running += 1
+    def _let_in_fairly(self) -> None:
+        """Let begin what may: first the oldest of the link that has the fewest threads."""
+        while self._waiting:
+            link = min(self._waiting, key=lambda link: self._held.get(link, 0))
+            if not may_hold_more(self._held.get(link, 0), self.running, self.most):
+                return
+            self._let_in(next(iter(self._waiting[link])))
+
+    def _let_in_newest(self) -> None:
+        """Let one more begin beyond the most: the newest, as those that began wait for what came after them."""
+        self._let_in(next(reversed(self._queue)))
+
+    def _let_in(self, task: trio.lowlevel.Task) -> None:
+        self._begin(*self._leave_queue(task))
         trio.lowlevel.reschedule(task)
 
     # -- threads that wait for calls -------------------------------------------------------------------
@@ -153,7 +196,7 @@ class Threads:
                 if self._moves != moves or not self._queue or not self.calling or not self._is_room:
                     still = 0
                 elif self.running < self.most + max(self.most, MORE):
-                    self._let_in(newest=True)
+                    self._let_in_newest()
                 elif (still := still + 1) >= PATIENCE:
                     still = 0
                     self._refuse_all()
@@ -161,7 +204,7 @@ class Threads:
             self._is_watched = False
 
     def _refuse_all(self) -> None:
-        queue, self._queue = self._queue, {}
+        queue, self._queue, self._waiting = self._queue, {}, {}
         logger.warning(
             "%d calls were refused: %d plain handlers run, %d of them wait for calls that they made, and none ends",
             len(queue),

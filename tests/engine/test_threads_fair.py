@@ -1,0 +1,92 @@
+"""Threads are shared between links."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import trio
+
+import duplex
+from tests.engine.helpers import GUARD, linked, until
+
+
+class Holding:
+    """A service whose plain function holds a thread until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.begun: list[str] = []
+        self.service = service = duplex.Service("holding")
+
+        @service.rpc
+        def hold(who: str) -> str:
+            self.begun.append(who)
+            self.go.wait(GUARD)
+            return who
+
+        @service.rpc
+        def step(who: str) -> str:
+            self.begun.append(who)
+            return who
+
+
+@contextlib.asynccontextmanager
+async def _greedy_and_other(
+    max_threads: int,
+) -> AsyncIterator[tuple[Holding, duplex.Peer, Any, Any, trio.Nursery]]:
+    holding = Holding()
+    options = {"max_threads": max_threads}
+    async with linked(holding.service, server=options, check=False) as pair, duplex.open_peer() as other:
+        await other.connect(pair.endpoint)
+        try:
+            async with trio.open_nursery() as nursery:
+                yield holding, pair.server, pair.service("holding"), other.service("holding"), nursery
+                holding.go.set()
+        finally:
+            holding.go.set()
+
+
+async def test_one_link_leaves_threads_to_others() -> None:
+    """However many calls of it wait: those of another link need not wait for one of these to end."""
+    async with _greedy_and_other(20) as (holding, server, greedy, other, nursery):
+        for _ in range(60):
+            nursery.start_soon(greedy.hold, "greedy")
+        await until(lambda: len(holding.begun) == 18 and server.threads.waiting == 42)
+        assert await other.step("other") == "other"
+
+
+async def test_a_thread_that_comes_free_is_for_the_link_with_the_fewest() -> None:
+    async with _greedy_and_other(2) as (holding, server, greedy, other, nursery):
+        nursery.start_soon(greedy.hold, "greedy")
+        nursery.start_soon(greedy.hold, "greedy")
+        await until(lambda: len(holding.begun) == 2)
+        for _ in range(20):
+            nursery.start_soon(greedy.step, "greedy")
+        await until(lambda: server.threads.waiting == 20)
+        nursery.start_soon(other.step, "other")
+        await until(lambda: server.threads.waiting == 21)
+        holding.go.set()
+        await until(lambda: len(holding.begun) == 23)
+        assert holding.begun.index("other") <= 4
+
+
+async def test_a_link_that_gives_up_waiting_is_forgotten() -> None:
+    async with _greedy_and_other(2) as (holding, server, greedy, other, nursery):
+        for _ in range(2):
+            nursery.start_soon(greedy.hold, "greedy")
+        await until(lambda: len(holding.begun) == 2)
+        async with trio.open_nursery() as patience:
+            for _ in range(5):
+                patience.start_soon(other.step, "other")
+            await until(lambda: server.threads.waiting == 5)
+            patience.cancel_scope.cancel()
+        await until(lambda: server.threads.waiting == 0)
+        holding.go.set()
+        assert await other.step("again") == "again"
+        await until(lambda: server.threads.running == 0)
+        assert not server.threads._held
+        assert not server.threads._owners
+        assert not server.threads._waiting
