@@ -49,15 +49,19 @@ async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
         logger.warning("draining: %d calls did not end within %g s and are cancelled", rest, timeout)
         for link in peer.links:
             link.cancel_calls(LATE)
+        for call in list(peer.left_behind):
+            call.cut(StatusCode.UNAVAILABLE, LATE)
         peer.results.cut(StatusCode.UNAVAILABLE, LATE)
-        await _until(peer, lambda: not any(link.running for link in peer.links), CLEAN_UP)
+        await _until(
+            peer, lambda: not (any(link.running for link in peer.links) or peer.left_behind), CLEAN_UP
+        )
     await _confirm(peer.links, busy, deadline)
     peer.close(linger=0.0)
 
 
 def _calls(peer: BasePeer[Any, Any]) -> int:
     attended: int = sum(link.calls_to_finish for link in peer.links)
-    return attended + peer.results.unattended
+    return attended + len(peer.left_behind) + peer.results.unattended
 
 
 async def _until(peer: BasePeer[Any, Any], condition: Callable[[], bool], seconds: float) -> None:

@@ -31,7 +31,7 @@ from duplex.engine._ports import Ports
 from duplex.engine._report import CallInfo, calls_of
 from duplex.engine._round_robin import RoundRobin
 from duplex.engine._runs import check_run
-from duplex.engine._serve import BUILTIN
+from duplex.engine._serve import BUILTIN, IncomingCall
 from duplex.engine._threads import Threads
 from duplex.engine._workers import Workers
 from duplex.protocol import (
@@ -160,6 +160,8 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.workers = Workers(nursery, self.base_context, self.admission, flusher, self.clock)
         self.alarms = Alarms(self.spawn)
         self.threads = Threads(max_threads, self.spawn)
+        #: Notifications that run, or are about to, and whose links are gone (an ordered set).
+        self.left_behind: dict[IncomingCall, None] = {}
         self.results = ResultCache(idempotency, self.workers)
         self.make_callback_handler = callback_handler
         self._link_class = link_class

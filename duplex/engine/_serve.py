@@ -204,6 +204,7 @@ class IncomingCall(Conversation):
     def on_lost(self, error: RPCError) -> None:
         """The link is gone: nobody waits for the result, as nobody does for that of a notification in any case."""
         if self.notify:
+            self.link.peer.left_behind[self] = None
             return
         super().on_lost(error)
         self._cut_by = "link"
@@ -446,9 +447,14 @@ class IncomingCall(Conversation):
 
     def _finish_notify(self) -> None:
         self.finish(None)
-        self.link.forget(self.channel)
-        self.link.connection.finish(self.channel)
-        self.link.touch()
+        link = self.link
+        if link.error is not None:
+            link.peer.left_behind.pop(self, None)
+            link.peer.note_call_ended()
+            return
+        link.forget(self.channel)
+        link.connection.finish(self.channel)
+        link.touch()
 
     def _close(
         self,

@@ -184,6 +184,28 @@ async def test_notification_outlives_its_link(endpoint: str) -> None:
         await until(lambda: witness.ended)
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_drain_waits_for_notifications_whose_links_are_gone(autojump_clock: object, late: bool) -> None:
+    """As for all others; and no longer."""
+    witness = Witness()
+    async with linked(witness.service, within=1000, check=False) as pair, trio.open_nursery() as nursery:
+        await pair.service("witness").wait.notify()
+        await until(lambda: witness.seen)
+        await pair.link.aclose()
+        await pair.back.wait_closed()
+        began = trio.current_time()
+
+        async def end_later() -> None:
+            await trio.sleep(7)
+            witness.go.set()
+
+        if not late:
+            nursery.start_soon(end_later)
+        await pair.server.drain(20)
+        assert witness.ended == ["wait"]
+        assert trio.current_time() - began == pytest.approx(20 if late else 7, abs=0.1)
+
+
 async def test_flood_is_bounded() -> None:
     """Notifications that run hold their credit, so only so many run at once, and none is lost."""
     witness = Witness()
