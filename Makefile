@@ -23,6 +23,9 @@ BUSY ?=
 SOAK_MINUTES ?= 8
 SOAK_SEED ?= 1
 
+# How many faults `make mutants` makes.
+MUTANTS ?= 300
+
 # The processes that the tests run in, as many as there are cores; with WORKERS=0 they run in pytest's own.
 WORKERS ?= auto
 
@@ -50,7 +53,8 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-b
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long check format bench bench-check bench-baseline conformance fuzz soak stress faults coverage-protocol clean
+.PHONY: help demo test test-long mutants check format bench bench-check bench-baseline conformance fuzz soak stress faults \
+    coverage-protocol clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +72,9 @@ test: $(READY) ## run the tests; coverage below 95 % (wire and codec: 100 %) fai
 
 test-long: $(READY) ## the same tests with more of everything that they draw by lot: half an hour
 	@DUPLEX_TESTS=long DUPLEX_HYPOTHESIS=5 $(MAKE) --no-print-directory test
+
+mutants: $(READY) ## make MUTANTS small faults in the engine and the protocol; tests must notice 95 % of them
+	@$(BIN)/python -m tests.mutants --sample $(MUTANTS) $(ARGS)
 
 coverage-protocol: $(READY) ## ask full coverage of duplex.protocol and duplex.codec, of the last `make test`
 	@echo "coverage of duplex.protocol and duplex.codec, which must be 100 %:"
@@ -108,7 +115,7 @@ faults: $(READY) ## do harm to real processes and networks, and print what came 
 	@$(BIN)/python -m tests.faults $(FAULTS)
 
 clean: ## remove .venv, .venv-bench and everything generated
-	@rm -rf $(VENV) $(BENCH_VENV) soak-results fuzz-found build dist htmlcov .coverage .coverage.* \
+	@rm -rf $(VENV) $(BENCH_VENV) soak-results fuzz-found .mutants build dist htmlcov .coverage .coverage.* \
 	    .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,0 +1,113 @@
+"""Which tests run which lines: measured once for a state of the project, and kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from coverage import CoverageData
+
+#: Those that are slow are asked last.
+SELECTIONS: Final = ("not slow", "slow")
+
+CONFIGURATION = """
+[run]
+branch = false
+source = duplex
+dynamic_context =
+[report]
+fail_under = 0
+"""
+
+
+class Map:
+    """The tests that run a line, those first that run the least else, and so tell the most about it."""
+
+    def __init__(self, lines: dict[str, dict[int, list[str]]], slow: set[str]) -> None:
+        self._lines = lines
+        self._weight: Counter[str] = Counter()
+        for by_line in lines.values():
+            for tests in by_line.values():
+                self._weight.update(tests)
+        self._slow = slow
+
+    def tests_of(self, path: str, line: int) -> list[str]:
+        """Return the tests that run a line of a file."""
+        tests = self._lines.get(path, {}).get(line, [])
+        return sorted(tests, key=lambda test: (test in self._slow, self._weight[test], test))
+
+    def is_slow(self, test: str) -> bool:
+        """Tell whether a test is marked slow."""
+        return test in self._slow
+
+
+def measure(root: Path, folder: Path, words: list[str], *, slow_too: bool) -> Map:
+    """Run the tests with coverage, unless that has been done for the same state.
+
+    Args:
+        root: a copy of the project.
+        folder: where the measurements are kept.
+        words: the tests, and more words for pytest.
+        slow_too: whether those that are marked slow may notice something too.
+    """
+    lines: dict[str, dict[int, list[str]]] = {}
+    slow: set[str] = set()
+    for selection in SELECTIONS[: 2 if slow_too else 1]:
+        file = folder / f"{selection.replace(' ', '-')}.json"
+        if not file.exists():
+            file.write_text(json.dumps(_measure(root, folder, selection, words)))
+        for path, by_line in json.loads(file.read_text()).items():
+            for line, tests in by_line.items():
+                lines.setdefault(path, {}).setdefault(int(line), []).extend(tests)
+                if selection == "slow":
+                    slow.update(tests)
+    return Map(lines, slow)
+
+
+def _measure(root: Path, folder: Path, selection: str, words: list[str]) -> dict[str, dict[int, list[str]]]:
+    configuration = folder / "coveragerc"
+    configuration.write_text(CONFIGURATION)
+    data = folder / ".coverage"
+    report = folder / "failed.txt"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-rfE",
+        "--tb=no",
+        "-m",
+        selection,
+    ]
+    command += [
+        "--cov",
+        f"--cov-config={configuration}",
+        "--cov-report=",
+        "--cov-context=test",
+        *words,
+    ]
+    environment = {**os.environ, "COVERAGE_FILE": str(data), "PYTHONPATH": str(root), "CI": "1"}
+    with report.open("w") as output:
+        subprocess.run(command, cwd=root, env=environment, stdout=output, check=False)
+    # What fails without a fault in the code says nothing about one.
+    failed = {
+        line.split(" ", 1)[1].partition(" - ")[0]
+        for line in report.read_text().splitlines()
+        if line.startswith(("FAILED ", "ERROR "))
+    }
+    found = CoverageData(str(data))
+    found.read()
+    lines: dict[str, dict[int, list[str]]] = {}
+    for name in found.measured_files():
+        by_line = lines.setdefault(str(Path(name).relative_to(root)), {})
+        for line, contexts in found.contexts_by_lineno(name).items():
+            tests = {context.rpartition("|")[0] for context in contexts if context}
+            by_line[line] = sorted(tests - failed)
+    return lines
