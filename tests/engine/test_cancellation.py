@@ -326,7 +326,7 @@ async def test_thousand_cancelled_calls() -> None:
 async def test_deadline_of_the_scope_travels(autojump_clock: object) -> None:
     sleeper = Sleeper()
     async with linked(sleeper.service, within=1000) as pair:
-        with fail_after(7):
+        with trio.fail_after(7):
             seen = await pair.service("sleeper").remaining()
         assert seen == pytest.approx([7, 7, 7], abs=0.002)
 
@@ -336,13 +336,13 @@ async def test_timeout_of_the_options_travels(autojump_clock: object) -> None:
     async with linked(sleeper.service, within=1000) as pair:
         remote = pair.service("sleeper").with_options(timeout=7)
         assert await remote.remaining() == pytest.approx([7, 7, 7], abs=0.002)
-        with fail_after(3):
+        with trio.fail_after(3):
             assert await remote.remaining() == pytest.approx([3, 3, 3], abs=0.002), "the shorter one counts"
-        with fail_after(30):
+        with trio.fail_after(30):
             assert await remote.remaining() == pytest.approx([7, 7, 7], abs=0.002)
         async with remote.remaining.open() as call:
             assert await call.result() == pytest.approx([7, 7, 7], abs=0.002)
-        with fail_after(50):
+        with trio.fail_after(50):
             seen = await remote.with_options(timeout=None).remaining()
         assert seen == pytest.approx([50, 50, 50], abs=0.002)
 

@@ -92,7 +92,7 @@ async def test_nested_calls_inherit_the_shorter_deadline(method: str) -> None:
         remote = pair.link.service("chain")
         await remote[method].with_options(timeout=5)()
         assert 4 < chain.remaining.pop() <= 5 + ROUNDING
-        with fail_after(4):
+        with trio.fail_after(4):
             await remote[method]()
         assert 3 < chain.remaining.pop() <= 4 + ROUNDING
         await remote[method]()
@@ -307,5 +307,5 @@ async def test_the_caller_notices_its_own_deadline_first(
         assert scope.cancelled_caught
         with pytest.raises(duplex.DeadlineExceeded, match="the call did not end within"):
             await remote.hang.with_options(timeout=seconds)()
-        with pytest.raises(trio.TooSlowError), fail_after(seconds):
+        with pytest.raises(trio.TooSlowError), trio.fail_after(seconds):
             await remote.hang()

@@ -100,6 +100,7 @@ class Copy:
 
     def close(self) -> None:
         self._orders.close()
+        self._answers.close()
         self._process.wait()
 
     def judge(self, mutant: Mutant, which: Map) -> Verdict:

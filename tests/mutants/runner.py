@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import hypothesis
@@ -74,14 +75,16 @@ def run(tests: list[str], each: float, whole: float, output: str, words: list[st
         run_child(tests, each, output, words)
     began = time.monotonic()
     late = False
-    while True:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            break
-        if not late and time.monotonic() - began > whole:
-            late = True
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.01)
+
+    def kill(number: int, frame: FrameType | None) -> None:
+        nonlocal late
+        late = True
+        os.kill(child, signal.SIGKILL)
+
+    signal.signal(signal.SIGALRM, kill)
+    signal.setitimer(signal.ITIMER_REAL, whole)
+    _, status = os.waitpid(child, 0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
     # What the tests started, and did not come to stop, is in the child's session.
     try:
         os.killpg(child, signal.SIGKILL)
