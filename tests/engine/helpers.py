@@ -7,15 +7,18 @@ import dataclasses
 import math
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import trio
 import trio.testing
 
 import duplex
 from tests.machine import fail_after
+from tests.wires import place
+from tests.wires.elsewhere import Elsewhere, LookedElsewhereError, served
+from tests.wires.shared import shared_with
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -82,9 +85,17 @@ async def linked(
         server: other options of the server's ``open_peer``.
         client: other options of the client's ``open_peer``.
     """
+    serving_options = {"name": "server", **(server or {})}
+    if place.elsewhere_for is not None:
+        with fail_after(within):
+            async with _linked_elsewhere(services, endpoint, offers, serving_options, client or {}) as pair:
+                yield pair
+                if check:
+                    await quiet(pair.link)
+        return
     with fail_after(within):
         async with (
-            duplex.open_peer(services=services, **{"name": "server", **(server or {})}) as serving,
+            duplex.open_peer(services=services, **serving_options) as serving,
             duplex.open_peer(services=offers, **{"name": "client", **(client or {})}) as calling,
         ):
             address = await serving.bind(endpoint)
@@ -93,6 +104,28 @@ async def linked(
             yield pair
             if check:
                 await quiet(pair.link, pair.back)
+
+
+@contextlib.asynccontextmanager
+async def _linked_elsewhere(
+    services: Sequence[duplex.Service],
+    endpoint: str,
+    offers: Iterable[duplex.Service],
+    server: dict[str, Any],
+    client: dict[str, Any],
+) -> AsyncIterator[Pair]:
+    """Link a client to a server in another process."""
+    assert place.elsewhere_for is not None
+    if shared := shared_with(place.elsewhere_for, services):
+        raise LookedElsewhereError(f"shares {shared}, which is in another process")
+    async with (
+        served(services, endpoint, server, leftovers) as address,
+        duplex.open_peer(services=offers, **{"name": "client", **client}) as calling,
+    ):
+        link = await calling.connect(address)
+        yield Pair(
+            cast("Any", Elsewhere("the server")), calling, link, cast("Any", Elsewhere("its link")), address
+        )
 
 
 async def first_link(peer: duplex.Peer) -> duplex.Link:

@@ -61,6 +61,7 @@ async def test_plain_generator_runs_in_threads() -> None:
         assert {method for _, method in seen} == {"handlers.threads_of_generator"}
 
 
+@pytest.mark.one_process("compares threads")
 async def test_inline_runs_on_the_event_loop() -> None:
     async with linked(handlers) as pair:
         remote = pair.service("handlers")

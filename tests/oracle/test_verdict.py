@@ -47,6 +47,7 @@ def violations(caller: list[Entry], *servers: list[Entry], killed: str = "") -> 
         ([KEYED, lost(), KEYED, refused()], [[RUN, END]]),
         ([KEYED, lost("DeadlineExceeded"), KEYED, OK], [[RUN, CUT, RUN, END]]),
         ([["ask", "a", "follow"], OK], [[RUN, END, RUN, END]]),
+        ([["ask", "a", "follow"], OK], [[RUN, RUN, END, END]]),
     ],
 )
 def test_the_truth_is_no_violation(caller: list[Entry], servers: list[list[Entry]]) -> None:

@@ -74,10 +74,17 @@ def judge(lives: Sequence[Life]) -> Verdict:
     verdict = Verdict()
     asked: dict[str, Asked] = {}
     runs: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    #: What began while it ran, and where.
+    doubled: dict[str, str] = {}
     for number, life in enumerate(lives):
-        _read(verdict, life, number, asked, runs)
+        _read(verdict, life, number, asked, runs, doubled)
     for name, call in asked.items():
         _judge_call(verdict, name, call, list(runs.get(name, {}).values()))
+    verdict.violations += [
+        f"{name}: began at {where} while it ran there"
+        for name, where in doubled.items()
+        if name in asked and asked[name].kind not in REPEATED
+    ]
     for name in runs.keys() - asked.keys():
         verdict.violations.append(f"{name}: was executed, and nobody asked for it")
     return verdict
@@ -89,6 +96,7 @@ def _read(
     number: int,
     asked: dict[str, Asked],
     runs: Mapping[str, Mapping[int, list[str]]],
+    doubled: dict[str, str],
 ) -> None:
     for what, name, *rest in life.entries:
         if what == "ask":
@@ -98,7 +106,7 @@ def _read(
             asked[name].told[-1] = (rest[0], rest[1])
         elif what == "run":
             if _RUNNING in runs[name][number]:
-                verdict.violations.append(f"{name}: began at {life.name} while it ran there")
+                doubled[name] = life.name
             runs[name][number].append(_RUNNING)
         elif what == "end":
             hows = runs[name][number]

@@ -30,6 +30,8 @@ EXPECTED: Final = (duplex.Unavailable, duplex.DeadlineExceeded, duplex.CallCance
 FAILS: Final[dict[str, tuple[type[Exception], ...]]] = {
     "fail": (duplex.Aborted, duplex.Internal),
     "back": (duplex.Internal,),
+    "apply": (duplex.Internal,),
+    "apply_thread": (duplex.Internal,),
 }
 
 

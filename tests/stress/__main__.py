@@ -1,6 +1,6 @@
 """``make stress``: what hides in the usual order of things, at length.
 
-* ``wires``: the engine's tests over every wire of :mod:`tests.wires`;
+* ``wires``: the engine's tests over every wire of :mod:`tests.wires`, and against servers in other processes;
 * ``rounds``: every example, the README and the tutorial over and over, between processes that load all cores;
 * ``oracle``: :mod:`tests.oracle`.
 
@@ -26,6 +26,7 @@ from typing import Final
 from tests.docs.markdown import ROOT
 from tests.stress.document import DOCUMENTS
 from tests.wires.orders import ORDERS
+from tests.wires.place import PROCESS
 
 #: Of so many rounds of an example, the tutorial, which takes much longer, has one.
 TUTORIAL: Final = 20
@@ -65,8 +66,8 @@ def say(text: str) -> None:
 
 
 def run_wires(seed: str, _size: int) -> list[Result]:
-    """Run the engine's tests over every wire."""
-    return [_run_wire(wire, seed) for wire in ORDERS]
+    """Run the engine's tests over every wire, and against servers in other processes."""
+    return [_run_wire(wire, seed) for wire in (*ORDERS, PROCESS)]
 
 
 def _run_wire(wire: str, seed: str) -> Result:

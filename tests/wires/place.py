@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import trio
 
@@ -12,19 +12,32 @@ from duplex import transports
 from tests.wires.orders import ORDERS
 from tests.wires.transport import WireTransport
 
+#: The name of the wire that leads to another process, and the test for which :func:`tests.engine.helpers.linked` uses it.
+PROCESS: Final = "process"
+elsewhere_for: Callable[..., Any] | None = None
+
 
 @contextlib.contextmanager
-def in_place(name: str, seed: str) -> Iterator[None]:
-    """Have all endpoints of this process use a wire; any other name than that of one changes nothing."""
+def in_place(name: str, seed: str, test: Callable[..., Any] | None = None) -> Iterator[None]:
+    """Have all endpoints of this process use a wire; any other name than that of one changes nothing.
+
+    Args:
+        name: of the wire.
+        seed: of what it leaves to chance.
+        test: what it is for.
+    """
+    global elsewhere_for
     order = ORDERS.get(name)
     schemes = transports._BY_SCHEME
     before = dict(schemes)
     if order is not None:
         schemes.update({scheme: WireTransport(inner, order, seed) for scheme, inner in before.items()})
+    elsewhere_for = test if name == PROCESS else None
     try:
         yield
     finally:
         schemes.update(before)
+        elsewhere_for = None
 
 
 def shuffle_tasks(seed: str) -> None:

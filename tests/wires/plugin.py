@@ -17,8 +17,9 @@ from typing import Final
 
 import pytest
 
+from tests.wires.elsewhere import is_about_elsewhere
 from tests.wires.orders import ORDERS
-from tests.wires.place import in_place, shuffle_tasks
+from tests.wires.place import PROCESS, in_place, shuffle_tasks
 
 #: Nothing in between.
 PLAIN: Final = "plain"
@@ -31,7 +32,12 @@ SAMPLED: Final = ("tests/engine", "tests/client")
 ONE_OF: Final = 4
 ALL_OF: Final = ("test_channels.py", "test_channels_nested.py", "test_callbacks.py", "test_send_eof.py")
 
-MARKER: Final = "plain_wire(why): says nothing over other wires, as it counts messages or turns"
+MARKERS: Final = (
+    "plain_wire(why): says nothing over other wires, as it counts messages or turns",
+    "one_process(why): needs its server in its own process",
+)
+#: Fixtures of what is one for each process: a clock that jumps, a log.
+_OWN: Final = frozenset({"autojump_clock", "mock_clock", "caplog", "capsys"})
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -40,7 +46,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--wire",
         default=SAMPLE,
-        choices=[SAMPLE, PLAIN, *ORDERS],
+        choices=[SAMPLE, PLAIN, *ORDERS, PROCESS],
         help="how messages come to their receivers; by default a sample of tests runs over others, too",
     )
     group.addoption("--wire-seed", help="an earlier run's seed, to have it again")
@@ -48,7 +54,8 @@ def add_options(parser: pytest.Parser) -> None:
 
 def configure(config: pytest.Config) -> None:
     """Choose the seed."""
-    config.addinivalue_line("markers", MARKER)
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
     if config.option.wire_seed is None:
         config.option.wire_seed = str(random.SystemRandom().randrange(10**6))
 
@@ -60,12 +67,31 @@ def header(config: pytest.Config) -> str:
 
 def skip_others(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what says nothing over the wire that was asked for."""
-    if config.option.wire not in ORDERS:
-        return
+    wire = config.option.wire
     for item in items:
-        marker = item.get_closest_marker("plain_wire")
+        reason = _why_not(wire, item) if wire in (*ORDERS, PROCESS) else None
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _why_not(wire: str, item: pytest.Item) -> str | None:
+    marker = item.get_closest_marker("plain_wire")
+    if marker is not None:
+        return f"over the plain wire only: {marker.args[0]}"
+    if wire == PROCESS:
+        marker = item.get_closest_marker("one_process")
         if marker is not None:
-            item.add_marker(pytest.mark.skip(reason=f"over the plain wire only: {marker.args[0]}"))
+            return f"in one process only: {marker.args[0]}"
+        if own := _OWN.intersection(getattr(item, "fixturenames", ())):
+            return f"in one process only: uses {', '.join(sorted(own))}"
+    return None
+
+
+def skip_if_elsewhere(error: BaseException) -> None:
+    """Skip a test that has failed because it looks at what is in another process."""
+    why = is_about_elsewhere(error)
+    if why is not None:
+        pytest.skip(f"in one process only: {why}")
 
 
 def sample(metafunc: pytest.Metafunc) -> None:
@@ -92,5 +118,5 @@ def use_wire(request: pytest.FixtureRequest) -> Iterator[None]:
     """Put the wire in place for one test."""
     seed = f"{request.config.option.wire_seed} {request.node.nodeid}"
     shuffle_tasks(seed)
-    with in_place(getattr(request, "param", request.config.option.wire), seed):
+    with in_place(getattr(request, "param", request.config.option.wire), seed, request.function):
         yield

@@ -10,12 +10,17 @@ import pytest
 import trio
 import trio.testing
 
+import duplex
 from duplex.testing import check_transport
 from duplex.transports import Frames, MemoryTransport, TransportOptions, Turns
+from tests.engine.helpers import linked
 from tests.transports.helpers import Recorder
+from tests.wires.elsewhere import Elsewhere, LookedElsewhereError, is_about_elsewhere, served
 from tests.wires.orders import ORDERS
+from tests.wires.place import PROCESS, in_place
 from tests.wires.plugin import PLAIN, sampled
 from tests.wires.rearranged import merge, most_commands, split
+from tests.wires.shared import shared_with
 from tests.wires.transport import WireTransport
 
 _pack = msgspec.msgpack.encode
@@ -67,6 +72,7 @@ def test_what_a_receiver_takes_is_read_from_its_hello() -> None:
     assert most_commands([_pack([HELLO[:5]])]) == 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ORDERS)
 async def test_wires_conform(name: str, autojump_clock: trio.testing.MockClock) -> None:
     await check_transport(WireTransport(MemoryTransport(), ORDERS[name], "1"), "memory://*")
@@ -146,3 +152,84 @@ def test_the_sample_has_all_wires_and_is_from_the_engine() -> None:
     assert chosen.count(PLAIN) > 600
     assert sampled(Path("tests/engine/test_channels.py"), "test_x") in ORDERS
     assert sampled(Path("tests/codec/test_channels.py"), "test_x") == PLAIN
+
+
+counted: list[int] = []
+elsewhere = duplex.Service("elsewhere")
+
+
+@elsewhere.rpc
+async def add(a: int, b: int) -> int:
+    return a + b
+
+
+@elsewhere.rpc
+async def count() -> None:
+    counted.append(1)
+
+
+def test_what_a_handler_shares_is_found() -> None:
+    def shares_nothing() -> None: ...
+
+    def shares_a_list() -> None:
+        assert not counted
+
+    def waits() -> Any:
+        return trio.testing.wait_all_tasks_blocked
+
+    assert shared_with(shares_nothing, [elsewhere]) is None
+    assert shared_with(shares_a_list, [elsewhere]) == "'counted' (list) with elsewhere.count"
+    assert shared_with(waits, [elsewhere]) == "the time at which all tasks are blocked"
+
+
+def test_what_a_handler_has_from_the_test_around_it_is_found() -> None:
+    service = duplex.Service("service")
+    went, number = trio.Event(), 0
+
+    def set_it() -> None:
+        went.set()
+
+    @service.rpc(inline=True)
+    def go() -> None:
+        set_it()
+
+    this = test_what_a_handler_has_from_the_test_around_it_is_found
+    assert shared_with(this, [service]) == "'went' (Event) with service.go"
+    other = duplex.Service("other")
+
+    @other.rpc(inline=True)
+    def increase() -> None:
+        nonlocal number
+        number += 1
+
+    assert shared_with(this, [other]) == "'number' (int) with other.increase"
+
+
+def test_a_look_elsewhere_is_told_however_deep_it_is() -> None:
+    with pytest.raises(LookedElsewhereError) as caught:
+        Elsewhere("the server").links
+    deep = BaseExceptionGroup("", [KeyboardInterrupt(), BaseExceptionGroup("", [caught.value])])
+    assert is_about_elsewhere(deep) == "looks at the server, which is in another process"
+    assert is_about_elsewhere(ValueError()) is None
+    with pytest.raises(LookedElsewhereError, match="changes the server"):
+        Elsewhere("the server").name = "x"
+
+
+@pytest.mark.slow
+async def test_a_server_in_another_process() -> None:
+    with in_place(PROCESS, "1", add):
+        async with linked(elsewhere) as pair:
+            assert await pair.service("elsewhere").add(1, 2) == 3
+            await pair.service("elsewhere").count()
+            with pytest.raises(LookedElsewhereError):
+                pair.server.links
+    assert counted == []
+
+
+@pytest.mark.slow
+async def test_what_is_left_over_in_another_process_is_told() -> None:
+    async with duplex.open_peer() as client:
+        with pytest.raises(AssertionError, match="a crumb"):  # noqa: PT012 - it is the end of the block that raises
+            async with served([elsewhere], "memory://*", {}, lambda _: ["a crumb"]) as endpoint:
+                await client.connect(endpoint)
+                assert await client.service("elsewhere").add(1, 2) == 3
