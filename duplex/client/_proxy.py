@@ -171,7 +171,14 @@ class MethodProxy:
     __slots__ = ("_name", "_options", "_picker", "_request", "_service")
 
     def __init__(
-        self, picker: LinkPicker, service: str, name: str, options: Options, result_type: Any = Any
+        self,
+        picker: LinkPicker,
+        service: str,
+        name: str,
+        options: Options,
+        result_type: Any = Any,
+        *,
+        single: bool = False,
     ) -> None:
         self._picker = picker
         self._service = service
@@ -186,6 +193,7 @@ class MethodProxy:
             options.timeout,
             options.all_metadata,
             overflow=options.overflow,
+            single=single,
         )
 
     def __repr__(self) -> str:
@@ -210,6 +218,7 @@ class MethodProxy:
             self._name,
             self._options.replace(**options).for_picker(self._picker),
             self._request.result_type,
+            single=self._request.single,
         )
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 from typing import Any, Final, Unpack, final
@@ -16,15 +17,17 @@ _ITERATORS: Final = (AsyncGenerator, AsyncIterator, AsyncIterable, Generator, It
 
 
 def _method_types(cls: type) -> dict[str, Any]:
-    """Map the names of a class's methods to the types of their results, or of each streamed result."""
-    types: dict[str, Any] = {}
+    """Map the names of a class's methods to those of the service, the types of their results, or of each streamed
+    result, and whether they are sure to return one value."""
+    found: dict[str, Any] = {}
     try:
         attributes = typing.get_type_hints(cls)
     except NameError as error:
         raise ConfigurationError(f"{cls.__name__}: its annotations name something unknown: {error}") from None
     for name, annotation in attributes.items():
         if typing.get_origin(annotation) in (Unary, Streaming):
-            types[name] = (name, typing.get_args(annotation)[-1])
+            single = typing.get_origin(annotation) is Unary
+            found[name] = (name, typing.get_args(annotation)[-1], single)
     for name, function in inspect.getmembers(cls, callable):
         if name.startswith("_") or inspect.isclass(function):
             continue
@@ -39,9 +42,11 @@ def _method_types(cls: type) -> dict[str, Any]:
         if (typing.get_origin(annotation) or annotation) in _ITERATORS and not (
             inspect.iscoroutinefunction(function)
         ):
-            annotation = (typing.get_args(annotation) or (Any,))[0]
-        types[name] = (remote, annotation)
-    return types
+            found[name] = (remote, (typing.get_args(annotation) or (Any,))[0], False)
+        else:
+            # Who returns nothing may have a channel for its answers.
+            found[name] = (remote, annotation, annotation not in (Any, types.NoneType))
+    return found
 
 
 @final
@@ -61,8 +66,8 @@ class _TypedProxy(ServiceProxy):
             raise AttributeError(
                 f"{self._service!r} has no method {name!r}; its class declares {', '.join(sorted(self._methods))}"
             )
-        remote, annotation = self._methods[name]
-        method = MethodProxy(self._picker, self._service, remote, self._options, annotation)
+        remote, annotation, single = self._methods[name]
+        method = MethodProxy(self._picker, self._service, remote, self._options, annotation, single=single)
         self.__dict__[name] = method
         return method
 

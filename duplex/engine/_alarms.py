@@ -1,4 +1,4 @@
-"""Time limits of calls, at the price of an entry in a heap.
+"""Time limits of calls, and the like, at the price of an entry in a heap.
 
 A cancel scope for each call that has a ``timeout`` costs as much as a third of the call. A call waits for one
 thing only, its outcome, so whoever keeps the time can give it one: no cancellation is needed.
@@ -9,12 +9,17 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
 import trio
 
-if TYPE_CHECKING:
-    from duplex.engine._unary import UnaryCall
+
+class Expires(Protocol):
+    """What an alarm is for."""
+
+    def expire(self) -> None:
+        """The time has come."""
+
 
 #: As many entries may be there before those of calls that are over are looked for.
 _MOST_STALE: Final = 1024
@@ -41,7 +46,7 @@ class Alarms:
         self._stale_from = _MOST_STALE
         self._scope: trio.CancelScope | None = None
 
-    def add(self, when: float, call: UnaryCall) -> Alarm:
+    def add(self, when: float, call: Expires) -> Alarm:
         """Let a call expire at a time, as :func:`trio.current_time` counts, unless :func:`dismiss` comes first."""
         entries = self._entries
         if len(entries) >= self._stale_from:
@@ -70,7 +75,7 @@ class Alarms:
                 await trio.sleep_forever()
             now = trio.current_time()
             while self._entries and (self._entries[0][0] <= now or self._entries[0][2] is None):
-                call: UnaryCall | None = heapq.heappop(self._entries)[2]
+                call: Expires | None = heapq.heappop(self._entries)[2]
                 if call is not None:
                     call.expire()
             self._scope = trio.CancelScope(deadline=self._entries[0][0] if self._entries else math.inf)

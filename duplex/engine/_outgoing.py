@@ -20,6 +20,7 @@ from duplex._errors import (
     error_for_status,
 )
 from duplex._metadata import Metadata
+from duplex.engine._alarms import Alarm, dismiss
 from duplex.engine._conversation import NOTHING, Conversation
 from duplex.engine._deadlines import remaining, remaining_until
 from duplex.engine._overflow import Overflowing, OverflowState
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
 from duplex.engine._request import Request, blame, deadline_exceeded, outcome_error, time_limit
 from duplex.engine._runs import check_run
+from duplex.engine._unary import call_unary
+
+#: Seconds without an item until the other side is asked whether the method streams any, and those that it has to say so.
+SUSPICIOUS: Final = 0.5
+ASKING: Final = 5.0
 
 SendT = TypeVar("SendT", contravariant=True)
 ReceiveT = TypeVar("ReceiveT", covariant=True)
@@ -39,7 +45,16 @@ ReceiveT = TypeVar("ReceiveT", covariant=True)
 class OutgoingConversation(Conversation):
     """The channel under an :class:`OutgoingCall`."""
 
-    __slots__ = ("closed", "ended", "request", "result_message", "timeout")
+    __slots__ = (
+        "_alarm",
+        "_is_single",
+        "closed",
+        "ended",
+        "is_watched",
+        "request",
+        "result_message",
+        "timeout",
+    )
 
     opener = True
 
@@ -51,6 +66,11 @@ class OutgoingConversation(Conversation):
         self.result_message: MessageReceived | None = None
         #: The other side ended its direction, before it closed the call.
         self.ended = False
+        #: Somebody has waited for an item.
+        self.is_watched = False
+        #: The method turned out to return one value.
+        self._is_single = False
+        self._alarm: Alarm | None = None
 
     @property
     def method(self) -> str:
@@ -92,6 +112,61 @@ class OutgoingConversation(Conversation):
     def on_closed(self, event: ChannelClosed) -> None:
         self.closed = event
         self.finish(outcome_error(event, self.codec) if event.status else None)
+
+    # -- items that cannot come ------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Somebody is about to wait for an item: have it looked into whether the method streams any.
+
+        One that takes a stream and returns one value waits for the caller's items, and so they would wait for each
+        other.
+        """
+        self.is_watched = True
+        if self.request.single:
+            self._is_single = not self._inbox
+        elif self._waits_in_vain:
+            peer = self.link.peer
+            self._alarm = peer.alarms.add(peer.clock() + SUSPICIOUS, self)
+
+    @property
+    def _waits_in_vain(self) -> bool:
+        """Whether that may be, as far as is known here."""
+        return not (self.over or self._ended or self._closed_send or self._received or self._inbox)
+
+    def expire(self) -> None:
+        """Nothing has come for a while."""
+        if self._waits_in_vain:
+            self.link.peer.spawn(self._ask_kind)
+
+    async def _ask_kind(self) -> None:
+        request = self.request
+        service, _, method = request.method.rpartition(".")
+        describe = "duplex.reflection.describe"
+        asked = Request(describe, describe, self.link.peer.default_codec, timeout=ASKING)
+        try:
+            described = await call_unary(self.link, asked, (service, method), {})
+            kind = described["methods"][0]["kind"]
+        except (RPCError, LookupError, TypeError):
+            return  # a peer need not say what it offers; then the caller waits, as it asked to
+        if kind in ("unary", "client_streaming"):
+            self._is_single = True
+            self.wake_receiver()
+
+    def check_can_receive(self) -> None:
+        super().check_can_receive()
+        if self._is_single and not self.over and not self._closed_send:
+            raise self.returns_one()
+
+    def returns_one(self) -> TypeError:
+        """Return the error for who waits for items of a method that returns one value."""
+        return TypeError(
+            f"{self.method} returns one value: use `await call.result()`, or await the method itself"
+        )
+
+    def finish(self, error: RPCError | None) -> None:
+        if self._alarm is not None:
+            dismiss(self._alarm)
+        super().finish(error)
 
     def bad_item(self, error: DecodeError) -> RPCError:
         return blame(Internal(f"a result is not of the expected type: {error}"), self.request, self.link)
@@ -158,6 +233,8 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         item: ReceiveT = call.receive_now()
         if item is not NOTHING:
             return item
+        if not call.is_watched:
+            call.watch()
         try:
             item = await call.receive_item()
         except trio.EndOfChannel:
@@ -169,16 +246,18 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
     def _check_streams(self) -> None:
         call = self._call
         if call.result_message is not None or (call.closed is not None and call.closed.payload is not None):
-            raise TypeError(
-                f"{self.method} returns one value: use `await call.result()`, or await the method itself"
-            ) from None
+            raise call.returns_one() from None
 
     async def receive(self) -> ReceiveT:
         """Return the next result. See :meth:`duplex.ReceiveChannel.receive`.
 
         Raises:
-            TypeError: the method returns a single value: use :meth:`result`.
+            TypeError: the method returns a single value: use :meth:`result`. Told at once if the caller's class says so;
+                else the other side is asked when nothing has come for half a second, and a peer without reflection
+                says nothing.
         """
+        if not self._call.is_watched:
+            self._call.watch()
         try:
             item: ReceiveT = await self._call.receive_item()
         except trio.EndOfChannel:
@@ -214,7 +293,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         if self._value is not _NONE:
             await trio.lowlevel.checkpoint()
             return cast("ReceiveT", self._value)
-        call.check_can_receive()
+        Conversation.check_can_receive(call)  # a single result is what is asked for
         call.end_now()
         message: Any = await self._wait_result()
         if message is None:

@@ -41,6 +41,8 @@ class Request(msgspec.Struct, frozen=True):
     parent: int | None = None
     #: What becomes of items when a window is full; ``None``: senders wait.
     overflow: Overflow | None = None
+    #: The method is known to return one value, and to stream none.
+    single: bool = False
 
     @property
     def codec_name(self) -> str | None:

@@ -378,6 +378,11 @@ class IncomingCall(Conversation):
             self.link.consumed(self.channel, event.cost)
         if (event.unary or self.notify) and handler.kind.streams_output:
             raise _wrong_manner(handler, "streams its results")
+        if not handler.kind.streams_input:
+            # What is sent all the same is ignored, so that nobody waits until it may send more.
+            self._closed_receive = True
+            if self._inbox:
+                self.drop_inbox()
         if handler.stream_parameter is not None:
             return args, self._with_stream(kwargs, ended=event.end or event.unary)
         return args, kwargs
@@ -393,6 +398,8 @@ class IncomingCall(Conversation):
         args, kwargs = handler.arguments(self.codec, message.payload, message.attachments, self)
         if self._event.unary and handler.kind.streams_output:
             raise _wrong_manner(handler, "streams its results")
+        if not handler.kind.streams_input:
+            self.close_receive()
         if handler.stream_parameter is not None:
             return args, self._with_stream(kwargs, ended=self._event.unary)
         return args, kwargs
@@ -401,6 +408,7 @@ class IncomingCall(Conversation):
         name = self.handler.stream_parameter
         assert name is not None
         if name in kwargs:
+            self.close_receive()
             return kwargs
         if ended:
             raise _wrong_manner(self.handler, "takes a stream")

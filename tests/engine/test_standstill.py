@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Protocol
 
 import pytest
 import trio
 
 import duplex
 from duplex.engine import _threads
-from tests.engine.helpers import linked, outcome, until
+from tests.engine.helpers import feed, linked, outcome, until
 
 here, there = duplex.Service("here"), duplex.Service("there")
 
@@ -216,3 +216,276 @@ async def test_threads_that_are_busy_let_nobody_in() -> None:
             assert order == ["a begins"]
             go.set()
     assert order == ["a begins", "a ends", "b begins", "b ends"]
+
+
+# -- waiting for what cannot come ----------------------------------------------------------------------
+
+streams = duplex.Service("streams")
+
+
+@streams.rpc
+async def total(numbers: duplex.ReceiveChannel[int], start: int = 0) -> int:
+    return start + sum([number async for number in numbers])
+
+
+@streams.rpc
+async def record(numbers: duplex.ReceiveChannel[int]) -> None:
+    async for _ in numbers:
+        pass
+
+
+@streams.rpc
+async def answer(channel: duplex.Channel[int, int]) -> None:
+    """Say nothing for long."""
+    number = await channel.receive()
+    await trio.sleep(100)  # by the clock of the test
+    await channel.send(number)
+
+
+@streams.rpc
+async def late(after: float) -> AsyncIterator[int]:
+    await trio.sleep(after)  # by the clock of the test
+    yield 1
+
+
+@streams.rpc
+async def ready(after: float, function: duplex.Callback[[], None] | None = None) -> str:
+    await trio.sleep(after)  # by the clock of the test
+    return "ready"
+
+
+class Streams(Protocol):
+    async def total(self, numbers: duplex.ReceiveChannel[int], start: int = 0) -> int: ...
+
+    late: duplex.Streaming[[float], Any, int]
+    ready: duplex.Unary[[float], str]
+
+
+async def _first(call: Any, how: str) -> Any:
+    if how == "receive":
+        return await call.receive()
+    async for item in call:
+        return item
+    raise AssertionError("the stream has ended")
+
+
+@pytest.mark.parametrize("how", ["receive", "iterate"])
+@pytest.mark.parametrize("policy", [None, "drop_oldest"])
+async def test_items_of_a_method_that_returns_one_value(
+    how: str, policy: Any, autojump_clock: object
+) -> None:
+    """It waits for items, and so does its caller: they would wait for each other."""
+    async with linked(streams, within=60) as pair:
+        remote = pair.service("streams").with_options(overflow=policy)
+        for method in (remote.total, remote.record):
+            async with method.open() as call:
+                began = trio.current_time()
+                for _ in range(2):
+                    with pytest.raises(
+                        TypeError, match=r"streams\.\w+ returns one value: use `await call.result"
+                    ):
+                        await _first(call, how)
+                assert trio.current_time() - began < 1
+                if method.__repr__() == "<remote method streams.total>":
+                    await call.send(2)
+                    await call.send(3)
+                    assert await call.result() == 5
+        async with remote.ready.open(1000) as call:
+            with pytest.raises(TypeError, match="returns one value"):
+                await _first(call, how)
+
+
+@pytest.mark.parametrize("how", ["receive", "iterate"])
+async def test_items_of_a_method_whose_class_says_that_it_returns_one_value(how: str) -> None:
+    async with linked(streams, server={"reflection": False}) as pair:
+        typed: Any = pair.client.service(Streams)
+        for method, arguments in (
+            (typed.total, ()),
+            (typed.ready, (60,)),
+            (typed.total.with_options(timeout=5), ()),
+        ):
+            async with method.open(*arguments) as call:
+                with pytest.raises(TypeError, match="returns one value"):
+                    await _first(call, how)
+        async with typed.late.open(0) as call:
+            assert await _first(call, how) == 1
+
+
+async def test_streams_that_are_merely_late(autojump_clock: object) -> None:
+    async with linked(streams, within=1000) as pair:
+        remote = pair.service("streams")
+        async with remote.late.open(100) as call:
+            assert await call.receive() == 1
+        async with remote.answer.open() as call, trio.open_nursery() as nursery:
+            nursery.start_soon(_send_later, call)
+            assert await call.receive() == 1
+
+
+async def _send_later(call: Any) -> None:
+    await trio.sleep(100)  # by the clock of the test
+    await call.send(1)
+
+
+async def test_peer_that_does_not_say_what_it_offers(autojump_clock: object) -> None:
+    """Then there is nothing to be known, and who waits does."""
+    async with linked(streams, server={"reflection": False}, within=1000) as pair:
+        async with pair.service("streams").total.open() as call:
+            with trio.move_on_after(60) as scope:
+                await call.receive()
+            assert scope.cancelled_caught
+            await call.send(1)
+            assert await call.result() == 1
+
+
+async def test_nobody_is_asked_about_a_stream_that_goes_on(
+    autojump_clock: object,
+) -> None:
+    async with linked(streams, within=1000) as pair:
+        begun = pair.link.connection.channels_begun
+        async with pair.service("streams").late.open(0.1) as call:
+            assert await call.receive() == 1
+            with trio.move_on_after(100):
+                await trio.sleep_forever()
+        assert pair.link.connection.channels_begun - begun == 2, "the stream's own channel"
+
+
+@pytest.mark.parametrize("scheme", ["memory", "tcp"])
+@pytest.mark.parametrize("live", [False, True])
+async def test_items_for_a_method_that_takes_none(scheme: str, live: bool) -> None:
+    """They are ignored, and nobody waits until more may be sent."""
+    endpoint = "tcp://127.0.0.1:*" if scheme == "tcp" else "memory://*"
+    async with linked(streams, endpoint=endpoint) as pair:
+        remote = pair.service("streams")
+        arguments = (60, lambda: None) if live else (60,)
+        async with remote.ready.open(*arguments) as call:
+            with trio.fail_after(5):
+                for _ in range(40):
+                    await call.send("x" * 100_000)
+        async with remote.late.open(60) as call:
+            with trio.fail_after(5):
+                for _ in range(40):
+                    await call.send("x" * 100_000)
+
+
+@pytest.mark.parametrize("scheme", ["memory", "tcp"])
+async def test_items_beside_a_channel_that_was_passed(scheme: str) -> None:
+    endpoint = "tcp://127.0.0.1:*" if scheme == "tcp" else "memory://*"
+    async with linked(streams, endpoint=endpoint) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        async with pair.service("streams").total.open(source, start=1) as call:
+            with trio.fail_after(5):
+                for _ in range(40):
+                    await call.send("x" * 100_000)
+                await sink.send(2)
+                await sink.aclose()
+                assert await call.result() == 3
+
+
+# -- other waits ---------------------------------------------------------------------------------------
+
+
+async def test_sending_to_a_handler_that_has_ended() -> None:
+    service = duplex.Service("service")
+    go = trio.Event()
+
+    @service.rpc
+    async def leave(items: duplex.ReceiveChannel[str]) -> int:
+        await go.wait()
+        return 1
+
+    async def send() -> None:
+        with pytest.raises(trio.BrokenResourceError, match="has ended the call"):
+            await feed(call, "x" * 100_000)
+
+    async with linked(service) as pair:
+        async with pair.service("service").leave.open() as call:
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(send)
+                await until(lambda: call.statistics().waiting_senders)
+                go.set()
+            assert await call.result() == 1
+
+
+async def test_a_peer_that_is_linked_to_itself() -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def down(depth: int) -> int:
+        return depth and 1 + int(await peer.service("service").down(depth - 1))
+
+    @service.rpc(name="thread")
+    def in_thread(depth: int) -> int:
+        return depth and 1 + int(trio.from_thread.run(peer.service("service").thread, depth - 1))
+
+    with trio.fail_after(10):
+        async with duplex.open_peer(services=[service], max_threads=2) as peer:
+            await peer.connect(await peer.bind("memory://*"))
+            assert await peer.service("service").down(20) == 20
+            assert await peer.service("service").thread(5) == 5
+            await peer.drain(5)
+
+
+async def test_calling_back_when_no_more_handlers_may_run() -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def down(depth: int) -> Any:
+        if not depth:
+            return "the end"
+        found = await outcome(_back("service").down(depth - 1))
+        return str(found)
+
+    few: dict[str, Any] = {"limits": duplex.Limits(max_handlers=2), "debug": True}
+    async with linked(service, offers=[service], server=few, client=few) as pair:
+        assert await pair.service("service").down(3) == "the end"
+        assert "limit (Limits.max_handlers)" in await pair.service("service").down(9)
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(1, 1), (4, duplex.Internal)])
+@pytest.mark.parametrize("method", ["wait", "wait_in_thread"])
+async def test_draining_while_handlers_call_each_other(method: str, depth: int, expected: Any) -> None:
+    """What a handler calls in turn is still made; what calls the peer that drains is refused, and nobody waits."""
+    service = duplex.Service("service")
+    entered, go = trio.Event(), trio.Event()
+
+    @service.rpc
+    async def wait(depth: int) -> int:
+        entered.set()
+        await go.wait()
+        return depth and 1 + int(await _back("service").wait(depth - 1))
+
+    @service.rpc
+    def wait_in_thread(depth: int) -> int:
+        trio.from_thread.run_sync(entered.set)
+        trio.from_thread.run(go.wait)
+        return depth and 1 + int(trio.from_thread.run(_back("service").wait_in_thread, depth - 1))
+
+    found: list[Any] = []
+
+    async def call() -> None:
+        found.append(await outcome(pair.service("service")[method](depth)))
+
+    async with linked(service, offers=[service], check=False) as pair:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await entered.wait()
+            nursery.start_soon(pair.server.drain, 60)
+            await until(lambda: pair.server.is_draining)
+            go.set()
+    assert found[0] == 1 if expected == 1 else type(found[0]) is expected
+
+
+async def test_handler_that_drains_its_own_peer(autojump_clock: object) -> None:
+    """The drain waits for the handler, and the handler for the drain; the time limit of the drain ends that."""
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def stop() -> None:
+        await peer.drain(2)
+
+    with trio.fail_after(60):
+        async with duplex.open_peer(services=[service]) as peer, duplex.open_peer() as client:
+            await client.connect(await peer.bind("memory://*"))
+            with pytest.raises(duplex.Unavailable, match="draining"):
+                await client.service("service").stop()
