@@ -69,6 +69,7 @@ from duplex.engine._types import ReceiveChannel as ReceiveChannel
 from duplex.engine._types import SendChannel as SendChannel
 from duplex.engine._types import Streaming as Streaming
 from duplex.engine._types import Unary as Unary
+from duplex.service import Secret as Secret
 from duplex.service import Service as Service
 from duplex.service import rpc as rpc
 from duplex.service import services_of as services_of

@@ -33,6 +33,7 @@ from duplex.engine._backlog import Backlog
 from duplex.engine._conversation import Conversation
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._live import CallValues
+from duplex.engine._log import clean, logger
 from duplex.engine._nested import NestedChannel
 from duplex.engine._reserved import take_reserved
 from duplex.engine._serve import BUILTIN, IncomingCall, OverflowingCall
@@ -69,7 +70,6 @@ from duplex.transports._base import Carrier, CarrierDown, Frames, Port
 if TYPE_CHECKING:
     from duplex.engine._peer import BasePeer
 
-logger = logging.getLogger("duplex")
 
 #: Commands queued within one tick that are not held back until its end: the other side can begin.
 FLUSH_AT: Final = 32
@@ -180,9 +180,9 @@ class BaseLink:
 
     @property
     def peer_name(self) -> str:
-        """The other peer's name, or its id if it has none."""
+        """The other peer's name, or its id if it has none. What cannot be printed in it is escaped."""
         remote = self.connection.remote
-        return self.carrier.address if remote is None else (remote.name or remote.peer_id)
+        return self.carrier.address if remote is None else clean(remote.name or remote.peer_id)
 
     @property
     def endpoint(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import contextvars
 import functools
-import logging
 import math
 import os
 import threading
@@ -27,6 +26,7 @@ from duplex.engine._flush import Flusher
 from duplex.engine._handler import Handler
 from duplex.engine._idempotency import ResultCache
 from duplex.engine._link import BaseLink
+from duplex.engine._log import logger
 from duplex.engine._ports import Ports
 from duplex.engine._report import CallInfo, calls_of
 from duplex.engine._round_robin import RoundRobin
@@ -44,8 +44,6 @@ from duplex.protocol import (
     limits_info,
 )
 from duplex.transports import Carrier, Port
-
-logger = logging.getLogger("duplex")
 
 LinkT = TypeVar("LinkT", bound=BaseLink)
 ServiceT = TypeVar("ServiceT", bound="ServedService")

@@ -11,6 +11,7 @@ from duplex.service._schema import ServiceDescription as ServiceDescription
 from duplex.service._schema import TypeDescription as TypeDescription
 from duplex.service._schema import describe_method as describe_method
 from duplex.service._schema import describe_service as describe_service
+from duplex.service._secret import Secret as Secret
 from duplex.service._service import Service as Service
 from duplex.service._service import rpc as rpc
 from duplex.service._service import services_of as services_of
@@ -22,6 +23,7 @@ __all__ = (
     "Parameter",
     "ParameterDescription",
     "RpcOptions",
+    "Secret",
     "Service",
     "ServiceDescription",
     "TypeDescription",

@@ -14,6 +14,7 @@ from msgspec import UNSET
 from duplex.service._annotations import role_of
 from duplex.service._arguments import REQUIRED, Parameter
 from duplex.service._method import MethodSpec
+from duplex.service._secret import has_secret, hide_defaults
 from duplex.service._service import Service
 from duplex.service._typetext import signature_text, type_text, value_text
 
@@ -61,7 +62,8 @@ class ParameterDescription(msgspec.Struct, frozen=True):
         stream: whether it is the call's own stream, which is not among the arguments.
         type: see :class:`TypeDescription`.
         schema: see :class:`TypeDescription`; of each further argument, if it is variadic.
-        default: the default in plain data, or as Python text if it has no such form; absent without default.
+        default: the default in plain data, or as Python text if it has no such form; absent without default, and if
+            it is a :data:`duplex.Secret` or holds one.
     """
 
     name: str
@@ -141,15 +143,18 @@ def describe_method(spec: MethodSpec) -> MethodDescription:
     input_types = [spec.input_type] if spec.kind.streams_input else []
     types = [*(p.annotation for p in spec.parameters), spec.output_type, *input_types]
     schemas, definitions = _schemas(types)
+    secret = {
+        p.name for p, schema in zip(spec.parameters, schemas, strict=False) if has_secret(schema, definitions)
+    }
     parameters = [
-        _describe_parameter(p, schema, stream=p.name == spec.stream_parameter)
+        _describe_parameter(p, schema, stream=p.name == spec.stream_parameter, secret=p.name in secret)
         for p, schema in zip(spec.parameters, schemas, strict=False)
     ]
     result_schema, *input_schemas = schemas[len(parameters) :]
     return MethodDescription(
         name=spec.name,
         kind=spec.kind.value,
-        signature=signature_text(spec.name, spec.parameters, _result_text(spec)),
+        signature=signature_text(spec.name, spec.parameters, _result_text(spec), hidden=secret),
         doc=spec.doc,
         idempotent=spec.idempotent,
         deprecated=spec.deprecated,
@@ -157,7 +162,7 @@ def describe_method(spec: MethodSpec) -> MethodDescription:
         parameters=parameters,
         input=TypeDescription(type_text(spec.input_type), input_schemas[0]) if input_schemas else None,
         result=TypeDescription(type_text(spec.output_type), result_schema),
-        defs=definitions,
+        defs=hide_defaults(definitions, definitions),
     )
 
 
@@ -170,7 +175,7 @@ def _result_text(spec: MethodSpec) -> str | None:
 
 
 def _describe_parameter(
-    parameter: Parameter, schema: dict[str, Any], *, stream: bool
+    parameter: Parameter, schema: dict[str, Any], *, stream: bool, secret: bool
 ) -> ParameterDescription:
     return ParameterDescription(
         name=parameter.name,
@@ -179,7 +184,7 @@ def _describe_parameter(
         stream=stream,
         type=type_text(parameter.annotation),
         schema=schema,
-        default=_plain(parameter.default),
+        default=UNSET if secret else _plain(parameter.default),
     )
 
 

@@ -7,7 +7,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, Final
 
 from duplex.service._arguments import REQUIRED, Parameter
@@ -58,14 +58,23 @@ def value_text(value: Any) -> str:
     return text if len(text) <= _LONGEST_DEFAULT else text[:_LONGEST_DEFAULT] + "..."
 
 
-def signature_text(name: str, parameters: Sequence[Parameter], result: str | None) -> str:
+def signature_text(
+    name: str, parameters: Sequence[Parameter], result: str | None, *, hidden: Container[str] = ()
+) -> str:
     """Return a signature such as ``add(a: int, b: int = 2) -> int``.
 
     Args:
         name: the name of the method.
         parameters: its parameters; what is ``Any`` is left out.
         result: the text of what it returns; ``None`` to say nothing of it.
+        hidden: the names of parameters whose defaults are not told.
     """
+
+    def default_of(p: Parameter) -> Any:
+        if p.default is REQUIRED:
+            return REQUIRED
+        return _Verbatim("..." if p.name in hidden else value_text(p.default))
+
     written = inspect.Signature(
         [
             inspect.Parameter(
@@ -74,7 +83,7 @@ def signature_text(name: str, parameters: Sequence[Parameter], result: str | Non
                 annotation=inspect.Parameter.empty
                 if p.annotation is Any
                 else _Verbatim(type_text(p.annotation)),
-                default=REQUIRED if p.default is REQUIRED else _Verbatim(value_text(p.default)),
+                default=default_of(p),
             )
             for p in parameters
         ],
