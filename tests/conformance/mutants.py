@@ -672,3 +672,46 @@ class ReusesNumbers(Mutant):
             self._given = self._given or command[1]
             return with_field(command, 1, self._given)
         return command
+
+
+class SilentRefusals(Mutant):
+    """Does not say that a call was refused."""
+
+    def command_from_peer(self, command: Any) -> Any:
+        if is_a(command, CLOSE) and len(command) > 7 and command[7]:
+            return with_field(
+                command, 7, {key: value for key, value in command[7].items() if key != "duplex-refused"}
+            )
+        return command
+
+
+class AlwaysRefused(Mutant):
+    """Says of every call that fails that it was refused."""
+
+    def command_from_peer(self, command: Any) -> Any:
+        if is_a(command, CLOSE) and command[2:3] not in ([], [0]):
+            full = [*command, *[0, None, 0, "", None, None][len(command) - 2 :]]
+            return with_field(full, 7, {**(full[7] or {}), "duplex-refused": "1"})
+        return command
+
+
+class ReservedTrailers(Mutant):
+    """Lets handlers set any trailer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked: set[int] = set()
+
+    def command_to_peer(self, command: Any) -> Any:
+        if (
+            is_a(command, OPEN)
+            and command[2:3] == ["conformance.trailers"]
+            and b"duplex-refused" in command[4]
+        ):
+            self._asked.add(command[1])
+        return command
+
+    def command_from_peer(self, command: Any) -> Any:
+        if is_a(command, CLOSE) and command[1] in self._asked:
+            return [*command[:3], None, 0, "", None, {"duplex-refused": "x"}]
+        return command

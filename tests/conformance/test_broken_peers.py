@@ -158,6 +158,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         dmtp/9: max-message-of-mine max-message-of-mine-in-items max-message-of-mine-in-arguments
         dmtp/9: max-attachments-of-mine max-attachments-of-mine-in-items max-attachments-of-mine-in-arguments
         dmtp/9: max-channels-of-mine max-metadata-of-mine
+        drpc/9: refused-without-room
         """
     ),
     mutants.BatchesOfAnySize: ids("dmtp/11: V4"),
@@ -172,6 +173,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         dmtp/3.1: dropped-takes-its-frames
         dmtp/5.3: refused-at-once
         dmtp/11: V26 order-of-open
+        drpc/9: refused-by-dmtp refused-without-room
         """
     ),
     mutants.NoMetadata: ids(
@@ -180,18 +182,21 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         dmtp/11: V5-metadata-entries V5-metadata-array V22 V23-key V23-empty-key V23-value order-of-open
         drpc/9.1: other-arguments not-unary
         drpc/9.2: not-resumable
+        drpc/9: refused-by-dmtp
         """
     ),
     mutants.NoTrailers: ids(
         """
         dmtp/9: max-metadata-of-mine
         drpc/9: trailers
+        drpc/9: refused refused-by-dmtp
         """
     ),
     mutants.NoDeadline: ids(
         """
         drpc/8: deadline deadline-cancels deadline-of-a-stream inherited no-time at-least-one
         drpc/8: deadline-of-the-caller
+        drpc/9: refused
         """
     ),
     mutants.NoParent: ids(
@@ -207,6 +212,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         dmtp/11: V11-lower
         drpc/1: unknown-service unknown-method no-dot case last-dot message
         drpc/4: every-status
+        drpc/9: refused refused-without-room
         """
     ),
     mutants.UnknownReasonsClose: ids("dmtp/8: idle unknown-reason"),
@@ -227,6 +233,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         dmtp/9: max-commands-of-mine max-channels-of-mine max-metadata-of-mine
         dmtp/11: V5-hello-codecs V5-hello-limits V9
         drpc/7: own-channels-are-cancelled
+        drpc/9: refused-without-room
         """
     ),
     mutants.BigBatches: ids("dmtp/9: max-commands-of-mine"),
@@ -251,7 +258,12 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
     ),
     mutants.LastEighth: ids("dmtp/6: room-for-results"),
     mutants.OwnChannelsStay: ids("drpc/7: own-channels-are-cancelled"),
-    mutants.AnyParent: ids("drpc/6: never-was wrong-parent"),
+    mutants.AnyParent: ids(
+        """
+        drpc/6: never-was wrong-parent
+        drpc/9: refused
+        """
+    ),
     mutants.CodecFirst: ids("dmtp/11: order-of-V24"),
     mutants.RoundsDown: ids("drpc/8: at-least-one"),
     mutants.ClosesDrainedLate: ids("drpc/7: receive-channel-is-drained parent-is-over with-a-message"),
@@ -260,7 +272,12 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         dmtp/9: max-attachments-of-mine max-attachments-of-mine-in-items max-attachments-of-mine-in-arguments
         """
     ),
-    mutants.RunsWithoutTime: ids("drpc/8: no-time"),
+    mutants.RunsWithoutTime: ids(
+        """
+        drpc/8: no-time
+        drpc/9: refused
+        """
+    ),
     mutants.DeafToEndOfOpen: ids("drpc/7: opened-with-end"),
     mutants.TooMuchCredit: ids(
         """
@@ -270,15 +287,24 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         dmtp/6: notifications-cost-more
         dmtp/9: exactly-max-message
         dmtp/11: V20-open V20-data V20-attachments V20-close
+        drpc/9: refused-by-dmtp
         """
     ),
-    mutants.SpeaksAfterClose: ids("drpc/4: every-status"),
+    mutants.SpeaksAfterClose: ids(
+        """
+        drpc/4: every-status
+        drpc/9: not-refused
+        """
+    ),
     mutants.ReusesNumbers: ids(
         """
         dmtp/5.1: numbers-of-the-implementation
         drpc/8: at-least-one
         """
     ),
+    mutants.SilentRefusals: ids("drpc/9: refused refused-by-dmtp"),
+    mutants.AlwaysRefused: ids("dmtp/9: max-metadata-of-mine\ndrpc/9: not-refused refused-without-room"),
+    mutants.ReservedTrailers: ids("drpc/9: reserved-trailers"),
 }
 
 
