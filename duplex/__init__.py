@@ -59,6 +59,7 @@ from duplex.engine._report import CallInfo as CallInfo
 from duplex.engine._serve import PeerInfo as PeerInfo
 from duplex.engine._serve import current_call as current_call
 from duplex.engine._statistics import LinkStatistics as LinkStatistics
+from duplex.engine._statistics import PeerStatistics as PeerStatistics
 from duplex.engine._tracked import ResumableStream as ResumableStream
 from duplex.engine._tracked import Tracked as Tracked
 from duplex.engine._types import Callback as Callback

@@ -225,7 +225,7 @@ async def open_peer(
         reflection: whether callers can list and describe what is offered.
         debug: whether tracebacks of unexpected exceptions travel to callers; ``None`` for what the
             environment variable ``DUPLEX_DEBUG`` says (off unless it is ``1``).
-        idempotency: for how long outcomes of calls with an idempotency key are remembered, and how many.
+        idempotency: for how long, and in how much room, calls with an idempotency key are remembered.
 
     Raises:
         ConfigurationError: an argument is wrong.

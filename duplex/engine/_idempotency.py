@@ -4,14 +4,15 @@ A caller whose link was lost cannot know whether its call was executed. With a k
 any link, until the outcome of the one run is remembered no longer. The key is claimed before the handler starts,
 so attempts at the same moment are safe too: one runs, the others wait for it.
 
-What is remembered is the outcome of a run that came to its end, success or error. A run that was cut short, by
-its callers or by its deadline, is forgotten, and the next attempt runs; so is one whose arguments were refused,
-for its handler never began. ``docs/design/repetition.md`` has the reasons.
+What is remembered is the outcome of a run that came to its end, success or error; where room is short, only that
+there was one, so that the handler does not run again. A run that was cut short, by its callers or by its deadline, is
+forgotten, and the next attempt runs; so is one whose arguments were refused, for its handler never began. ``docs/design/repetition.md`` has the reasons.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import msgspec
@@ -24,14 +25,19 @@ from duplex.codec._base import Codec
 from duplex.engine._admission import PUSH_BACK
 from duplex.engine._handler import Handler, Kind
 from duplex.engine._keyed import GIVEN_UP, Attempt, KeyedCall, Outcome
+from duplex.engine._throttle import Throttle
 from duplex.protocol import ChannelOpened
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
     from duplex.engine._workers import Workers
 
+logger = logging.getLogger("duplex")
+
 #: Bytes of a key.
 MAX_KEY: Final = 255
+#: What a key counts for whose outcome is forgotten, in bytes: the digest of its name, and when it expires.
+KEY_SIZE: Final = 160
 
 #: The method, and the key.
 Name: TypeAlias = tuple[str, str]
@@ -77,6 +83,7 @@ class Entry:
         "digest",
         "expires",
         "has_run",
+        "is_lost",
         "name",
         "outcome",
         "run",
@@ -98,6 +105,8 @@ class Entry:
         self.outcome: Outcome | None = None
         #: Whether a handler may have done anything for it.
         self.has_run = False
+        #: Whether the outcome was forgotten before its time.
+        self.is_lost = False
         #: When the outcome is forgotten, and the bytes that it counts for.
         self.expires = 0.0
         self.size = 0
@@ -203,12 +212,18 @@ class Entry:
 _JOINED: Final = Outcome(StatusCode.OK)
 
 
+def _name_digest(name: Name) -> bytes:
+    """Return what is kept of a name whose outcome is forgotten."""
+    return hashlib.blake2b("\0".join(name).encode(), digest_size=16).digest()
+
+
 @final
 class ResultCache:
     """The keys that a peer knows, over all its links and callers.
 
-    Bounded in entries and bytes. What has expired goes when the next call with a key comes, oldest first, so
-    no timer is needed; until then it counts towards the bounds and no further.
+    Bounded in bytes. A key has room for what is kept of it in the end, its digest, from its beginning on, so it is
+    never forgotten before its time: it is new keys that are refused. Outcomes are forgotten, the oldest first, when
+    others need their room. What has expired goes when the next call with a key comes, or the peer looks after its links.
     """
 
     def __init__(self, config: Idempotency, workers: Workers) -> None:
@@ -217,7 +232,14 @@ class ResultCache:
         self._running: dict[Name, Entry] = {}
         #: In the order in which they ended, which is that in which they expire.
         self._ended: dict[Name, Entry] = {}
+        #: When the keys whose outcomes are forgotten expire, by the digests of their names; in the same order.
+        self._forgotten: dict[bytes, float] = {}
+        #: Of what has ended; what runs has room for its digest besides.
         self._bytes = 0
+        #: Outcomes that were forgotten before their time, and keys that were refused, for lack of room.
+        self.lost = 0
+        self.refused = 0
+        self._throttle = Throttle()
 
     @property
     def running(self) -> int:
@@ -226,8 +248,18 @@ class ResultCache:
 
     @property
     def remembered(self) -> tuple[int, int]:
-        """Outcomes that are remembered, and their bytes."""
+        """Outcomes that are remembered, and the bytes of all that has ended."""
         return len(self._ended), self._bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that all keys count for."""
+        return self._bytes + KEY_SIZE * len(self._running)
+
+    @property
+    def forgotten(self) -> int:
+        """Keys that are known though their outcomes are forgotten."""
+        return len(self._forgotten)
 
     @property
     def unattended(self) -> int:
@@ -251,19 +283,13 @@ class ResultCache:
             return
         name: Any = (event.target, event.metadata[IDEMPOTENCY_KEY])
         digest = _digest(event)
-        self._expire()
+        self.expire()
         entry = self._running.get(name) or self._ended.get(name)
         if entry is None:
-            if not self._has_room():
-                link.refuse(
-                    event,
-                    StatusCode.RESOURCE_EXHAUSTED,
-                    f"{len(self._running)} calls with idempotency keys run here, and no more are taken "
-                    f"(Idempotency.max_entries)",
-                    retry_after=PUSH_BACK,
-                )
+            if self._forgotten and _name_digest(name) in self._forgotten:
+                Attempt(link, event, codec, None).answer(_JOINED if event.notify else self._executed)
                 return
-            refusal = link.peer.admission.refusal(link)
+            refusal = link.peer.admission.refusal(link) or self._no_room()
             if refusal is not None:
                 link.refuse(event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)
                 return
@@ -278,40 +304,80 @@ class ResultCache:
             return
         entry.join(link, event)
 
+    @property
+    def _executed(self) -> Outcome:
+        """The answer to the repetition of a call whose outcome is forgotten."""
+        return Outcome(
+            StatusCode.RESOURCE_EXHAUSTED,
+            message=f"the call was executed, but there was no room to remember its outcome until now "
+            f"(Idempotency.max_bytes is {self._config.max_bytes})",
+        )
+
     def remember(self, entry: Entry, outcome: Outcome) -> None:
         """Keep the outcome of a run that has ended."""
         del self._running[entry.name]
-        most = self._config.max_bytes
-        if outcome.size > most:
-            # Forgetting it would let the handler run again, which is what keys are there to prevent.
-            outcome = Outcome(
-                StatusCode.RESOURCE_EXHAUSTED,
-                message=f"the call was executed, but its result of {outcome.size} bytes was too large to be "
-                f"remembered (Idempotency.max_bytes is {most})",
-            )
-        entry.outcome = outcome
-        entry.size = outcome.size
         entry.expires = trio.current_time() + self._config.ttl
+        if outcome.size > self._config.max_bytes:
+            # Its key must be known all the same, or the handler would run again.
+            outcome = self._executed
+            self._note_loss(entry)
+        entry.outcome = outcome
+        entry.size = max(KEY_SIZE, outcome.size)
         self._ended[entry.name] = entry
         self._bytes += entry.size
-        while self._bytes > most:
-            self._drop_oldest()
+        self._make_room(0)
 
     def forget(self, entry: Entry) -> None:
         """Keep nothing of a run that came to nothing: the next attempt runs."""
         del self._running[entry.name]
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Forget the keys whose time is over."""
         now = trio.current_time()
-        while self._ended and next(iter(self._ended.values())).expires <= now:
-            self._drop_oldest()
+        ended, forgotten = self._ended, self._forgotten
+        while forgotten and next(iter(forgotten.values())) <= now:
+            del forgotten[next(iter(forgotten))]
+            self._bytes -= KEY_SIZE
+        while ended and next(iter(ended.values())).expires <= now:
+            self._bytes -= ended.pop(next(iter(ended))).size
 
-    def _has_room(self) -> bool:
-        while len(self._running) + len(self._ended) >= self._config.max_entries:
-            if not self._ended:
-                return False
-            self._drop_oldest()
-        return True
+    def _no_room(self) -> str | None:
+        """Return why there is no room for another key, or ``None``."""
+        if self._make_room(KEY_SIZE):
+            return None
+        self.refused += 1
+        more = self._throttle.note("refused", trio.current_time())
+        if more is not None:
+            logger.warning(
+                "calls with new idempotency keys are refused: there is no room for more of them%s", more
+            )
+        return (
+            f"{len(self._running)} calls with idempotency keys run here and {len(self._forgotten)} are known, and "
+            f"there is no room for more (Idempotency.max_bytes is {self._config.max_bytes})"
+        )
 
-    def _drop_oldest(self) -> None:
-        self._bytes -= self._ended.pop(next(iter(self._ended))).size
+    def _make_room(self, size: int) -> bool:
+        """Forget outcomes, the oldest first, until there are so many bytes; tell whether there are."""
+        most = self._config.max_bytes - size
+        while self.size > most and self._ended:
+            name = next(iter(self._ended))
+            entry = self._ended.pop(name)
+            self._forgotten[_name_digest(name)] = entry.expires
+            self._bytes -= entry.size - KEY_SIZE
+            if not entry.is_lost:
+                self._note_loss(entry)
+        return self.size <= most
+
+    def _note_loss(self, entry: Entry) -> None:
+        entry.is_lost = True
+        self.lost += 1
+        now = trio.current_time()
+        more = self._throttle.note("lost", now)
+        if more is not None:
+            logger.warning(
+                "the outcome of a call with an idempotency key is forgotten %.0f s before its time, for there is no "
+                "room (Idempotency.max_bytes is %d); who repeats the call is told that it was executed%s",
+                max(0.0, entry.expires - now),
+                self._config.max_bytes,
+                more,
+            )

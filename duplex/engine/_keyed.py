@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("duplex")
 
 #: What an outcome costs in memory beside its contents, roughly; so that many empty ones count, too.
-OVERHEAD: Final = 512
+OVERHEAD: Final = 768
 #: How a function in a thread hears that its call was cut short: from ``trio.from_thread.check_cancelled()``, or
 #: from a call that it makes.
 _TOLD: Final = (trio.Cancelled, CallCancelled, DeadlineExceeded)
@@ -88,7 +88,7 @@ class Attempt(Conversation):
 
     holds_up = True
 
-    def __init__(self, link: BaseLink, event: ChannelOpened, codec: Codec, entry: Entry) -> None:
+    def __init__(self, link: BaseLink, event: ChannelOpened, codec: Codec, entry: Entry | None) -> None:
         super().__init__(link, event.channel, codec)
         #: The caller gave it up; it is answered when the handler has stopped.
         self.cancelled = False

@@ -32,6 +32,7 @@ from duplex.engine._report import CallInfo, calls_of
 from duplex.engine._round_robin import RoundRobin
 from duplex.engine._runs import check_run
 from duplex.engine._serve import BUILTIN, IncomingCall
+from duplex.engine._statistics import PeerStatistics
 from duplex.engine._threads import Threads
 from duplex.engine._workers import Workers
 from duplex.protocol import (
@@ -439,6 +440,19 @@ class BasePeer(Generic[LinkT, ServiceT]):
     def announce_change(self) -> None:
         self.changed.set()
         self.changed = trio.Event()
+
+    def statistics(self) -> PeerStatistics:
+        """Return a snapshot of what concerns the peer as a whole; a link has :meth:`Link.statistics` of its own."""
+        results = self.results
+        return PeerStatistics(
+            links=len(self._links),
+            keys_running=results.running,
+            outcomes_remembered=results.remembered[0],
+            outcomes_forgotten=results.forgotten,
+            idempotency_bytes=results.size,
+            outcomes_lost=results.lost,
+            keys_refused=results.refused,
+        )
 
     def calls(self) -> list[CallInfo]:
         """List the calls that are under way at this peer, in both directions, the oldest first.

@@ -1,4 +1,4 @@
-"""What a link tells of itself."""
+"""What a link, and a peer, tell of themselves."""
 
 from __future__ import annotations
 
@@ -42,3 +42,21 @@ class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds by which the other side's event loop ran a timer late, as it said last: a large number is a
     #: peer that is busy, not one that is lost. ``None`` before it said so.
     remote_delay: float | None
+
+
+class PeerStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of one peer."""
+
+    #: Links that are open.
+    links: int
+    #: Handlers that run for an idempotency key.
+    keys_running: int
+    #: Keys that are known of calls that have ended: with their outcomes, and without.
+    outcomes_remembered: int
+    outcomes_forgotten: int
+    #: Bytes that keys and outcomes take, as ``Idempotency.max_bytes`` counts them.
+    idempotency_bytes: int
+    #: Since the peer was opened: outcomes that were forgotten before their time, and calls with new keys that were
+    #: refused, both for lack of room (``Idempotency.max_bytes``).
+    outcomes_lost: int
+    keys_refused: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ import trio
 import trio.testing
 
 import duplex
+from duplex._status import StatusCode
+from duplex.engine._idempotency import KEY_SIZE
+from duplex.engine._keyed import Outcome
 from tests.engine.helpers import GUARD, collect, linked, made, outcome, until
 from tests.engine.raw import RawDealer
 from tests.engine.till import Till, given_up
@@ -315,14 +319,94 @@ async def test_malformed_trailers_are_told_as_of_any_call(till: Till) -> None:
 # -- bounds --------------------------------------------------------------------------------------------
 
 
-async def test_oldest_outcomes_make_room(till: Till) -> None:
-    async with linked(till.service, server={"idempotency": duplex.Idempotency(max_entries=3)}) as pair:
-        for number in range(5):
+def _room(outcomes: int, keys: int) -> dict[str, Any]:
+    """The options of a server with room for so many outcomes of ``charge`` and so many keys without one."""
+    outcome = Outcome(StatusCode.OK, b"0", trailers={"run": "1"})
+    return {"idempotency": duplex.Idempotency(max_bytes=outcomes * outcome.size + keys * KEY_SIZE)}
+
+
+async def test_a_key_is_known_longer_than_its_outcome(till: Till, caplog: pytest.LogCaptureFixture) -> None:
+    """The handler does not run again, however many other calls there are."""
+    async with linked(till.service, server=_room(3, 10)) as pair:
+        for number in range(8):
             assert await till.keyed(pair, str(number)).charge(0) == number + 1
-        assert pair.server.results.remembered[0] == 3
-        assert [await till.keyed(pair, key).charge(0) for key in "234"] == [3, 4, 5]
-        assert await till.keyed(pair, "0").charge(0) == 6
-        assert await till.keyed(pair, "2").charge(0) == 7
+        statistics = pair.server.statistics()
+        assert statistics.outcomes_remembered + statistics.outcomes_forgotten == 8
+        assert statistics.outcomes_forgotten == statistics.outcomes_lost > 0
+        assert statistics.idempotency_bytes <= pair.server.results._config.max_bytes
+        for number in range(8):
+            answer = await outcome(till.keyed(pair, str(number)).charge(0))
+            if number >= statistics.outcomes_forgotten:
+                assert answer == number + 1
+                continue
+            assert type(answer) is duplex.ResourceExhausted
+            assert re.search(r"the call was executed, .*Idempotency\.max_bytes is \d+", str(answer))
+            assert answer.may_have_executed
+            assert not answer.metadata
+        assert till.runs == 8
+        await till.keyed(pair, "0").charge.notify(0)
+        await pair.settle()
+        assert till.runs == 8
+    # The first is warned of at once, the others are counted.
+    [record] = [record for record in caplog.records if "is forgotten" in record.message]
+    assert "120 s before its time" in record.message
+
+
+async def test_new_keys_are_refused_rather_than_known_ones_forgotten(
+    till: Till, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with linked(till.service, server=_room(0, 8), within=1000) as pair:
+        for number in range(8):
+            assert await till.keyed(pair, str(number)).charge(0) == number + 1
+        for _ in range(3):
+            with pytest.raises(duplex.ResourceExhausted, match=r"no room for more \(Idempotency") as caught:
+                await till.keyed(pair, "new").charge(0)
+            assert not caught.value.may_have_executed
+            assert caught.value.retry_after is not None
+        for number in range(8):
+            with pytest.raises(duplex.ResourceExhausted, match="was executed"):
+                await till.keyed(pair, str(number)).charge(0)
+        assert pair.server.statistics().keys_refused == 3
+        assert till.runs == 8
+        assert len([record for record in caplog.records if "are refused" in record.message]) == 1
+        await trio.sleep(121)
+        assert await till.keyed(pair, "new").charge(0) == 9
+        assert await till.keyed(pair, "0").charge(0) == 10
+
+
+async def test_keys_of_cut_runs_make_room(till: Till, autojump_clock: trio.testing.MockClock) -> None:
+    async with linked(till.service, server=_room(0, 7)) as pair:
+        for number in range(20):
+            with trio.move_on_after(0.01):
+                await till.keyed(pair, str(number)).slow()
+        await pair.settle()
+        assert pair.server.statistics().idempotency_bytes == 0
+
+
+async def test_what_has_expired_goes_without_further_calls(
+    till: Till, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with linked(till.service, server=_room(2, 7), within=1000) as pair:
+        for number in range(6):
+            await till.keyed(pair, str(number)).charge(0)
+            await trio.sleep(1)
+        assert pair.server.statistics().outcomes_forgotten
+        await trio.sleep(110)
+        assert pair.server.statistics().outcomes_remembered
+        await trio.sleep(20)
+        statistics = pair.server.statistics()
+        assert not statistics.outcomes_remembered
+        assert not statistics.outcomes_forgotten
+        assert not statistics.idempotency_bytes
+
+
+def test_two_minutes_of_300_calls_a_second_have_room() -> None:
+    """With their outcomes; and ten times as many without."""
+    room = duplex.Idempotency()
+    small = Outcome(StatusCode.OK, b"x" * 100, trailers={"run": "1"})
+    calls = 300 * round(room.ttl)
+    assert calls * small.size <= room.max_bytes
+    assert 10 * calls * KEY_SIZE <= room.max_bytes
 
 
 async def test_bytes_are_bounded(till: Till) -> None:
@@ -331,6 +415,7 @@ async def test_bytes_are_bounded(till: Till) -> None:
             assert len(await till.keyed(pair, str(number)).blob(30_000)) == 30_000
             assert pair.server.results.remembered[1] <= 100_000
         assert pair.server.results.remembered[0] == 3
+        assert pair.server.statistics().outcomes_lost == 17
 
 
 async def test_result_that_is_too_large_to_be_remembered(till: Till) -> None:
@@ -339,22 +424,32 @@ async def test_result_that_is_too_large_to_be_remembered(till: Till) -> None:
         with pytest.raises(duplex.ResourceExhausted, match=r"was executed.*Idempotency\.max_bytes is 1024"):
             await till.keyed(pair).blob(2000)
         assert till.runs == 1
+        assert pair.server.statistics().outcomes_lost == 1
 
 
-async def test_running_calls_are_bounded(till: Till) -> None:
-    async with linked(till.service, server={"idempotency": duplex.Idempotency(max_entries=2)}) as pair:
+async def test_running_calls_are_bounded() -> None:
+    service = duplex.Service("s")
+    go = trio.Event()
+
+    @service.rpc
+    async def wait() -> None:
+        await go.wait()
+
+    async with linked(service, server=_room(0, 7)) as pair:
+
+        async def call(key: str) -> None:
+            await pair.service("s").with_options(idempotency_key=key).wait()
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(till.keyed(pair, "a").inline)
-            nursery.start_soon(till.keyed(pair, "b").slow)
+            for key in "abcdefg":
+                nursery.start_soon(call, key)
             await pair.settle()
-            await till.keyed(pair, "c").inline()  # in place of "a"
-            async with trio.open_nursery() as inner:
-                inner.start_soon(till.keyed(pair, "d").thread)
-                await until(till.thread_began.is_set)
-                with pytest.raises(duplex.ResourceExhausted, match=r"Idempotency\.max_entries"):
-                    await till.keyed(pair, "e").inline()
-                till.thread_may_end.set()
-            till.go.set()
+            assert pair.server.statistics().keys_running == 7
+            with pytest.raises(
+                duplex.ResourceExhausted, match=r"7 calls with .* run here .*Idempotency\.max_bytes"
+            ):
+                await call("h")
+            go.set()
 
 
 async def test_answer_waits_for_credit(till: Till) -> None:
@@ -413,8 +508,7 @@ async def test_result_that_one_caller_cannot_take(till: Till) -> None:
         ({"ttl": 0}, "ttl must be a number of seconds from 0.001"),
         ({"ttl": float("inf")}, "ttl"),
         ({"ttl": "long"}, "ttl"),
-        ({"max_entries": 0}, "max_entries must be a whole number from 1"),
-        ({"max_entries": True}, "max_entries"),
+        ({"max_bytes": True}, "max_bytes"),
         ({"max_bytes": 10}, "max_bytes must be a whole number from 1024"),
     ],
 )
