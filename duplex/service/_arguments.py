@@ -44,6 +44,11 @@ _BY_NAME: Final = (_EITHER, _KEYWORD_ONLY)
 _LONGEST_QUOTE: Final = 200
 #: How decoders end a message that is about something within the value.
 _PATH: Final = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>.*)`$", re.DOTALL)
+#: The same where the value is the whole payload, and the path begins with one of its arguments.
+_WIRE_PATH: Final = re.compile(
+    r"(?P<what>.*) - at (?P<key>`key` in )?`\$(?:\[0\]\[(?P<slot>\d+)\]|\[1\]\.(?P<name>\w+))(?P<path>.*)`",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +156,10 @@ class Binder:
                 # Small payloads need no bounds.
                 bounds = None if live is None or len(payload) <= LARGE else Unconnected(0, live.max_elements)
                 wire = decode(payload, (), bounds)
-            except DecodeError:
-                pass  # whether it is wrong, and in what words, the slow way says
+            except DecodeError as error:
+                # Whether it is wrong, and in what words, the slow way says, unless that would take long.
+                if len(payload) > LARGE:
+                    self._refuse(error)
             else:
                 bound = self._bind_fast(wire)
                 if bound is not None:
@@ -171,6 +178,18 @@ class Binder:
                 pass  # this codec does not carry one of the types; conversion says so if it comes to that
         self._compiled = (codec, decode)
         return decode
+
+    def _refuse(self, error: DecodeError) -> None:
+        """Raise what the slow way would, if an error of the fast way is about something in one argument."""
+        match = _WIRE_PATH.fullmatch(str(error))
+        if match is None:
+            return
+        slot, name = match["slot"], match["name"]
+        if slot is not None:
+            name = self._slot_names[int(slot)]
+        path = match["path"]
+        what = match["what"] + (f" - at {match['key'] or ''}`${path}`" if path or match["key"] else "")
+        raise self._invalid(f": argument {_quote(name)}{_explain(DecodeError(what), ': ')}") from None
 
     def _bind_fast(self, wire: Wire) -> tuple[Sequence[Any], dict[str, Any]] | None:
         """Return the arguments in a payload of the compiled type; ``None`` if they do not fit together."""

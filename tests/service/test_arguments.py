@@ -341,3 +341,64 @@ def test_partials_take_what_is_left() -> None:
     first = spec_of(functools.partial(add, 1), name="increment")
     assert call(first, 2) == ((2,), {})
     assert refusal(first, 2, 3) == "calc.increment takes 1 argument (b), got 2"
+
+
+class Once:
+    """The msgpack codec, which does not decode arguments without their types."""
+
+    name = "msgpack"
+
+    def decoder(self, annotation: Any) -> Any:
+        return CODEC.decoder(annotation)
+
+    def decode_arguments(self, *args: Any, **options: Any) -> Any:
+        raise AssertionError("all of it was decoded")
+
+
+PAD = "x" * 70_000
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "text"),
+    [
+        ([[5]], {}, "calc.buy: argument 'items'[0]: expected `object`, got `int`"),
+        ([5], {}, "calc.buy: argument 'items': expected `array`, got `int`"),
+        (
+            [[{"name": "a", "price": "b"}]],
+            {},
+            "calc.buy: argument 'items'[0].price: expected `float`, got `str`",
+        ),
+        ([[{"price": 1.0}]], {}, "calc.buy: argument 'items'[0]: object missing required field `name`"),
+        ([[], {"a": 1}], {}, "calc.buy: argument 'by_name'[...]: expected `object`, got `int`"),
+        ([[], {1: {}}], {}, "calc.buy: argument 'by_name' key: expected `str`, got `int`"),
+        ([], {"items": [{"name": 1}]}, "calc.buy: argument 'items'[0].name: expected `str`, got `int`"),
+        (
+            [],
+            {"items": [], "by_name": 5},
+            "calc.buy: argument 'by_name': expected `object | null`, got `int`",
+        ),
+    ],
+)
+def test_large_arguments_are_refused_at_the_first_mismatch(args: Any, kwargs: Any, text: str) -> None:
+    spec = spec_of(buy)
+    small, _ = CODEC.encode_arguments(args, kwargs)
+    with pytest.raises(InvalidArgument) as slow:
+        spec.arguments(CODEC, small, (), FakeLive())
+    large, _ = CODEC.encode_arguments(args, {**kwargs, "more": PAD})
+    with pytest.raises(InvalidArgument) as caught:
+        spec.arguments(Once(), large, (), FakeLive())  # type: ignore[arg-type]
+    assert str(caught.value) == str(slow.value) == text
+    assert caught.value.may_have_executed is False
+
+
+def test_what_is_wrong_with_large_arguments_as_a_whole() -> None:
+    spec = spec_of(buy)
+    cases: list[tuple[list[Any], dict[str, Any], str]] = [
+        ([[], {}, PAD], {}, r"^calc.buy takes 1 to 2 arguments .*, got 3$"),
+        ([[]], {"more": PAD}, r"^calc.buy: unknown argument 'more'"),
+        ([], {"by_name": {PAD: {"name": "a", "price": 1}}}, r"^calc.buy: missing argument 'items'$"),
+    ]
+    for args, kwargs, text in cases:
+        payload, _ = CODEC.encode_arguments(args, kwargs)
+        with pytest.raises(InvalidArgument, match=text):
+            spec.arguments(CODEC, payload, (), FakeLive())
