@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 from duplex._errors import DecodeError, EncodeError
@@ -17,16 +18,19 @@ BAD_BYTES: Final = (TypeError, ValueError, OverflowError, RecursionError)
 #: Newer versions of msgspec say it in words of their own, older ones raise what Python does.
 _NOT_UTF_8: Final = "a string is not UTF-8"
 
+_MISSING: Final = re.compile(r"Object missing required field `(?P<field>\w+)`")
+
 #: Nodes that are looked at, at most, to find the place of a bad value.
 _SEARCHED: Final = 10_000
 
 
-def decode_error(error: Exception, box: str = "$") -> DecodeError:
+def decode_error(error: Exception, box: str = "$", computed: Collection[str] = frozenset()) -> DecodeError:
     """Turn what msgspec raises for bad bytes into a ``DecodeError``.
 
     Args:
         error: the exception; a ``DecodeError`` is returned as it is.
         box: the path that stands for the value itself, when it was decoded inside something else.
+        computed: the fields that dataclasses in the type set themselves.
     """
     if isinstance(error, DecodeError):
         return error
@@ -35,6 +39,12 @@ def decode_error(error: Exception, box: str = "$") -> DecodeError:
     if isinstance(error, UnicodeDecodeError):
         return DecodeError(_NOT_UTF_8)
     text = str(error).replace("Invalid UTF-8 encoded string", _NOT_UTF_8)
+    missing = _MISSING.match(text) if computed else None
+    if missing is not None and missing["field"] in computed:
+        hint = (
+            ", which is sent like all others although its class computes it; with a default it may be missing"
+        )
+        text = f"{missing[0]}{hint}{text[missing.end() :]}"
     what, mark, where = text.rpartition(" - at ")
     if not mark:
         return DecodeError(where)

@@ -92,7 +92,7 @@ def _make_decoder(annotation: Any) -> Decoder:
             with many_objects():
                 return decode(payload)
         except BAD_BYTES as error:
-            raise decode_error(error) from None
+            raise decode_error(error, computed=facts.computed) from None
 
     return decoder
 

@@ -98,7 +98,7 @@ def _compile(annotation: Any) -> _Compiled:
             pass
         except BAD_BYTES as error:
             if "got `ext`" not in str(error):
-                raise decode_error(error) from None
+                raise decode_error(error, computed=facts.computed) from None
         return decode_twice(payload, attachments, live)
 
     return _Compiled(decode_once, convert)

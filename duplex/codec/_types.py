@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, Final, Generic, Protocol, TypeVar, final, get_origin
@@ -69,6 +70,7 @@ class TypeFacts(msgspec.Struct, frozen=True):
         any: whether values of any type are welcome somewhere in it.
         bytes: whether buffers are wanted somewhere in it.
         view: whether they are wanted as ``memoryview`` somewhere in it.
+        computed: the fields that must be there and that dataclasses in it set themselves.
     """
 
     root: msgspec.inspect.Type
@@ -78,6 +80,7 @@ class TypeFacts(msgspec.Struct, frozen=True):
     any: bool
     bytes: bool
     view: bool
+    computed: frozenset[str]
 
 
 def inspect_type(annotation: Any) -> TypeFacts:
@@ -91,9 +94,13 @@ def inspect_type(annotation: Any) -> TypeFacts:
     kinds = {type(node) for node in nodes.values()}
     if not kinds.isdisjoint(_RAW):
         raise ConfigurationError(f"values of type {annotation!r} cannot travel: they depend on the encoding")
-    for node in nodes.values():
-        if isinstance(node, msgspec.inspect.DataclassType):
-            _check_fields(annotation, node.cls)
+    classes = [
+        get_origin(node.cls) or node.cls
+        for node in nodes.values()
+        if isinstance(node, msgspec.inspect.DataclassType)
+    ]
+    for cls in classes:
+        _check_fields(annotation, cls)
     custom = {node.cls for node in nodes.values() if isinstance(node, msgspec.inspect.CustomType)}
     plain = {kind for kind in custom if kind is object or _numpy.is_scalar_type(kind)}
     arrays = {kind for kind in custom if _numpy.is_array_type(kind)}
@@ -105,11 +112,25 @@ def inspect_type(annotation: Any) -> TypeFacts:
         any=msgspec.inspect.AnyType in kinds or object in custom,
         bytes=not kinds.isdisjoint(BYTES_TYPES),
         view=msgspec.inspect.MemoryViewType in kinds,
+        computed=frozenset(
+            field.name
+            for cls in classes
+            for field in _fields(cls)
+            if not field.init and not _has_default(field)
+        ),
     )
 
 
+def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
 def _check_fields(annotation: Any, cls: Any) -> None:
-    attributes = getattr(get_origin(cls) or cls, "__attrs_attrs__", ())
+    attributes = getattr(cls, "__attrs_attrs__", ())
     private = [field.name for field in attributes if field.name.startswith("_")]
     if private:
         raise ConfigurationError(
@@ -184,7 +205,7 @@ def compile_converter(annotation: Any, facts: TypeFacts, *, base64: bool) -> Con
                 fill(result)
             return result
         except BAD_BYTES as error:
-            raise decode_error(error, box="$[0]") from None
+            raise decode_error(error, box="$[0]", computed=facts.computed) from None
         except AttributeError as error:
             if not _numpy.is_array(error.obj):
                 raise

@@ -9,7 +9,7 @@ import math
 import uuid
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
 import attrs
 import msgspec
@@ -18,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duplex._errors import DecodeError
-from duplex.codec import LiveKind, MsgpackCodec
+from duplex.codec import CODECS, LiveKind, MsgpackCodec
 from tests.codec.helpers import CODEC, FakeLive, Remote, through
+
+T = TypeVar("T")
 
 
 class Colour(enum.Enum):
@@ -197,6 +199,42 @@ def test_times_without_a_zone_where_a_type_is_known() -> None:
     ]:
         with pytest.raises(DecodeError, match=f"^{message}"):
             through(LOCAL, annotation)
+
+
+@dataclass
+class Doubled:
+    number: int
+    double: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.double = 2 * self.number
+
+
+@dataclass
+class Kind(Generic[T]):
+    value: T
+    kind: str = field(init=False)
+
+
+def test_what_a_generic_class_computes_is_told_too() -> None:
+    with pytest.raises(DecodeError, match="although its class computes it"):
+        through({"value": 3}, Kind[int])
+
+
+def test_what_a_class_computes_is_sent_like_the_rest() -> None:
+    for codec in (CODEC, CODECS["json"]):
+        assert codec.decoder(Doubled)(*codec.encode(Doubled(3)), None) == Doubled(3)
+        short = codec.encode([{"number": 3}])[0]
+        message = (
+            r"^Object missing required field `double`, which is sent like all others although its class computes it; "
+            r"with a default it may be missing - at `\$\[0\]`$"
+        )
+        with pytest.raises(DecodeError, match=message):
+            codec.decoder(list[Doubled])(short, (), None)
+        with pytest.raises(DecodeError, match=message):
+            codec.convert([{"number": 3}], list[Doubled])
+        with pytest.raises(DecodeError, match=r"^Object missing required field `number` - at `\$\[0\]`$"):
+            codec.convert([{"double": 3}], list[Doubled])
 
 
 class Text(str):
