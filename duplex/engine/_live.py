@@ -29,6 +29,7 @@ from duplex.engine._types import Callback
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
     from duplex.engine._nested import NestedChannel
+    from duplex.protocol import ChannelClosed
 
 
 class Children(dict[int, "NestedChannel"]):
@@ -86,6 +87,11 @@ class CallValues:
     def root(self) -> CallValues:
         """The call whose end is the end of the values that pass here: this one, unless it is nested."""
         return self
+
+    @property
+    def close_received(self) -> ChannelClosed | None:
+        """What the other side ended a call of this side's with; ``None`` if it has not, or this side gave up before."""
+        return None
 
     def ensure_open(self) -> int:
         """Return the number of the conversation's channel, opening it first if need be."""

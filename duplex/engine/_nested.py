@@ -240,7 +240,8 @@ class NestedChannel(Conversation):
 
     def on_closed(self, event: ChannelClosed) -> None:
         """The importing side is done with the channel."""
-        if event.status and event.message:
+        answer = self._root.close_received
+        if event.status and event.message and (answer is None or not answer.status):  # or the call tells it
             logger.warning("a channel passed to %s was cut short: %s", self.link.peer_name, event.message)
         message = event.message or "the call that the channel was passed to has failed"
         self.finish(None if event.status == 0 else error_for_status(event.status, message))
@@ -258,7 +259,14 @@ class NestedChannel(Conversation):
             return
         error = CallCancelled("the call that carried the channel is over")
         if self._opener:
-            self._is_abandoned = True
+            answer = self._root.close_received
+            if answer is None:
+                self._is_abandoned = True
+            elif not answer.status and not self._pumps_out:
+                logger.warning(
+                    "%s ended a call before a channel that was passed with it: what it sends on that is dropped",
+                    self.link.peer_name,
+                )
             self.link.cancel_channel(self.channel, error.message)
             self.finish(error)
         else:

@@ -78,6 +78,11 @@ class OutgoingConversation(Conversation):
         return self.request.method
 
     @property
+    def close_received(self) -> ChannelClosed | None:
+        """See :attr:`CallValues.close_received`."""
+        return self.closed
+
+    @property
     def deadline(self) -> float | None:
         """See :attr:`UnaryCall.deadline`."""
         return None if self.timeout is None else self.started + self.timeout

@@ -70,6 +70,11 @@ class UnaryCall(CallValues):
         return self._request.method
 
     @property
+    def close_received(self) -> ChannelClosed | None:
+        """See :attr:`CallValues.close_received`."""
+        return self._result if type(self._result) is ChannelClosed else None
+
+    @property
     def deadline(self) -> float | None:
         """When the call has to end; ``None`` without a deadline, or before the call was sent."""
         return None if self._timeout is None else self.started + self._timeout

@@ -12,7 +12,8 @@ import trio.testing
 import duplex
 from tests.engine.channel_service import channels
 from tests.engine.held import held, late_tasks
-from tests.engine.helpers import collect, linked, made, outcome
+from tests.engine.helpers import GUARD, collect, linked, made, outcome, until
+from tests.engine.raw import RawRouter
 
 ends = duplex.Service("ends")
 
@@ -194,3 +195,62 @@ async def test_item_of_another_type_is_no_end(caplog: pytest.LogCaptureFixture) 
             await pair.service("service").garble(sink)
         await pair.client.aclose()
     assert await collect(source) == [1]
+
+
+#: What a server says of a passed channel and of the call, in one message, and how many items must come of it.
+SAID = {
+    "in order": (["item", "item", "end of channel", "end of call"], 2),
+    "the channel not at all": (["item", "item", "end of call"], 2),
+    "the call fails": (["item", "item", "failure of call"], 2),
+    "the call in between": (["item", "end of call", "item", "end of channel"], 1),
+}
+
+
+@pytest.mark.parametrize("order", SAID)
+@pytest.mark.parametrize("room", [0, math.inf])
+@pytest.mark.parametrize("opened", [False, True], ids=["awaited", "opened"])
+async def test_items_and_ends_in_other_orders(
+    order: str, room: float, opened: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What another implementation says before it ends the call counts, even if it forgets to end the channel before; of
+    what it says later, it is told that nobody wants it."""
+    said, items = SAID[order]
+    with trio.fail_after(GUARD), RawRouter() as server:
+        async with duplex.open_peer() as client, trio.open_nursery() as nursery:
+            nursery.start_soon(client.connect, server.endpoint)
+            await server.shake_hands(services=["raw"])
+            await until(lambda: client.links)
+            sink, source = trio.open_memory_channel[int](room)
+            results: list[Any] = []
+
+            async def call() -> None:
+                results.append(await outcome(made(client.service("raw").fill, sink, opened=opened)))
+
+            nursery.start_soon(call)
+            await server.commands(8)
+            (called, passed) = (command[1] for command in server.received if command[0] == 7)
+            commands = {
+                "item": [8, passed, b"\x07"],
+                "end of channel": [10, passed],
+                "end of call": [10, called, 0, b"\x01"],
+                "failure of call": [10, called, 5],
+            }
+            server.say(*(commands[what] for what in said))
+            await until(lambda: results)
+            assert (await collect(source))[:items] == [7] * items
+            assert type(results[0]) is (int if order != "the call fails" else duplex.NotFound)
+            late = "ended a call before a channel that was passed with it" in caplog.text
+            assert late == (order == "the channel not at all" or (order == "the call in between" and opened))
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["awaited", "opened"])
+async def test_refused_call_is_told_by_its_error_alone(
+    opened: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with linked(channels) as pair:
+        sink, source = trio.open_memory_channel[int](0)
+        with pytest.raises(duplex.Unimplemented):
+            await made(pair.service("channels").empty, sink, opened=opened)
+        assert await collect(source) == []
+    assert caplog.text == ""

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from duplex._errors import RemoteProtocolError
 from duplex.protocol import LimitsInfo, MessageReceived
-from tests.protocol.helpers import ConnectionPair, batch, check_accounts, hello, one_by_one, pair_in_use
+from tests.protocol.helpers import (
+    ConnectionPair,
+    batch,
+    check_accounts,
+    closed,
+    hello,
+    one_by_one,
+    pair_in_use,
+)
 
 common = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -198,3 +206,14 @@ def test_numbers_that_only_look_like_integers() -> None:
         pair = ConnectionPair()
         with pytest.raises(RemoteProtocolError, match="malformed command"):
             pair.b.receive([batch([3, number])], 0.0)
+
+
+def test_what_came_before_a_broken_rule_is_told() -> None:
+    """Whatever is in the same message as something that breaks the link has had its effect, if it came before."""
+    pair = ConnectionPair()
+    channel = pair.open()
+    pair.flush()
+    with pytest.raises(RemoteProtocolError, match="channel 99, which was never opened") as caught:
+        pair.inject(pair.a, [10, channel, 0, b"result"], [9, 99], [10, channel])
+    assert caught.value.events == [closed(channel, payload=b"result")]
+    assert pair.a.is_closed
