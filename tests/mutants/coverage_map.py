@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -58,56 +57,46 @@ def measure(root: Path, folder: Path, words: list[str], *, slow_too: bool) -> Ma
     lines: dict[str, dict[int, list[str]]] = {}
     slow: set[str] = set()
     for selection in SELECTIONS[: 2 if slow_too else 1]:
-        file = folder / f"{selection.replace(' ', '-')}.json"
-        if not file.exists():
-            file.write_text(json.dumps(_measure(root, folder, selection, words)))
-        for path, by_line in json.loads(file.read_text()).items():
-            for line, tests in by_line.items():
-                lines.setdefault(path, {}).setdefault(int(line), []).extend(tests)
-                if selection == "slow":
-                    slow.update(tests)
+        name = selection.replace(" ", "-")
+        data, report = folder / f"{name}.coverage", folder / f"{name}.txt"
+        if not data.exists():
+            _run(root, folder, selection, words, data, report)
+        # What fails without a fault in the code says nothing about one.
+        failed = {
+            line.split(" ", 1)[1].partition(" - ")[0]
+            for line in report.read_text().splitlines()
+            if line.startswith(("FAILED ", "ERROR "))
+        }
+        found = CoverageData(str(data))
+        found.read()
+        if selection == "slow":
+            slow.update(context.rpartition("|")[0] for context in found.measured_contexts())
+        for path in found.measured_files():
+            by_line = lines.setdefault(str(Path(path).relative_to(root)), {})
+            for line, contexts in found.contexts_by_lineno(path).items():
+                tests = {context.rpartition("|")[0] for context in contexts if context}
+                by_line.setdefault(line, []).extend(sorted(tests - failed))
     return Map(lines, slow)
 
 
-def _measure(root: Path, folder: Path, selection: str, words: list[str]) -> dict[str, dict[int, list[str]]]:
+def _run(root: Path, folder: Path, selection: str, words: list[str], data: Path, report: Path) -> None:
     configuration = folder / "coveragerc"
     configuration.write_text(CONFIGURATION)
-    data = folder / ".coverage"
-    report = folder / "failed.txt"
+    unfinished = data.with_suffix(".unfinished")
     command = [
         sys.executable,
         "-m",
         "pytest",
         "-q",
-        "-p",
-        "no:cacheprovider",
         "-rfE",
         "--tb=no",
+        "-p",
+        "no:cacheprovider",
         "-m",
         selection,
     ]
-    command += [
-        "--cov",
-        f"--cov-config={configuration}",
-        "--cov-report=",
-        "--cov-context=test",
-        *words,
-    ]
-    environment = {**os.environ, "COVERAGE_FILE": str(data), "PYTHONPATH": str(root), "CI": "1"}
+    command += ["--cov", f"--cov-config={configuration}", "--cov-report=", "--cov-context=test", *words]
+    environment = {**os.environ, "COVERAGE_FILE": str(unfinished), "PYTHONPATH": str(root), "CI": "1"}
     with report.open("w") as output:
         subprocess.run(command, cwd=root, env=environment, stdout=output, check=False)
-    # What fails without a fault in the code says nothing about one.
-    failed = {
-        line.split(" ", 1)[1].partition(" - ")[0]
-        for line in report.read_text().splitlines()
-        if line.startswith(("FAILED ", "ERROR "))
-    }
-    found = CoverageData(str(data))
-    found.read()
-    lines: dict[str, dict[int, list[str]]] = {}
-    for name in found.measured_files():
-        by_line = lines.setdefault(str(Path(name).relative_to(root)), {})
-        for line, contexts in found.contexts_by_lineno(name).items():
-            tests = {context.rpartition("|")[0] for context in contexts if context}
-            by_line[line] = sorted(tests - failed)
-    return lines
+    unfinished.rename(data)
