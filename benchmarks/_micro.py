@@ -146,11 +146,14 @@ PROGRAMS: Final[Mapping[str, tuple[Callable[[int, str], Awaitable[None]], int]]]
 def main(arguments: list[str]) -> None:
     """Run each ``name=count`` that is given."""
     gc.disable()
-    for argument in arguments:
-        name, _, count = argument.partition("=")
-        # A clock that stands still: what happens from time to time, such as asking for signs of life, does
-        # not depend on how slowly valgrind runs.
-        trio.run(PROGRAMS[name][0], int(count), "memory://micro", clock=MockClock())
+    try:
+        for argument in arguments:
+            name, _, count = argument.partition("=")
+            # A clock that stands still: what happens from time to time, such as asking for signs of life, does
+            # not depend on how slowly valgrind runs.
+            trio.run(PROGRAMS[name][0], int(count), "memory://micro", clock=MockClock())
+    finally:
+        gc.enable()
 
 
 if __name__ == "__main__":

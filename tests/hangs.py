@@ -141,16 +141,17 @@ def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    failed = item.session.testsfailed
     try:
         return (yield)
     finally:
         _expiry.disarm()
-        if _expiry.report is not None:
+        if item.session.testsfailed > failed:
             _forget()
 
 
 def _forget() -> None:
-    """Let what a test left open when it was cut off complain now, and not in the middle of the next one."""
+    """Let what a test left open when it failed complain now, and not in the middle of another one."""
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         if hasattr(sys, name):
             delattr(sys, name)

@@ -429,7 +429,7 @@ async def test_deadline_that_passes_at_the_server_only() -> None:
                 assert sleeper.ended == ["unary"]
 
 
-@pytest.mark.parametrize("seconds", [0, -1, 1e-9])
+@pytest.mark.parametrize("seconds", [0, 1e-9])
 async def test_deadline_that_has_passed_already(seconds: float) -> None:
     sleeper = Sleeper()
     async with linked(sleeper.service) as pair:

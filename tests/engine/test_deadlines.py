@@ -195,7 +195,7 @@ async def test_a_server_that_never_answers_does_not_outlive_the_deadline() -> No
 async def test_a_deadline_says_whether_the_call_was_sent(autojump_clock: object) -> None:
     chain = Chain()
     async with linked(chain.service, within=1000) as pair:
-        for seconds, sent in ((0, False), (-1, False), (1, True)):
+        for seconds, sent in ((0, False), (1, True)):
             with pytest.raises(duplex.DeadlineExceeded) as caught:
                 await pair.service("chain").hang.with_options(timeout=seconds)()
             assert caught.value.may_have_executed is sent

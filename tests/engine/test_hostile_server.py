@@ -301,7 +301,7 @@ async def test_callback_that_was_never_passed() -> None:
 
         async with link.service("raw").method.open(function):
             await place.router.commands(8)
-            place.router.say(*[[7, 2 + 2 * n, n, 3, NONE] for n in range(20)])
+            place.router.say(*[[7, 2 + 2 * n, n, 3, NONE, 0, None, None, None, 1] for n in range(20)])
             closed = await place.router.commands(10, 20)
             assert called == ["called"]
             assert sorted(command[2] for command in closed) == [0] + [9] * 19
