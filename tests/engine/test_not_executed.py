@@ -13,6 +13,13 @@ import trio
 import duplex
 from tests.engine.helpers import linked, outcome
 from tests.engine.raw import HELLO, RawDealer
+from tests.engine.till import Till
+
+
+@pytest.fixture
+def till() -> Till:
+    return Till()
+
 
 FORGED = {"duplex-refused": "1", "duplex-retry-after": "1", "duplex-anything": "x", "plain": "kept"}
 
@@ -223,6 +230,39 @@ class TestRefusals:
                     answer = (await raw.commands(CLOSE, 2))[1]
                     assert answer[1:3] == [3, 1]
                     assert len(answer) < 8 or not answer[7]
+
+
+async def test_a_key_whose_first_run_was_cut_short_was_executed(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited for it is refused the second run before that begins, but the first did something."""
+    async with linked(till.service) as pair:
+        workers = pair.server.workers
+        submit = workers.submit
+
+        def submit_and_cut(call: Any) -> None:
+            if till.runs:
+                call.cut(duplex.StatusCode.UNAVAILABLE, "too late")
+            submit(call)
+
+        monkeypatch.setattr(workers, "submit", submit_and_cut)
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(0.01):
+                await till.keyed(pair).slow_to_stop()
+            error: Any = None
+
+            async def wait() -> None:
+                nonlocal error
+                error = await outcome(
+                    pair.link.service("till").with_options(idempotency_key="k").slow_to_stop()
+                )
+
+            nursery.start_soon(wait)
+            await pair.settle()
+            till.go.set()
+        assert till.runs == 1
+        assert type(error) is duplex.Unavailable
+        assert error.may_have_executed
 
 
 async def test_an_item_that_is_too_large_is_not_the_call() -> None:
