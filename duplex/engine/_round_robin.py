@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
-import operator
-from typing import Any, Final, Generic, TypeVar, final
+from typing import Generic, TypeVar, final
 
 from duplex.engine._link import BaseLink
 
@@ -15,18 +13,16 @@ LinkT = TypeVar("LinkT", bound=BaseLink)
 class _Remote(Generic[LinkT]):
     """A remote peer with the links to it."""
 
-    __slots__ = ("id", "links", "number")
+    __slots__ = ("id", "links")
 
-    def __init__(self, peer_id: str, number: int) -> None:
+    def __init__(self, peer_id: str) -> None:
         self.id = peer_id
-        #: The later it was linked, the higher.
-        self.number = number
         self.links: list[LinkT] = []
 
     def pick(self, service: str) -> LinkT | None:
         """Return a link that takes calls of a service, the next one in turn; ``None`` if there is none."""
         links = self.links
-        last_resort = None
+        last_resort: LinkT | None = None
         for index, link in enumerate(links):
             if service in link.offers and link.connection.can_open:
                 if link.is_left:
@@ -39,58 +35,59 @@ class _Remote(Generic[LinkT]):
         return last_resort
 
 
-_number: Final = operator.attrgetter("number")
-
-
 @final
 class RoundRobin(Generic[LinkT]):
     """Deals the calls of each service out to the remote peers that offer it, one after the other.
 
     Each service has a turn of its own, or one that is called in a rhythm with another would find the same peers
-    again and again. A turn is remembered as the peer that had it, not as a place in a list, so nobody is left out or
-    asked twice when others come and go. Two peers that connected to each other have two links, and one share.
+    again and again. Nobody is left out, or asked twice, when others come and go. Two peers that connected to each
+    other have two links, and one share.
     """
 
     def __init__(self) -> None:
-        #: In the order of their numbers.
+        #: In the order in which they were linked.
         self._remotes: list[_Remote[LinkT]] = []
-        self._last_number = 0
-        #: By service, the number of the peer that was picked last in this round.
-        self._turns: dict[str, int] = {}
+        #: By service, the place of the peer whose turn is next; the first one's where there is none.
+        self._next: dict[str, int] = {}
 
     def add(self, link: LinkT) -> None:
-        """Deal to a link too, from now on."""
+        """Deal to a link too, from now on. A new peer is the last one of each round."""
         remote = next((remote for remote in self._remotes if remote.id == link.peer_id), None)
         if remote is None:
-            self._last_number += 1
-            remote = _Remote(link.peer_id, self._last_number)
+            remote = _Remote(link.peer_id)
             self._remotes.append(remote)
         remote.links.append(link)
 
     def remove(self, link: LinkT) -> None:
         """Deal to a link no more."""
-        remote = next(remote for remote in self._remotes if link in remote.links)
+        place, remote = next(
+            (place, remote) for place, remote in enumerate(self._remotes) if link in remote.links
+        )
         remote.links.remove(link)
-        if not remote.links:
-            self._remotes.remove(remote)
-            if not self._remotes:
-                self._turns.clear()
+        if remote.links:
+            return
+        del self._remotes[place]
+        # Whose turn it was, it still is: those behind have moved up.
+        moved = {service: turn - (turn > place) for service, turn in self._next.items()}
+        self._next = {service: turn for service, turn in moved.items() if turn < len(self._remotes)}
 
     def pick(self, service: str) -> LinkT | None:
         """Return a link that takes calls of a service, of the next peer in turn; ``None`` if there is none."""
-        remotes: Any = self._remotes
+        remotes = self._remotes
         count = len(remotes)
-        first = bisect.bisect_right(remotes, self._turns.get(service, 0), key=_number)
+        place = self._next.get(service, 0)
         last_resort: LinkT | None = None
-        for step in range(first, first + count):
-            remote = remotes[step % count]
-            link: LinkT | None = remote.pick(service)
+        for _ in range(count):
+            link = remotes[place].pick(service)
+            place += 1
+            if place == count:
+                # A new round: who comes meanwhile, again and again even, waits for its end.
+                place = 0
             if link is None:
                 continue
             if link.is_left:
                 last_resort = link
                 continue
-            # After the last one a new round begins: who comes meanwhile, again and again even, waits for its end.
-            self._turns[service] = 0 if remote is remotes[-1] else remote.number
+            self._next[service] = place
             return link
         return last_resort

@@ -83,7 +83,7 @@ def test_who_flaps_does_not_take_the_turns_of_others() -> None:
         dealer.add(flaps)
         picked[dealer.pick("s")] += 1
         dealer.remove(flaps)
-    assert picked[steady[0]] == picked[steady[1]] == picked[flaps] == 10
+    assert picked[steady[0]] == picked[steady[1]] >= picked[flaps]
 
 
 def test_several_links_to_a_peer_have_one_share() -> None:
@@ -119,7 +119,7 @@ def test_nothing_is_remembered_without_links() -> None:
     dealer.pick("s")
     dealer.remove(a)
     assert dealer.pick("s") is None
-    assert not dealer._turns
+    assert not dealer._next
 
 
 @contextlib.asynccontextmanager
