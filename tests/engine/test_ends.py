@@ -14,6 +14,7 @@ from tests.engine.channel_service import channels
 from tests.engine.held import held, late_tasks
 from tests.engine.helpers import GUARD, collect, linked, made, outcome, until
 from tests.engine.raw import RawRouter
+from tests.machine import fail_after
 
 ends = duplex.Service("ends")
 
@@ -215,7 +216,7 @@ async def test_items_and_ends_in_other_orders(
     """What another implementation says before it ends the call counts, even if it forgets to end the channel before; of
     what it says later, it is told that nobody wants it."""
     said, items = SAID[order]
-    with trio.fail_after(GUARD), RawRouter() as server:
+    with fail_after(GUARD), RawRouter() as server:
         async with duplex.open_peer() as client, trio.open_nursery() as nursery:
             nursery.start_soon(client.connect, server.endpoint)
             await server.shake_hands(services=["raw"])

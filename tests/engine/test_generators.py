@@ -14,6 +14,7 @@ import trio
 
 import duplex
 from tests.engine.helpers import Pair, collect, linked, outcome, until
+from tests.machine import fail_after
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
 lock = threading.RLock()
@@ -260,12 +261,12 @@ async def test_generator_that_blocks_holds_up_nobody(
         try:
             yield PAGE
             if how == "in a step":
-                go.wait(10)
+                go.wait(100)
             yield PAGE  # where the window is full
             yield PAGE
         finally:
             if how == "in its close":
-                go.wait(10)
+                go.wait(100)
             closed.set()
             raise ValueError("while it was closed")
 
@@ -277,7 +278,7 @@ async def test_generator_that_blocks_holds_up_nobody(
         async with duplex.open_peer(services=[service, plain]) as server:
             threads = server.threads
             link = await client.connect(await server.bind("memory://*"))
-            with trio.fail_after(8):
+            with fail_after(8):
                 async with client.service("service").blocked.open() as call:
                     if how == "in a step":
                         assert await call.receive() == PAGE
@@ -295,7 +296,7 @@ async def test_generator_that_blocks_holds_up_nobody(
                     assert await client.service("plain").lookup("x") == "x: nobody"
                     assert client.links == [link]
                 assert not closed.is_set()
-        with trio.fail_after(5):
+        with fail_after(5):
             go.set()
             await until(lambda: (threads.generators, threads.running) == (0, 0))
         assert closed.is_set()
@@ -351,7 +352,7 @@ async def test_generator_ends_with_its_peer_before_a_thread_was_there() -> None:
     @service.rpc
     def blocked() -> None:
         entered.set()
-        go.wait(10)
+        go.wait(100)
 
     async with (
         duplex.open_peer(services=[service, plain], max_threads=1) as server,
@@ -361,7 +362,7 @@ async def test_generator_ends_with_its_peer_before_a_thread_was_there() -> None:
         async with client.service("service").blocked.open(), client.service("plain").users.open(1):
             await until(entered.is_set)
             await until(lambda: server.threads.waiting == 1)
-            with trio.fail_after(5):
+            with fail_after(5):
                 await server.aclose()
                 await until(lambda: server.threads.waiting == 0)
         go.set()

@@ -14,6 +14,7 @@ import duplex
 from tests.engine.helpers import linked, outcome
 from tests.engine.raw import HELLO, RawDealer
 from tests.engine.till import Till
+from tests.machine import fail_after
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ async def test_handlers_do_not_speak_for_the_protocol(method: str, how: str, key
     streams = method in ("a_stream", "a_generator")
     if keyed and streams:
         return  # there are none
-    with trio.fail_after(10):
+    with fail_after(10):
         async with linked(work.service) as pair:
             remote = pair.service("work")
             if keyed:
@@ -214,7 +215,7 @@ class TestRefusals:
             begun.set()
             await trio.sleep_forever()
 
-        with trio.fail_after(10):
+        with fail_after(10):
             async with duplex.open_peer(services=[service]) as peer:
                 with RawDealer(await peer.bind("tcp://127.0.0.1:*")) as raw:
                     raw.say(HELLO)
@@ -309,7 +310,7 @@ async def test_a_stream_that_cannot_go_on_has_begun() -> None:
     async def not_resumable() -> AsyncIterator[int]:
         yield 1
 
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer() as client:
             async with duplex.open_peer(services=[service]) as server:
                 await client.connect(await server.bind("memory://*"))

@@ -12,6 +12,7 @@ import trio
 import duplex
 from duplex.engine import _threads
 from tests.engine.helpers import feed, linked, outcome, until
+from tests.machine import fail_after
 
 here, there = duplex.Service("here"), duplex.Service("there")
 
@@ -358,11 +359,11 @@ async def test_items_for_a_method_that_takes_none(scheme: str, live: bool) -> No
         remote = pair.service("streams")
         arguments = (60, lambda: None) if live else (60,)
         async with remote.ready.open(*arguments) as call:
-            with trio.fail_after(5):
+            with fail_after(5):
                 for _ in range(40):
                     await call.send("x" * 100_000)
         async with remote.late.open(60) as call:
-            with trio.fail_after(5):
+            with fail_after(5):
                 for _ in range(40):
                     await call.send("x" * 100_000)
 
@@ -373,7 +374,7 @@ async def test_items_beside_a_channel_that_was_passed(scheme: str) -> None:
     async with linked(streams, endpoint=endpoint) as pair:
         sink, source = trio.open_memory_channel[int](0)
         async with pair.service("streams").total.open(source, start=1) as call:
-            with trio.fail_after(5):
+            with fail_after(5):
                 for _ in range(40):
                     await call.send("x" * 100_000)
                 await sink.send(2)
@@ -418,7 +419,7 @@ async def test_a_peer_that_is_linked_to_itself() -> None:
     def in_thread(depth: int) -> int:
         return depth and 1 + int(trio.from_thread.run(peer.service("service").thread, depth - 1))
 
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer(services=[service], max_threads=2) as peer:
             await peer.connect(await peer.bind("memory://*"))
             assert await peer.service("service").down(20) == 20
@@ -484,7 +485,7 @@ async def test_handler_that_drains_its_own_peer(autojump_clock: object) -> None:
     async def stop() -> None:
         await peer.drain(2)
 
-    with trio.fail_after(60):
+    with fail_after(60):
         async with duplex.open_peer(services=[service]) as peer, duplex.open_peer() as client:
             await client.connect(await peer.bind("memory://*"))
             with pytest.raises(duplex.Unavailable, match="draining"):

@@ -18,6 +18,7 @@ import trio
 import duplex
 from tests.engine.helpers import GUARD, SCHEMES, collect, endpoint_of, linked, outcome, process, quiet
 from tests.interop.service import Request, make_service
+from tests.machine import fail_after
 
 SPECIAL = "\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n"
 REQUESTS = (27182, 8, 1828, 45904)
@@ -38,7 +39,7 @@ class Place:
             async with linked(make_service(), endpoint=self.endpoint) as pair:
                 yield pair.client
             return
-        with trio.fail_after(GUARD):
+        with fail_after(GUARD):
             async with duplex.open_peer(name="client") as client:
                 link = await client.connect(self.endpoint)
                 yield client

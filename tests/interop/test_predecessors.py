@@ -17,6 +17,7 @@ import trio.testing
 
 import duplex
 from tests.engine.helpers import SCHEMES, collect, endpoint_of, linked, outcome, quiet, until
+from tests.machine import fail_after
 
 demo = duplex.Service("demo")
 
@@ -145,7 +146,7 @@ async def test_call_async_when_reply_nil(endpoint: str) -> None:
         seen.append(text)
 
     async with linked(service, endpoint=endpoint) as pair:
-        with trio.fail_after(1):
+        with fail_after(1):
             await pair.service("service").note.notify("heard")
             await until(lambda: seen)
 
@@ -186,7 +187,7 @@ async def test_round_robin_and_async_connect(tmp_path: Path) -> None:
         service.add(answer, name="answer")
         services.append(service)
     endpoints = ["memory://early-1", f"ipc://{tmp_path}/early-2"]
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer() as client, trio.open_nursery() as nursery:
             for endpoint in endpoints:
                 nursery.start_soon(client.connect, endpoint)
@@ -213,7 +214,7 @@ async def test_round_robin_and_async_connect(tmp_path: Path) -> None:
 async def test_async_messaging(endpoint: str) -> None:
     """A call that is made before there is a server completes."""
     results: list[Any] = []
-    with trio.fail_after(10):
+    with fail_after(10):
         async with duplex.open_peer() as client, duplex.open_peer(services=[demo]) as server:
             address = await client.bind(endpoint)
 
@@ -293,7 +294,7 @@ async def test_interrupted_call_by_client(endpoint: str) -> None:
 
 async def test_connect_3_peers() -> None:
     """Each is linked to both others, and sees their names."""
-    with trio.fail_after(10):
+    with fail_after(10):
         async with (
             duplex.open_peer(name="a") as a,
             duplex.open_peer(name="b") as b,

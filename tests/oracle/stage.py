@@ -25,6 +25,7 @@ from typing import Any, Final
 import trio
 
 from tests.engine.helpers import ROOT
+from tests.machine import fail_after
 from tests.oracle.journal import read
 from tests.oracle.proxy import Proxy
 from tests.oracle.verdict import Life, Verdict, judge
@@ -88,7 +89,7 @@ class Process:
 
     async def wait(self, kind: str, seconds: float) -> dict[str, Any]:
         """Return what it tells of a kind, once it has; ``TooSlowError`` if it does not."""
-        with trio.fail_after(seconds):
+        with fail_after(seconds):
             while kind not in self.heard:
                 await self.changed.wait()
         return self.heard[kind]

@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 import trio
 
 import duplex
+from tests.machine import fail_after
 
 #: Any time of the child's that is longer than this is too long, in seconds.
 PATIENCE: Final = 20.0
@@ -82,7 +83,7 @@ async def served(
     os.close(told)
     async with trio.lowlevel.FdStream(telling) as answers:
         try:
-            with trio.fail_after(PATIENCE):
+            with fail_after(PATIENCE):
                 yield await _next(answers)
                 os.write(asked, b"end")
                 if left := await _next(answers):
