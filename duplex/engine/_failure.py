@@ -12,8 +12,8 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from duplex._errors import EncodeError, RPCError, as_text
-from duplex._metadata import RETRY_AFTER, check_metadata, retry_after_text, without_reserved
+from duplex._errors import EncodeError, ResourceExhausted, RPCError, as_text
+from duplex._metadata import REFUSED, RETRY_AFTER, check_metadata, retry_after_text, without_reserved
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.protocol import MAX_INTEGER, MAX_TEXT
@@ -40,11 +40,15 @@ class Failure(NamedTuple):
     problems: tuple[str, ...] = ()
 
 
+class NotBegun(ResourceExhausted):
+    """A refusal of this peer's own, of a call whose handler has done nothing yet. No handler can raise it."""
+
+
 def told(error: RPCError, codec: Codec) -> Failure:
     """Return what the caller is told of an error that is meant for it."""
     problems: list[str] = []
     trailers: dict[str, str | bytes] = {}
-    own: dict[str, str | bytes] = {}
+    own: dict[str, str | bytes] = {REFUSED: "1"} if isinstance(error, NotBegun) else {}
     if error.metadata:
         problem = _metadata_problem(error.metadata)
         if problem is None:

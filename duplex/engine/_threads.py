@@ -19,9 +19,9 @@ import outcome
 import trio
 
 from duplex._errors import ResourceExhausted
-from duplex._metadata import REFUSED
 from duplex.engine._admission import PUSH_BACK, may_hold_more
 from duplex.engine._deadlines import in_thread, served_call
+from duplex.engine._failure import NotBegun
 
 logger = logging.getLogger("duplex")
 
@@ -216,12 +216,11 @@ class Threads:
 
     def refusal(self) -> ResourceExhausted:
         """Return the error of a call that gets no thread."""
-        error = ResourceExhausted(
+        error = NotBegun(
             f"{self.running} plain handlers run at this peer, {self.calling} of them wait for calls that they made, and "
             f"none ends: open it with a higher max_threads, or make handlers that call in turn `async def`"
         )
         error.retry_after = PUSH_BACK
-        error.metadata = {REFUSED: "1"}
         return error
 
     # -- generators ------------------------------------------------------------------------------------
@@ -230,12 +229,11 @@ class Threads:
         """Take a thread for the life of a generator. Raises ``ResourceExhausted`` if there are too many."""
         most = _GENERATORS * self.most
         if self.generators >= most:
-            error = ResourceExhausted(
+            error = NotBegun(
                 f"{self.generators} plain generators have a thread at this peer, the limit for its max_threads "
                 f"({self.most}): open it with a higher one, or make them `async def`, which takes no thread"
             )
             error.retry_after = PUSH_BACK
-            error.metadata = {REFUSED: "1"}
             raise error
         self.generators += 1
 
