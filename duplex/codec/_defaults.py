@@ -48,7 +48,11 @@ def compile_fill(root: msgspec.inspect.Type) -> Callable[[Any], None] | None:
     fills = compiler.fills(root)
 
     def fill(value: Any) -> None:
-        waiting: _Waiting = [(fills, (value,))]
+        fill_value = fills.get(type(value))
+        if fill_value is None:
+            return
+        waiting: _Waiting = []
+        fill_value(value, waiting)
         for by_class, values in waiting:  # which grows
             for part in values:
                 fill_part = by_class.get(type(part))
