@@ -238,6 +238,26 @@ async def test_many_links_are_not_pinged_all_at_once(
     assert max(at_once.values()) == 32
 
 
+async def test_looking_after_links_leaves_time_for_something_else(
+    mock_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long one look at all links takes, there is half a period before the next one begins."""
+    looks: list[float] = []
+
+    def look(watch: LinkWatch, now: float) -> None:
+        looks.append(now)
+        mock_clock.jump(12)  # more than two periods
+
+    async with linked(duplex.Service("service"), within=10_000, client={"keepalive": CALM}) as pair:
+        monkeypatch.setattr(LinkWatch, "look", look)
+        for _ in range(100):
+            mock_clock.jump(1)
+            await pair.settle()
+        monkeypatch.undo()
+    assert len(looks) > 20
+    assert all(later - sooner >= 12 + 2.5 for sooner, later in itertools.pairwise(looks)), looks
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

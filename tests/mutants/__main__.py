@@ -53,7 +53,7 @@ COPIED: Final = (
 STAGES: Final = ((8, 60.0), (60, 120.0), (400, 240.0))
 SLOW_STAGE: Final = (25, 300.0)
 #: Seconds for one test.
-EACH: Final = 60.0
+EACH: Final = 20.0
 
 
 def say(text: str) -> None:

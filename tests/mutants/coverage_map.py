@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +37,11 @@ class Map:
         self._slow = slow
 
     def tests_of(self, path: str, line: int) -> list[str]:
-        """Return the tests that run a line of a file."""
-        tests = self._lines.get(path, {}).get(line, [])
+        """Return the tests that run a line of a file; of the whole file, if the line runs when it is imported."""
+        by_line = self._lines.get(path, {})
+        tests: Collection[str] = by_line.get(line, [])
+        if not tests:
+            tests = {test for tests in by_line.values() for test in tests}
         return sorted(tests, key=lambda test: (test in self._slow, self._weight[test], test))
 
     def is_slow(self, test: str) -> bool:

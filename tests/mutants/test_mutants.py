@@ -91,7 +91,8 @@ def test_the_most_telling_tests_come_first_and_slow_ones_last() -> None:
     lines = {"x.py": {1: ["all", "few", "slow"], 2: ["all", "slow"], 3: ["all"]}}
     which = Map(lines, {"slow"})
     assert which.tests_of("x.py", 1) == ["few", "all", "slow"]
-    assert which.tests_of("x.py", 9) == []
+    assert which.tests_of("x.py", 9) == which.tests_of("x.py", 1), "it runs when the file is imported"
+    assert which.tests_of("y.py", 1) == []
     assert [chosen for chosen, _ in stages(which.tests_of("x.py", 1), which)] == [["few", "all"], ["slow"]]
 
 

@@ -105,3 +105,47 @@ def test_what_this_side_does_between_the_parts_is_as_between_messages() -> None:
         ("CancelReceived", 5),
     ]
     assert pair.b.statistics().dropped_commands == 1, "what came for the channel that is over"
+
+
+def _with_attachment(block: bytearray, *more: Any) -> list[Any]:
+    return [batch(OPENS[0], (8, 1, b"x", 0, 1), *more), memoryview(block)]
+
+
+def _is_held(block: bytearray) -> bool:
+    """Whether anybody has a view of a block: then its length cannot be changed."""
+    try:
+        block.append(0)
+    except BufferError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("most", [1, 100])
+def test_attachments_are_let_go_of_once_they_were_passed_on(most: int) -> None:
+    block = bytearray(1000)
+    receiver = _receiver().b
+    _in_parts(receiver, _with_attachment(block, (3, 1)), most)
+    assert receiver.is_open
+    assert not _is_held(block)
+
+
+@pytest.mark.parametrize("most", [1, 100])
+def test_attachments_are_let_go_of_by_a_link_that_breaks(most: int) -> None:
+    block = bytearray(1000)
+    receiver = _receiver().b
+    with pytest.raises(RemoteProtocolError) as caught:
+        _in_parts(receiver, _with_attachment(block, (10, 999), (3, 1)), most)
+    del caught
+    assert not receiver.is_open
+    assert not _is_held(block)
+
+
+def test_attachments_are_let_go_of_by_a_link_that_is_closed_in_the_middle_of_a_message() -> None:
+    block = bytearray(1000)
+    receiver = _receiver().b
+    receiver.receive(_with_attachment(block, (3, 1)), 1.0, 1)
+    assert receiver.is_unfinished
+    assert _is_held(block)
+    receiver.terminate()
+    assert receiver.go_on(1.0, 1) == []
+    assert not _is_held(block)
