@@ -11,6 +11,7 @@ import click
 from duplex._numbers import check_factor
 from duplex.cli._errors import CommandError
 from duplex.cli._options import (
+    DURATION,
     CallCommand,
     Number,
     check_method_name,
@@ -20,7 +21,6 @@ from duplex.cli._options import (
     metadata_option,
     output_option,
     read_data,
-    read_duration,
     read_size,
     timeout_option,
 )
@@ -54,13 +54,13 @@ _OPEN = 1000
 )
 @click.option(
     "--duration",
-    type=read_duration,
+    type=DURATION,
     metavar="TIME",
     help=f"How long to make calls.  [default: {_DURATION:g}s, or until --count]",
 )
 @click.option(
     "--warmup",
-    type=read_duration,
+    type=DURATION,
     default="1s",
     show_default=True,
     metavar="TIME",

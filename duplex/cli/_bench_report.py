@@ -115,7 +115,8 @@ def run_notes(run: Mapping[str, Any]) -> Iterator[str]:
         )
     if run["unfinished"]:
         after = "when it was interrupted" if run["interrupted"] else f"{GRACE:g} s after the end"
-        yield f"{run['unfinished']} calls had not ended {after}; the percentiles leave them out"
+        calls = "call" if run["unfinished"] == 1 else "calls"
+        yield f"{run['unfinished']} {calls} had not ended {after}; the percentiles leave them out"
     if run["failed"]:
         yield "the latencies are those of calls that succeeded; those of failures stand apart"
     client = run["client"]

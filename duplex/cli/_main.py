@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import sys
 from typing import Final
@@ -12,14 +11,14 @@ import click
 import trio
 
 import duplex
-from duplex._numbers import LEAST_SECONDS, check_seconds
+from duplex._numbers import LEAST_SECONDS
 from duplex.cli._bench_command import bench_command
 from duplex.cli._errors import CommandError
 from duplex.cli._listing import show_description, show_list
 from duplex.cli._options import (
-    SECONDS,
+    DURATION,
     CallCommand,
-    Number,
+    Duration,
     check_method_name,
     connect_timeout_option,
     data_option,
@@ -84,10 +83,10 @@ def commands() -> None:
 @click.option("--name", help="The peer's name in errors and listings of others.  [default: made from TARGET]")
 @click.option(
     "--drain-timeout",
-    type=SECONDS,
+    type=DURATION,
     default=30.0,
     show_default=True,
-    metavar="SECONDS",
+    metavar="TIME",
     help="How long calls that run may go on after a signal to stop.",
 )
 @click.option("--debug", is_flag=True, help="Send tracebacks of unexpected exceptions to callers.")
@@ -261,18 +260,18 @@ def describe_command(endpoint: str, name: str | None, output: str, connect_timeo
 @click.option("--count", type=click.IntRange(min=1), default=5, show_default=True, help="How many pings.")
 @click.option(
     "--interval",
-    type=SECONDS,
+    type=DURATION,
     default=1.0,
     show_default=True,
-    metavar="SECONDS",
+    metavar="TIME",
     help="The pause between two.",
 )
 @click.option(
     "--timeout",
-    type=SECONDS,
+    type=DURATION,
     default=5.0,
     show_default=True,
-    metavar="SECONDS",
+    metavar="TIME",
     help="How long to wait for each answer.",
 )
 @connect_timeout_option
@@ -301,10 +300,10 @@ def ping_command(endpoint: str, count: int, interval: float, timeout: float, con
 @output_option
 @click.option(
     "--timeout",
-    type=Number("seconds", functools.partial(check_seconds, low=LEAST_SECONDS)),
+    type=Duration(LEAST_SECONDS),
     default=5.0,
     show_default=True,
-    metavar="SECONDS",
+    metavar="TIME",
     help="How long to wait for what has to come, in each step.",
 )
 @click.option(

@@ -44,8 +44,30 @@ class Number(click.ParamType[float]):
             self.fail(f"{value!r} is not a number", param, ctx)
 
 
-#: A number of seconds.
-SECONDS: Final = Number("seconds", check_seconds)
+class Duration(click.ParamType[float]):
+    """The type of an option that is a time: ``10s``, ``500ms``, ``2m``, ``1h``, or seconds without a unit.
+
+    Args:
+        low: the fewest seconds.
+    """
+
+    name = "time"
+
+    def __init__(self, low: float = 0.0) -> None:
+        self._low = low
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = _DURATION.fullmatch(str(value))
+        try:
+            seconds = float(value) if match is None else float(match[1]) * _SECONDS[match[2]]
+            return cast("float", check_seconds("it", seconds, low=self._low))
+        except ConfigurationError as error:
+            self.fail(str(error), param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} is no time, such as 10s, 500ms or 2m", param, ctx)
+
+
+DURATION: Final = Duration()
 
 
 def endpoint_argument(command: F) -> F:
@@ -57,10 +79,10 @@ def connect_timeout_option(command: F) -> F:
     """How long to wait for it."""
     return click.option(
         "--connect-timeout",
-        type=SECONDS,
+        type=DURATION,
         default=5.0,
         show_default=True,
-        metavar="SECONDS",
+        metavar="TIME",
         help="How long to wait for a link, and for the peer's description of what it offers.",
     )(command)
 
@@ -85,7 +107,7 @@ def data_option(command: F) -> F:
 
 def timeout_option(command: F) -> F:
     """The deadline of a call."""
-    return click.option("--timeout", type=SECONDS, metavar="SECONDS", help="Limits the whole call.")(command)
+    return click.option("--timeout", type=DURATION, metavar="TIME", help="Limits the whole call.")(command)
 
 
 def metadata_option(command: F) -> F:
@@ -110,17 +132,6 @@ def _read_metadata(
             raise click.BadParameter(f"{value!r} is not KEY:VALUE")
         metadata[key.strip().lower()] = text.strip()
     return metadata
-
-
-def read_duration(text: str) -> float:
-    """Return the seconds that ``10s``, ``500ms``, ``2m`` or ``10`` is; the type of an option."""
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise click.BadParameter(f"{text!r} is no time, such as 10s, 500ms or 2m")
-    try:
-        return cast("float", check_seconds("it", float(match[1]) * _SECONDS[match[2]]))
-    except ConfigurationError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 def read_size(text: str) -> int:

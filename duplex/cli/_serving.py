@@ -93,7 +93,7 @@ def _report_on_sigusr1(peer: duplex.Peer) -> Iterator[None]:
 
     def handle(_number: int, frame: FrameType | None) -> None:
         calls = peer.calls()
-        text = "\n".join([f"{len(calls)} calls under way", *map(str, calls)])
+        text = "\n".join([f"{len(calls)} call{'s' if len(calls) != 1 else ''} under way", *map(str, calls)])
         if frame is not None and os.path.basename(frame.f_code.co_filename) != _IDLE:
             text += "\nthe event loop is busy here:\n" + "".join(traceback.format_stack(frame))
         # Not through sys.stderr, which the signal may have interrupted.

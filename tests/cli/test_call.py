@@ -271,3 +271,15 @@ def test_files_that_do_not_fit(shapes: str, invoke: Invoke, words: list[str], me
 
 def test_a_stream_that_is_not_of_bytes(calc: str, invoke: Invoke) -> None:
     assert "calc.total takes no stream of bytes" in invoke("call", calc, "calc.total", "--bytes").err
+
+
+@pytest.mark.parametrize("time", ["2s", "2000ms", "2", "0.1m", "1h"])
+def test_times_have_units(calc: str, invoke: Invoke, time: str) -> None:
+    assert invoke("call", calc, "calc.add", 1, 2, "--timeout", time, "--connect-timeout", time).out == "3\n"
+
+
+@pytest.mark.parametrize("time", ["2x", "", "nan", "1e400", "-1"])
+def test_what_is_no_time(calc: str, invoke: Invoke, time: str) -> None:
+    result = invoke("call", calc, "calc.add", 1, 2, f"--timeout={time}")
+    assert (result.code, result.out) == (2, "")
+    assert "--timeout" in result.err
