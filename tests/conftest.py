@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from duplex.engine._log import Bounded
 from tests import machine
 from tests.wires import plugin as wires
 
@@ -58,6 +60,14 @@ def pytest_pyfunc_call() -> Generator[None, Any, Any]:
 def wire(request: pytest.FixtureRequest) -> Iterator[None]:
     """See :mod:`tests.wires.plugin`."""
     yield from wires.use_wire(request)
+
+
+@pytest.fixture(autouse=True)
+def fresh_log() -> None:
+    """Count no test's warnings as repetitions of those of the tests before it."""
+    for found in logging.getLogger("duplex").filters:
+        assert isinstance(found, Bounded)
+        found._kinds.clear()
 
 
 @pytest.fixture(autouse=True)

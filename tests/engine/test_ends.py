@@ -207,6 +207,7 @@ SAID = {
 }
 
 
+@pytest.mark.plain_wire("all has to come in one message")
 @pytest.mark.parametrize("order", SAID)
 @pytest.mark.parametrize("room", [0, math.inf])
 @pytest.mark.parametrize("opened", [False, True], ids=["awaited", "opened"])
