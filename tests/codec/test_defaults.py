@@ -154,6 +154,7 @@ WHOLE = {"item": "tea", "count": 1, "currency": "EUR", "tags": []}
     [
         (list[Order], [SHORT, SHORT], [WHOLE, WHOLE]),
         (Annotated[list[Order], msgspec.Meta(max_length=3)], [SHORT], [WHOLE]),
+        (Annotated[Order, msgspec.Meta(title="an order", extra={"of": "tea"})], SHORT, WHOLE),
         (tuple[Order, ...], [SHORT], [WHOLE]),
         (tuple[int, Order], [1, SHORT], [1, WHOLE]),
         (dict[str, list[Order]], {"a": [SHORT]}, {"a": [WHOLE]}),
