@@ -37,6 +37,9 @@ ORACLE_OPS ?= 100000
 # What `make faults` runs, and where it writes: FAULTS='networks --write table.md'; everything by default.
 FAULTS ?=
 
+# What `make attacks` runs: ATTACKS='cancels pings --runs 1'; everything, five times, by default.
+ATTACKS ?=
+
 PROTOCOL := duplex/protocol/*,duplex/codec/*
 
 # What every environment needs of the interpreter that creates it.
@@ -54,7 +57,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-b
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-long mutants check format bench bench-check bench-baseline conformance fuzz soak stress faults \
-    coverage-protocol clean
+    attacks coverage-protocol clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -113,6 +116,9 @@ stress: $(READY) ## tests over bad wires, examples again and again, and ORACLE_O
 
 faults: $(READY) ## do harm to real processes and networks, and print what came of it (root)
 	@$(BIN)/python -m tests.faults $(FAULTS)
+
+attacks: $(READY) ## attack a peer in every way that is known, and print what came of it: five minutes, on a quiet machine
+	@$(BIN)/python -m tests.attacks $(ATTACKS)
 
 clean: ## remove .venv, .venv-bench and everything generated
 	@rm -rf $(VENV) $(BENCH_VENV) soak-results fuzz-found .mutants build dist htmlcov .coverage .coverage.* \

@@ -1,0 +1,220 @@
+"""What attackers do, each for so many seconds: ``python -m tests.attacks.attacker KIND ENDPOINT SECONDS``.
+
+They speak the wire by hand, and keep its rules but where a kind says otherwise: what is within the rules is what a peer
+has to bear.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgpack
+import zmq
+
+LARGEST: Final = 2**53 - 1
+#: Commands of a flood in one message.
+_BATCH: Final = 500
+
+
+def _arguments(*values: Any) -> bytes:
+    return bytes(msgpack.packb([list(values)], use_bin_type=True))
+
+
+class Attacker:
+    """One link."""
+
+    def __init__(
+        self, context: zmq.Context[Any], endpoint: str, *, reads: bool = True, limits: Any = None
+    ) -> None:
+        self.socket = context.socket(zmq.DEALER)
+        self.socket.set(zmq.LINGER, 0)
+        self.socket.set(zmq.SNDHWM, 100)
+        if not reads:
+            self.socket.set(zmq.RCVHWM, 1)
+            self.socket.set(zmq.RCVBUF, 4096)
+        self.socket.connect(endpoint)
+        self.channels = itertools.count(1, 2)
+        self.credit = 16 * 1024 * 1024
+        self.answered = 0
+        self.say([0, "DMTP", 1, 1, "attacker", "attacker", ["msgpack"], [], limits or {}])
+        self.socket.recv_multipart()
+
+    def say(self, *commands: Any) -> bool:
+        """Send a batch; tell whether there was room for it."""
+        try:
+            self.socket.send(msgpack.packb(list(commands), use_bin_type=True), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def read(self, seconds: float = 0.0) -> None:
+        """Read all that has come, waiting for some if there is none, and answer pings as everybody must."""
+        self.socket.poll(round(seconds * 1000))
+        while self.socket.poll(0):
+            for command in msgpack.unpackb(self.socket.recv_multipart()[0], strict_map_key=False):
+                if command[0] == 3:
+                    self.say([4, command[1], 0])
+                elif command[0] == 6 and command[1] == 0:
+                    self.credit += command[2]
+                elif command[0] == 10:
+                    self.answered += 1
+
+    def opened(self, method: str, *values: Any, flags: int = 3) -> list[Any]:
+        """A command that opens a channel."""
+        return [7, next(self.channels), f"target.{method}", flags, _arguments(*values)]
+
+
+Context = zmq.Context[Any]
+
+
+def _until(end: float) -> Iterator[None]:
+    while time.monotonic() < end:
+        yield
+
+
+def window(context: Context, endpoint: str, end: float) -> None:
+    """The largest windows that can be said, one download, and nothing is read."""
+    one = Attacker(context, endpoint, reads=False, limits={"link_window": LARGEST, "channel_window": LARGEST})
+    one.say(one.opened("download", 10**15, flags=1))
+    for _ in _until(end):
+        one.say()
+        time.sleep(0.5)  # it only has to show signs of life
+
+
+def grant(context: Context, endpoint: str, end: float) -> None:
+    """The same by CREDIT."""
+    one = Attacker(context, endpoint, reads=False)
+    one.say(one.opened("download", 10**15, flags=1), [6, 0, 2**52], [6, 1, 2**52])
+    for _ in _until(end):
+        one.say()
+        time.sleep(0.5)  # it only has to show signs of life
+
+
+def _unread(context: Context, endpoint: str, end: float, make: Callable[[Attacker], Any]) -> None:
+    one = Attacker(context, endpoint, reads=False)
+    for _ in _until(end):
+        if not one.say(*[make(one) for _ in range(_BATCH)]):
+            time.sleep(0.01)  # the queue of the socket is full
+
+
+def refusals(context: Context, endpoint: str, end: float) -> None:
+    """Calls of methods that are not there, whose answers nobody reads."""
+    _unread(context, endpoint, end, lambda one: [7, next(one.channels), "target.x"])
+
+
+def pongs(context: Context, endpoint: str, end: float) -> None:
+    """Pings, whose answers nobody reads."""
+    _unread(context, endpoint, end, lambda one: [3, 1])
+
+
+def _flood(
+    context: Context, endpoint: str, end: float, make: Callable[[Attacker], list[Any]], wait: float = 1.0
+) -> None:
+    one = Attacker(context, endpoint)
+    for _ in _until(end):
+        one.say(*[command for _ in range(_BATCH) for command in make(one)])
+        one.read(wait)
+
+
+def cancels(context: Context, endpoint: str, end: float) -> None:
+    """Calls that are cancelled at once: "rapid reset"."""
+
+    def make(one: Attacker) -> list[Any]:
+        call = one.opened("nap", 60)
+        return [call, [11, call[1]]]
+
+    _flood(context, endpoint, end, make)
+
+
+def arguments(context: Context, endpoint: str, end: float) -> None:
+    """Calls with arguments of a wrong type."""
+    _flood(context, endpoint, end, lambda one: [one.opened("add", "a" * 50, 1)])
+
+
+def notifications(context: Context, endpoint: str, end: float) -> None:
+    """Notifications to a method that is not there, as fast as they go."""
+    _flood(context, endpoint, end, lambda one: [one.opened("nothing", flags=5)], wait=0.0)
+
+
+def pings(context: Context, endpoint: str, end: float) -> None:
+    """Pings, whose answers are read."""
+    _flood(context, endpoint, end, lambda one: [[3, 1], [3, 2]])
+
+
+def calls(context: Context, endpoint: str, end: float) -> None:
+    """Cheap calls, 40 000 of them in flight, most of which are over the limit of channels."""
+    one = Attacker(context, endpoint)
+    asked = 0
+    for _ in _until(end):
+        while asked - one.answered < 40_000 and one.say(*[one.opened("add", 1, 2) for _ in range(1000)]):
+            asked += 1000
+        one.read(1.0)
+
+
+def uploads(context: Context, endpoint: str, end: float) -> None:
+    """Twenty links with uploads that nobody takes, as far as credit goes."""
+    links = [Attacker(context, endpoint) for _ in range(20)]
+    rooms: list[dict[int, int]] = [{} for _ in links]
+    for _ in _until(end):
+        for one, room in zip(links, rooms, strict=True):
+            one.read()
+            if len(room) < 90:
+                call = one.opened("sink", flags=0)
+                one.say(call)
+                room[call[1]] = 1024 * 1024 - 66
+            channel = next((number for number, left in room.items() if left > 0), None)
+            if channel is not None and one.credit > 3 * 1024 * 1024 and one.say([8, channel, bytes(200_000)]):
+                room[channel] -= 200_064
+                one.credit -= 200_064
+
+
+def handlers(context: Context, endpoint: str, end: float) -> None:
+    """Three links with as many handlers as they can get."""
+    links = [Attacker(context, endpoint) for _ in range(3)]
+    for one in links:
+        for _ in range(9):
+            one.say(*[one.opened("nap", 3600) for _ in range(_BATCH)])
+    for _ in _until(end):
+        for one in links:
+            one.read(0.05)
+
+
+def threads(context: Context, endpoint: str, end: float) -> None:
+    """900 calls of a plain function that takes long."""
+    one = Attacker(context, endpoint)
+    one.say(*[one.opened("hold", 2.0) for _ in range(900)])
+    for _ in _until(end):
+        one.read(0.1)
+
+
+KINDS: Final[dict[str, Callable[[Context, str, float], None]]] = {
+    function.__name__: function
+    for function in (
+        window,
+        grant,
+        refusals,
+        pongs,
+        cancels,
+        arguments,
+        notifications,
+        pings,
+        calls,
+        uploads,
+        handlers,
+        threads,
+    )
+}
+
+
+def main() -> None:
+    """Attack."""
+    kind, endpoint, seconds = sys.argv[1:]
+    KINDS[kind](zmq.Context(), endpoint, time.monotonic() + float(seconds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Serves what is attacked, on a port of 127.0.0.1 that it prints, until its standard input ends."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import AsyncIterator
+
+import trio
+
+import duplex
+from tests.engine.helpers import serve_until_eof
+
+target = duplex.Service("target")
+_never = threading.Event()
+
+for _number in range(150):
+
+    @target.rpc(name=f"method_{_number:03d}_of_a_service_with_many")
+    async def _method() -> None:
+        """One of those that a refusal could list."""
+
+
+@target.rpc
+async def add(a: int, b: int) -> int:
+    """What honest clients call."""
+    return a + b
+
+
+@target.rpc
+async def nap(seconds: float) -> None:
+    """Keep a handler."""
+    await trio.sleep(seconds)
+
+
+@target.rpc
+def hold(seconds: float) -> None:
+    """Keep a thread."""
+    _never.wait(seconds)
+
+
+@target.rpc
+async def download(size: int) -> AsyncIterator[bytes]:
+    """Send so many bytes."""
+    chunk = bytes(60_000)
+    for _ in range(size // len(chunk)):
+        yield chunk
+
+
+@target.rpc
+async def sink(items: duplex.ReceiveChannel[bytes]) -> None:
+    """Take nothing."""
+    await trio.sleep_forever()
+
+
+if __name__ == "__main__":
+    trio.run(functools.partial(serve_until_eof, target, endpoint=sys.argv[1]))
