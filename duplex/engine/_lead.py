@@ -116,11 +116,6 @@ class Lead:
             if clock() >= until:
                 return
 
-    def finish(self) -> None:
-        """Do all that waits: there are no more turns."""
-        while self.backlog:
-            self._go_on()
-
     async def wait_over(self) -> None:
         """Return once nothing comes any more; raises what ended it before the port did."""
         await self._over.wait()

@@ -179,6 +179,10 @@ class Ports(Generic[LinkT]):
         receiver.closed = True
         for link in list(receiver.links.values()):
             link.say_goodbye("closing")
+        lead = self._peer.workers.leads.get(receiver.port)
+        if lead is not None:
+            for behind in list(lead.backlog):  # whose connections have ended before
+                behind.lose("this side closed it")
         receiver.port.close(linger)
         self._peer.announce_change()
 

@@ -22,6 +22,7 @@ from duplex.engine._lead import Lead
 if TYPE_CHECKING:
     from duplex.engine._admission import Admission
     from duplex.engine._flush import Flusher
+    from duplex.engine._link import BaseLink
     from duplex.engine._serve import IncomingCall
     from duplex.transports import Port, Turns
 
@@ -89,9 +90,17 @@ class Workers:
                 self._hand_over_arrived()
             await lead.wait_over()
         finally:
-            # What came before the end counts.
-            lead.finish()
             del self.leads[port]
+            for link in lead.backlog:
+                self._nursery.start_soon(self._finish, link, name="duplex backlog")
+
+    async def _finish(self, link: BaseLink) -> None:
+        """Act on what came over a link before its connection ended: that counts."""
+        try:
+            while link.go_on():
+                await trio.lowlevel.checkpoint()
+        finally:
+            link.lose("the peer was closed")  # it is lost already, unless this was cancelled
 
     def submit(self, call: IncomingCall) -> None:
         """Run a call."""

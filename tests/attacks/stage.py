@@ -66,6 +66,7 @@ def attack(kind: str, seconds: float) -> Outcome:
             peak = _peak(target.pid)
             is_alive = target.poll() is None
             attacker.kill()
+            target.kill()
     return Outcome(
         kind,
         before,

@@ -16,6 +16,8 @@ from tests.engine.helpers import Pair, linked, quiet, until
 from tests.engine.hostile import NONE
 from tests.engine.raw import batch
 
+pytestmark = pytest.mark.plain_wire("counts turns, and what is in one message")
+
 
 class Order:
     """A service that notes who is served, in order."""
@@ -222,3 +224,46 @@ async def test_closing_a_peer_drops_what_it_has_not_looked_at() -> None:
         pair.server.close()
         await until(lambda: pair.back.backlog is None)
         assert not pair.back.is_open
+
+
+async def test_closing_a_peer_does_not_wait_for_a_backlog_whose_sender_has_gone(
+    autojump_clock: object,
+) -> None:
+    order = Order()
+    async with linked(order.service, check=False) as pair:
+        for _ in range(4):
+            _calls(pair.link, "x", 900)
+            pair.link.transmit()
+        pair.link.carrier.close()
+        await until(lambda: pair.back.carrier not in next(iter(pair.server.ports.receivers)).links)
+        assert not pair.back.error
+        pair.server.close()
+        assert pair.back.error
+        served = len(order.served)
+        assert served < 3000
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(order.served) == served
+        assert pair.back.backlog is None
+
+
+async def test_a_client_acts_on_a_backlog_without_holding_up_others() -> None:
+    """Its connection has ended; what came before is acted on in turns as ever."""
+    order = Order()
+    passes = 0
+    async with linked(order.service, endpoint="tcp://127.0.0.1:*", check=False) as pair:
+        async with trio.open_nursery() as nursery:
+
+            async def call() -> None:
+                await pair.link.service("order").late()
+
+            for _ in range(20 * MOST_EVENTS):
+                nursery.start_soon(call)
+            await until(lambda: pair.back.running == 20 * MOST_EVENTS)
+            for channel in list(pair.back.conversations):
+                pair.back.connection.close(channel, 0, b"\xc0")
+            pair.back.transmit()
+            pair.server.close()
+            while not pair.link.error:
+                passes += 1
+                await trio.lowlevel.checkpoint()
+    assert passes >= 20
