@@ -399,3 +399,23 @@ async def test_handler_closes_its_channel() -> None:
             await closed.wait()
             for _ in range(100):
                 await call.send("x" * 100_000)
+
+
+async def test_a_call_is_as_old_as_the_time_since_it_was_made(mock_clock: trio.testing.MockClock) -> None:
+    """Also on a link on which nothing has been said for a while."""
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def hang() -> None:
+        await trio.sleep_forever()
+
+    async with linked(service, within=1000) as pair, trio.open_nursery() as nursery:
+        await pair.settle()
+        mock_clock.jump(3)
+        nursery.start_soon(pair.service("service").hang)
+        await pair.settle()
+        mock_clock.jump(1)
+        for peer in (pair.client, pair.server):
+            [call] = peer.calls()
+            assert call.age == pytest.approx(1)
+        nursery.cancel_scope.cancel()

@@ -96,6 +96,16 @@ async def test_metadata_and_deadline_travel() -> None:
     assert witness.seen == [("witness.look", {"a": "b"}, True)]
 
 
+async def test_what_cannot_be_sent_says_what_it_was() -> None:
+    async with linked(Witness().service, check=False) as pair:
+        remote = pair.link.service("witness").wait
+        await pair.link.aclose()
+        with pytest.raises(duplex.PeerLost) as caught:
+            await remote.notify()
+        assert caught.value.method == "witness.wait"
+        assert caught.value.peer == pair.link.peer_name
+
+
 async def test_deadline_ends_a_notification(autojump_clock: object) -> None:
     witness = Witness()
     async with linked(witness.service, within=60) as pair:

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 import duplex
+from duplex.engine._peer import nearest
 from tests.engine.helpers import linked, outcome, until
 from tests.engine.raw import HELLO, RawDealer
 from tests.machine import fail_after
@@ -116,6 +117,19 @@ async def test_a_refusal_is_short_however_much_there_is() -> None:
         error = await outcome(pair.link.service("other_10")["y"]())
         assert "other_10_yyy" in error.message
         assert len(error.message) == 1024
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (0, "none"),
+        (1, "a"),
+        (5, "a, b, c, d, e"),
+        (6, "b, c, d, e, f and 1 others"),
+    ],
+)
+def test_names_are_told_up_to_a_number(number: int, told: str) -> None:
+    assert nearest("x", list("abcdef"[:number])) == told
 
 
 async def test_the_names_in_a_refusal_are_the_nearest() -> None:
