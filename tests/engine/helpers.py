@@ -180,6 +180,7 @@ def leftovers(link: duplex.Link) -> list[str]:
         "callbacks": link._callbacks,
         "waiters for credit": link.credit_waiters,
         "conversations that owe credit": link.bundles,
+        "credit that is owed": link.held_back if link.is_open else 0,
         "tasks": stray_tasks(link.peer),
     }
     found = [f"{link.peer.name}: {what}: {repr(value)[:200]}" for what, value in held.items() if value]

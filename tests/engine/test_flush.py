@@ -104,6 +104,26 @@ async def test_nothing_waits_for_a_clock_that_jumps(autojump_clock: object) -> N
         nursery.cancel_scope.cancel()
 
 
+def _asked_in_a_pass_without_sleep() -> int:
+    flusher = acquire_flusher()
+    port: Any = Port()
+    try:
+        flusher.unsettled[port] = None
+        flusher.before_io_wait(0)
+        return int(port.done)
+    finally:
+        flusher.unsettled.pop(port, None)
+        release_flusher(flusher)
+
+
+async def test_a_port_is_asked_in_every_pass_of_a_clock_that_jumps(autojump_clock: object) -> None:
+    assert _asked_in_a_pass_without_sleep() == 1
+
+
+async def test_a_port_is_not_asked_in_every_pass_of_a_real_clock() -> None:
+    assert _asked_in_a_pass_without_sleep() == 0
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_nothing_escapes(count: int, caplog: pytest.LogCaptureFixture) -> None:
     """trio drops an instrument that raises, and with it everything that was ever to be sent."""
