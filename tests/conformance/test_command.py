@@ -56,7 +56,7 @@ def test_what_is_not_offered_is_not_tested(calc: str) -> None:
     assert "the implementation does not offer hold" in result.out
     strict = conformance(calc, "--only", "drpc/8", "--strict")
     assert strict.code == 1
-    assert strict.err == "error: 9 of 9 scenarios failed\n"
+    assert strict.err == "error: 11 of 11 scenarios failed\n"
 
 
 def test_strict_does_not_ask_for_the_other_role(endpoint: str) -> None:
