@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import math
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
@@ -22,6 +22,9 @@ class ThreadCall(Protocol):
     def limit(self, timeout: float | None) -> float | None:
         """Return the seconds that a call made by the thread may take: the shorter of its own timeout and what
         remains of the served call's. Raises ``CallCancelled`` if that one is over."""
+
+    async def bounded(self, awaited: Awaitable[Any]) -> Any:
+        """Await something for the thread, and raise ``CallCancelled`` if the served call is cancelled meanwhile."""
 
 
 #: The call whose handler, a plain function, runs in a thread. What the thread asks of the event loop runs as a

@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+import trio
+
 from duplex._errors import EncodeError, ResourceExhausted, RPCError, as_text
 from duplex._metadata import REFUSED, RETRY_AFTER, check_metadata, retry_after_text, without_reserved
 from duplex._status import StatusCode
@@ -138,3 +140,8 @@ def leaves(error: BaseException) -> list[BaseException]:
         else:
             found.append(error)
     return found
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an exception is, or holds, one that is not the application's own: a cancellation or Ctrl-C."""
+    return any(isinstance(leaf, (trio.Cancelled, KeyboardInterrupt)) for leaf in leaves(error))

@@ -12,6 +12,7 @@ from duplex._errors import CallCancelled, DuplexError, ResourceExhausted, RPCErr
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._conversation import NOTHING, Conversation
+from duplex.engine._failure import is_interrupt
 from duplex.engine._live import CallValues
 from duplex.engine._types import Channel, ChannelStatistics, ReceiveChannel, SendChannel
 from duplex.protocol import CancelReceived, ChannelClosed, MessageReceived
@@ -28,7 +29,9 @@ async def close_local(channel: Any) -> None:
         scope.cancel()
         try:
             await channel.aclose()
-        except Exception:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             logger.exception("closing a channel that was passed to another peer failed")
 
 
@@ -412,7 +415,9 @@ class NestedChannel(Conversation):
                 except (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
                     reason = str(error) or type(error).__name__
                     self._give_up(reason)
-                except Exception as error:
+                except BaseException as error:
+                    if is_interrupt(error):
+                        raise
                     # The application's own channel failed; that must cost its call and nothing else.
                     logger.exception("a channel passed to %s failed", self.link.peer_name)
                     reason = f"the channel failed at its origin: {type(error).__name__}"

@@ -89,6 +89,7 @@ class IncomingCall(Conversation):
         "_scope",
         "_state",
         "_trailers",
+        "_waits",
         "deadline",
         "handler",
         "metadata",
@@ -115,6 +116,8 @@ class IncomingCall(Conversation):
         self._began = False
         self._state: dict[Any, Any] | None = None
         self._context: CallContext | None = None
+        #: Of what the handler's thread waits for on the event loop.
+        self._waits: set[trio.CancelScope] | None = None
 
     # -- what handlers see, through their context ------------------------------------------------------
 
@@ -176,6 +179,7 @@ class IncomingCall(Conversation):
             return
         self._cut_by = "local"
         self._cut = status, message
+        self._end_waits()
         if self._scope is not None:
             self._scope.cancel()
 
@@ -210,8 +214,14 @@ class IncomingCall(Conversation):
         self._cut_by = "link"
         self._stop()
 
+    def _end_waits(self) -> None:
+        """Tell the handler's thread, where it waits on the event loop, that nobody waits for it."""
+        for scope in self._waits or ():
+            scope.cancel()
+
     def _stop(self) -> None:
         self._stopped = True
+        self._end_waits()
         if self._scope is not None:
             self._scope.cancel()
             self.link.peer.workers.keep_order()
@@ -358,14 +368,33 @@ class IncomingCall(Conversation):
     def limit(self, timeout: float | None) -> float | None:
         """See :class:`duplex.engine._deadlines.ThreadCall`."""
         if self._stopped or self._cut is not None or self.over:
-            error = CallCancelled(f"{self.method}, on whose behalf the call was to be made, is over")
+            error = self._given_up_error()
             error.may_have_executed = False
-            error.cancelled_by = self.cancelled_by
             raise error
         if self.deadline is None:
             return timeout
         remaining = self.deadline - trio.current_time()
         return remaining if timeout is None else min(timeout, remaining)
+
+    async def bounded(self, awaited: Awaitable[Any]) -> Any:
+        """See :class:`duplex.engine._deadlines.ThreadCall`."""
+        if self._waits is None:
+            self._waits = set()
+        scope = trio.CancelScope()
+        if self._stopped or self._cut is not None or self.over:
+            scope.cancel()  # it was between two waits
+        self._waits.add(scope)
+        try:
+            with scope:
+                return await awaited
+        finally:
+            self._waits.discard(scope)
+        raise self._given_up_error()
+
+    def _given_up_error(self) -> CallCancelled:
+        error = CallCancelled(f"{self.method}, on whose behalf the call is made, is over")
+        error.cancelled_by = self.cancelled_by
+        return error
 
     @trio.lowlevel.enable_ki_protection
     def _bind_first(self) -> tuple[Any, Mapping[str, Any]]:

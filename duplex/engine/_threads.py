@@ -20,7 +20,7 @@ import trio
 
 from duplex._errors import ResourceExhausted
 from duplex.engine._admission import PUSH_BACK, may_hold_more
-from duplex.engine._deadlines import in_thread, served_call
+from duplex.engine._deadlines import in_thread, served_call, thread_call
 from duplex.engine._failure import NotBegun
 
 logger = logging.getLogger("duplex")
@@ -52,13 +52,19 @@ def wait_rescheduled(abort: Callable[[Any], trio.lowlevel.Abort]) -> Awaitable[A
     threads = in_thread.get()
     if threads is None:
         return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105
-    return _wait_for_thread(threads, abort)
+    return wait_in_thread(threads, trio.lowlevel.wait_task_rescheduled(abort))  # noqa: ASYNC105
 
 
-async def _wait_for_thread(threads: Threads, abort: Callable[[Any], trio.lowlevel.Abort]) -> Any:
+async def wait_in_thread(threads: Threads, awaited: Awaitable[Any]) -> Any:
+    """Await what a handler's thread has to wait for, as long as the call goes on that it serves.
+
+    Raises ``CallCancelled`` when that one is over: nobody wants the thread's result any more, and it would keep its
+    place for as long as the other side likes.
+    """
+    serving = thread_call.get()
     threads.call_begins()
     try:
-        return await trio.lowlevel.wait_task_rescheduled(abort)
+        return await (awaited if serving is None else serving.bounded(awaited))
     finally:
         threads.call_ends()
 

@@ -19,6 +19,7 @@ from duplex.codec._base import LiveKind
 from duplex.engine._alarms import Alarm, dismiss
 from duplex.engine._deadlines import in_thread, remaining
 from duplex.engine._live import FUNCTIONS, CallValues
+from duplex.engine._threads import wait_in_thread
 from duplex.engine._types import Callback
 from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, ItemsReceived, MessageReceived
 
@@ -342,11 +343,7 @@ async def call_unary(
             call.limit(timeout, now)
         if threads is None:
             return await call.run(positional, keyword)
-        threads.call_begins()
-        try:
-            return await call.run(positional, keyword)
-        finally:
-            threads.call_ends()
+        return await wait_in_thread(threads, call.run(positional, keyword))
     except Unavailable as error:
         # Channels that were passed belong to the failed attempt.
         if again is None or error.may_have_executed or call.passed_channels:

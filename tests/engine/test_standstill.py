@@ -490,3 +490,114 @@ async def test_handler_that_drains_its_own_peer(autojump_clock: object) -> None:
             await client.connect(await peer.bind("memory://*"))
             with pytest.raises(duplex.Unavailable, match="draining"):
                 await client.service("service").stop()
+
+
+# -- threads that wait for what nobody wants any more --------------------------------------------------
+
+endless = duplex.Service("endless")
+begun: list[str] = []
+ended: list[str] = []
+
+
+@endless.rpc
+async def forever() -> None:
+    begun.append("call")
+    try:
+        await trio.sleep_forever()
+    finally:
+        ended.append("call")
+
+
+@endless.rpc
+async def items() -> AsyncIterator[int]:
+    try:
+        begun.append("stream")
+        yield 1
+        await trio.sleep_forever()
+    finally:
+        ended.append("stream")
+
+
+waiting = duplex.Service("waiting")
+
+
+@waiting.rpc
+def call_forever() -> None:
+    trio.from_thread.run(_back("endless").forever)
+
+
+@waiting.rpc
+def read_forever() -> None:
+    trio.from_thread.run(_read, _back("endless"))
+
+
+@waiting.rpc
+def yield_forever() -> Iterator[int]:
+    yield 1
+    trio.from_thread.run(_back("endless").forever)
+
+
+async def _read(remote: Any) -> None:
+    async with remote.items.open() as call:
+        async for _ in call:
+            pass
+
+
+@pytest.mark.parametrize("how", ["cancel", "handler", "drain", "close"])
+@pytest.mark.parametrize("method", ["call_forever", "read_forever", "yield_forever"])
+async def test_thread_that_waits_for_its_call_is_told_of_the_end(method: str, how: str) -> None:
+    """It would keep its place, and what it has called would run, for as long as the other side likes."""
+    begun.clear()
+    ended.clear()
+    async with linked(waiting, offers=[endless], server={"max_threads": 1}, check=how == "cancel") as pair:
+        threads = pair.server.threads
+        async with pair.service("waiting")[method].open():
+            await until(lambda: begun and threads.calling == 1)
+            if how == "handler":
+                (served,) = [call for call in pair.back.conversations.values() if not call.opener]
+                served.cancel("enough")  # type: ignore[union-attr]
+            elif how == "drain":
+                await pair.server.drain(0)
+            elif how == "close":
+                await pair.back.aclose()
+        await until(lambda: (threads.running, threads.calling, threads.generators) == (0, 0, 0))
+        await until(lambda: ended == ["stream" if method == "read_forever" else "call"])
+
+
+@pytest.mark.parametrize("end", ["source", "sink"])
+async def test_channel_that_raises_what_ends_programs(end: str) -> None:
+    """It costs its call, and neither its peer nor the link."""
+    service = duplex.Service("service")
+
+    class Source(trio.abc.ReceiveChannel[int]):
+        async def receive(self) -> int:
+            raise SystemExit("leave me alone")
+
+        async def aclose(self) -> None:
+            raise SystemExit("leave me alone")
+
+    class Sink(trio.abc.SendChannel[int]):
+        async def send(self, value: int) -> None:
+            raise SystemExit("leave me alone")
+
+        async def aclose(self) -> None:
+            raise SystemExit("leave me alone")
+
+    @service.rpc
+    async def read(source: duplex.ReceiveChannel[int]) -> str:
+        return str(await outcome(source.receive()))
+
+    @service.rpc
+    async def write(sink: duplex.SendChannel[int]) -> str:
+        try:
+            await feed(sink, 1)
+        except trio.BrokenResourceError as error:
+            return str(error)
+        return ""
+
+    async with linked(service, streams) as pair:
+        remote = pair.service("service")
+        async with remote.read.open(Source()) if end == "source" else remote.write.open(Sink()) as call:
+            assert "SystemExit" in str(await outcome(call.result()))
+        assert await pair.service("streams").ready(0) == "ready"
+        assert pair.client.links == [pair.link]
