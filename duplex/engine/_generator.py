@@ -18,6 +18,7 @@ import outcome
 import trio
 
 from duplex._errors import ResourceExhausted
+from duplex.engine._failure import NotBegun
 from duplex.engine._threads import Threads, Unlimited, run_plain
 from duplex.engine._watch import CLEAN_UP
 
@@ -72,10 +73,12 @@ class GeneratorThread:
         threads = self._threads
         try:
             await threads.acquire_on_behalf_of(self)
-        except ResourceExhausted as error:
-            if self._is_started:
-                error.metadata = {}  # it did begin
-            raise
+        except NotBegun as error:
+            if not self._is_started:
+                raise
+            refusal = ResourceExhausted(error.message)
+            refusal.retry_after = error.retry_after
+            raise refusal from None
         try:
             if not self._is_started:
                 self._start()

@@ -368,3 +368,31 @@ async def test_generator_ends_with_its_peer_before_a_thread_was_there() -> None:
                 await until(lambda: server.threads.waiting == 0)
         go.set()
         await until(lambda: server.threads.running == 0)
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+async def test_refusal_of_a_step_says_whether_the_generator_had_begun(
+    monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    async with linked(plain) as pair:
+        threads = pair.server.threads
+        acquire = threads.acquire_on_behalf_of
+        made = 0
+
+        async def acquire_some(borrower: Any) -> None:
+            nonlocal made
+            if made == steps:
+                raise threads.refusal()
+            made += 1
+            await acquire(borrower)
+
+        monkeypatch.setattr(
+            type(threads), "acquire_on_behalf_of", lambda self, borrower: acquire_some(borrower)
+        )
+        async with pair.service("plain").users.open(3) as call:
+            for _ in range(steps):
+                assert await call.receive() == "ada"
+            with pytest.raises(duplex.ResourceExhausted) as caught:
+                await call.receive()
+        assert caught.value.may_have_executed is (steps > 0)
+        assert caught.value.retry_after == pytest.approx(0.1)

@@ -116,6 +116,23 @@ async def test_peer_that_closes_takes_its_runs_along(till: Till) -> None:
 
 
 @pytest.mark.parametrize("linked_still", [True, False])
+async def test_draining_counts_a_run_once(
+    till: Till, linked_still: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a call of a link or as a run that nobody is linked to wait for, not as both."""
+    async with linked(till.service, check=False) as pair, trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, till.keyed(pair).slow())
+        await until(lambda: till.running)
+        if not linked_still:
+            await pair.back.aclose()
+        await pair.server.drain(timeout=0)
+        nursery.cancel_scope.cancel()
+    assert [record.getMessage() for record in caplog.records if "draining" in record.getMessage()] == [
+        "draining: 1 calls did not end within 0 s and are cancelled"
+    ]
+
+
+@pytest.mark.parametrize("linked_still", [True, False])
 async def test_draining_waits_for_the_run(till: Till, linked_still: bool) -> None:
     """Also for one that nobody is linked to wait for: its caller has been told that it can come back."""
     async with linked(till.service, check=False) as pair:

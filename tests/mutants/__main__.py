@@ -50,7 +50,7 @@ COPIED: Final = (
 )
 
 #: The tests that are tried in turn: so many of those that run the line, for so many seconds.
-STAGES: Final = ((8, 60.0), (60, 120.0), (400, 240.0))
+STAGES: Final = ((8, 60.0), (60, 120.0), (400, 240.0), (10_000, 900.0))
 SLOW_STAGE: Final = (25, 300.0)
 #: Seconds for one test.
 EACH: Final = 20.0
