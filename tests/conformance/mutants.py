@@ -715,3 +715,39 @@ class ReservedTrailers(Mutant):
         if is_a(command, CLOSE) and command[1] in self._asked:
             return [*command[:3], None, 0, "", None, {"duplex-refused": "x"}]
         return command
+
+
+class LosesOnCancel(Mutant):
+    """Throws away what had come on a nested channel when it is cancelled."""
+
+    def to_peer(self, commands: Commands) -> Commands:
+        nested = {command[1] for command in commands if is_a(command, OPEN) and command[2:3] == [None]}
+        gone = nested & {command[1] for command in commands if is_a(command, CANCEL)}
+        return [command for command in commands if not (is_a(command, DATA) and command[1] in gone)]
+
+
+class OrderlyCancel(Mutant):
+    """Takes CANCEL of a nested channel for its orderly end."""
+
+    def to_peer(self, commands: Commands) -> Commands:
+        nested = {command[1] for command in commands if is_a(command, OPEN) and command[2:3] == [None]}
+        ended = {command[1] for command in commands if is_a(command, END)}
+        passed: Commands = []
+        for command in commands:
+            if is_a(command, CANCEL) and command[1] in nested - ended:
+                passed.append([END, command[1]])
+            passed.append(command)
+        return passed
+
+
+class FreeAttachments(Mutant):
+    """Finds nothing wrong with a message after attachments that used up the channel's credit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._full: set[int] = set()
+
+    def to_peer(self, commands: Commands) -> Commands:
+        kept = [command for command in commands if not (is_a(command, DATA) and command[1] in self._full)]
+        self._full |= {command[1] for command in commands if is_a(command, DATA) and command[4:5] == [1]}
+        return kept

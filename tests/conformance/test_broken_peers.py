@@ -69,6 +69,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         dmtp/5.4: later-commands-are-dropped
         dmtp/6: credit-at-half no-credit-before-half steady-stream no-credit-for-an-ended-direction
         dmtp/11: V13-data
+        dmtp/6: attachments-cost link-credit-of-closed
         """
     ),
     mutants.DeafToEnd: ids(
@@ -80,6 +81,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         dmtp/11: before-the-offence V13-end V18-data-after-end V18-end-twice
         drpc/2: client-streaming bidirectional arguments-in-data end-before-arguments
         drpc/7: receive-channel receive-channel-is-drained
+        drpc/7: all-came-before-cancel
         """
     ),
     mutants.DeafToCancel: ids(
@@ -98,6 +100,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         drpc/8: cancel
         drpc/9.1: cancelled-beside-another
         drpc/10.2: watch
+        drpc/7: cut-short-by-cancel
         """
     ),
     mutants.ClosesTwice: ids(
@@ -116,6 +119,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         drpc/8: cancel
         drpc/9.1: cancelled-beside-another
         drpc/10.2: watch
+        drpc/7: all-came-before-cancel cut-short-by-cancel
         """
     ),
     mutants.NoParity: ids("dmtp/11: V10"),
@@ -151,6 +155,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         drpc/2: unexpected-items
         drpc/7: nested-credit own-channels-are-cancelled
         drpc/8: deadline-of-a-stream
+        dmtp/6: attachments-cost
         """
     ),
     mutants.NoLimits: ids(
@@ -288,6 +293,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         dmtp/9: exactly-max-message
         dmtp/11: V20-open V20-data V20-attachments V20-close
         drpc/9: refused-by-dmtp
+        dmtp/6: attachments-cost
         """
     ),
     mutants.SpeaksAfterClose: ids(
@@ -305,6 +311,9 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
     mutants.SilentRefusals: ids("drpc/9: refused refused-by-dmtp"),
     mutants.AlwaysRefused: ids("dmtp/9: max-metadata-of-mine\ndrpc/9: not-refused refused-without-room"),
     mutants.ReservedTrailers: ids("drpc/9: reserved-trailers"),
+    mutants.LosesOnCancel: ids("drpc/7: all-came-before-cancel"),
+    mutants.OrderlyCancel: ids("drpc/7: cut-short-by-cancel"),
+    mutants.FreeAttachments: ids("dmtp/11: V19-attachments"),
 }
 
 
