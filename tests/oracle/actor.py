@@ -25,6 +25,7 @@ import trio
 
 import duplex
 from tests.engine.helpers import leftovers
+from tests.machine import within
 from tests.oracle.journal import Journal
 from tests.oracle.service import make_service
 from tests.oracle.work import Caller
@@ -38,7 +39,7 @@ RECONNECT: Final = duplex.Reconnect(initial=0.02, maximum=0.5)
 LIMITS: Final = duplex.Limits(channel_window=32 * 1024, link_window=512 * 1024, max_message=1024 * 1024)
 #: Calls that are made at once.
 CALLERS: Final = 40
-#: Seconds after which what is left over is left for good.
+#: Seconds after which what is left over is left for good, on a quiet machine.
 REST: Final = 20.0
 #: Seconds between two looks, and between two reports of progress.
 LOOK: Final = 0.05
@@ -116,7 +117,7 @@ class Actor:
     async def _rest(self) -> None:
         await self._stop()
         found: list[str] = []
-        with trio.move_on_after(REST):
+        with trio.move_on_after(within(REST)):
             while found := [problem for link in self._peer.links for problem in leftovers(link)]:
                 await trio.sleep(LOOK)  # what the other processes do tells nobody
         tell("resting", left=found, made=self._made)

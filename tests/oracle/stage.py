@@ -25,7 +25,7 @@ from typing import Any, Final
 import trio
 
 from tests.engine.helpers import ROOT
-from tests.machine import fail_after
+from tests.machine import fail_after, within
 from tests.oracle.journal import read
 from tests.oracle.proxy import Proxy
 from tests.oracle.verdict import Life, Verdict, judge
@@ -45,7 +45,7 @@ FAULTS: Final = {"cut": 16, "stand still": 8, "stand still for long": 1, "kill":
 STANDS: Final = {"stand still": (0.05, 0.8), "stand still for long": (3.5, 5.0)}
 #: Seconds that a process is away.
 AWAY: Final = (0.05, 1.0)
-#: Seconds that a process may take to start, and to end.
+#: Seconds that a process may take to start, and to end, on a quiet machine.
 PATIENCE: Final = 60.0
 
 
@@ -216,7 +216,7 @@ class Stage:
             process.is_down = True
             assert process.running.stdin is not None
             await process.running.stdin.aclose()
-            with trio.move_on_after(PATIENCE) as scope:
+            with trio.move_on_after(within(PATIENCE)) as scope:
                 await process.running.wait()
             if scope.cancelled_caught:
                 self._problems.append(f"{process.name} does not end")

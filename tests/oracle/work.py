@@ -10,11 +10,13 @@ from typing import Any, Final
 import trio
 
 import duplex
+from tests.machine import within
 from tests.oracle.journal import BROKEN, Journal
 from tests.oracle.service import answer
 from tests.oracle.verdict import KEYED
 
-#: Seconds that a call is given; and after which it has not ended: all that processes and networks may stand still.
+#: Seconds that a call is given; and after which, on a quiet machine, it has not ended: all that processes and networks
+#: may stand still.
 TIMEOUT: Final = 10.0
 STUCK: Final = 60.0
 #: So many calls are cancelled by their caller, and so many have a deadline that is early; up to so many seconds.
@@ -75,10 +77,10 @@ class Caller:
             timeout=chance.random() * EARLY if hurried else TIMEOUT
         )
         given_up_after = chance.random() * EARLY if chance.random() < CANCELLED else math.inf
-        with trio.move_on_after(STUCK) as guard, trio.move_on_after(given_up_after):
+        with trio.move_on_after(within(STUCK)) as guard, trio.move_on_after(given_up_after):
             await self._attempt(kind, name)
         if guard.cancelled_caught:
-            self._journal.note("bad", name, f"{kind} did not end within {STUCK:g} s")
+            self._journal.note("bad", name, f"{kind} did not end in {STUCK:g} s of a quiet machine")
 
     async def _attempt(self, kind: str, name: str) -> None:
         for _ in range(ATTEMPTS if kind == KEYED else 1):

@@ -35,11 +35,12 @@ import trio
 
 import duplex
 from tests.docs.markdown import ROOT
+from tests.machine import within
 from tests.wires.orders import ORDERS
 from tests.wires.place import in_place, shuffle_tasks
 
 EXPECTED: Final = ROOT / "tests" / "docs" / "expected"
-#: Seconds that a round may take.
+#: Seconds that a round may take on a quiet machine.
 PATIENCE: Final = 30.0
 #: Examples that need both sides in one process, and why.
 TOGETHER: Final = {
@@ -133,12 +134,12 @@ class Fork:
 
     def end(self) -> list[str]:
         """Wait for its end, which is not far; return what is wrong with that."""
-        self._process.join(PATIENCE)
+        self._process.join(within(PATIENCE))
         late = self._process.is_alive()
         self._process.kill()
         self._process.join()
         if late:
-            return [f"a process did not end within {PATIENCE:g} s"]
+            return [f"a process did not end in {PATIENCE:g} s of a quiet machine"]
         return [f"a process ended with {self._process.exitcode}"] if self._process.exitcode else []
 
     def text(self) -> str:
@@ -233,7 +234,7 @@ def _alone(module: types.ModuleType, _line: Connection, seed: str) -> None:
 def demonstration() -> str:
     """Run ``make demo``, which starts a server of its own; return what is wrong, or nothing."""
     command = [sys.executable, str(ROOT / "examples" / "demo.py")]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE * 4, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=within(4 * PATIENCE), check=False)
     return ran.stdout + ran.stderr if ran.returncode or ran.stderr else ""
 
 

@@ -17,9 +17,9 @@ from typing import Any, Final, NoReturn
 import trio
 
 import duplex
-from tests.machine import fail_after
+from tests.machine import fail_after, within
 
-#: Any time of the child's that is longer than this is too long, in seconds.
+#: Any time of the child's that is longer than this is too long, in seconds of a quiet machine.
 PATIENCE: Final = 20.0
 #: And after which what is left over there is left for good.
 REST: Final = 2.0
@@ -126,7 +126,7 @@ def _in_fork(
             if not os.read(asking, 3):
                 return  # the test has failed, and asks for nothing
             left: list[str] = []
-            with trio.move_on_after(REST):
+            with trio.move_on_after(within(REST)):
                 while left := [found for link in peer.links for found in leftovers(link)]:
                     await trio.sleep(0.01)  # the other process tells nothing
             tell("; ".join(left))
