@@ -295,3 +295,50 @@ async def test_thousands_of_channels_in_one_call_leave_nothing() -> None:
             assert not call._call._children
             (incoming,) = pair.back.conversations.values()
             assert not incoming._children
+
+
+async def test_arguments_that_were_taken_hold_no_credit_while_their_call_runs() -> None:
+    service = duplex.Service("service")
+    limits = duplex.Limits(channel_window=64 * KIB, link_window=64 * KIB, link_buffer=0)
+    running = trio.Event()
+
+    @service.rpc
+    async def hang(block: bytes) -> None:
+        running.set()
+        await trio.sleep_forever()
+
+    async with linked(service, server={"limits": limits}) as pair, trio.open_nursery() as nursery:
+        nursery.start_soon(pair.service("service").hang, bytes(48 * KIB))
+        await running.wait()
+        await pair.settle()
+        assert pair.link.statistics().send_credit > 60 * KIB
+        nursery.cancel_scope.cancel()
+
+
+async def test_credit_goes_back_for_many_small_items_at_once(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def ticks() -> AsyncIterator[int]:
+        for number in range(200):
+            yield number
+            await trio.sleep(0.01)  # so that each is a message of its own
+
+    async with linked(service, within=100) as pair:
+        given_back = []
+        consumed = duplex.Link.consumed
+
+        def note(link: duplex.Link, channel: int, cost: int) -> None:
+            given_back.append(cost)
+            consumed(link, channel, cost)
+
+        async with pair.service("service").ticks.open() as call:
+            await trio.sleep(10)
+            monkeypatch.setattr(duplex.Link, "consumed", note)
+            for number in range(199):
+                assert await call.receive() == number
+            assert len(given_back) <= 2
+            monkeypatch.undo()
+            assert await collect(call) == [199]
