@@ -396,3 +396,19 @@ async def test_refusal_of_a_step_says_whether_the_generator_had_begun(
                 await call.receive()
         assert caught.value.may_have_executed is (steps > 0)
         assert caught.value.retry_after == pytest.approx(0.1)
+
+
+async def test_inline_generator_takes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = duplex.Service("service")
+
+    @service.rpc(inline=True)
+    def numbers(count: int) -> Iterator[int]:
+        yield from range(count)
+
+    async with linked(service) as pair:
+        taken: list[Any] = []
+        monkeypatch.setattr(type(pair.server.threads), "keep_for_generator", taken.append)
+        async with pair.service("service").numbers.open(3) as call:
+            assert await collect(call) == [0, 1, 2]
+        await pair.settle()
+        assert taken == []
