@@ -57,7 +57,12 @@ class Admission:
 
     def refusal(self, link: BaseLink) -> str | None:
         """Return why a call that came over a link is not taken; ``None`` if it is."""
-        held = self._see(link)
+        held = link.connection.unconsumed_total
+        self._seen += held - link.seen_buffered
+        link.seen_buffered = held
+        self._calls += 1
+        if not self._calls % CALLS_PER_LOOK or self._buffered >= self._much_buffered:
+            self._buffered = self._look()
         if self._buffered >= self._much_buffered and held > self._most_buffered():
             why = (
                 f"{held} bytes that this link has sent wait for handlers, and {self._buffered} of all links: those that "
@@ -65,7 +70,9 @@ class Admission:
             )
         elif link.running >= self._max_handlers_per_link:
             why = f"{link.running} handlers run for this link, the limit (Limits.max_handlers_per_link)"
-        elif may_hold_more(link.running, self.running, self._max_handlers):
+        elif link.running < GREED * (
+            self._max_handlers - self.running
+        ):  # as may_hold_more() has it, without a call
             return None
         elif self.running >= self._max_handlers:
             why = f"{self.running} handlers run at this peer, the limit (Limits.max_handlers)"
@@ -77,9 +84,10 @@ class Admission:
         self.refused += 1
         return f"{why}; try again after a pause, or at another peer"
 
-    def room(self, link: BaseLink) -> int:
-        """Return how many bytes that a link has sent may wait here without counting as under way."""
-        self._see(link)
+    def room(self) -> int:
+        """Return how many bytes that one link has sent may wait here without counting as under way."""
+        self._calls += 1
+        self._buffered = self._look()
         if self._buffered < self._much_buffered:
             return self._link_buffer
         return min(self._link_buffer, self._most_buffered())
@@ -88,16 +96,6 @@ class Admission:
         # Half of an equal share is everybody's, however much the others hold.
         share = self._max_buffered // (2 * max(1, len(self._peer.links)))
         return max(share, GREED * (self._max_buffered - self._buffered))
-
-    def _see(self, link: BaseLink) -> int:
-        """Return what a link holds; look at all now and then."""
-        held = link.connection.unconsumed_total
-        self._seen += held - link.seen_buffered
-        link.seen_buffered = held
-        self._calls += 1
-        if not self._calls % CALLS_PER_LOOK or self._buffered >= self._much_buffered:
-            self._buffered = self._look()
-        return held
 
     def _look(self) -> int:
         """Return the bytes that all links hold. To ask all of many links is dear, so that is done once in as

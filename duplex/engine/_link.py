@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -110,7 +109,7 @@ class BaseLink:
             peer.hello(),
             connecting=connecting,
             now=self.made_at,
-            room=functools.partial(peer.admission.room, self),
+            room=peer.admission.room,
             max_unsent=peer.limits.max_unsent,
             proof_token=_proof_token,
         )

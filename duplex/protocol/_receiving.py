@@ -135,11 +135,11 @@ class Receiving:
             c.Goaway: self._on_goaway,
         }
 
-    def receive(self, frames: Sequence[Buffer], now: float, most: int = sys.maxsize) -> list[e.Event]:
+    def receive(self, frames: Sequence[Buffer] | None, now: float, most: int = sys.maxsize) -> list[e.Event]:
         """Take one message and return what it means, in order.
 
         Args:
-            frames: frame 0 and the attachments. Attachments are passed on as they are.
+            frames: frame 0 and the attachments. Attachments are passed on as they are. ``None`` is for :meth:`go_on`.
             now: the present time.
             most: events, one at least, after which it is enough for now: what follows in the message is left for
                 :meth:`go_on`, and :attr:`is_unfinished` set. So a message may mean much, and nobody has to act on all
@@ -156,21 +156,24 @@ class Receiving:
         self.last_received = now
         if self._outbox.run is not None:
             self._outbox.settle()
-        self._look(frames, events, now, most)
+        try:
+            self._receive(frames, events, now, most)
+        except Violation as violation:
+            self._break_link(str(violation))
+            raise RemoteProtocolError(str(violation), events) from None
+        finally:
+            if not self.is_unfinished:
+                self._attachments = ()
         return events
 
     def go_on(self, now: float, most: int = sys.maxsize) -> list[e.Event]:
         """Return what more a message means that :meth:`receive` was not through with. Raises as that does."""
-        events: list[e.Event] = []
         self.is_unfinished = False
         if self.state == LINK_CLOSED:
             self._attachments = ()
             self._commands = iter(())
-            return events
-        if self._outbox.run is not None:
-            self._outbox.settle()
-        self._look(None, events, now, most)
-        return events
+            return []
+        return self.receive(None, now, most)
 
     def terminate(self) -> None:
         """Note that the link is over, for whatever reason: nothing more is received, and nothing more can
@@ -182,42 +185,26 @@ class Receiving:
         self._unread.clear()
         self._opened_here = self._opened_there = 0
 
-    def _look(self, frames: Sequence[Buffer] | None, events: list[e.Event], now: float, most: int) -> None:
-        """Look at a message, or at what is left of the present one."""
-        try:
-            if frames is not None:
-                self._receive(frames, events, now, most)
-            else:
-                self._take_commands(events, now, most)
-        except Violation as violation:
-            self._break_link(str(violation))
-            raise RemoteProtocolError(str(violation), events) from None
-        finally:
-            if not self.is_unfinished:
-                self._attachments = ()
-
-    def _receive(self, frames: Sequence[Buffer], events: list[e.Event], now: float, most: int) -> None:
-        if not frames:
-            raise Violation("a message without frames")
-        if len(frames[0]) > self._max_frame:
-            raise Violation(f"frame 0 has {len(frames[0])} bytes, over the limit of {self._max_frame}")
-        try:
-            commands = self._decode(frames[0])
-        except msgspec.ValidationError as error:
-            raise Violation(f"malformed command: {error}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Violation(f"frame 0 is not a msgpack array of commands: {error}") from None
-        self._attachments = frames
-        self._attachment_index = 1
-        self._commands = iter(commands)
-        self._take_commands(events, now, most)
-
-    def _take_commands(self, events: list[e.Event], now: float, most: int) -> None:
+    def _receive(self, frames: Sequence[Buffer] | None, events: list[e.Event], now: float, most: int) -> None:
+        if frames is None:
+            commands = self._commands
+            if self._next_command is not None:
+                commands = itertools.chain((self._next_command,), commands)
+                self._next_command = None
+        else:
+            if not frames:
+                raise Violation("a message without frames")
+            if len(frames[0]) > self._max_frame:
+                raise Violation(f"frame 0 has {len(frames[0])} bytes, over the limit of {self._max_frame}")
+            try:
+                commands = self._commands = iter(self._decode(frames[0]))
+            except msgspec.ValidationError as error:
+                raise Violation(f"malformed command: {error}") from None
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise Violation(f"frame 0 is not a msgpack array of commands: {error}") from None
+            self._attachments = frames
+            self._attachment_index = 1
         handlers = self._handlers
-        commands = self._commands
-        if self._next_command is not None:
-            commands = itertools.chain((self._next_command,), commands)
-            self._next_command = None
         for command in commands:
             while command is not None:
                 if self.state != LINK_OPEN:

@@ -277,11 +277,11 @@ def test_who_holds_too_much_is_refused_and_nobody_else() -> None:
         why = admission.refusal(greedy)
         assert why is not None
         assert "Limits.max_buffered" in why
-        assert admission.room(greedy) == 5000, "half of an equal share"
+        assert admission.room() == 5000, "half of an equal share"
     links[1].held = 0
     assert admission.refusal(links[1]) is None
     assert admission.refusal(links[2]) is None
-    assert admission.room(links[2]) == duplex.Limits().link_buffer
+    assert admission.room() == duplex.Limits().link_buffer
 
 
 def test_what_may_wait_shrinks_with_what_is_free() -> None:
@@ -291,7 +291,7 @@ def test_what_may_wait_shrinks_with_what_is_free() -> None:
         links[0].held = held
         for _ in range(CALLS_PER_LOOK):
             admission.refusal(links[1])
-        rooms.append(min(100_000, admission.room(links[0])))
+        rooms.append(min(100_000, admission.room()))
     assert rooms == [100_000, 80_000, 40_000, 16_000, 12_500]
 
 
