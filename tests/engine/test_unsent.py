@@ -149,6 +149,20 @@ async def test_the_names_in_a_refusal_are_the_nearest() -> None:
             assert pair.server.explain_missing(f"svc.{wrong}").endswith(f"it has {named} and 5 others")
 
 
+@pytest.mark.parametrize("more", [0, 1])
+async def test_details_of_the_largest_size(more: int) -> None:
+    service = duplex.Service("svc")
+    text = "x" * (64 * 1024 - 3 + more)  # three bytes say how long it is
+
+    @service.rpc
+    async def fail() -> None:
+        raise duplex.NotFound("nothing", details=text)
+
+    async with linked(service) as pair:
+        error = await outcome(pair.service("svc").fail())
+    assert error.details == (None if more else text)
+
+
 async def test_details_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
     """They cost no credit."""
     service = duplex.Service("svc")

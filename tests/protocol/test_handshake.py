@@ -282,3 +282,11 @@ def test_the_largest_hello_fits_the_smallest_frame() -> None:
     assert len(frame) < max_frame(pair.b.local.limits)
     (event,) = pair.b.receive([frame], 0.0)
     assert event == HelloReceived(largest)
+
+
+def test_statistics_of_a_link_on_which_nothing_has_happened() -> None:
+    pair = ConnectionPair()
+    for connection in (pair.a, pair.b):
+        statistics = connection.statistics()
+        assert statistics.channels_opened_here == statistics.channels_opened_there == 0
+        assert statistics.dropped_commands == statistics.channel_violations == statistics.unconsumed == 0
