@@ -242,7 +242,8 @@ def load_equivalent() -> dict[str, str]:
 
 def confirm(verdicts: list[Verdict], folder: Path) -> list[str]:
     """Return the tests that noticed a mutant, and fail without any."""
-    tests = sorted({verdict.by for verdict in verdicts if verdict.fate == "killed" and "::" in verdict.by})
+    noticed = [verdict.by for verdict in verdicts if verdict.fate in ("killed", "timeout")]
+    tests = sorted({test for test in noticed if "::" in test})
     copy = Copy(folder / "copy-0")
     bad: list[str] = []
     try:

@@ -44,6 +44,7 @@ def made(source: str) -> list[str]:
         ("await_(a)", ["pass"]),
         ("log.warning('%s', a)", []),
         ("assert a < b", []),
+        ("raise AssertionError('never')", []),
         ("'''text'''", []),
         ("y = f'{a + b}'", []),
         ("def f(a=1): return a", ["def f(a=(2)): return a", "def f(a=1): return (None)"]),
