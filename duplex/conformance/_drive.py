@@ -281,8 +281,9 @@ class Driver:
         self._transmit([[NUMBERS["PING"], token]])
         expected = f"the link goes on: PONG({token}) in answer to PING"
         passed: list[Received] = []
+        until = trio.current_time() + self._timing.step
         while True:
-            came = await self._next(expected, (), also_passed=passed)
+            came = await self._next(expected, (), also_passed=passed, until=until)
             if came.name == "PONG" and came.command[1] == token:
                 break
             if came.name in ("GOAWAY", "REFUSE"):
@@ -295,8 +296,9 @@ class Driver:
         before_hello = not self.peer and not self._peer_connects
         expected = f"the link is broken: {'REFUSE' if before_hello else 'GOAWAY'}({reason!r})"
         passed: list[Received] = []
+        until = trio.current_time() + self._timing.step
         while True:
-            came = await self._next(expected, (), also_passed=passed)
+            came = await self._next(expected, (), also_passed=passed, until=until)
             if came.name == "REFUSE" and came.command[1] == reason and before_hello:
                 break
             if came.name == "GOAWAY" and came.command[2] == reason and not before_hello:
@@ -339,9 +341,18 @@ class Driver:
         wanted: Sequence[Any] = (),
         *,
         also_passed: Sequence[Received] = (),
+        until: float | None = None,
         forever: bool = False,
     ) -> Received:
         """Return the next command that is not to be ignored, or is wanted all the same.
+
+        Args:
+            expected: what is waited for, in words.
+            ignoring: the names of commands that do not matter.
+            wanted: patterns of those that matter all the same.
+            also_passed: what came before, for the report.
+            until: when the whole step has to be over, as trio counts; another command is no more time.
+            forever: something around it ends the wait.
 
         Raises:
             FailedError: nothing came in time, or what came is no command.
@@ -350,7 +361,9 @@ class Driver:
         # Until it has connected there is nobody whose speed a step could measure.
         waits = self._peer_connects and not self.peer
         patience = self._timing.connect if waits else self._timing.step
-        with trio.move_on_after(float("inf") if forever else patience):
+        if until is None:
+            until = trio.current_time() + (float("inf") if forever else patience)
+        with trio.move_on_at(until):
             while True:
                 if not self._waiting:
                     await self._read()

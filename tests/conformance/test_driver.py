@@ -108,6 +108,25 @@ async def test_a_link_that_breaks_is_not_alive() -> None:
         await drive([{"alive": True}], [HELLO], [[5, 0, "protocol", ""]])
 
 
+@pytest.mark.parametrize("step", ["alive", "broken"])
+async def test_pings_are_no_more_time(step: str, autojump_clock: object) -> None:
+    class Pinging(ListedWire):
+        async def receive(self) -> list[bytes]:
+            if self._messages:
+                return self._messages.pop(0)
+            await trio.sleep(0.02)
+            return [pack([[3, 1]])]
+
+    wire = Pinging([[pack([HELLO])]])
+
+    async def open_wire() -> Wire:
+        return wire
+
+    scenario = Scenario(id="dmtp/7/x", title="", rule="", level="MUST", section="", steps=[{step: True}])
+    with trio.fail_after(5), pytest.raises(FailedError, match=r"nothing within 0\.05 s but PING"):
+        await Driver(open_wire, "binding", Timing(step=0.05, quiet=0.02)).run(scenario)
+
+
 async def test_a_refusal_for_another_reason() -> None:
     with pytest.raises(FailedError) as caught:
         await drive([{"refused": "version"}], [[1, "codec"]], handshake=False)
