@@ -15,6 +15,7 @@ import dataclasses
 import json
 import random
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -38,6 +39,10 @@ MORTAL: Final = "mortal"
 SHARE: Final = {STEADY: 60, PARTNER: 40}
 WIRES: Final = ("plain", *ORDERS)
 
+#: Where no port is given to whoever asks for any: a port there is still free when the mortal comes back to it, and while
+#: it is away there is nobody else.
+PORTS: Final = range(20_000, 30_000)
+
 #: Seconds between two faults, from and to, and what may happen, with its weight.
 PAUSE: Final = (0.2, 1.5)
 FAULTS: Final = {"cut": 16, "stand still": 8, "stand still for long": 1, "kill": 3, "leave": 2}
@@ -60,6 +65,19 @@ class Report:
     faults: Counter[str]
     lives: int
     directory: Path
+
+
+def _free_port() -> int:
+    # Not by the seed: two runs at once would try the same ones.
+    chance = random.SystemRandom()
+    while True:
+        port = chance.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue  # somebody is there
+            return port
 
 
 class Process:
@@ -131,6 +149,7 @@ class Stage:
         """Run, and judge."""
         started = trio.current_time()
         steady, partner, mortal = (self._processes[name] for name in (STEADY, PARTNER, MORTAL))
+        mortal.endpoint = f"tcp://127.0.0.1:{_free_port()}"
         async with trio.open_nursery() as self._nursery:
             for process in (steady, partner, mortal):
                 await self._start(process)

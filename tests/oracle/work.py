@@ -98,7 +98,10 @@ class Caller:
         except* Exception as group:
             _, rest = group.split(FAILS.get(kind, ()))
             if rest is not None:
-                self._journal.note("bad", name, f"{kind} raised {rest.exceptions!r}")
+                links = [f"{link.peer_name} offers {', '.join(link.services)}" for link in self._peer.links]
+                self._journal.note(
+                    "bad", name, f"{kind} raised {rest.exceptions!r}, linked: {'; '.join(links)}"
+                )
         return ended
 
     def _expect(self, name: str, got: Any, wanted: Any) -> None:
