@@ -220,7 +220,7 @@ async def test_closing_a_port_right_after_it_was_made(steps: int, endpoint: str)
 async def test_wrong_endpoints() -> None:
     with fail_after(10):
         async with duplex.open_peer() as peer:
-            for wrong in ("127.0.0.1:1", "carrier-pigeon://x", "tcp://x", "", 42):
+            for wrong in ("127.0.0.1:65536", "nonsense", "carrier-pigeon://x", "tcp://x", "", 42):
                 for method in (peer.bind, peer.connect):
                     with pytest.raises(duplex.ConfigurationError):
                         await method(wrong)  # type: ignore[arg-type]
