@@ -319,6 +319,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
     mutants.LosesOnCancel: ids("drpc/7: all-came-before-cancel"),
     mutants.OrderlyCancel: ids("drpc/7: cut-short-by-cancel"),
     mutants.FreeAttachments: ids("dmtp/11: V19-attachments"),
+    mutants.AnyClose: ids("dmtp/11: V20-details V23-trailers"),
 }
 
 
