@@ -58,6 +58,8 @@ class GeneratorThread:
         self._is_stepping = False
         #: The generator has ended by itself, or was told to.
         self._is_over = False
+        #: The link that the thread counts for; set with the first step.
+        self._link: object = None
         #: Who waits for a step, or for the end.
         self._task: trio.lowlevel.Task | None = None
 
@@ -116,19 +118,24 @@ class GeneratorThread:
     # -- its thread ------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self._threads.keep_for_generator()
+        self._link = self._threads.keep_for_generator()
         self._is_started = True
         self._host(self._hold_thread, name="duplex generator")
 
     async def _hold_thread(self) -> None:
         """Be the task that the thread belongs to, for :mod:`trio.from_thread`."""
+        if self._is_over:
+            # It was given up before this task came to run, so there is no thread, and nothing of it has run.
+            self._stepped(outcome.Value(END_OF_ITEMS), True)
+            self._threads.generator_ended(self._link)
+            return
         with self._scope:
             try:
                 await trio.to_thread.run_sync(self._live, limiter=Unlimited(), abandon_on_cancel=True)  # type: ignore[arg-type]
             except RuntimeError as error:
                 # There are no more threads in this process. Nothing of the generator's comes here.
                 self._stepped(outcome.Error(error), True)
-                self._threads.generator_ended()
+                self._threads.generator_ended(self._link)
 
     def _live(self) -> None:
         generator = self._generator
@@ -154,7 +161,7 @@ class GeneratorThread:
         self._wake(ended)
 
     def _closed(self, ended: outcome.Outcome[None]) -> None:
-        self._threads.generator_ended()
+        self._threads.generator_ended(self._link)
         if not self._wake(ended) and isinstance(ended, outcome.Error):
             logger.error("the generator of %s failed while it was closed", self._method, exc_info=ended.error)
 

@@ -87,6 +87,8 @@ class Threads:
         self.calling = 0
         #: Generators that keep a thread, at work or not.
         self.generators = 0
+        #: How many of them each link has.
+        self._kept: dict[object, int] = {}
         #: Tasks that wait for a thread, in order of arrival, and on whose behalf each one does.
         self._queue: dict[trio.lowlevel.Task, _Wait] = {}
         #: The same by link (ordered sets), and how many each link has of those that run.
@@ -109,8 +111,7 @@ class Threads:
         Raises:
             ResourceExhausted: all threads wait for calls that they made, and nothing has moved for long.
         """
-        call = served_call.get(None)
-        link = None if call is None else call.link
+        link = _served_link()
         if may_hold_more(self._held.get(link, 0), self.running, self.most):
             self._begin(borrower, link)
             return
@@ -231,21 +232,39 @@ class Threads:
 
     # -- generators ------------------------------------------------------------------------------------
 
-    def keep_for_generator(self) -> None:
-        """Take a thread for the life of a generator. Raises ``ResourceExhausted`` if there are too many."""
+    def keep_for_generator(self) -> object:
+        """Take a thread for the life of a generator; return the link that has it, for :meth:`generator_ended`.
+
+        Raises:
+            ResourceExhausted: there are too many, or the rest is for other links.
+        """
+        link = _served_link()
         most = _GENERATORS * self.most
-        if self.generators >= most:
+        kept = self._kept.get(link, 0)
+        if not may_hold_more(kept, self.generators, most):
             error = NotBegun(
-                f"{self.generators} plain generators have a thread at this peer, the limit for its max_threads "
-                f"({self.most}): open it with a higher one, or make them `async def`, which takes no thread"
+                f"{self.generators} plain generators have a thread at this peer, {kept} of them for this link, the limit "
+                f"for its max_threads ({self.most}): open it with a higher one, or make them `async def`, which takes no "
+                f"thread"
             )
             error.retry_after = PUSH_BACK
             raise error
         self.generators += 1
+        self._kept[link] = kept + 1
+        return link
 
-    def generator_ended(self) -> None:
-        """Its thread is free."""
+    def generator_ended(self, link: object) -> None:
+        """The thread of a generator of a link's is free."""
         self.generators -= 1
+        self._kept[link] -= 1
+        if not self._kept[link]:
+            del self._kept[link]
+
+
+def _served_link() -> object:
+    """Return the link of the call that the running handler serves."""
+    call = served_call.get(None)
+    return None if call is None else call.link
 
 
 @final

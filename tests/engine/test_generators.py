@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import decimal
 import sqlite3
@@ -202,14 +203,13 @@ async def test_steps_count_towards_the_limit() -> None:
 
 
 async def test_more_generators_than_there_may_be_threads_for() -> None:
-    async with linked(plain, server={"max_threads": 1}) as pair:
+    """One link alone may have nearly all of them, and what is left is for others."""
+    async with linked(plain, server={"max_threads": 1}) as pair, duplex.open_peer() as other:
         remote = pair.service("plain")
-        async with trio.open_nursery() as nursery:
-            opened = []
-            for _ in range(16):
-                scope = remote.users.open(1 << 20)
-                opened.append(scope)
-                assert await (await scope.__aenter__()).receive() == "ada"
+        async with contextlib.AsyncExitStack() as opened:
+            for _ in range(15):
+                call = await opened.enter_async_context(remote.users.open(1 << 20))
+                assert await call.receive() == "ada"
             async with remote.users.open(1) as call:
                 error = await outcome(call.receive())
             assert type(error) is duplex.ResourceExhausted
@@ -217,14 +217,27 @@ async def test_more_generators_than_there_may_be_threads_for() -> None:
             assert not error.may_have_executed
             assert error.retry_after == 0.1
             assert await remote.lookup("x") == "x: nobody"
-            await opened.pop().__aexit__(None, None, None)
-            await until(lambda: pair.server.threads.generators == 15)
-            async with remote.users.open(1) as call:
+            await other.connect(pair.endpoint)
+            async with other.service("plain").users.open(1) as call:
                 assert await collect(call) == ["ada"]
-            for scope in opened:
-                await scope.__aexit__(None, None, None)
-            nursery.cancel_scope.cancel()
         await all_ended(pair)
+        async with remote.users.open(1) as call:
+            assert await collect(call) == ["ada"]
+        await all_ended(pair)
+        assert not pair.server.threads._kept
+
+
+async def test_given_up_before_its_thread_begins() -> None:
+    """Whichever task runs first: the one that makes it stop, or the one that is to hold the thread."""
+    async with linked(plain, server={"max_threads": 1}) as pair:
+        threads = pair.server.threads
+        for _ in range(20):
+            async with pair.service("plain").users.open(1 << 20):
+                while not threads.generators:
+                    await trio.lowlevel.checkpoint()
+                pair.back.cancel_calls("a test")
+            await all_ended(pair)
+        assert await pair.service("plain").lookup("x") == "x: nobody"
 
 
 async def test_process_without_threads(
