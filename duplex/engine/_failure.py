@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import trio
 
 from duplex._errors import EncodeError, ResourceExhausted, RPCError, as_text
-from duplex._metadata import REFUSED, RETRY_AFTER, check_metadata, retry_after_text, without_reserved
+from duplex._metadata import RETRY_AFTER, check_metadata, retry_after_text, without_reserved
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.protocol import MAX_INTEGER, MAX_TEXT
@@ -50,7 +50,7 @@ def told(error: RPCError, codec: Codec) -> Failure:
     """Return what the caller is told of an error that is meant for it."""
     problems: list[str] = []
     trailers: dict[str, str | bytes] = {}
-    own: dict[str, str | bytes] = {REFUSED: "1"} if isinstance(error, NotBegun) else {}
+    own: dict[str, str | bytes] = {}
     if error.metadata:
         problem = _metadata_problem(error.metadata)
         if problem is None:

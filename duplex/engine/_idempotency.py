@@ -103,7 +103,7 @@ class Entry:
         self.digest = digest
         self.run: KeyedCall | None = None
         self.outcome: Outcome | None = None
-        #: Whether a handler may have done anything for it.
+        #: Whether a handler that has ended may have done anything for it.
         self.has_run = False
         #: Whether the outcome was forgotten before its time.
         self.is_lost = False

@@ -257,14 +257,12 @@ class KeyedCall(IncomingCall):
         event = self._event
         assert event.payload is not None
         live = Unconnected(0, self.max_elements)
-        bound = self.handler.arguments(self.codec, event.payload, event.attachments, live)
-        self._entry.has_run = True
-        return bound
+        return self.handler.arguments(self.codec, event.payload, event.attachments, live)
 
     @property
     def _has_begun(self) -> bool:
         # Who waits may have waited for a run before this one, which was cut short in the midst of it.
-        return self._entry.has_run
+        return self._began or self._entry.has_run
 
     def _answer_now(self, result: Any) -> None:
         live = _LiveNoted()
@@ -305,6 +303,7 @@ class KeyedCall(IncomingCall):
             self._entry.dismiss(result, everybody=self._cut is not None)
             return
         self.finish(None)
+        self._entry.has_run |= self._began
         self._entry.settle(result, remember=self._began and not self._cut_short)
 
     def _answer_stopped(self) -> None:

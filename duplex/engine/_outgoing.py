@@ -153,7 +153,8 @@ class OutgoingConversation(Conversation):
             kind = described["methods"][0]["kind"]
         except (RPCError, LookupError, TypeError):
             return  # a peer need not say what it offers; then the caller waits, as it asked to
-        if kind in ("unary", "client_streaming"):
+        # The other side may say anything, an array too, which is compared item by item.
+        if isinstance(kind, str) and kind in ("unary", "client_streaming"):
             self._is_single = True
             self.wake_receiver()
 

@@ -21,7 +21,7 @@ from duplex.codec._base import Buffer, Codec
 from duplex.engine._context import CallContext
 from duplex.engine._conversation import Conversation
 from duplex.engine._deadlines import in_thread, served_call, thread_call
-from duplex.engine._failure import Failure, leaves, told, unexpected
+from duplex.engine._failure import Failure, NotBegun, leaves, told, unexpected
 from duplex.engine._generator import END_OF_ITEMS, GeneratorThread
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd, close_local
@@ -577,6 +577,8 @@ class IncomingCall(Conversation):
         if self._stopped and isinstance(error, _CHANNEL_ERRORS):
             self._answer_stopped()  # a channel told it, before its own cancellation did, that nobody waits
             return
+        if isinstance(error, NotBegun):
+            self._began = False
         if isinstance(error, RPCError) and error.method is None:
             failure = told(error, self.codec)
             for problem in failure.problems:

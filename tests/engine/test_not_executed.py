@@ -4,6 +4,7 @@ refused before its handler began says so."""
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import trio
 import duplex
 from tests.engine.helpers import linked, outcome
 from tests.engine.raw import HELLO, RawDealer
-from tests.engine.till import Till
+from tests.engine.till import Till, given_up
 from tests.machine import fail_after
 
 
@@ -264,6 +265,47 @@ async def test_a_key_whose_first_run_was_cut_short_was_executed(
         assert till.runs == 1
         assert type(error) is duplex.Unavailable
         assert error.may_have_executed
+
+
+async def test_a_key_whose_second_run_gets_no_thread_was_executed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one began and was cut short."""
+    service = duplex.Service("s")
+    runs = 0
+    began, go = threading.Event(), threading.Event()
+
+    @service.rpc
+    def work() -> None:
+        nonlocal runs
+        runs += 1
+        began.set()
+        go.wait(10)
+        trio.from_thread.check_cancelled()
+
+    async with linked(service) as pair:
+        method = pair.service("s").work.with_options(idempotency_key="k")
+        threads = pair.server.threads
+
+        async def refuse(_: object) -> None:
+            raise threads.refusal()
+
+        await given_up(began.is_set, method)
+        errors: list[Any] = []
+
+        async def wait() -> None:
+            errors.append(await outcome(method()))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await pair.settle()
+            monkeypatch.setattr(threads, "acquire_on_behalf_of", refuse)
+            go.set()
+        assert runs == 1
+        assert type(errors[0]) is duplex.ResourceExhausted
+        assert errors[0].may_have_executed
+        # One that nothing was done for says so.
+        error = await outcome(method.with_options(idempotency_key="other")())
+        assert type(error) is duplex.ResourceExhausted
+        assert not error.may_have_executed
 
 
 async def test_an_item_that_is_too_large_is_not_the_call() -> None:
