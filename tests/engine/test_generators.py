@@ -204,7 +204,11 @@ async def test_steps_count_towards_the_limit() -> None:
 
 async def test_more_generators_than_there_may_be_threads_for() -> None:
     """One link alone may have nearly all of them, and what is left is for others."""
-    async with linked(plain, server={"max_threads": 1}) as pair, duplex.open_peer() as other:
+    limits = duplex.Limits(channel_window=1024)  # few steps until each waits
+    async with (
+        linked(plain, server={"max_threads": 1}, client={"limits": limits}) as pair,
+        duplex.open_peer() as other,
+    ):
         remote = pair.service("plain")
         async with contextlib.AsyncExitStack() as opened:
             for _ in range(15):
