@@ -74,6 +74,9 @@ if TYPE_CHECKING:
 FLUSH_AT: Final = 32
 #: Events that are acted upon in one turn for one link, which then waits for all others.
 MOST_EVENTS: Final = 64
+#: Handlers that run for a link, below which Duplex's own methods are called however many run for others: whether a peer
+#: is well is asked when it is full.
+OWN_CALLS: Final = 8
 #: Characters of the text of a refusal.
 MOST_REFUSAL: Final = 1024
 
@@ -693,7 +696,7 @@ class BaseLink:
         if handler.inline and handler.flavor is Flavor.SYNC and call.can_run_inline:
             call.run_inline()
             return
-        if isinstance(target, str) and not target.startswith(BUILTIN):
+        if isinstance(target, str) and not (self.running < OWN_CALLS and target.startswith(BUILTIN)):
             refusal = self.peer.admission.refusal(self)
             if refusal is not None:
                 self.refuse(event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)

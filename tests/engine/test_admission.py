@@ -102,6 +102,31 @@ async def test_handlers_beyond_the_limit_are_refused(limits: duplex.Limits, name
         assert pair.server.admission.running == pair.back.running == 0
 
 
+async def test_own_methods_are_shared_too() -> None:
+    """A few of them are called on a link however full the peer is, and the others count like any call."""
+    busy = Busy()
+    limits = duplex.Limits(max_handlers=27)
+    async with (
+        linked(busy.service, server={"limits": limits}) as pair,
+        duplex.open_peer() as other,
+        contextlib.AsyncExitStack() as watched,
+        trio.open_nursery() as nursery,
+    ):
+        await other.connect(pair.endpoint)
+        health = pair.service("duplex.health")
+        for _ in range(24):
+            call = await watched.enter_async_context(health.watch.open())
+            assert await call.receive() == "SERVING"
+        async with health.watch.open() as call:
+            assert type(await outcome(call.receive())) is duplex.ResourceExhausted
+        for _ in range(3):
+            nursery.start_soon(other.service("busy").work)
+        await until(lambda: busy.running == 3)
+        async with other.service("duplex.health").watch.open() as call:
+            assert await call.receive() == "SERVING"
+        busy.go.set()
+
+
 async def test_a_caller_that_takes_no_metadata_is_refused_all_the_same() -> None:
     busy = Busy()
     options = {"limits": duplex.Limits(max_handlers=1)}
