@@ -46,12 +46,14 @@ class Limits:
     link_buffer: int = 64 * MiB
     #: Bytes that this side keeps of what it sends on one link, until the other side is known to have them: beyond it
     #: senders wait, whatever the other side grants. And the same of answers for which nobody waits, such as refusals:
-    #: beyond it the link is cut.
+    #: beyond half of it errors are told without their details and trailers, and calls with metadata wait; beyond it
+    #: the link is cut.
     max_unsent: int = 16 * MiB
     #: Links that one peer holds; further handshakes are refused with reason ``limit``.
     max_links: int = 1024
     #: Handlers that run at once at this peer; further calls are refused with ``ResourceExhausted``. Calls of
-    #: Duplex's own services and of callbacks are not: they look into, or belong to, what runs already.
+    #: callbacks are not, nor the first few on a link of Duplex's own services: they belong to, or look into, what runs
+    #: already.
     max_handlers: int = 10_000
     #: The same for the calls of one link.
     max_handlers_per_link: int = 4096

@@ -39,6 +39,7 @@ from duplex.engine._serve import BUILTIN, IncomingCall, OverflowingCall
 from duplex.engine._statistics import LinkStatistics
 from duplex.engine._throttle import Throttle
 from duplex.engine._unary import RemoteCallback, UnaryCall
+from duplex.engine._unread import in_short, is_much_unread
 from duplex.engine._watch import LinkWatch
 from duplex.protocol import (
     END,
@@ -569,7 +570,7 @@ class BaseLink:
         ``Unavailable`` when the link is lost."""
         self.peer.check_thread()
         conversation.started = trio.current_time()
-        while self.connection.link_credit <= 0 and not conversation.has_outcome:
+        while (self.connection.link_credit <= 0 or is_much_unread(self)) and not conversation.has_outcome:
             if not self.connection.is_open:
                 raise self.unavailable()
             await conversation.wait_credit()
@@ -611,6 +612,8 @@ class BaseLink:
         if self.is_left:
             self.peer.note_call_ended()
         if self.connection.is_open:
+            if status and is_much_unread(self):
+                message, details, trailers = in_short(self, message, trailers)
             self.connection.close(channel, status, payload, attachments, message, details, trailers)
             self.touch()
 

@@ -21,6 +21,7 @@ from duplex.engine._deadlines import in_thread, remaining
 from duplex.engine._live import FUNCTIONS, CallValues
 from duplex.engine._threads import wait_in_thread
 from duplex.engine._types import Callback
+from duplex.engine._unread import is_much_unread
 from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, ItemsReceived, MessageReceived
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class UnaryCall(CallValues):
         codec = request.codec
         try:
             payload, attachments = codec.encode_arguments(positional, keyword, self)
-            if link.connection.link_credit <= 0:
+            if link.connection.link_credit <= 0 or (request.metadata and is_much_unread(link)):
                 await link.wait_link_credit(self)
             if self._result is not None:
                 return self._take_result()

@@ -120,6 +120,11 @@ class Connection(Receiving):
         return self.state == LINK_CLOSED
 
     @property
+    def free_unread(self) -> int:
+        """Bytes that cost no credit, were sent or are about to be, and are not known to have arrived, generously."""
+        return self._outbox.queued - self._outgoing.sent - self._free_proven
+
+    @property
     def pending_commands(self) -> int:
         """Commands that wait in the present batch."""
         outbox = self._outbox
@@ -535,9 +540,7 @@ class Connection(Receiving):
     def _ask_for_proof(self) -> None:
         """Have the other side prove that it receives what it is sent, or give up if it has not for too long."""
         outbox = self._outbox
-        paid = self._outgoing.sent
-        free = outbox.total - paid
-        unread = free - self._free_proven
+        unread = self.free_unread
         if unread > self._max_unsent:
             self.unread = (
                 f"{unread} bytes of answers wait for the peer to read them, over the limit of {self._max_unsent} "
@@ -547,7 +550,8 @@ class Connection(Receiving):
             self._push_last(c.Goaway(self._last_remote_channel, "closing", self.unread))
             return
         token = self._proof_token()
-        self._proofs[token] = paid, free
+        paid = self._outgoing.sent
+        self._proofs[token] = paid, outbox.total - paid
         self._push([3, token, self._delay], COMMAND_BYTES)
         self._prove_at = outbox.total + self._max_unsent // _PROOFS
 

@@ -113,6 +113,11 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self.commands or self._sealed or (self.run is not None and self.run.payloads))
 
+    @property
+    def queued(self) -> int:
+        """Bytes of all that was queued since the beginning, generously."""
+        return self.total + self._size
+
     def push(self, command: RawCommand, size: int, attachments: Sequence[Buffer] = ()) -> None:
         """Queue a command of at most ``size`` bytes, attachments included."""
         if self.run is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import trio
@@ -178,3 +179,70 @@ async def test_details_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
         assert error.message == "nothing"
         assert error.details is None
     assert any("details over 64 KiB cannot travel" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_many_calls_that_fail_at_once_are_told_in_short(
+    key: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An honest peer gets all of them, however large they would be, and keeps its link."""
+    service = duplex.Service("service")
+    go = trio.Event()
+
+    @service.rpc
+    async def fail() -> None:
+        await go.wait()
+        duplex.current_call().trailers["more"] = "x" * 1000
+        raise duplex.Unavailable("y" * 1000, details="z" * 1000)
+
+    async with linked(service, server={"limits": duplex.Limits(max_unsent=KEPT)}) as pair:
+        errors: list[Any] = []
+
+        async def call(number: int) -> None:
+            method = pair.service("service").fail
+            if key is not None:
+                method = method.with_options(idempotency_key=f"{key}{number}")
+            errors.append(await outcome(method()))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(60):
+                nursery.start_soon(call, number)
+            await until(lambda: pair.server.admission.running == 60)
+            go.set()
+        assert {type(error) for error in errors} == {duplex.Unavailable}
+        whole = [error for error in errors if error.details]
+        short = [error for error in errors if not error.details]
+        assert {(len(error.message), len(error.metadata["more"])) for error in whole} == {(1000, 1000)}
+        assert {(len(error.message), len(error.metadata)) for error in short} == {(256, 0)}
+        assert all(error.may_have_executed for error in errors)
+        assert whole
+        assert short
+        assert pair.link.is_open
+    assert "without their details" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["call", "open", "notify"])
+async def test_many_calls_with_metadata_wait_for_each_other(how: str) -> None:
+    """It costs no credit, and is no reason to give the link up either."""
+    source = Source()
+    done = 0
+    async with linked(source.service, client={"limits": duplex.Limits(max_unsent=KEPT)}) as pair:
+        method = pair.service("source").add.with_options(metadata={"token": "x" * 5000})
+
+        async def call() -> None:
+            nonlocal done
+            if how == "call":
+                assert await method(1, 2) == 3
+            elif how == "open":
+                async with method.open(1, 2) as opened:
+                    assert await opened.result() == 3
+            else:
+                await method.notify(1, 2)
+            done += 1
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(call)
+        assert done == 100
+        await pair.settle()
+        assert pair.link.is_open
