@@ -29,6 +29,7 @@ from duplex.conformance import (
     run,
     select,
 )
+from duplex.transports import full_endpoint
 
 _NO_PEER: Final = STATUS_BASE + int(duplex.StatusCode.UNAVAILABLE)
 _COLOURS: Final = {PASSED: "green", WENT_WRONG: "red", NOT_TESTED: "yellow"}
@@ -71,6 +72,7 @@ async def try_implementation(
         CommandError: there is no implementation, or it does not conform.
     """
     chosen = _chosen(patterns)
+    endpoint = full_endpoint(endpoint)
     try:
         offer, results = await run(
             chosen,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from typing import Final
 
@@ -60,12 +61,15 @@ def main() -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(duplex.__version__, message="%(prog)s %(version)s")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """Call, look into, measure and serve Duplex services.
 
     Exit codes: 0; 1 if something failed here; 2 if the command line is wrong; 64 + the status of a call
     that failed, such as 69 for NOT_FOUND and 78 for UNAVAILABLE, which also means that no peer is there.
     """
+    if os.environ.get("NO_COLOR"):
+        context.color = False
 
 
 # -- serve -----------------------------------------------------------------------------------------------

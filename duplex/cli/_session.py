@@ -288,7 +288,8 @@ async def ping(endpoint: str, *, count: int, interval: float, connect_timeout: f
                 click.echo(f"{times[-1]:.3f} ms")
         finally:
             if times:
-                middle = sorted(times)[len(times) // 2]
+                in_order, half = sorted(times), len(times) // 2
+                middle = (in_order[half] + in_order[~half]) / 2
                 tell(
                     f"{len(times)} round trip{'s' if len(times) > 1 else ''} to {printable(link.peer_name)}: "
                     f"min {min(times):.3f}, median {middle:.3f}, max {max(times):.3f} ms"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
@@ -17,7 +18,9 @@ from duplex.cli._words import ValueType
 #: Bytes read at once.
 _CHUNK: Final = 64 * 1024
 
-_SPACE: Final = re.compile(rb"\s*")
+#: White space, and the mark that some programs write at the beginning of a text in UTF-8.
+_SPACE: Final = re.compile(rb"(?:\s|\xef\xbb\xbf)*")
+_PART_OF_MARK: Final = (codecs.BOM_UTF8[:1], codecs.BOM_UTF8[:2])
 _SCALAR_END: Final = re.compile(rb'[\s"{\[]')
 _STRUCTURE: Final = re.compile(rb'["{}\[\]]')
 _IN_STRING: Final = re.compile(rb'["\\]')
@@ -72,7 +75,7 @@ class JsonSplitter:
         if not self._position:
             space = _SPACE.match(buffer)
             del buffer[: space.end() if space else 0]
-            if not buffer:
+            if not buffer or buffer in _PART_OF_MARK:
                 return None
         while True:
             if self._in_string:

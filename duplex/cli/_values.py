@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,9 @@ _DTYPE: Final = re.compile(r"\bNDArray\[(\w+)\]")
 
 def parse_json(text: str | bytes) -> Any:
     """Return the value of a JSON text. Raises ``ValueError`` that says where it is wrong."""
+    if isinstance(text, bytes):
+        # Some programs begin a text in UTF-8 with this mark.
+        text = text.removeprefix(codecs.BOM_UTF8)
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

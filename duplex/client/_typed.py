@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import types
 import typing
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 from typing import Any, Final, Unpack, final
@@ -11,7 +10,7 @@ from typing import Any, Final, Unpack, final
 from duplex._errors import ConfigurationError
 from duplex._names import service_name_of
 from duplex.client._proxy import LinkPicker, MethodProxy, Options, ServiceProxy
-from duplex.engine._types import CallOptions, Streaming, Unary
+from duplex.engine._types import CallOptions, Channel, Streaming, Unary
 
 _ITERATORS: Final = (AsyncGenerator, AsyncIterator, AsyncIterable, Generator, Iterator, Iterable)
 
@@ -34,18 +33,25 @@ def _method_types(cls: type) -> dict[str, Any]:
         options = getattr(function, "__duplex_rpc__", None)
         remote = getattr(options, "name", None) or name
         try:
-            annotation = typing.get_type_hints(function).get("return", Any)
+            hints = typing.get_type_hints(function)
         except NameError as error:
             raise ConfigurationError(
                 f"{cls.__name__}.{name}: its annotations name something unknown: {error}"
             ) from None
-        if (typing.get_origin(annotation) or annotation) in _ITERATORS and not (
+        annotation = hints.pop("return", Any)
+        channel = next(
+            (hint for hint in hints.values() if (typing.get_origin(hint) or hint) is Channel), None
+        )
+        if channel is not None:
+            # Its answers are what the handler sends.
+            found[name] = (remote, (typing.get_args(channel) or (Any,))[0], False)
+        elif (typing.get_origin(annotation) or annotation) in _ITERATORS and not (
             inspect.iscoroutinefunction(function)
         ):
             found[name] = (remote, (typing.get_args(annotation) or (Any,))[0], False)
         else:
-            # Who returns nothing may have a channel for its answers.
-            found[name] = (remote, annotation, annotation not in (Any, types.NoneType))
+            # What is declared without types may have a channel for its answers.
+            found[name] = (remote, annotation, annotation is not Any)
     return found
 
 

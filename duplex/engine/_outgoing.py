@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, Never, TypeVar, cast, final
 
 import trio
 
@@ -394,6 +394,24 @@ class OpenCall:
         self._call: OutgoingCall[Any, Any] | None = None
         self._scope: trio.CancelScope | None = None
         self._timeout: float | None = None
+
+    if not TYPE_CHECKING:  # what a type checker refuses says here what to do
+
+        def __getattr__(self, name: str) -> Never:
+            raise AttributeError(f"{self._not_entered()}; then call.{name}")
+
+        def __aiter__(self) -> Never:
+            raise TypeError(f"{self._not_entered()}; then async for ... in call")
+
+        def __await__(self) -> Never:
+            raise TypeError(
+                f"{self._not_entered()}; or, for one result, await the method itself, without open()"
+            )
+
+    def _not_entered(self) -> str:
+        return (
+            f"{self._request.method}: open() begins no call, its block does: async with ....open(...) as call"
+        )
 
     async def __aenter__(self) -> OutgoingCall[Any, Any]:
         if self._call is not None:

@@ -36,6 +36,10 @@ def test_arguments(calc: str, invoke: Invoke, words: list[str], value: Any) -> N
     assert json.loads(result.out) == value
 
 
+def test_data_may_begin_with_the_mark_of_utf_8(calc: str, invoke: Invoke) -> None:
+    assert invoke("call", calc, "calc.add", "--data", "@-", given=b"\xef\xbb\xbf[1, 2]").out == "3\n"
+
+
 @pytest.mark.parametrize(
     ("words", "value"),
     [

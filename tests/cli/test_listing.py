@@ -14,7 +14,7 @@ import trio
 import duplex
 from duplex.cli import _listing, _session
 from tests.cli.conftest import Invoke
-from tests.cli.harness import Result, run, start
+from tests.cli.harness import ENVIRONMENT, Result, run, start
 
 # -- list ------------------------------------------------------------------------------------------------
 
@@ -238,6 +238,19 @@ async def test_several_services(capfd: pytest.CaptureFixture[str]) -> None:
         assert capfd.readouterr().out.startswith("b.c.go()")
 
 
+async def test_the_median_of_two_pings_is_between_them(
+    calc: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([0.001, 0.003])
+
+    async def ping(link: duplex.Link) -> float:
+        return next(times)
+
+    monkeypatch.setattr(duplex.Link, "ping", ping)
+    await _session.ping(calc, count=2, interval=0, timeout=5, connect_timeout=5)
+    assert "min 1.000, median 2.000, max 3.000 ms" in capfd.readouterr().err
+
+
 # -- on a terminal ---------------------------------------------------------------------------------------
 
 
@@ -256,6 +269,13 @@ def on_a_terminal(*words: object) -> str:
             os.close(master)
         assert process.wait() == 0
     return written.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.slow
+def test_no_color(calc: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert on_a_terminal("list", calc).startswith("\x1b[1mcalc")
+    monkeypatch.setitem(ENVIRONMENT, "NO_COLOR", "1")
+    assert on_a_terminal("list", calc).startswith("calc 1.0.0  Arithmetic")
 
 
 @pytest.mark.slow

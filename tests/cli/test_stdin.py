@@ -39,6 +39,8 @@ def split(splitter: Splitter, *chunks: bytes) -> list[bytes]:
         (b'"open', [b'"open']),
         (b"} 1", [b"}", b"1"]),
         (b"1, 2", [b"1,", b"2"]),
+        (b"\xef\xbb\xbf{} 1", [b"{}", b"1"]),
+        (b"\xef\xbb", [b"\xef\xbb"]),
         ('"ä" 1'.encode(), ['"ä"'.encode(), b"1"]),
     ],
 )

@@ -46,6 +46,7 @@ class Declared(Protocol):
     middle: duplex.Unary[[Point, Point], Point]
     line: duplex.Streaming[[Point, int], Never, Point]
     total: duplex.Streaming[[], int, Point]
+    quarrel: duplex.Streaming[[Point], int, Point]
 
 
 class GeometryService:
@@ -88,6 +89,12 @@ class GeometryService:
     @duplex.rpc
     async def total(self, numbers: duplex.ReceiveChannel[int]) -> Point:
         return Point(sum([number async for number in numbers]), 0)
+
+    @duplex.rpc
+    async def quarrel(self, channel: duplex.Channel[Point, int], start: Point) -> None:
+        await channel.send(start)
+        async for number in channel:
+            await channel.send(Point(number, start.y))
 
 
 class Liar:
@@ -138,6 +145,19 @@ async def test_the_class_itself_types_the_results() -> None:
         for remote in (pair.client.service(GeometryService), pair.link.service(GeometryService)):
             assert await remote.middle(Point(0, 0), Point(4, 2)) == Point(2, 1)
             assert await remote.local_name() == Point(7, 7)
+
+
+async def test_a_channel_types_what_its_handler_sends() -> None:
+    async with linked() as pair:
+        pair.server.expose(GeometryService())
+        await pair.settle()
+        for remote in (pair.client.service(GeometryService), pair.client.service(Declared, name="geometry")):
+            async with remote.quarrel.open(Point(1, 2)) as call:
+                assert await call.receive() == Point(1, 2)
+                await call.send(5)
+                assert await call.receive() == Point(5, 2)
+                await call.send_eof()
+                assert await collect(call) == []
 
 
 async def test_attributes_type_the_results() -> None:

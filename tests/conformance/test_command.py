@@ -40,6 +40,12 @@ def test_the_report(endpoint: str) -> None:
     assert result.err == ""
 
 
+def test_an_endpoint_without_its_scheme(endpoint: str) -> None:
+    result = conformance(endpoint.removeprefix("tcp://127.0.0.1"), "--only", "dmtp/7")
+    assert result.code == 0, result
+    assert conformance(":1", "--only", "dmtp/7", "--connect-timeout", "0.2").code == 78
+
+
 def test_json(endpoint: str) -> None:
     result = conformance(endpoint, "--only", "drpc/1", "-o", "json")
     report = json.loads(result.out)

@@ -252,6 +252,19 @@ async def test_only_one_task_receives() -> None:
             nursery.cancel_scope.cancel()
 
 
+async def test_what_is_opened_without_a_block_says_how_it_is_opened() -> None:
+    async with linked(calls) as pair:
+        opened: Any = pair.service("calls").add.open(1, 2)
+        how = r"calls\.add: open\(\) begins no call, its block does: async with"
+        with pytest.raises(AttributeError, match=how):
+            await opened.send(1)
+        with pytest.raises(TypeError, match=how):
+            await opened
+        with pytest.raises(TypeError, match=how):
+            async for _ in opened:
+                pass
+
+
 async def test_open_gives_a_context_manager_for_one_use() -> None:
     async with linked(calls) as pair:
         opening = pair.service("calls").count.open(1)
