@@ -46,8 +46,8 @@ class Limits:
     link_buffer: int = 64 * MiB
     #: Bytes that this side keeps of what it sends on one link, until the other side is known to have them: beyond it
     #: senders wait, whatever the other side grants. And the same of answers for which nobody waits, such as refusals:
-    #: beyond half of it errors are told without their details and trailers, and calls with metadata wait; beyond it
-    #: the link is cut.
+    #: beyond half of it errors are told without their details and trailers, and calls with metadata and
+    #: results with trailers wait; beyond it the link is cut.
     max_unsent: int = 16 * MiB
     #: Links that one peer holds; further handshakes are refused with reason ``limit``.
     max_links: int = 1024

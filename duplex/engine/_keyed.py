@@ -39,6 +39,7 @@ from duplex.engine._handler import Handler
 from duplex.engine._live import FUNCTIONS
 from duplex.engine._nested import close_local
 from duplex.engine._serve import _NONE, IncomingCall
+from duplex.engine._unread import is_much_unread
 from duplex.protocol import CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
@@ -129,7 +130,11 @@ class Attempt(Conversation):
         assert result is not None
         if not self.over and not self.event.notify and result.payload is not None:
             connection = link.connection
-            if connection.link_credit <= 0 or connection.credit(self.channel) <= 0:
+            if (
+                connection.link_credit <= 0
+                or connection.credit(self.channel) <= 0
+                or (result.trailers and is_much_unread(link))
+            ):
                 link.credit_waiters[self] = None
                 return
         link.credit_waiters.pop(self, None)

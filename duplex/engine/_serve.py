@@ -27,6 +27,7 @@ from duplex.engine._handler import Flavor, Handler
 from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd, close_local
 from duplex.engine._overflow import Overflowing, OverflowState
 from duplex.engine._threads import run_plain
+from duplex.engine._unread import is_much_unread
 from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
@@ -455,7 +456,12 @@ class IncomingCall(Conversation):
             self._drop_result()
             raise
         connection = self.link.connection
-        if self._fresh is None and connection.link_credit > 0 and connection.credit(self.channel) > 0:
+        if (
+            self._fresh is None
+            and connection.link_credit > 0
+            and connection.credit(self.channel) > 0
+            and not (self._trailers and is_much_unread(self.link))
+        ):
             self._close(0, payload, attachments)
             return None
         return payload, attachments
@@ -477,7 +483,11 @@ class IncomingCall(Conversation):
             self._close(0)
             return
         connection = self.link.connection
-        while connection.link_credit <= 0 or connection.credit(self.channel) <= 0:
+        while (
+            connection.link_credit <= 0
+            or connection.credit(self.channel) <= 0
+            or (self._trailers and is_much_unread(self.link))
+        ):
             self.check_can_send()
             await self.wait_credit()
         self._close(0, payload, attachments)

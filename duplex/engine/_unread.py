@@ -1,8 +1,8 @@
 """What costs no credit, while the other side has not read much of the same that it was sent before.
 
-Errors and the metadata of calls cost none, so the link is cut if too much of them waits to be read (``Limits.max_unsent``).
+Errors, trailers and the metadata of calls cost none, so the link is cut if too much of them waits to be read (``Limits.max_unsent``).
 An honest peer may fail some thousand calls at once, or make them. That the other side has read nothing of it yet is
-no reason to cut its link: from half of the bound on, errors are told in short, and calls with metadata wait.
+no reason to cut its link: from half of the bound on, errors are told in short, and calls with metadata and results with trailers wait.
 """
 
 from __future__ import annotations

@@ -246,3 +246,32 @@ async def test_many_calls_with_metadata_wait_for_each_other(how: str) -> None:
         assert done == 100
         await pair.settle()
         assert pair.link.is_open
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_many_results_with_trailers_wait_for_each_other(key: str | None) -> None:
+    service = duplex.Service("service")
+    go = trio.Event()
+
+    @service.rpc
+    async def work(number: int) -> int:
+        await go.wait()
+        duplex.current_call().trailers["more"] = "x" * 5000
+        return number
+
+    async with linked(service, server={"limits": duplex.Limits(max_unsent=KEPT)}) as pair:
+        results: list[int] = []
+
+        async def call(number: int) -> None:
+            method = pair.service("service").work
+            if key is not None:
+                method = method.with_options(idempotency_key=f"{key}{number}")
+            results.append(await method(number))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(100):
+                nursery.start_soon(call, number)
+            await until(lambda: pair.server.admission.running == 100)
+            go.set()
+        assert sorted(results) == list(range(100))
+        assert pair.link.is_open
