@@ -16,7 +16,8 @@ _OVERHEAD: Final = 64
 @final
 class Backlog:
     """They are kept here, rather than left to the transport, because only what was received tells whose it is: other
-    links' messages are behind them. Credit bounds what a peer may have sent; the little that costs none is less."""
+    links' messages are behind them. Credit bounds what a peer may have sent, and the number of channels the metadata of
+    its calls, which costs none; what else costs none is less than as much again as credit allows."""
 
     __slots__ = ("_most", "messages", "size")
 
@@ -24,7 +25,7 @@ class Backlog:
         self.messages: deque[Frames] = deque()
         #: Bytes of them.
         self.size = 0
-        self._most = 2 * limits.link_window + limits.max_message
+        self._most = 2 * limits.link_window + limits.max_message + limits.max_channels * limits.max_metadata
 
     def add(self, frames: Frames) -> None:
         """Keep a message."""

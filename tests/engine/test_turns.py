@@ -12,6 +12,7 @@ import trio.testing
 
 import duplex
 from duplex.engine._link import MOST_EVENTS
+from duplex.protocol import END, UNARY
 from tests.engine.helpers import Pair, linked, quiet, until
 from tests.engine.hostile import NONE
 from tests.engine.raw import batch
@@ -175,11 +176,30 @@ async def test_a_link_that_ends_with_a_backlog_is_lost_after_it(autojump_clock: 
         assert pair.back.backlog is None
 
 
+async def test_metadata_costs_no_credit(autojump_clock: object) -> None:
+    """Who makes no more calls than there may be keeps the rules, however much comes with them."""
+    order = Order()
+    limits = duplex.Limits(link_window=64_000, max_message=16_000, max_channels=400)
+    async with linked(order.service, server={"limits": limits}, check=False) as pair:
+        for _ in range(4):
+            for _ in range(100):
+                pair.link.connection.open(
+                    "order.note",
+                    payload=b"\x91\x91\xa1x",
+                    flags=UNARY | END,
+                    metadata={"token": "x" * 5000},
+                )
+            pair.link.transmit()
+        while len(order.served) < 400:
+            await pair.link.ping()
+        assert pair.link.is_open
+
+
 async def test_who_sends_more_than_credit_allows_is_cut(
     autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     order = Order()
-    limits = duplex.Limits(link_window=10_000, max_message=10_000)
+    limits = duplex.Limits(link_window=10_000, max_message=10_000, max_channels=10, max_metadata=1000)
     async with linked(order.service, server={"limits": limits}, check=False) as pair:
         pair.link.carrier.send([batch(*[[3, token] for token in range(1000)])])
         for _ in range(100):
