@@ -67,8 +67,9 @@ class RoundRobin(Generic[LinkT]):
         if remote.links:
             return
         del self._remotes[place]
-        # Whose turn it was, it still is: those behind have moved up.
-        moved = {service: turn - (turn > place) for service, turn in self._next.items()}
+        # Whose turn it was, it still is: those behind have moved up. Services that nobody offers any more have none.
+        offered = {service for remote in self._remotes for link in remote.links for service in link.offers}
+        moved = {service: turn - (turn > place) for service, turn in self._next.items() if service in offered}
         self._next = {service: turn for service, turn in moved.items() if turn < len(self._remotes)}
 
     def pick(self, service: str) -> LinkT | None:

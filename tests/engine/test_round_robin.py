@@ -52,6 +52,16 @@ def test_every_rhythm_of_two_services_is_fair() -> None:
             assert max(counts) - min(counts) <= 1, rhythm
 
 
+def test_services_that_nobody_offers_any_more_are_forgotten() -> None:
+    dealer = _dealing(Link("a", "s"), Link("b", "s"))
+    for number in range(9):
+        worker = Link(f"worker {number}", f"of {number}")
+        dealer.add(worker)
+        assert dealer.pick(f"of {number}") is worker
+        dealer.remove(worker)
+    assert dealer._next == {}
+
+
 def test_who_comes_is_last_of_the_round() -> None:
     a, b, c = (Link(name, "s") for name in "abc")
     dealer = _dealing(a, b)
