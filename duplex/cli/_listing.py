@@ -71,18 +71,28 @@ async def show_description(endpoint: str, name: str | None, *, connect_timeout: 
         async def describe(service: str, method: str | None = None) -> Any:
             return await reflect(link, "describe", service, method, timeout=connect_timeout)
 
-        async def describe_all() -> list[Any]:
-            names = [service for service in sorted(link.services) if not service.startswith(_BUILT_IN)]
-            return [await describe(service) for service in names]
+        async def describe_all(left_out: str | tuple[()] = ()) -> list[Any]:
+            return [
+                await describe(service)
+                for service in sorted(link.services)
+                if not service.startswith(left_out)
+            ]
 
         method = None
         if name is None:
-            answer: Any = await describe_all()
+            answer: Any = await describe_all(left_out=_BUILT_IN)
             services = _read(answer, list[Description])
-        elif name not in link.services and (found := _types(await describe_all()).get(name)):
-            _show_type(name, found, as_json=as_json)
+        elif name not in link.services and (
+            name in (types := _types(await describe_all())) or "." not in name
+        ):
+            if name not in types:
+                raise duplex.NotFound(
+                    f"no service {name!r} and no type of that name is there; there are the services "
+                    f"{', '.join(sorted(link.services))} and the types {', '.join(sorted(types)) or '(none)'}"
+                )
+            _show_type(name, types[name], as_json=as_json)
             return
-        elif name in link.services or "." not in name:
+        elif name in link.services:
             answer = await describe(name)
             services = [_read(answer, Description)]
         else:

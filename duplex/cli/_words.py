@@ -162,7 +162,8 @@ class _Binder:
             slot = self.slot(len(positional))
             if slot is None:
                 count = sum(word.name is None for word in parsed)
-                self._fail(f"{len(self._slots) or 'no'} positional arguments are taken, {count} are given")
+                taken = "1 is" if len(self._slots) == 1 else f"{len(self._slots) or 'none'} are"
+                self._fail(f"of positional arguments, {taken} taken and {count} given")
             positional.append(self._value(word, slot, slot.name or str(len(positional) + 1)))
         self._check_complete(positional, keyword)
         return Arguments(positional, keyword)

@@ -94,7 +94,11 @@ class Options:
 
 
 def _codec(value: Any) -> Codec:
-    return get_codec(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return get_codec(value)
+    if not isinstance(getattr(value, "name", None), str):
+        raise ConfigurationError(f"codec must be a name or a codec, not {value!r}")
+    return cast("Codec", value)
 
 
 def _timeout(value: Any) -> float | None:
@@ -113,11 +117,15 @@ def _flag(name: str) -> Callable[[Any], bool]:
 
 
 def _idempotency_key(value: Any) -> str | None:
-    if value is not None and not (isinstance(value, str) and 0 < len(value.encode()) <= MAX_KEY):
+    try:
+        size = len(value.encode()) if isinstance(value, str) else 0
+    except UnicodeEncodeError:  # a lone surrogate
+        size = 0
+    if value is not None and not 0 < size <= MAX_KEY:
         raise ConfigurationError(
             f"idempotency_key must be a text of 1 to {MAX_KEY} bytes or None, not {value!r}"
         )
-    return value
+    return cast("str | None", value)
 
 
 def _overflow(value: Any) -> Overflow | None:
@@ -129,7 +137,11 @@ def _overflow(value: Any) -> Overflow | None:
 
 
 def _metadata(value: Any) -> Metadata | None:
-    return None if value is None else _checked(value)
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"metadata must be a dict or another mapping or None, not {value!r}")
+    return _checked(value)
 
 
 #: The options by name, with what checks and converts their values.

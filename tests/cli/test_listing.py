@@ -122,6 +122,16 @@ def test_describe_shapes(shapes: str, invoke: Invoke, name: str, out: str) -> No
     assert invoke("describe", shapes, name) == Result(0, out, "")
 
 
+def test_describe_a_type_of_a_built_in_service(shapes: str, invoke: Invoke) -> None:
+    assert invoke("describe", shapes, "HealthStatus").out.endswith(
+        "\nHealthStatus = 'NOT_SERVING' | 'SERVING'\n"
+    )
+    missing = invoke("describe", shapes, "Pint")
+    assert (missing.code, missing.out) == (69, "")
+    assert "the types " in missing.err
+    assert "Color" in missing.err
+
+
 def test_describe_a_type_in_json(shapes: str, invoke: Invoke) -> None:
     described = json.loads(invoke("describe", shapes, "Area", "-o", "json").out)
     assert described["$ref"] == "#/$defs/Area"
@@ -144,7 +154,11 @@ def test_describe_in_json(calc: str, invoke: Invoke) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nope", "no service 'nope'"), ("calc.nope", "no method 'nope'"), ("nope.add", "no service 'nope'")],
+    [
+        ("nope", "no service 'nope' and no type"),
+        ("calc.nope", "no method 'nope'"),
+        ("nope.add", "no service 'nope'"),
+    ],
 )
 def test_describe_what_is_not_there(calc: str, invoke: Invoke, name: str, message: str) -> None:
     result = invoke("describe", calc, name)

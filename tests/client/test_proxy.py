@@ -167,3 +167,18 @@ async def test_what_belongs_to_a_peer_cannot_be_copied(how: Callable[[Any], Any]
             with pytest.raises(TypeError, match="neither copied nor pickled"):
                 how(thing)
         assert await remote.get("a") == "a"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metadata": 3}, "metadata must be a dict or another mapping or None, not 3"),
+        ({"metadata": [("a", "b")]}, "metadata must be a dict or another mapping"),
+        ({"codec": 5}, "codec must be a name or a codec, not 5"),
+        ({"idempotency_key": "\ud800"}, "idempotency_key must be a text of 1 to 255 bytes"),
+    ],
+)
+async def test_options_of_the_wrong_type(options: dict[str, Any], message: str) -> None:
+    async with linked(service) as pair:
+        with pytest.raises(duplex.ConfigurationError, match=message):
+            pair.service("store").with_options(**options)
