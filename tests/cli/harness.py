@@ -36,10 +36,19 @@ class Result(NamedTuple):
     err: str
 
 
-def start(*words: object, **options: Any) -> subprocess.Popen[str]:
+class Command(subprocess.Popen[str]):
+    """A command that runs. A test that fails does not wait for its end."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
+def start(*words: object, **options: Any) -> Command:
     """Start the command with pipes to all three of its streams, unless ``options`` say otherwise."""
     usual = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT}
-    return subprocess.Popen([*COMMAND, *map(str, words)], text=True, env=ENVIRONMENT, **{**usual, **options})
+    return Command([*COMMAND, *map(str, words)], text=True, env=ENVIRONMENT, **{**usual, **options})
 
 
 def finish(process: subprocess.Popen[str], given: str | None = None) -> Result:

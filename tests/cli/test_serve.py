@@ -87,7 +87,7 @@ def wait_for_call(server: Server, method: str) -> str:
     assert err is not None
     while True:
         server.process.send_signal(signal.SIGUSR1)
-        while not (header := err.readline()).endswith(" calls under way\n"):
+        while not (header := err.readline()).endswith((" call under way\n", " calls under way\n")):
             assert header, "the server has ended"
         for line in [err.readline() for _ in range(int(header.split()[0]))]:
             if method in line and " s  incoming" in line:
