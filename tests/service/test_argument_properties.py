@@ -17,7 +17,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from duplex._errors import DecodeError, InvalidArgument
+from duplex._errors import DecodeError, EncodeError, InvalidArgument
 from duplex.codec import CODECS, Codec
 from duplex.service import MethodSpec
 from tests.service.helpers import CODEC, FakeLive, spec_of
@@ -217,7 +217,12 @@ def test_the_fast_way_does_what_the_slow_way_does(name: str, called: Any) -> Non
     function, args, kwargs = called
     codec = CODECS[name]
     spec = spec_of(function)
-    payload = encoded(codec, args, kwargs)
+    try:
+        payload = encoded(codec, args, kwargs)
+    except EncodeError as error:
+        if name != "json" or "NaN and the infinities" not in str(error):
+            raise
+        return
     slow = outcome(spec._binder.bind_slowly, codec, payload)
     event(slow[0])
     assert outcome(spec.arguments, codec, payload) == slow
