@@ -89,6 +89,8 @@ class Threads:
         self.generators = 0
         #: How many of them each link has.
         self._kept: dict[object, int] = {}
+        #: How many may begin in all, when those that began before wait for calls of their own.
+        self._most_beyond = most + max(most, MORE)
         #: Tasks that wait for a thread, in order of arrival, and on whose behalf each one does.
         self._queue: dict[trio.lowlevel.Task, _Wait] = {}
         #: The same by link (ordered sets), and how many each link has of those that run.
@@ -112,7 +114,9 @@ class Threads:
             ResourceExhausted: all threads wait for calls that they made, and nothing has moved for long.
         """
         link = _served_link()
-        if may_hold_more(self._held.get(link, 0), self.running, self.most):
+        held = self._held.get(link, 0)
+        # Who has none need not wait until nothing moves: threads that only wait are nobody's turn.
+        if may_hold_more(held, self.running, self.most) or (not held and self._may_go_beyond(link)):
             self._begin(borrower, link)
             return
         task = trio.lowlevel.current_task()
@@ -137,7 +141,7 @@ class Threads:
         if self._queue:
             if self.running < self.most:
                 self._let_in_fairly()
-            elif self._is_room:
+            else:
                 # Also when one has ended that began beyond the most: others like it need not wait until nothing moves
                 # again.
                 self._let_in_newest()
@@ -168,9 +172,18 @@ class Threads:
                 return
             self._let_in(next(iter(self._waiting[link])))
 
-    def _let_in_newest(self) -> None:
-        """Let one more begin beyond the most: the newest, as those that began wait for what came after them."""
-        self._let_in(next(reversed(self._queue)))
+    def _may_go_beyond(self, link: object) -> bool:
+        """Whether one more of a link may begin beyond the most."""
+        return self._is_room and may_hold_more(self._held.get(link, 0), self.running, self._most_beyond)
+
+    def _let_in_newest(self) -> bool:
+        """Let one more begin beyond the most, if one may: of the link that has the fewest threads the newest, as those
+        that began wait for what came after them. Tell whether one did."""
+        link = min(self._waiting, key=lambda link: self._held.get(link, 0))
+        if not self._may_go_beyond(link):
+            return False
+        self._let_in(next(reversed(self._waiting[link])))
+        return True
 
     def _let_in(self, task: trio.lowlevel.Task) -> None:
         self._begin(*self._leave_queue(task))
@@ -202,8 +215,8 @@ class Threads:
                 await trio.sleep(STILL)
                 if self._moves != moves or not self._queue or not self.calling or not self._is_room:
                     still = 0
-                elif self.running < self.most + max(self.most, MORE):
-                    self._let_in_newest()
+                elif self._let_in_newest():
+                    pass
                 elif (still := still + 1) >= PATIENCE:
                     still = 0
                     self._refuse_all()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import trio
 
 import duplex
+from duplex.engine import _threads
 from tests.engine.helpers import GUARD, linked, until
 
 
@@ -28,6 +29,14 @@ class Holding:
             return who
 
         @service.rpc
+        def ask(question: duplex.Callback[[], None]) -> None:
+            trio.from_thread.run(question)
+
+        @service.rpc
+        def count(numbers: int) -> Iterator[int]:
+            yield from range(numbers)
+
+        @service.rpc
         def step(who: str) -> str:
             self.begun.append(who)
             return who
@@ -39,7 +48,9 @@ async def _greedy_and_other(
 ) -> AsyncIterator[tuple[Holding, duplex.Peer, Any, Any, trio.Nursery]]:
     holding = Holding()
     options = {"max_threads": max_threads}
-    async with linked(holding.service, server=options, check=False) as pair, duplex.open_peer() as other:
+    # So small that generators soon wait for credit.
+    small = {"limits": duplex.Limits(channel_window=1024)}
+    async with linked(holding.service, server=options, client=small, check=False) as pair, duplex.open_peer() as other:
         await other.connect(pair.endpoint)
         try:
             async with trio.open_nursery() as nursery:
@@ -90,3 +101,46 @@ async def test_a_link_that_gives_up_waiting_is_forgotten() -> None:
         assert not server.threads._held
         assert not server.threads._owners
         assert not server.threads._waiting
+
+
+async def test_one_link_leaves_generators_to_others() -> None:
+    """However many plain generators it keeps: they have threads, of which there are only so many."""
+    async with _greedy_and_other(1) as (_holding, server, greedy, other, _nursery):
+        async with contextlib.AsyncExitStack() as kept:
+            refused = 0
+            for _ in range(40):
+                call = await kept.enter_async_context(greedy.count.open(1 << 30))
+                try:
+                    assert await call.receive() == 0
+                except duplex.ResourceExhausted as error:
+                    assert "for this link" in error.message
+                    refused += 1
+            assert refused == 40 - server.threads.generators
+            async with other.count.open(3) as call:
+                assert [number async for number in call] == [0, 1, 2]
+        await until(lambda: server.threads.generators == 0)
+        assert not server.threads._kept
+
+
+async def test_threads_that_wait_for_one_link_leave_some_to_others() -> None:
+    """More begin while those that began wait for calls of their own; who never answers these must not get them all."""
+    async with _greedy_and_other(2) as (_holding, server, greedy, other, nursery):
+        released = trio.Event()
+
+        async def question() -> None:
+            await released.wait()
+
+        async def ask() -> None:
+            try:
+                await greedy.ask(question)
+            except duplex.ResourceExhausted:
+                pass  # some are too many
+
+        for _ in range(60):
+            nursery.start_soon(ask)
+        await until(lambda: server.threads.calling == 16)
+        began = trio.current_time()
+        for _ in range(3):
+            assert await other.step("other") == "other"
+        assert trio.current_time() - began < 50 * _threads.STILL  # and not when all is refused at last
+        released.set()
