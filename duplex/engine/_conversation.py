@@ -482,7 +482,7 @@ class Conversation(CallValues):
         connection = link.connection
         while not self.may_send(result=bool(flags)):
             self.check_can_send()
-            await self.wait_credit()
+            await self.wait_credit(result=bool(flags))
         self.check_can_send()
         connection.send(self.channel, payload, attachments, flags)
         link.touch()
@@ -493,12 +493,12 @@ class Conversation(CallValues):
         link_credit = connection.link_credit if result else connection.stream_credit
         return link_credit > 0 and connection.credit(self.channel) > 0
 
-    async def wait_credit(self) -> None:
-        """Wait until more may be sent, or the conversation is over."""
+    async def wait_credit(self, *, result: bool = False) -> None:
+        """Wait until more may be sent, be it a result only, or the conversation is over."""
         self.link.peer.check_thread()
         task = trio.lowlevel.current_task()
         waiting = self.link.credit_waiters
-        waiting[self] = None
+        waiting[self] = result or waiting.get(self, False)
         self._credit_waiters.append(task)
 
         def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:

@@ -135,7 +135,7 @@ class Attempt(Conversation):
                 or connection.credit(self.channel) <= 0
                 or (result.trailers and is_much_unread(link))
             ):
-                link.credit_waiters[self] = None
+                link.credit_waiters[self] = True
                 return
         link.credit_waiters.pop(self, None)
         if self.over:

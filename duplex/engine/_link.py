@@ -119,8 +119,11 @@ class BaseLink:
         )
         #: Conversations by channel number.
         self.conversations: dict[int, Conversation | UnaryCall] = {}
-        #: Conversations with tasks that wait for credit, in order of arrival (an ordered set).
-        self.credit_waiters: dict[Conversation | UnaryCall, None] = {}
+        #: Conversations with tasks that wait for credit, in order of arrival; and whether what streams leave to calls
+        #: and results would do.
+        self.credit_waiters: dict[Conversation | UnaryCall, bool] = {}
+        #: The other side has granted more on the link, in what is being acted upon.
+        self._has_link_credit_come = False
         #: Conversations that owe the other side credit for messages that were taken (an ordered set), how
         #: much that is together, and from how much on it is given back.
         self.bundles: dict[Conversation, None] = {}
@@ -323,7 +326,7 @@ class BaseLink:
             self._down = reason
 
     def _take(self, frames: Frames | None, most: int) -> int:
-        """Act on a message, or on what was left of one, until so many events; return how many it were."""
+        """Act on a message, or on what was left of one, until so many events or commands; return how many it were."""
         connection = self.connection
         try:
             self.now = now = self._clock()
@@ -349,6 +352,8 @@ class BaseLink:
                 if self.error is not None:
                     return 0
                 dispatch[type(event)](event)
+            if self._has_link_credit_come:
+                self._share_link_credit()
         except Exception:
             # A bug of ours must cost this link and no other: its state can no longer be trusted.
             logger.exception("handling a message from %s failed; the link is closed", self.peer_name)
@@ -363,7 +368,8 @@ class BaseLink:
             return 0
         if not self._dirty and connection.pending_commands:
             self.touch()
-        return len(events)
+        # Of commands that mean nothing, such as calls that are refused, there may be as many.
+        return max(len(events), connection.looked_at)
 
     def _note_last(self, events: Sequence[Event]) -> None:
         """Take note of what came in front of that which broke the link, such as results: calls do not depend on how
@@ -573,7 +579,7 @@ class BaseLink:
         while (self.connection.link_credit <= 0 or is_much_unread(self)) and not conversation.has_outcome:
             if not self.connection.is_open:
                 raise self.unavailable()
-            await conversation.wait_credit()
+            await conversation.wait_credit(result=True)
 
     def ran(self) -> None:
         """A handler has ended that ran for the other side."""
@@ -656,8 +662,20 @@ class BaseLink:
             if conversation is not None:
                 conversation.on_credit()
         else:
-            for conversation in list(self.credit_waiters):
-                conversation.on_credit()
+            self._has_link_credit_come = True
+
+    def _share_link_credit(self) -> None:
+        """Let those go on who have waited for credit of the link: once for all of it that has come, and nobody for whom
+        there is none yet. Or a grant of a byte would cost as much as there are who wait."""
+        self._has_link_credit_come = False
+        connection = self.connection
+        if connection.link_credit <= 0:
+            return
+        for_streams = connection.stream_credit > 0
+        for conversation in [
+            found for found, is_urgent in self.credit_waiters.items() if is_urgent or for_streams
+        ]:
+            conversation.on_credit()
 
     # -- calls from the other side ---------------------------------------------------------------------
 

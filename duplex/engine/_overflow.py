@@ -185,7 +185,7 @@ class Overflowing(Conversation):
         copies = [buffer if isinstance(buffer, bytes) else bytes(buffer) for buffer in attachments]
         state.queue.append(_Queued(payload, copies, cost, fresh))
         state.queued_bytes += cost
-        self.link.credit_waiters[self] = None
+        self.link.credit_waiters.setdefault(self, False)
 
     def on_credit(self) -> None:
         """See :meth:`Conversation.on_credit`; what is queued comes first."""
@@ -208,13 +208,13 @@ class Overflowing(Conversation):
             self.link.touch()
         super().on_credit()
 
-    async def wait_credit(self) -> None:
+    async def wait_credit(self, *, result: bool = False) -> None:
         """See :meth:`Conversation.wait_credit`; what is queued waits for credit too, and goes on to."""
         try:
-            await super().wait_credit()
+            await super().wait_credit(result=result)
         finally:
             if self.overflow.queue and not self.over:
-                self.link.credit_waiters[self] = None
+                self.link.credit_waiters.setdefault(self, False)
 
     async def send_queued(self) -> None:
         """Wait until nothing is queued for sending, or the conversation is over."""

@@ -489,7 +489,7 @@ class IncomingCall(Conversation):
             or (self._trailers and is_much_unread(self.link))
         ):
             self.check_can_send()
-            await self.wait_credit()
+            await self.wait_credit(result=True)
         self._close(0, payload, attachments)
 
     def _finish_notify(self) -> None:

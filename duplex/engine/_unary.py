@@ -258,10 +258,10 @@ class UnaryCall(CallValues):
         elif self._waits_for_turn:
             self.link.port.probe()
 
-    async def wait_credit(self) -> None:
+    async def wait_credit(self, *, result: bool) -> None:
         """Wait until link credit comes, or the link is lost."""
         waiters = self.link.credit_waiters
-        waiters[self] = None
+        waiters[self] = result
         self._task = trio.lowlevel.current_task()
         try:
             await trio.lowlevel.wait_task_rescheduled(self._abort)

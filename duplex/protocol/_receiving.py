@@ -121,6 +121,8 @@ class Receiving:
         self._next_command: Any = None
         #: A message is only looked at in part; :meth:`go_on` is to follow, and no other message before.
         self.is_unfinished = False
+        #: The commands that were looked at in the latest part of a message.
+        self.looked_at = 0
         #: Take a command; return the next one if that was looked at too and is another's, else ``None``.
         self._handlers: dict[type, Callable[[Any, list[e.Event], float], Any]] = {
             c.Ping: self._on_ping,
@@ -141,9 +143,9 @@ class Receiving:
         Args:
             frames: frame 0 and the attachments. Attachments are passed on as they are. ``None`` is for :meth:`go_on`.
             now: the present time.
-            most: events, one at least, after which it is enough for now: what follows in the message is left for
-                :meth:`go_on`, and :attr:`is_unfinished` set. So a message may mean much, and nobody has to act on all
-                of it at once. It is then as if it had been several messages.
+            most: events, or commands that are none, after which it is enough for now, and one at least: what follows
+                in the message is left for :meth:`go_on`, and :attr:`is_unfinished` set. So a message may mean much,
+                and nobody has to act on all of it at once. It is then as if it had been several messages.
 
         Raises:
             RemoteProtocolError: the link is beyond repair and now closed; handle its events, and transmit
@@ -205,6 +207,7 @@ class Receiving:
             self._attachments = frames
             self._attachment_index = 1
         handlers = self._handlers
+        left = most
         for command in commands:
             while command is not None:
                 if self.state != LINK_OPEN:
@@ -214,10 +217,13 @@ class Receiving:
                 if handler is None:
                     raise Violation(f"{type(command).__name__.upper()} after the handshake")
                 command = handler(command, events, now)
-                if len(events) >= most:
+                left -= 1
+                if left <= 0 or len(events) >= most:
                     self._next_command = command
                     self.is_unfinished = True
+                    self.looked_at = most - left
                     return
+        self.looked_at = most - left
         came = len(self._attachments)
         if self._attachment_index != came and self.state != LINK_CLOSED:
             raise Violation(f"{came - 1} attachments came, but the commands use {self._attachment_index - 1}")

@@ -15,6 +15,7 @@ import trio.testing
 import duplex
 from duplex.protocol import MESSAGE_OVERHEAD
 from tests.engine.helpers import Pair, collect, linked, until
+from tests.engine.raw import HELLO, RawDealer, batch
 from tests.sizes import size
 
 KIB = 1024
@@ -342,3 +343,37 @@ async def test_credit_goes_back_for_many_small_items_at_once(
             assert len(given_back) <= 2
             monkeypatch.undo()
             assert await collect(call) == [199]
+
+
+class _Steps(trio.abc.Instrument):
+    """Counts the steps of all tasks."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+@pytest.mark.plain_wire("says what it likes")
+async def test_credit_that_is_not_enough_wakes_nobody() -> None:
+    """A grant of one byte must not cost as much as there are streams that wait."""
+    load = Load()
+    async with duplex.open_peer(services=[load.service]) as peer:
+        endpoint = await peer.bind("tcp://127.0.0.1:*")
+        with RawDealer(endpoint) as raw:
+            raw.say([*HELLO, ["msgpack"], [], {"link_window": 1024, "channel_window": 1000}])
+            await raw.commands(0)
+            raw.say(*[[7, 2 * number + 1, "load.flood", 1, batch([])] for number in range(200)])
+            (link,) = peer.links
+            await until(lambda: len(link.credit_waiters) == 200)
+            steps = _Steps()
+            trio.lowlevel.add_instrument(steps)
+            raw.say(*[[6, 0, 1]] * 20, [3, 7])
+            await raw.commands(4)
+            trio.lowlevel.remove_instrument(steps)
+            assert steps.count < 100
+            # What is enough is for all.
+            raw.say([6, 0, 200 * COST + 4096])
+            while len({command[1] for command in raw.received if command[0] == 8}) < 200:
+                await raw.more()

@@ -287,3 +287,27 @@ async def test_a_client_acts_on_a_backlog_without_holding_up_others() -> None:
                 passes += 1
                 await trio.lowlevel.checkpoint()
     assert passes >= 20
+
+
+async def test_commands_that_mean_nothing_take_turns_too(autojump_clock: object) -> None:
+    """Those for channels that are over, and calls that are refused at once: they are looked at all the same."""
+    order = Order()
+    async with two_links(order) as (pair, link):
+        await pair.service("order").note("first")
+        del order.served[:]
+        for _ in range(800):
+            pair.link.connection._push([9, 1], 8)
+        pair.link.transmit()
+        _calls(link, "one", 1)
+        link.transmit()
+        await until(lambda: order.served == ["one"])
+        assert pair.back.statistics().dropped_commands <= 4 * MOST_EVENTS
+        await until(lambda: pair.back.statistics().dropped_commands == 800)
+        for _ in range(100):  # and if they come in many messages
+            for _ in range(50):
+                pair.link.connection._push([9, 1], 8)
+            pair.link.transmit()
+        _calls(pair.link, "last", 1)
+        pair.link.transmit()
+        await until(lambda: order.served == ["one", "last"])
+        assert pair.back.statistics().dropped_commands == 800 + 5000

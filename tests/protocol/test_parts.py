@@ -149,3 +149,19 @@ def test_attachments_are_let_go_of_by_a_link_that_is_closed_in_the_middle_of_a_m
     receiver.terminate()
     assert receiver.go_on(1.0, 1) == []
     assert not _is_held(block)
+
+
+def test_commands_that_mean_nothing_count_too() -> None:
+    receiver = _receiver().b
+    receiver.receive([batch(*OPENS, *[(9, 1)] * 2)], 0.0)
+    assert receiver.receive([batch(*[(9, 1)] * 10)], 1.0, 4) == []
+    assert receiver.is_unfinished
+    assert receiver.looked_at == 4
+    dropped = receiver.statistics().channel_violations + receiver.statistics().dropped_commands
+    receiver.go_on(1.0, 4)
+    assert receiver.looked_at == 4
+    receiver.go_on(1.0, 4)
+    assert receiver.looked_at == 2
+    assert not receiver.is_unfinished
+    after = receiver.statistics().channel_violations + receiver.statistics().dropped_commands
+    assert after == dropped + 6
