@@ -191,6 +191,66 @@ def threads(context: Context, endpoint: str, end: float) -> None:
         one.read(0.1)
 
 
+def generators(context: Context, endpoint: str, end: float) -> None:
+    """As many plain generators as one link can get, which are given no credit for their items."""
+    one = Attacker(context, endpoint, limits={"channel_window": 1})
+    for _ in range(8):
+        one.say(*[one.opened("count", 1000, flags=1) for _ in range(_BATCH)])
+    for _ in _until(end):
+        one.read(0.1)
+
+
+def questions(context: Context, endpoint: str, end: float) -> None:
+    """Plain functions that call back, and no answer."""
+    one = Attacker(context, endpoint)
+    for _ in range(900):
+        channel = next(one.channels)
+        question = msgpack.packb([[msgpack.ExtType(3, b"\x01")]], use_bin_type=True)
+        one.say([7, channel, "target.ask", 2], [8, channel, question, 1])
+    for _ in _until(end):
+        one.read(0.1)
+
+
+def dribble(context: Context, endpoint: str, end: float) -> None:
+    """Credit byte by byte, for which as many streams wait as one link may have."""
+    one = Attacker(context, endpoint, limits={"link_window": 1})
+    for _ in range(9):
+        one.say(*[one.opened("tick", flags=1) for _ in range(_BATCH)])
+    for _ in _until(end):
+        if not one.say(*[[6, 0, 1] for _ in range(1000)]):
+            one.read(0.01)
+
+
+def announcements(context: Context, endpoint: str, end: float) -> None:
+    """As many services as there may be, announced again and again."""
+    one = Attacker(context, endpoint)
+    services = [{"name": f"{number:04}"} for number in range(1024)]
+    for _ in _until(end):
+        if not one.say(*[[2, services] for _ in range(_BATCH)]):
+            one.read(0.01)
+
+
+def metadata(context: Context, endpoint: str, end: float) -> None:
+    """Calls with more metadata than is taken, in as many entries as there may be."""
+    one = Attacker(context, endpoint)
+    entries = {f"{number:03}": "" for number in range(256)}
+    for _ in _until(end):
+        calls = [[7, next(one.channels), "target.x", 3, None, 0, None, entries] for _ in range(_BATCH)]
+        if not one.say(*calls):
+            one.read(0.01)
+
+
+def reconnects(context: Context, endpoint: str, end: float) -> None:
+    """Notifications whose handlers go on when their links are gone."""
+    for _ in _until(end):
+        one = Attacker(context, endpoint)
+        for _ in range(9):
+            one.say(*[one.opened("nap", 3600, flags=5) for _ in range(_BATCH)])
+        one.read(0.2)
+        one.read(0.2)
+        one.socket.close()
+
+
 KINDS: Final[dict[str, Callable[[Context, str, float], None]]] = {
     function.__name__: function
     for function in (
@@ -206,6 +266,12 @@ KINDS: Final[dict[str, Callable[[Context, str, float], None]]] = {
         uploads,
         handlers,
         threads,
+        generators,
+        questions,
+        dribble,
+        announcements,
+        metadata,
+        reconnects,
     )
 }
 

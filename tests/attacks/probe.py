@@ -29,6 +29,9 @@ async def _call_for(seconds: float, remote: duplex.ServiceProxy) -> dict[str, ob
             if await remote.add(1, 2) != 3:
                 failures["wrong"] = failures.get("wrong", 0) + 1
             await remote.hold(0.0)  # in a thread
+            async with remote.count.open(2) as call:  # in a thread of its own
+                if [number async for number in call] != [0, 1]:
+                    failures["wrong"] = failures.get("wrong", 0) + 1
         except duplex.DuplexError as error:
             name = type(error).__name__
             failures[name] = failures.get(name, 0) + 1

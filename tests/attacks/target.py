@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import trio
 
@@ -38,6 +38,25 @@ async def nap(seconds: float) -> None:
 def hold(seconds: float) -> None:
     """Keep a thread."""
     _never.wait(seconds)
+
+
+@target.rpc
+def ask(question: duplex.Callback[[], None]) -> None:
+    """Keep a thread until the caller has answered."""
+    trio.from_thread.run(question)
+
+
+@target.rpc
+def count(numbers: int) -> Iterator[int]:
+    """Keep a thread from number to number."""
+    yield from range(numbers)
+
+
+@target.rpc
+async def tick() -> AsyncIterator[int]:
+    """Send without end, in small items."""
+    while True:
+        yield 0
 
 
 @target.rpc
