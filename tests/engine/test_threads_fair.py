@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import trio
@@ -33,10 +33,6 @@ class Holding:
             trio.from_thread.run(question)
 
         @service.rpc
-        def count(numbers: int) -> Iterator[int]:
-            yield from range(numbers)
-
-        @service.rpc
         def step(who: str) -> str:
             self.begun.append(who)
             return who
@@ -48,9 +44,10 @@ async def _greedy_and_other(
 ) -> AsyncIterator[tuple[Holding, duplex.Peer, Any, Any, trio.Nursery]]:
     holding = Holding()
     options = {"max_threads": max_threads}
-    # So small that generators soon wait for credit.
-    small = {"limits": duplex.Limits(channel_window=1024)}
-    async with linked(holding.service, server=options, client=small, check=False) as pair, duplex.open_peer() as other:
+    async with (
+        linked(holding.service, server=options, check=False) as pair,
+        duplex.open_peer() as other,
+    ):
         await other.connect(pair.endpoint)
         try:
             async with trio.open_nursery() as nursery:
@@ -101,25 +98,6 @@ async def test_a_link_that_gives_up_waiting_is_forgotten() -> None:
         assert not server.threads._held
         assert not server.threads._owners
         assert not server.threads._waiting
-
-
-async def test_one_link_leaves_generators_to_others() -> None:
-    """However many plain generators it keeps: they have threads, of which there are only so many."""
-    async with _greedy_and_other(1) as (_holding, server, greedy, other, _nursery):
-        async with contextlib.AsyncExitStack() as kept:
-            refused = 0
-            for _ in range(40):
-                call = await kept.enter_async_context(greedy.count.open(1 << 30))
-                try:
-                    assert await call.receive() == 0
-                except duplex.ResourceExhausted as error:
-                    assert "for this link" in error.message
-                    refused += 1
-            assert refused == 40 - server.threads.generators
-            async with other.count.open(3) as call:
-                assert [number async for number in call] == [0, 1, 2]
-        await until(lambda: server.threads.generators == 0)
-        assert not server.threads._kept
 
 
 async def test_threads_that_wait_for_one_link_leave_some_to_others() -> None:
