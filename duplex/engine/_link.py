@@ -119,8 +119,7 @@ class BaseLink:
         )
         #: Conversations by channel number.
         self.conversations: dict[int, Conversation | UnaryCall] = {}
-        #: Conversations with tasks that wait for credit, in order of arrival; and whether what streams leave to calls
-        #: and results would do.
+        #: Conversations with tasks that wait for credit, in order; and whether what streams leave to others would do.
         self.credit_waiters: dict[Conversation | UnaryCall, bool] = {}
         #: The other side has granted more on the link, in what is being acted upon.
         self._has_link_credit_come = False
@@ -665,17 +664,14 @@ class BaseLink:
             self._has_link_credit_come = True
 
     def _share_link_credit(self) -> None:
-        """Let those go on who have waited for credit of the link: once for all of it that has come, and nobody for whom
-        there is none yet. Or a grant of a byte would cost as much as there are who wait."""
+        """Let those go on who have waited for credit of the link: once for all that has come, and nobody for whom there
+        is none yet. Or a grant of a byte would cost as much as there are who wait."""
         self._has_link_credit_come = False
-        connection = self.connection
-        if connection.link_credit <= 0:
-            return
-        for_streams = connection.stream_credit > 0
-        for conversation in [
-            found for found, is_urgent in self.credit_waiters.items() if is_urgent or for_streams
-        ]:
-            conversation.on_credit()
+        if self.connection.link_credit > 0:
+            for_streams = self.connection.stream_credit > 0
+            for conversation, is_urgent in list(self.credit_waiters.items()):
+                if is_urgent or for_streams:
+                    conversation.on_credit()
 
     # -- calls from the other side ---------------------------------------------------------------------
 
