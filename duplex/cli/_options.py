@@ -64,7 +64,7 @@ class Duration(click.ParamType[float]):
         except ConfigurationError as error:
             self.fail(str(error), param, ctx)
         except ValueError:
-            self.fail(f"{value!r} is no time, such as 10s, 500ms or 2m", param, ctx)
+            self.fail(f"{value!r} is not a time, such as 10s, 500ms or 2m", param, ctx)
 
 
 DURATION: Final = Duration()

@@ -237,9 +237,9 @@ def _container(kind: type, name: str) -> Callable[[str, Schema, Schema, str], An
         try:
             value = parse_json(word)
         except ValueError as error:
-            raise ValueError(f"{word!r} is no JSON {name}: {error}") from None
+            raise ValueError(f"{word!r} is not a JSON {name}: {error}") from None
         if not isinstance(value, kind):
-            raise ValueError(f"{word!r} is no JSON {name}")
+            raise ValueError(f"{word!r} is not a JSON {name}")
         return from_json(value, option, defs, type_text)
 
     return read

@@ -207,7 +207,7 @@ def callable_of(function: Any, method: str) -> Callable[..., Any]:
     """Return what is to be called, or raise why nothing sensible is."""
     if isinstance(function, type):
         raise ConfigurationError(
-            f"{method}: a class is no method; decorate its methods with @duplex.rpc and expose an instance of it"
+            f"{method}: a class is not a method; decorate its methods with @duplex.rpc and expose an instance of it"
         )
     if isinstance(function, (staticmethod, classmethod)):
         raise ConfigurationError(

@@ -123,7 +123,7 @@ def test_two_runs_are_compared(calc: str, invoke: Invoke, tmp_path: Path) -> Non
         ),
         (["calc.total", "--item", "1"], "--item needs --items"),
         (["calc.each", "[1]"], "takes a callback"),
-        (["calc.add", "1", "2", "--duration", "soon"], "'soon' is no time"),
+        (["calc.add", "1", "2", "--duration", "soon"], "'soon' is not a time"),
         (["odd.backwards", "--payload", "much"], "'much' is no size"),
         (["calc.add", "1", "2", "--rate", "0"], "--rate"),
         (["calc.add", "1", "2", "--tiemout", "1"], "No such option: --tiemout"),

@@ -184,7 +184,7 @@ class Store:
 def test_what_cannot_be_marked() -> None:
     with pytest.raises(ConfigurationError, match="a builtin_function_or_method cannot be marked"):
         duplex.rpc(len)
-    with pytest.raises(ConfigurationError, match="a class is no method"):
+    with pytest.raises(ConfigurationError, match="a class is not a method"):
         duplex.rpc(int)
     with pytest.raises(ConfigurationError, match="a method cannot be marked"):
         duplex.rpc(Store().get)

@@ -340,7 +340,7 @@ async def encoding(value: msgspec.Raw) -> None: ...
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (Adder, "a class is no method"),
+        (Adder, "a class is not a method"),
         (staticmethod(unary), "a staticmethod gets its function from its class"),
         (classmethod(needs_cls), "a classmethod gets its function from its class"),
         (5, "'int' is not callable"),
