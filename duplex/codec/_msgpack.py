@@ -18,6 +18,7 @@ from duplex.codec._arguments import split_arguments
 from duplex.codec._base import Buffer, Decoder, LiveValues
 from duplex.codec._buffers import (
     BYTES_LIKE,
+    SHORTEST_LOCAL_TIME,
     holds_hollow,
     is_large,
     may_hold_large,
@@ -135,9 +136,10 @@ class MsgpackCodec:
             return self._encode_with_context(value, live, arguments)
         except BAD_VALUE as error:
             raise encode_error(error, value, _HINT, arguments=arguments) from None
-        if len(payload) >= LARGE and may_hold_large(payload):
+        size = len(payload)
+        if size >= LARGE and may_hold_large(payload):
             return self._encode_with_context(value, live, arguments)
-        if may_hold_local_time(payload):
+        if size >= SHORTEST_LOCAL_TIME and may_hold_local_time(payload):
             return self._encode_with_context(value, live, arguments)
         if _EMPTY_MAP in payload and holds_hollow(value):
             return self._encode_with_context(value, live, arguments)
