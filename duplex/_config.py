@@ -145,8 +145,9 @@ class Reconnect:
 
     #: Seconds before the second attempt, and before the first after a connection was lost.
     initial: float = 0.1
-    #: Seconds that no pause exceeds; a connection that lasted this long starts afresh.
-    maximum: float = 10.0
+    #: Seconds that no pause exceeds; a connection that lasted this long starts afresh. Calls wait for a link for
+    #: ``connect_timeout`` seconds: with pauses as long as that they fail although the other side is back.
+    maximum: float = 5.0
     #: How many times longer each pause is than the one before.
     multiplier: float = 2.0
     #: Each pause is made longer or shorter by up to this part of it, at random, so that the clients of a

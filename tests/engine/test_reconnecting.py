@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import trio
 import trio.testing
 
 import duplex
+from duplex.transports._zmq_dealer import Backoff
 from tests.engine.helpers import linked, made, outcome, until
 from tests.engine.raw import RawRouter
 from tests.machine import fail_after
@@ -240,3 +242,9 @@ async def test_open_peer_takes_only_a_policy() -> None:
     with pytest.raises(duplex.ConfigurationError, match=r"reconnect must be a duplex\.Reconnect"):
         async with duplex.open_peer(reconnect=1.0):  # type: ignore[arg-type]
             pass
+
+
+def test_who_waits_for_a_link_sees_an_attempt_to_make_it() -> None:
+    patience = inspect.signature(duplex.open_peer).parameters["connect_timeout"].default
+    backoff = Backoff(duplex.Reconnect())
+    assert max(backoff.pause(lasted=0.4 * patience) for _ in range(100)) <= patience / 2

@@ -131,7 +131,9 @@ async def test_closing_a_connection_pauses_before_the_next(autojump_clock: trio.
 
 async def test_a_port_closed_during_that_pause(autojump_clock: trio.testing.MockClock) -> None:
     async with open_ports() as ports:
-        _, connecting = await ports.pair("memory://*", TransportOptions(reconnect=Reconnect(initial=7)))
+        _, connecting = await ports.pair(
+            "memory://*", TransportOptions(reconnect=Reconnect(initial=7, maximum=7))
+        )
         connecting.ups[0].close()
         await trio.sleep(3)
         connecting.port.close()
