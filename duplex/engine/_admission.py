@@ -55,8 +55,13 @@ class Admission:
         self._seen = 0
         self._see_all_at = 0
 
-    def refusal(self, link: BaseLink) -> str | None:
-        """Return why a call that came over a link is not taken; ``None`` if it is."""
+    def refusal(self, link: BaseLink, *, lasting: bool = False) -> str | None:
+        """Return why a call that came over a link is not taken; ``None`` if it is.
+
+        Args:
+            link: which it came over.
+            lasting: the handler goes on when the link is gone, so links that come and go must not add up.
+        """
         held = link.connection.unconsumed_total
         self._seen += held - link.seen_buffered
         link.seen_buffered = held
@@ -73,7 +78,14 @@ class Admission:
         elif link.running < GREED * (
             self._max_handlers - self.running
         ):  # as may_hold_more() has it, without a call
-            return None
+            if not lasting or may_hold_more(
+                max(link.running, self._lasting()), self.running, self._max_handlers
+            ):
+                return None
+            why = (
+                f"{self._lasting()} handlers run for notifications whose links are gone and for idempotency keys, and "
+                f"{self.running} for all: the rest is for other calls (Limits.max_handlers: {self._max_handlers})"
+            )
         elif self.running >= self._max_handlers:
             why = f"{self.running} handlers run at this peer, the limit (Limits.max_handlers)"
         else:
@@ -83,6 +95,10 @@ class Admission:
             )
         self.refused += 1
         return f"{why}; try again after a pause, or at another peer"
+
+    def _lasting(self) -> int:
+        """Return how many handlers run that are no link's, or would go on without theirs."""
+        return len(self._peer.left_behind) + self._peer.results.running
 
     def room(self) -> int:
         """Return how many bytes that one link has sent may wait here without counting as under way."""

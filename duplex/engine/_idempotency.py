@@ -289,7 +289,7 @@ class ResultCache:
             if self._forgotten and _name_digest(name) in self._forgotten:
                 Attempt(link, event, codec, None).answer(_JOINED if event.notify else self._executed)
                 return
-            refusal = link.peer.admission.refusal(link) or self._no_room()
+            refusal = link.peer.admission.refusal(link, lasting=True) or self._no_room()
             if refusal is not None:
                 link.refuse(event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)
                 return

@@ -714,7 +714,7 @@ class BaseLink:
             call.run_inline()
             return
         if isinstance(target, str) and not (self.running < OWN_CALLS and target.startswith(BUILTIN)):
-            refusal = self.peer.admission.refusal(self)
+            refusal = self.peer.admission.refusal(self, lasting=event.notify)
             if refusal is not None:
                 self.refuse(event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)
                 return

@@ -414,3 +414,30 @@ def test_a_look_costs_a_call_the_same_with_many_links() -> None:
     for _ in range(10_000):
         admission.refusal(links[0])
     assert sum(link.asked for link in links) <= 3 * 10_000
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_links_that_come_and_go_leave_handlers_to_other_calls(keyed: bool) -> None:
+    """Handlers of notifications and of keys go on without their links, so those of one link after another add up."""
+    busy = Busy()
+    async with linked(busy.service, server={"limits": duplex.Limits(max_handlers=40)}, check=False) as pair:
+        for number in range(4):
+            async with duplex.open_peer() as comer, trio.open_nursery() as nursery:
+                await comer.connect(pair.endpoint)
+                remote = comer.service("busy")
+                for call in range(40):
+                    if keyed:
+                        method = remote.with_options(idempotency_key=f"{number}-{call}").work
+                        nursery.start_soon(outcome, method())
+                    else:
+                        await remote.work.notify()
+                await (await comer.pick("busy")).ping()
+                comer.links[0].carrier.close()
+                await until(lambda: len(pair.server.links) == 1)
+                nursery.cancel_scope.cancel()
+        assert busy.running <= 36
+        async with trio.open_nursery() as nursery:
+            results = await _many(pair, 3, nursery)
+            await until(lambda: busy.running > 36 or results)
+            busy.go.set()
+    assert results == ["done"] * 3
