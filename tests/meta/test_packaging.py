@@ -65,7 +65,7 @@ def test_the_wheel_says_it_is_typed(wheel: Path) -> None:
 def test_the_wheel_holds_nothing_else(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     [info] = [top for top in tops if top.endswith(".dist-info")]
-    assert tops == {"duplex", "duplex_command.py", "duplex_services", info}
+    assert tops == {"duplex", "duplex_services", info}
 
 
 def test_the_metadata(wheel: Path) -> None:
@@ -76,5 +76,5 @@ def test_the_metadata(wheel: Path) -> None:
         licenses = [name for name in archive.namelist() if name.endswith("licenses/LICENSE")]
     assert "\nName: duplex-rpc\n" in metadata
     assert f"\nVersion: {__version__}\n" in metadata
-    assert "duplex = duplex_command:main" in scripts
+    assert "duplex = duplex.cli:main" in scripts
     assert licenses
