@@ -1,7 +1,7 @@
 """A message for everybody who listens: callbacks that are kept, and a listener who leaves is nobody else's trouble.
 
 A callback lives as long as the call that brought it, so a listener stays in its call. To call many of them, give
-each a task and a time of its own: one that is slow, or has gone, then costs the others nothing.
+each a task and a time of its own: one that fails, is slow, or has gone, then costs the others nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ async def say(text: str) -> list[str]:
     told: list[str] = []
 
     async def tell(name: str, listener: Listener) -> None:
-        with trio.move_on_after(1):
+        with trio.move_on_after(10):
             try:
                 await listener(text)
             except duplex.RPCError:
@@ -58,8 +58,8 @@ async def main() -> None:
         remote = client.service("room")
         heard: list[str] = []
 
-        async def busy(text: str) -> None:
-            await trio.sleep_forever()
+        async def refuse(text: str) -> None:
+            raise duplex.Unavailable("not now")
 
         async def listening(name: str, function: Listener) -> trio.CancelScope:
             scope, welcomed = trio.CancelScope(), trio.Event()
@@ -82,7 +82,7 @@ async def main() -> None:
             heard.append(text)
 
         await listening("ann", hear)
-        await listening("bob", busy)
+        await listening("bob", refuse)
         carl = await listening("carl", hear)
 
         print("told:", await remote.say("hello"))
