@@ -22,6 +22,8 @@ WINDOW: Final = 10.0
 WHOLE: Final = 20
 #: ... and records of errors that are written without their traceback after those: their incidents are looked for.
 BRIEF: Final = 500
+#: Formats that are told apart; Duplex itself has some dozens.
+MOST_KINDS: Final = 1000
 
 
 def clean(text: str, most: int = MOST_TEXT) -> str:
@@ -79,13 +81,16 @@ class Bounded(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Make a record fit to be written; ``False`` if it is only counted."""
         now = self._clock()
-        kind = self._kinds.get(record.msg)
+        form = str(record.msg)  # an application that logs here may use any object
+        kind = self._kinds.get(form)
         if kind is None:
-            kind = self._kinds[record.msg] = _Kind(now)
+            if len(self._kinds) >= MOST_KINDS:
+                self._kinds.clear()  # its records are texts of their own, not formats
+            kind = self._kinds[form] = _Kind(now)
         left_out = 0
         if now - kind.began >= WINDOW:
             left_out = kind.left_out
-            kind = self._kinds[record.msg] = _Kind(now)
+            kind = self._kinds[form] = _Kind(now)
         kind.count += 1
         if kind.count > WHOLE and (record.exc_info is None or kind.count > WHOLE + BRIEF):
             kind.left_out += 1
@@ -95,7 +100,7 @@ class Bounded(logging.Filter):
         if record.exc_info:
             _bound_traceback(record, brief=kind.count > WHOLE)
         if left_out:
-            record.msg += f" ({left_out} more like this were not logged before it)"
+            record.msg = f"{record.msg} ({left_out} more like this were not logged before it)"
         return True
 
 
@@ -112,7 +117,7 @@ def _bound_traceback(record: logging.LogRecord, *, brief: bool) -> None:
     assert isinstance(record.exc_info, tuple)
     kind, error, _ = record.exc_info
     if brief:
-        record.msg += ": %s: %s"
+        record.msg = f"{record.msg}: %s: %s"
         record.args = (*(record.args or ()), getattr(kind, "__name__", "?"), _Cleaned(error))
         record.exc_info = record.exc_text = None
         return

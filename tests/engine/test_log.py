@@ -8,7 +8,7 @@ import logging
 import pytest
 
 import duplex
-from duplex.engine._log import BRIEF, MOST_TEXT, MOST_TRACEBACK, WHOLE, WINDOW, Bounded, clean
+from duplex.engine._log import BRIEF, MOST_KINDS, MOST_TEXT, MOST_TRACEBACK, WHOLE, WINDOW, Bounded, clean
 from tests.engine.helpers import linked
 
 EVIL = "mallory\n2026-01-01 ERROR duplex: all is lost \x1b[31m\u2028\x85"
@@ -24,7 +24,8 @@ class Written:
         handler = logging.StreamHandler(self._stream)
         handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         self.logger.addHandler(handler)
-        self.logger.addFilter(Bounded(lambda: self.now))
+        self.bounded = Bounded(lambda: self.now)
+        self.logger.addFilter(self.bounded)
 
     @property
     def lines(self) -> list[str]:
@@ -95,6 +96,14 @@ def test_errors_that_repeat_lose_their_traceback_first(log: Written) -> None:
     assert text.count("Traceback") == WHOLE
     assert text.count("ERROR: incident") == WHOLE + BRIEF
     assert log.lines[-1] == rf"ERROR: incident {WHOLE + BRIEF - 1}: ValueError: oh\nno"
+
+
+def test_what_an_application_logs_here_is_bounded_too(log: Written) -> None:
+    log.logger.warning(["no", "text"])
+    for number in range(3 * MOST_KINDS):
+        log.logger.warning(f"text {number}")
+    assert len(log.lines) == 1 + 3 * MOST_KINDS
+    assert len(log.bounded._kinds) <= MOST_KINDS
 
 
 def test_clean() -> None:
