@@ -6,6 +6,7 @@ each a task and a time of its own: one that fails, is slow, or has gone, then co
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 import trio
@@ -61,8 +62,9 @@ async def main() -> None:
         async def refuse(text: str) -> None:
             raise duplex.Unavailable("not now")
 
-        async def listening(name: str, function: Listener) -> trio.CancelScope:
-            scope, welcomed = trio.CancelScope(), trio.Event()
+        async def listening(name: str, function: Listener) -> Callable[[], Awaitable[None]]:
+            """Listen until the function that is returned is called."""
+            scope, welcomed, left = trio.CancelScope(), trio.Event(), trio.Event()
 
             async def tell(text: str) -> None:
                 if welcomed.is_set():
@@ -72,10 +74,15 @@ async def main() -> None:
             async def stay() -> None:
                 with scope:
                     await remote.listen(name, tell)
+                left.set()
+
+            async def leave() -> None:
+                scope.cancel()
+                await left.wait()
 
             nursery.start_soon(stay)
             await welcomed.wait()
-            return scope
+            return leave
 
         async def hear(text: str) -> None:
             await trio.lowlevel.checkpoint()
@@ -83,10 +90,10 @@ async def main() -> None:
 
         await listening("ann", hear)
         await listening("bob", refuse)
-        carl = await listening("carl", hear)
+        leave = await listening("carl", hear)
 
         print("told:", await remote.say("hello"))
-        carl.cancel()
+        await leave()
         print("told:", await remote.say("carl has left"))
         print("heard:", heard)
         nursery.cancel_scope.cancel()
