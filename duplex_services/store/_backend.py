@@ -89,7 +89,7 @@ class Backend(Protocol):
     time); :class:`Denied` if it will not answer us. Nothing else may be raised, no library's own error and no
     ``ExceptionGroup``. An answer that makes no sense is ``Unavailable`` too, with what was wrong about it.
 
-    **Cancellation**: ``get``, ``list``, ``is_current`` and ``follow`` are cancelled at any time, and leave no
+    **Cancellation**: ``get``, ``list``, ``newest`` and ``follow`` are cancelled at any time, and leave no
     connection behind that would give the answer to somebody else. ``commit`` is cancelled only when the store is
     closed. Methods are called concurrently, ``commit`` and ``follow`` never twice at once.
     """
@@ -156,7 +156,8 @@ class Backend(Protocol):
         Reports go forward only: each has a greater revision than the one before. Changes must be complete between two
         reports. Where the store does not know single changes, or has forgotten some, report a whole ``Listing`` of the
         prefix ``""``, or return: then everything is listed, and this is called again. It may be silent for as long
-        as nothing changes; :meth:`is_current` is what tells a quiet store from a deaf watch.
+        as nothing changes; :meth:`newest` is what tells a quiet store from a deaf watch.
+        It is cancelled when it was deaf; called again then, it begins at another endpoint.
 
         Args:
             since: what ``list("")`` gave.
@@ -170,15 +171,19 @@ class Backend(Protocol):
         """
         ...
 
-    async def is_current(self, revision: int, count: int) -> bool:
-        """Ask, linearizably, whether nothing has changed since a revision.
+    async def newest(self, revision: int, count: int) -> int:
+        """Ask, linearizably, for the revision of the newest change: how a deaf watch is told from a quiet store.
 
-        Whoever has followed asks it when all is quiet, and lists anew when the answer stays ``False``. So it should
-        cost little where nothing has changed; it may be wrong in saying ``False``, never in saying ``True``.
+        Whoever follows asks it every few seconds. It should cost little where nothing has changed.
 
         Args:
             revision: that of the last report.
             count: how many keys there are after it, those that begin with ``_w/`` not counted.
+
+        Returns:
+            ``revision`` if, when this was asked or later, nothing had changed since. Else any revision that is not lower
+            than that of the newest change before this was asked: the answer counts as right when reports have come so
+            far. If they do not come at all, the following is given up, and everything is listed.
         """
         ...
 
