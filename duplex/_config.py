@@ -141,7 +141,10 @@ class Idempotency:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Reconnect:
-    """The pauses between attempts to connect to an endpoint: they grow until a connection has lasted."""
+    """The pauses between attempts to connect to an endpoint: they grow until a connection has lasted.
+
+    The same between links that the other side leaves before they have lasted; the first such link is replaced at once.
+    """
 
     #: Seconds before the second attempt, and before the first after a connection was lost.
     initial: float = 0.1

@@ -9,6 +9,7 @@ import trio
 
 from duplex._errors import ConfigurationError, ConnectError, HandshakeError
 from duplex.engine._link import BaseLink
+from duplex.engine._succession import Succession
 from duplex.protocol import limits_info, max_frame, most_waiting
 from duplex.transports import Carrier, Frames, Port, TransportOptions, full_endpoint, transport_for
 
@@ -22,7 +23,9 @@ LinkT = TypeVar("LinkT", bound=BaseLink)
 class PortReceiver(Generic[LinkT]):
     """What the peer knows of one port: turns its callbacks into links."""
 
-    def __init__(self, peer: BasePeer[LinkT, Any], requested: str, *, connecting: bool) -> None:
+    def __init__(
+        self, peer: BasePeer[LinkT, Any], requested: str, *, connecting: bool, succession: Succession
+    ) -> None:
         self.peer = peer
         self.requested = requested
         self.connecting = connecting
@@ -33,6 +36,19 @@ class PortReceiver(Generic[LinkT]):
         self.closed = False
         #: Connecting: the other side takes no more calls here, so the port ends with its link.
         self.retiring = False
+        self.succession = succession
+        #: The pause before the port runs; cancelled if it is closed during it.
+        self.pausing = trio.CancelScope()
+        self.is_pausing = False
+
+    async def run(self, pause: float) -> None:
+        """Run the port, after so many seconds."""
+        if pause:
+            self.is_pausing = True
+            with self.pausing:
+                await trio.sleep(pause)
+            self.is_pausing = False
+        await self.port.run(functools.partial(self.peer.workers.receive, self.port))
 
     def carrier_up(self, carrier: Carrier) -> None:
         """See :class:`duplex.transports.Receiver`."""
@@ -59,7 +75,13 @@ class PortReceiver(Generic[LinkT]):
     @property
     def is_hopeful(self) -> bool:
         """Whether nothing is known yet that speaks against a link."""
-        return self.connecting and not self.is_linked and not self.port.last_error and self.refusal is None
+        return (
+            self.connecting
+            and not self.is_linked
+            and not self.is_pausing
+            and not self.port.last_error
+            and self.refusal is None
+        )
 
     @property
     def is_linked(self) -> bool:
@@ -68,6 +90,8 @@ class PortReceiver(Generic[LinkT]):
 
     def why_not(self) -> str:
         """Return why there is no link, as far as that is known."""
+        if self.is_pausing:
+            return "the other side has left several links as soon as they were made, and the next one is made after a pause"
         if self.port.last_error:
             return self.port.last_error
         if self.refusal is not None:
@@ -84,8 +108,8 @@ class Ports(Generic[LinkT]):
     def __init__(self, peer: BasePeer[LinkT, Any]) -> None:
         self._peer = peer
         self.receivers: list[PortReceiver[LinkT]] = []
-        #: Endpoints that were connected, and are connected again when somebody needs a link (an ordered set).
-        self.asleep: dict[str, None] = {}
+        #: Endpoints that were connected, and are connected again when somebody needs a link; and not before when.
+        self.asleep: dict[str, tuple[Succession, float]] = {}
 
     def _options(self) -> TransportOptions:
         peer = self._peer
@@ -112,14 +136,19 @@ class Ports(Generic[LinkT]):
             raise ConfigurationError(f"an endpoint is a str such as 'tcp://127.0.0.1:7700', not {endpoint!r}")
         return self._open(full_endpoint(endpoint), connecting=connecting)
 
-    def _open(self, endpoint: str, *, connecting: bool) -> PortReceiver[LinkT]:
+    def _open(
+        self, endpoint: str, *, connecting: bool, succession: Succession | None = None, pause: float = 0.0
+    ) -> PortReceiver[LinkT]:
         transport = transport_for(endpoint)
-        receiver: PortReceiver[LinkT] = PortReceiver(self._peer, endpoint, connecting=connecting)
+        if succession is None:
+            succession = Succession(self._peer.reconnect)
+        receiver: PortReceiver[LinkT] = PortReceiver(
+            self._peer, endpoint, connecting=connecting, succession=succession
+        )
         make = transport.connect if connecting else transport.bind
         receiver.port = make(endpoint, receiver, self._options())
         self.receivers.append(receiver)
-        taker = functools.partial(self._peer.workers.receive, receiver.port)
-        self._peer.spawn(receiver.port.run, taker, name=f"duplex port {endpoint}")
+        self._peer.spawn(receiver.run, pause, name=f"duplex port {endpoint}")
         if connecting:
             self.asleep.pop(endpoint, None)
         return receiver
@@ -177,6 +206,7 @@ class Ports(Generic[LinkT]):
         if receiver in self.receivers:
             self.receivers.remove(receiver)
         receiver.closed = True
+        receiver.pausing.cancel()
         for link in list(receiver.links.values()):
             link.say_goodbye("closing")
         lead = self._peer.workers.leads.get(receiver.port)
@@ -206,10 +236,17 @@ class Ports(Generic[LinkT]):
         receiver.retiring = True
         if self._peer.is_closed:
             return
+        now = trio.current_time()
+        succession = receiver.succession
+        # Who leaves links itself, for their age, knows how often.
+        pause = 0.0 if link.is_left else succession.pause(now - link.made_at)
         if idle:
-            self.asleep[receiver.requested] = None
+            self.asleep[receiver.requested] = succession, now + pause
         else:
-            self._open(receiver.requested, connecting=True)
+            self._open(receiver.requested, connecting=True, succession=succession, pause=pause)
+        too_many = succession.left(link)
+        if too_many is not None:
+            too_many.say_goodbye("closing", "too many links that were left are still open")
 
     def link_over(self, link: BaseLink) -> None:
         """Forget a link; a port that waited for its end is closed."""
@@ -224,8 +261,9 @@ class Ports(Generic[LinkT]):
 
     def wake(self) -> None:
         """Connect again what went to sleep because it was idle."""
-        for endpoint in list(self.asleep):
-            self._open(endpoint, connecting=True)
+        now = trio.current_time()
+        for endpoint, (succession, since) in list(self.asleep.items()):
+            self._open(endpoint, connecting=True, succession=succession, pause=max(0.0, since - now))
 
     @property
     def is_hopeful(self) -> bool:

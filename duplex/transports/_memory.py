@@ -21,6 +21,7 @@ from typing import Final, TypeAlias, final
 import trio
 
 from duplex._errors import BindError, ConfigurationError
+from duplex.transports._backoff import Backoff
 from duplex.transports._base import (
     ZERO_COPY_FROM,
     Buffer,
@@ -294,7 +295,10 @@ class _ConnectingPort(_Port):
     def __init__(self, name: str, receiver: Receiver, options: TransportOptions, names: _Names) -> None:
         super().__init__(name, receiver, options, names)
         self._link: _Link | None = None
+        #: When the present or the latest connection was made.
+        self._attached_at = 0.0
         self._seek_at: float | None = None
+        self._backoff = Backoff(options.reconnect)
 
     @property
     def last_error(self) -> str | None:
@@ -325,25 +329,33 @@ class _ConnectingPort(_Port):
     def attach(self, bound: _BoundPort) -> None:
         """Connect to a port that is bound."""
         self._link = _Link(self, bound, bound.next_number())
+        self._attached_at = trio.current_time()
         self.post(self._link, ...)
 
     def _handle(self, link: _Link, news: list[Buffer] | EllipsisType | None) -> None:
         if link is not self._link:
             return
         if news is None:
-            self._link = None
-            self._seek()
+            self._detached()
             self._receiver.carrier_down(link.near, link.ended or "")
         elif isinstance(news, list):
             self._receiver.carrier_message(link.near, news)
         else:
             self._receiver.carrier_up(link.near)
 
+    def _detached(self) -> None:
+        """Look for another connection after a pause, or as soon as the name is bound if it no longer is."""
+        self._link = None
+        now = trio.current_time()
+        pause = self._backoff.pause(now - self._attached_at)
+        if self.name in self._names.bound:
+            self._seek_at = now + pause
+        else:
+            self._seek()
+
     def carrier_closed(self, link: _Link) -> None:
         if link is self._link:
-            self._link = None
-            # Not at once: whoever closes a connection would otherwise be given the next one in the same tick.
-            self._seek_at = trio.current_time() + self.options.reconnect.initial
+            self._detached()
         link.end("the remote end closed the connection")  # which also wakes this port
 
     def _detach(self) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import socket as stdlib_socket
 import time
 from typing import Final
@@ -25,7 +24,7 @@ from typing import Final
 import trio
 import zmq
 
-from duplex._config import Reconnect
+from duplex.transports._backoff import Backoff
 from duplex.transports._base import (
     ZERO_COPY_FROM,
     CarrierDown,
@@ -59,22 +58,6 @@ _REFUSALS: Final = {
     int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "the remote end refused the credentials",
 }
 _EVENTS: Final = _UP | _DOWN | _NOT_ACCEPTED | sum(_REFUSALS)
-
-
-class Backoff:
-    """How long to wait before the next attempt: longer each time, until a connection has lasted."""
-
-    def __init__(self, policy: Reconnect) -> None:
-        self._policy = policy
-        self._next = policy.initial
-
-    def pause(self, lasted: float) -> float:
-        """Return the pause after an attempt whose connection lasted for ``lasted`` seconds."""
-        policy = self._policy
-        if lasted >= policy.maximum:
-            self._next = policy.initial
-        pause, self._next = self._next, min(policy.multiplier * self._next, policy.maximum)
-        return min(policy.maximum, pause * random.uniform(1 - policy.jitter, 1 + policy.jitter))
 
 
 class DealerPort:
@@ -112,23 +95,22 @@ class DealerPort:
     async def _keep_connected(self, taker: TurnTaker) -> None:
         backoff = Backoff(self._options.reconnect)
         while True:
-            began = trio.current_time()
             stood = await self._attempt(taker)
-            await trio.sleep(backoff.pause(trio.current_time() - began if stood else 0.0))
+            await trio.sleep(backoff.pause(stood))
 
-    async def _attempt(self, taker: TurnTaker) -> bool:
-        """Try every address once, and serve the first connection until it ends. Tell whether there was one."""
+    async def _attempt(self, taker: TurnTaker) -> float:
+        """Try every address once, and serve the first connection until it ends. Return for how many seconds it stood."""
         try:
             addresses = await self._resolve()
         except OSError as error:
             self._last_error = f"cannot resolve {self._target.host!r}: {error.strerror or error}"
-            return False
+            return 0.0
         for address in addresses:
             try:
                 connection = _Connection(self, address)
             except zmq.ZMQError as error:
                 self._last_error = f"cannot make a socket: {cause(error)}"
-                return False
+                return 0.0
             self._connection = connection
             try:
                 await connection.serve(taker)
@@ -139,9 +121,9 @@ class DealerPort:
             finally:
                 # Cut short by a cancellation, what was handed over is still transmitted.
                 connection.stop()
-            if connection.was_up:
-                return True
-        return False
+            if connection.up_since is not None:
+                return trio.current_time() - connection.up_since
+        return 0.0
 
     async def _resolve(self) -> list[Endpoint]:
         target = self._target
@@ -178,7 +160,8 @@ class _Connection(SocketLoop):
         self._target = address
         self._receiver = port._receiver
         self._send = sender(self._socket)
-        self._announced = False
+        #: Since when the connection stands, or did.
+        self.up_since: float | None = None
         self._gone: str | None = None
         self._refusal: str | None = None
         try:
@@ -202,11 +185,6 @@ class _Connection(SocketLoop):
     def timed_out(self) -> bool:
         """Whether :meth:`serve` returned because the connection did not come up in time."""
         return self._scope.cancelled_caught and not self.stopped
-
-    @property
-    def was_up(self) -> bool:
-        """Whether the connection ever stood."""
-        return self._announced
 
     def send(self, frames: Frames) -> None:
         if self._gone is not None:
@@ -243,7 +221,7 @@ class _Connection(SocketLoop):
         try:
             for taken in range(TURN):
                 frame = recv(NOBLOCK, False)
-                if not self._announced:
+                if self.up_since is None:
                     self._announce()
                     if self._stopped:
                         break  # the receiver has closed the port, or the carrier, at once
@@ -266,20 +244,20 @@ class _Connection(SocketLoop):
         return self._gone is not None
 
     def _announce(self) -> None:
-        self._announced = True
+        self.up_since = trio.current_time()
         self._scope.deadline = math.inf
         self._port._last_error = None
         self._receiver.carrier_up(self)
 
     def _settle(self, drained: bool) -> None:
-        if self._up and not self._announced:
+        if self._up and self.up_since is None:
             self._announce()
         if drained and self._gone is not None and not self.stopped:
             self._end(self._gone)
             self.stop(0)
 
     def _end(self, reason: str) -> None:
-        if self._announced:
+        if self.up_since is not None:
             self._receiver.carrier_down(self, reason)
         else:
             self._port._last_error = reason
@@ -297,7 +275,7 @@ class _Connection(SocketLoop):
         elif self._gone is not None:
             pass  # CONNECT_RETRIED follows DISCONNECTED and CLOSED, and adds nothing
         elif event == _DOWN:
-            if self._up or self._announced:
+            if self._up or self.up_since is not None:
                 self._gone = "the connection was closed or lost"
             else:
                 self._gone = self._refusal or "the connection ended during the ZMTP handshake"

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.transports._zmq_dealer import Backoff
+from duplex.transports._backoff import Backoff
 from tests.engine.helpers import linked, made, outcome, until
 from tests.engine.raw import RawRouter
 from tests.machine import fail_after

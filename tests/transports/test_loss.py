@@ -30,6 +30,7 @@ from duplex.transports import (
     _zmq_options,
     _zmq_router,
 )
+from duplex.transports._backoff import Backoff
 from tests.machine import fail_after
 from tests.transports.helpers import CONNECTED, QUICK, Ports, Recorder, open_ports
 
@@ -427,7 +428,7 @@ async def test_the_end_of_a_carrier_that_was_closed_here_is_no_news() -> None:
 class TestBackoff:
     def test_doubles_up_to_the_longest(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("random.uniform", lambda low, high: 1.0)
-        backoff = _zmq_dealer.Backoff(Reconnect(initial=0.1, maximum=1.0))
+        backoff = Backoff(Reconnect(initial=0.1, maximum=1.0))
         assert [backoff.pause(0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
         assert backoff.pause(0.99) == 1.0
         assert backoff.pause(1.0) == 0.1
@@ -435,16 +436,16 @@ class TestBackoff:
 
     def test_jitter(self) -> None:
         policy = Reconnect(initial=1.0, maximum=4.0, multiplier=3, jitter=0.25)
-        pauses = {_zmq_dealer.Backoff(policy).pause(0) for _ in range(100)}
+        pauses = {Backoff(policy).pause(0) for _ in range(100)}
         assert len(pauses) > 50
         assert 0.75 <= min(pauses) < 1 < max(pauses) <= 1.25
 
     def test_no_pause_is_longer_than_the_longest(self) -> None:
-        backoff = _zmq_dealer.Backoff(Reconnect(initial=1.0, maximum=2.0, jitter=0.5))
+        backoff = Backoff(Reconnect(initial=1.0, maximum=2.0, jitter=0.5))
         assert max(backoff.pause(0) for _ in range(100)) == 2.0
 
     def test_without_jitter_and_growth(self) -> None:
-        backoff = _zmq_dealer.Backoff(Reconnect(initial=0.3, multiplier=1, jitter=0))
+        backoff = Backoff(Reconnect(initial=0.3, multiplier=1, jitter=0))
         assert [backoff.pause(0) for _ in range(3)] == [0.3, 0.3, 0.3]
 
 

@@ -118,7 +118,7 @@ async def test_waiting_for_a_name(autojump_clock: trio.testing.MockClock) -> Non
 
 
 async def test_closing_a_connection_pauses_before_the_next(autojump_clock: trio.testing.MockClock) -> None:
-    options = TransportOptions(reconnect=Reconnect(initial=3))
+    options = TransportOptions(reconnect=Reconnect(initial=3, jitter=0))
     async with open_ports() as ports:
         bound, connecting = await ports.pair("memory://*", options)
         began = trio.current_time()
