@@ -53,8 +53,6 @@ from duplex.client import ServiceProxy as ServiceProxy
 from duplex.engine._context import CallContext as CallContext
 from duplex.engine._deadlines import detached as detached
 from duplex.engine._handler import Kind as Kind
-from duplex.engine._outgoing import OpenCall as OpenCall
-from duplex.engine._outgoing import OutgoingCall as OutgoingCall
 from duplex.engine._report import CallInfo as CallInfo
 from duplex.engine._serve import PeerInfo as PeerInfo
 from duplex.engine._serve import current_call as current_call
@@ -70,6 +68,8 @@ from duplex.engine._types import ReceiveChannel as ReceiveChannel
 from duplex.engine._types import SendChannel as SendChannel
 from duplex.engine._types import Streaming as Streaming
 from duplex.engine._types import Unary as Unary
+from duplex.engine.calling._outgoing import OpenCall as OpenCall
+from duplex.engine.calling._outgoing import OutgoingCall as OutgoingCall
 from duplex.service import Secret as Secret
 from duplex.service import Service as Service
 from duplex.service import rpc as rpc

@@ -17,11 +17,11 @@ from duplex.client._resume import OpenStream
 from duplex.codec import Codec, get_codec
 from duplex.engine._idempotency import MAX_KEY
 from duplex.engine._link import BaseLink
-from duplex.engine._outgoing import OpenCall
-from duplex.engine._request import Request, deadline_exceeded, time_limit
 from duplex.engine._tracked import ResumableStream
 from duplex.engine._types import CallOptions, OtherOptions
-from duplex.engine._unary import call_unary, notify
+from duplex.engine.calling._outgoing import OpenCall
+from duplex.engine.calling._request import Request, deadline_exceeded, time_limit
+from duplex.engine.calling._unary import call_unary, notify
 
 
 class LinkPicker(Protocol):

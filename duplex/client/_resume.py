@@ -22,10 +22,10 @@ from duplex._errors import RPCError, Unavailable, Unimplemented
 from duplex._metadata import RESUME_KEY, Metadata
 from duplex.engine._deadlines import thread_call
 from duplex.engine._link import BaseLink
-from duplex.engine._outgoing import OpenCall, OutgoingCall
-from duplex.engine._request import Request, deadline_exceeded, time_limit
 from duplex.engine._tracked import ResumableStream, Tracked
 from duplex.engine._types import ChannelStatistics
+from duplex.engine.calling._outgoing import OpenCall, OutgoingCall
+from duplex.engine.calling._request import Request, deadline_exceeded, time_limit
 
 T = TypeVar("T", covariant=True)
 

@@ -38,9 +38,9 @@ from duplex.engine._reserved import take_reserved
 from duplex.engine._serve import BUILTIN, IncomingCall, OverflowingCall
 from duplex.engine._statistics import LinkStatistics
 from duplex.engine._throttle import Throttle
-from duplex.engine._unary import RemoteCallback, UnaryCall
 from duplex.engine._unread import in_short, is_much_unread
 from duplex.engine._watch import LinkWatch
+from duplex.engine.calling._unary import RemoteCallback, UnaryCall
 from duplex.protocol import (
     END,
     FIRST_PROOF,

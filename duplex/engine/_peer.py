@@ -20,7 +20,6 @@ from duplex._metadata import IDEMPOTENCY_FEATURE
 from duplex._numbers import check_seconds
 from duplex.codec import CODECS, Codec
 from duplex.engine._admission import GREED, Admission, may_hold_more
-from duplex.engine._alarms import Alarms
 from duplex.engine._drain import drain
 from duplex.engine._flush import Flusher
 from duplex.engine._handler import Handler
@@ -35,6 +34,7 @@ from duplex.engine._serve import BUILTIN, IncomingCall
 from duplex.engine._statistics import PeerStatistics
 from duplex.engine._threads import Threads
 from duplex.engine._workers import Workers
+from duplex.engine.calling._timers import Timers
 from duplex.protocol import (
     MAX_NAME,
     MAX_SERVICES,
@@ -157,7 +157,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.base_context = contextvars.copy_context()
         self.admission = Admission(self)
         self.workers = Workers(nursery, self.base_context, self.admission, flusher, self.clock)
-        self.alarms = Alarms(self.spawn)
+        self.timers = Timers(self.spawn)
         self.threads = Threads(max_threads, self.spawn)
         #: Notifications that run, or are about to, and whose links are gone (an ordered set).
         self.left_behind: dict[IncomingCall, None] = {}

@@ -8,7 +8,7 @@ import msgspec
 import trio
 
 from duplex.engine._nested import NestedChannel
-from duplex.engine._unary import UnaryCall
+from duplex.engine.calling._unary import UnaryCall
 
 if TYPE_CHECKING:
     from duplex.engine._peer import BasePeer

@@ -34,8 +34,8 @@ from duplex._metadata import Metadata
 from duplex.codec import Codec
 
 if TYPE_CHECKING:
-    from duplex.engine._outgoing import OutgoingCall
     from duplex.engine._tracked import ResumableStream
+    from duplex.engine.calling._outgoing import OutgoingCall
 
 SendT = TypeVar("SendT", contravariant=True)
 ReceiveT = TypeVar("ReceiveT", covariant=True)

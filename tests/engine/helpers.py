@@ -211,7 +211,7 @@ def stray_tasks(peer: Any) -> list[str]:
         lead.task for lead in peer.workers.leads.values()
     ]
     names = [task.name for task in peer._nursery.child_tasks if task not in own_workers]
-    own = ("duplex port", "duplex alarms")
+    own = ("duplex port", "duplex timers")
     return [name for name in names if not name.startswith(own) and "watch_links" not in name]
 
 

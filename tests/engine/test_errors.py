@@ -42,8 +42,8 @@ async def test_unknown_service() -> None:
 
 
 async def test_name_that_is_no_method() -> None:
-    from duplex.engine._request import Request
-    from duplex.engine._unary import call_unary
+    from duplex.engine.calling._request import Request
+    from duplex.engine.calling._unary import call_unary
 
     async with linked(errors) as pair:
         request = Request("nodot", "nodot", pair.client.default_codec)

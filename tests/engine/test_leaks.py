@@ -14,7 +14,7 @@ import duplex
 from duplex.engine._conversation import Conversation
 from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
-from duplex.engine._unary import UnaryCall
+from duplex.engine.calling._unary import UnaryCall
 from tests.engine.helpers import Pair, collect, linked, outcome, quiet
 from tests.machine import fail_after
 from tests.sizes import size

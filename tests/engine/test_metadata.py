@@ -183,8 +183,8 @@ async def test_json_codec() -> None:
 async def test_json_codec_is_what_travels() -> None:
     """A codec that only pretended to be chosen would pass every other test."""
     from duplex.codec import get_codec
-    from duplex.engine._request import Request
-    from duplex.engine._unary import call_unary
+    from duplex.engine.calling._request import Request
+    from duplex.engine.calling._unary import call_unary
 
     service = duplex.Service("service")
 

@@ -15,7 +15,7 @@ import trio
 
 
 class Expires(Protocol):
-    """What an alarm is for."""
+    """What a timer is for."""
 
     def expire(self) -> None:
         """The time has come."""
@@ -26,11 +26,11 @@ _MOST_STALE: Final = 1024
 
 #: When, a number that makes it unique, and the call; ``None`` in its place once it is over, so that nothing of
 #: a call is kept. A list because a heap's entries are compared from the front and this one changes.
-Alarm: TypeAlias = list[Any]
+Timer: TypeAlias = list[Any]
 
 
 @final
-class Alarms:
+class Timers:
     """The time limits of one peer's calls, and the task that watches the next one.
 
     Entries of calls that are over stay until their time comes, or until they are most of what is there.
@@ -41,26 +41,26 @@ class Alarms:
 
     def __init__(self, spawn: Callable[..., None]) -> None:
         self._spawn = spawn
-        self._entries: list[Alarm] = []
+        self._entries: list[Timer] = []
         self._count = 0
         self._stale_from = _MOST_STALE
         self._scope: trio.CancelScope | None = None
 
-    def add(self, when: float, call: Expires) -> Alarm:
-        """Let a call expire at a time, as :func:`trio.current_time` counts, unless :func:`dismiss` comes first."""
+    def add(self, when: float, call: Expires) -> Timer:
+        """Let a call expire at a time, as :func:`trio.current_time` counts, unless :func:`cancel_timer` comes first."""
         entries = self._entries
         if len(entries) >= self._stale_from:
             self._sweep()
             entries = self._entries
         self._count += 1
-        alarm: Alarm = [when, self._count, call]
-        heapq.heappush(entries, alarm)
+        timer: Timer = [when, self._count, call]
+        heapq.heappush(entries, timer)
         if self._scope is None:
             self._scope = trio.CancelScope(deadline=when)
-            self._spawn(self._watch, name="duplex alarms")
+            self._spawn(self._watch, name="duplex timers")
         elif when < self._scope.deadline:
             self._scope.deadline = when
-        return alarm
+        return timer
 
     def _sweep(self) -> None:
         self._entries = [entry for entry in self._entries if entry[2] is not None]
@@ -81,6 +81,6 @@ class Alarms:
             self._scope = trio.CancelScope(deadline=self._entries[0][0] if self._entries else math.inf)
 
 
-def dismiss(alarm: Alarm) -> None:
-    """Note that the call of an alarm is over."""
-    alarm[2] = None
+def cancel_timer(timer: Timer) -> None:
+    """Note that the call of a timer is over."""
+    timer[2] = None

@@ -16,20 +16,20 @@ from duplex._errors import (
     Unavailable,
 )
 from duplex.codec._base import LiveKind
-from duplex.engine._alarms import Alarm, dismiss
 from duplex.engine._deadlines import in_thread, remaining
 from duplex.engine._live import FUNCTIONS, CallValues
 from duplex.engine._threads import wait_in_thread
 from duplex.engine._types import Callback
 from duplex.engine._unread import is_much_unread
+from duplex.engine.calling._timers import Timer, cancel_timer
 from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, ItemsReceived, MessageReceived
 
 if TYPE_CHECKING:
     from duplex.engine._lead import Lead
     from duplex.engine._link import BaseLink
     from duplex.engine._nested import NestedChannel
-from duplex.engine._request import Request, blame, deadline_exceeded, outcome_error, time_limit
 from duplex.engine._runs import check_run
+from duplex.engine.calling._request import Request, blame, deadline_exceeded, outcome_error, time_limit
 
 
 @final
@@ -37,7 +37,7 @@ class UnaryCall(CallValues):
     """A call with one message each way, while it is under way: as little as can be."""
 
     __slots__ = (
-        "_alarm",
+        "_timer",
         "_limit",
         "_request",
         "_result",
@@ -59,7 +59,7 @@ class UnaryCall(CallValues):
         self.started = 0.0
         self.passed_channels = False
         self._timeout: float | None = None
-        self._alarm: Alarm | None = None
+        self._timer: Timer | None = None
         self._limit = 0.0
         self._request = request
         self._task: trio.lowlevel.Task | None = None
@@ -105,9 +105,9 @@ class UnaryCall(CallValues):
     def _time_left(self) -> float | None:
         """Return the seconds until the deadline of the scopes around the call, or its own if that is sooner."""
         left = remaining()
-        if self._alarm is None:
+        if self._timer is None:
             return left
-        own: float = max(0.0, self._alarm[0] - self.link.peer.clock())
+        own: float = max(0.0, self._timer[0] - self.link.peer.clock())
         return own if left is None or own < left else left
 
     def expire(self) -> None:
@@ -122,7 +122,7 @@ class UnaryCall(CallValues):
     def limit(self, timeout: float, now: float) -> None:
         """Give the call a time limit of its own, in seconds from now on; :meth:`run` is to follow at once."""
         self._limit = timeout
-        self._alarm = self.link.peer.alarms.add(now + timeout, self)
+        self._timer = self.link.peer.timers.add(now + timeout, self)
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, positional: Sequence[Any], keyword: Mapping[str, Any]) -> Any:
@@ -175,8 +175,8 @@ class UnaryCall(CallValues):
             raise
         finally:
             self.over = True
-            if self._alarm is not None:
-                dismiss(self._alarm)
+            if self._timer is not None:
+                cancel_timer(self._timer)
             if self._fresh is not None:
                 self.revoke_exports()
             self.release()
@@ -203,10 +203,10 @@ class UnaryCall(CallValues):
             lead.give_up(alone=not self.link.conversations)
 
     async def _wait_forwarded(self) -> None:
-        if self._alarm is None:
+        if self._timer is None:
             await self.wait_forwarded()
             return
-        with trio.CancelScope(deadline=self._alarm[0]):
+        with trio.CancelScope(deadline=self._timer[0]):
             await self.wait_forwarded()
             return
         raise deadline_exceeded(self._request, self._limit, self.link, sent=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from duplex.engine._alarms import _MOST_STALE, Alarms, dismiss
+from duplex.engine.calling._timers import _MOST_STALE, Timers, cancel_timer
 
 
 class _Call:
@@ -26,13 +26,13 @@ async def test_they_fire_at_their_times_unless_dismissed(autojump_clock: object)
         return _Call(name, fired)
 
     async with trio.open_nursery() as nursery:
-        alarms = Alarms(lambda function, name: nursery.start_soon(function))
-        alarms.add(start + 3, call("late"))
+        timers = Timers(lambda function, name: nursery.start_soon(function))
+        timers.add(start + 3, call("late"))
         await trio.sleep(1)  # the watching task is asleep until the first one's time now
-        alarms.add(start + 2, call("sooner"))
-        dismiss(alarms.add(start + 1.5, call("over")))
+        timers.add(start + 2, call("sooner"))
+        cancel_timer(timers.add(start + 1.5, call("over")))
         await trio.sleep(9)  # and with nothing left to wait for
-        alarms.add(start + 11, call("later"))
+        timers.add(start + 11, call("later"))
         await trio.sleep(5)
         nursery.cancel_scope.cancel()
     assert fired == [("sooner", start + 2), ("late", start + 3), ("later", start + 11)]
@@ -41,12 +41,12 @@ async def test_they_fire_at_their_times_unless_dismissed(autojump_clock: object)
 async def test_those_of_calls_that_are_over_are_swept(autojump_clock: object) -> None:
     fired: list[tuple[str, float]] = []
     async with trio.open_nursery() as nursery:
-        alarms = Alarms(lambda function, name: nursery.start_soon(function))
+        timers = Timers(lambda function, name: nursery.start_soon(function))
         lives: Any = _Call("lives", fired)
-        alarms.add(trio.current_time() + 60, lives)
+        timers.add(trio.current_time() + 60, lives)
         for _ in range(10 * _MOST_STALE):
-            dismiss(alarms.add(trio.current_time() + 3600, lives))
-        assert len(alarms._entries) <= _MOST_STALE
+            cancel_timer(timers.add(trio.current_time() + 3600, lives))
+        assert len(timers._entries) <= _MOST_STALE
         await trio.sleep(61)
         nursery.cancel_scope.cancel()
     assert [name for name, _ in fired] == ["lives"]

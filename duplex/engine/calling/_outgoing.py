@@ -20,19 +20,19 @@ from duplex._errors import (
     error_for_status,
 )
 from duplex._metadata import Metadata
-from duplex.engine._alarms import Alarm, dismiss
 from duplex.engine._conversation import NOTHING, Conversation
 from duplex.engine._deadlines import remaining, remaining_until
 from duplex.engine._overflow import Overflowing, OverflowState
 from duplex.engine._threads import wait_rescheduled
 from duplex.engine._types import Channel, ChannelStatistics
+from duplex.engine.calling._timers import Timer, cancel_timer
 from duplex.protocol import ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
-from duplex.engine._request import Request, blame, deadline_exceeded, outcome_error, time_limit
 from duplex.engine._runs import check_run
-from duplex.engine._unary import call_unary
+from duplex.engine.calling._request import Request, blame, deadline_exceeded, outcome_error, time_limit
+from duplex.engine.calling._unary import call_unary
 
 #: Seconds without an item until the other side is asked whether the method streams any, and those that it has to say so.
 SUSPICIOUS: Final = 0.5
@@ -46,7 +46,7 @@ class OutgoingConversation(Conversation):
     """The channel under an :class:`OutgoingCall`."""
 
     __slots__ = (
-        "_alarm",
+        "_timer",
         "_is_single",
         "closed",
         "ended",
@@ -70,7 +70,7 @@ class OutgoingConversation(Conversation):
         self.is_watched = False
         #: The method turned out to return one value.
         self._is_single = False
-        self._alarm: Alarm | None = None
+        self._timer: Timer | None = None
 
     @property
     def method(self) -> str:
@@ -131,7 +131,7 @@ class OutgoingConversation(Conversation):
             self._is_single = not self._inbox
         elif self._waits_in_vain:
             peer = self.link.peer
-            self._alarm = peer.alarms.add(peer.clock() + SUSPICIOUS, self)
+            self._timer = peer.timers.add(peer.clock() + SUSPICIOUS, self)
 
     @property
     def _waits_in_vain(self) -> bool:
@@ -170,8 +170,8 @@ class OutgoingConversation(Conversation):
         )
 
     def finish(self, error: RPCError | None) -> None:
-        if self._alarm is not None:
-            dismiss(self._alarm)
+        if self._timer is not None:
+            cancel_timer(self._timer)
         super().finish(error)
 
     def bad_item(self, error: DecodeError) -> RPCError:
