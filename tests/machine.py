@@ -6,10 +6,14 @@ there to run everything, a test that was skipped would look like one that passed
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Never
@@ -74,20 +78,30 @@ def _install(package: str) -> bool:
     if os.geteuid() != 0 or not Path("/etc/debian_version").exists() or shutil.which("apt-get") is None:
         return False
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", package]):
-            command = ["apt-get", *words]
-            subprocess.run(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_INSTALL_WITHIN,
-                check=True,
-            )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        return False
-    return True
+    install = ["install", "-y", "-qq", "--no-install-recommends", package]
+    with _alone():
+        # The lists are old, or not there at all, only where the first attempt fails.
+        for words in (install, ["update", "-qq"], install):
+            command = ["apt-get", f"-oDPkg::Lock::Timeout={_INSTALL_WITHIN}", *words]
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                done = subprocess.run(
+                    command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=_INSTALL_WITHIN,
+                )
+                if done.returncode == 0 and words is install:
+                    return True
+    return False
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Install while no other process of a test run's does."""
+    with (Path(tempfile.gettempdir()) / "duplex-tests-install.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def slowness() -> float:

@@ -121,9 +121,12 @@ class Node:
             )
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal; after SIGKILL and SIGTERM wait until it is gone."""
+        """Send it a signal; after SIGKILL and SIGTERM wait until it is gone, after SIGSTOP until it stands still."""
         assert self._process is not None, f"{self.name} is not running"
         self._process.send_signal(number)
+        while number == signal.SIGSTOP and not _stands_still(self._process.pid):
+            # Each of its threads stops when it runs next.
+            time.sleep(0.001)
         if number in {signal.SIGKILL, signal.SIGTERM}:
             self._process.wait(machine.within(READY_WITHIN))
             self._process = None
@@ -147,6 +150,13 @@ class Node:
         """The last lines of its log."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
+
+
+def _stands_still(pid: int) -> bool:
+    states = [
+        path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")
+    ]
+    return set(states) <= {"T", "Z"}
 
 
 class Servers(abc.ABC):
