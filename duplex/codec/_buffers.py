@@ -33,8 +33,6 @@ _ATTEMPTS: Final = 1000
 
 #: Begins the text that msgspec makes of a date and time without a time zone, which is 19 or 26 bytes long.
 _LOCAL_TIME: Final = re.compile(rb"[\xb3\xba]\d{4}-\d\d-\d\dT")
-#: Bytes of the shortest of these: what is shorter need not be searched.
-SHORTEST_LOCAL_TIME: Final = 20
 
 
 def may_hold_local_time(payload: bytes) -> bool:

@@ -18,7 +18,6 @@ from duplex.codec._arguments import split_arguments
 from duplex.codec._base import Buffer, Decoder, LiveValues
 from duplex.codec._buffers import (
     BYTES_LIKE,
-    SHORTEST_LOCAL_TIME,
     holds_hollow,
     is_large,
     may_hold_large,
@@ -40,6 +39,7 @@ _HINT: Final = (
 _NOT_LIVE: Final = "; functions and channels travel only while a call lives"
 
 _EMPTY_MAP: Final = 0x80
+_T: Final = ord("T")
 
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=plain_only).encode
 
@@ -136,10 +136,10 @@ class MsgpackCodec:
             return self._encode_with_context(value, live, arguments)
         except BAD_VALUE as error:
             raise encode_error(error, value, _HINT, arguments=arguments) from None
-        size = len(payload)
-        if size >= LARGE and may_hold_large(payload):
+        if len(payload) >= LARGE and may_hold_large(payload):
             return self._encode_with_context(value, live, arguments)
-        if size >= SHORTEST_LOCAL_TIME and may_hold_local_time(payload):
+        # Every local time has a "T". Looking for that costs a tenth of a search, and most values have none.
+        if _T in payload and may_hold_local_time(payload):
             return self._encode_with_context(value, live, arguments)
         if _EMPTY_MAP in payload and holds_hollow(value):
             return self._encode_with_context(value, live, arguments)
