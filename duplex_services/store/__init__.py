@@ -6,6 +6,7 @@ meaning.
 
 from __future__ import annotations
 
+from duplex_services.store._leases import Lease as Lease
 from duplex_services.store._model import Condition as Condition
 from duplex_services.store._model import Conflict as Conflict
 from duplex_services.store._model import Denied as Denied
@@ -27,3 +28,7 @@ from duplex_services.store._model import exists as exists
 from duplex_services.store._model import last_writer_wins as last_writer_wins
 from duplex_services.store._model import missing as missing
 from duplex_services.store._model import unchanged as unchanged
+from duplex_services.store._open import open_store as open_store
+from duplex_services.store._store import Store as Store
+from duplex_services.store._store import Term as Term
+from duplex_services.store._store import Watch as Watch
