@@ -514,6 +514,9 @@ class ZooKeeperServers(Servers):
         return ["sh", "-c", f'{prepare} "$@"', "sh", *words]
 
     def is_ready(self, node: Node) -> bool:
+        if self.secure_ports:
+            with socket.create_connection((node.place.host, self.secure_ports[self.nodes.index(node)]), 1):
+                pass
         return _mode(node) is not None
 
     def _leads(self, node: Node) -> bool:
