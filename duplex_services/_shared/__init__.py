@@ -1,1 +1,1 @@
-"""What three or more of the services need. It is below all of them and knows none."""
+"""What three or more services need; small, or it is wrong. It knows none of them."""

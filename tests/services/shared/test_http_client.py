@@ -14,7 +14,7 @@ import trio
 import trio.testing
 import trustme
 
-from duplex_services._shared.http_client import Answer, Endpoint, HttpClient, NoAnswer, NotSent
+from duplex_services._shared._http_client import Answer, Endpoint, HttpClient, NoAnswer, NotSent
 from tests.machine import fail_after
 
 Handler = Callable[[trio.abc.Stream], Awaitable[None]]

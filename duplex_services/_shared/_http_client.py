@@ -29,7 +29,7 @@ _CHUNK: Final = 65_536
 #: Bytes of the status line and the headers of an answer.
 _MAX_HEAD: Final = 65_536
 #: Seconds after which a request that is given up counts against its endpoint.
-_SLOW: Final = 0.5
+_SLOW: Final = 0.1
 
 Headers: TypeAlias = Iterable[tuple[str, str]]
 
