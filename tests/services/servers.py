@@ -287,14 +287,17 @@ class Servers(abc.ABC):
         return next(node for node in self.nodes if node is not leader)
 
     def restart(self, *, wipe: bool = False) -> None:
-        """Kill all nodes, forget all they kept if asked to, start them and wait until they serve."""
+        """Kill all nodes and start them; :meth:`wait_ready` is for when they serve.
+
+        Args:
+            wipe: whether they have forgotten all they kept.
+        """
         self._kill()
         for node in self.nodes:
             if wipe:
                 node.wipe()
         for node in self.nodes:
             node.start()
-        self.wait_ready()
 
 
 # ------------------------------------------------------------------------------------------------- etcd

@@ -57,6 +57,7 @@ def test_dev_agent_that_is_replaced_has_forgotten() -> None:
         node = consul.nodes[0]
         fetch(node, "/v1/kv/a", b"b", method="PUT")
         consul.restart()
+        consul.wait_ready()
         with pytest.raises(urllib.error.HTTPError, match="404") as found:
             fetch(node, "/v1/kv/a")
         found.value.close()
@@ -67,8 +68,10 @@ def test_etcd_keeps_what_it_knows_until_it_is_wiped() -> None:
         node = etcd.nodes[0]
         etcd.ask(node, "/v3/kv/put", {"key": "YQ==", "value": "Yg=="})
         etcd.restart()
+        etcd.wait_ready()
         assert "kvs" in etcd.ask(node, "/v3/kv/range", {"key": "YQ=="})
         etcd.restart(wipe=True)
+        etcd.wait_ready()
         assert "kvs" not in etcd.ask(node, "/v3/kv/range", {"key": "YQ=="})
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
 from typing import Any, Final, NoReturn, TypeVar, final
 
 import msgspec
 import trio
 
-from duplex_services._shared._http_client import HttpClient, HttpError, Stream
+from duplex_services._shared._http_client import Headers, HttpClient, HttpError, Stream
 from duplex_services.store._backend import SENTINEL, WRITERS, Changes, Grant, Listing, Outcome, Report
 from duplex_services.store._backends import _etcd_words as words
 from duplex_services.store._backends._http import (
@@ -100,7 +100,7 @@ class EtcdBackend:
         self._quiet = (revision, count, found.header.revision)
         return revision
 
-    def _ranges(self, prefix: str) -> list[dict[str, Any]]:
+    def _ranges(self, prefix: str) -> Sequence[dict[str, Any]]:
         """The keys under a prefix; the writers' are many, and nobody asks for them unless by their name."""
         start = self._key(prefix)
         if not WRITERS.startswith(prefix):
@@ -128,7 +128,7 @@ class EtcdBackend:
             outcomes += await self._commit_or_error(chunk)
         return outcomes
 
-    async def _commit_or_error(self, commits: Sequence[Commit]) -> list[Outcome]:
+    async def _commit_or_error(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
         try:
             return await self._commit(commits)
         except words.EtcdError as error:
@@ -142,7 +142,7 @@ class EtcdBackend:
         except (Denied, Unavailable, Unknown) as error:
             return [error] * len(commits)
 
-    async def _commit(self, commits: Sequence[Commit]) -> list[Outcome]:
+    async def _commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
         body = {"success": [{"request_txn": self._txn(commit)} for commit in commits]}
         found = await self._ask("/v3/kv/txn", body, words.Txn, is_read=False)
         parts = [response.response_txn for response in found.responses]
@@ -315,14 +315,13 @@ class EtcdBackend:
                 raise problem
         raise AssertionError("the second time something was raised or returned")
 
-    async def _in_words(self, asking: Any) -> list[tuple[str, str]]:
+    async def _in_words(self, asking: Awaitable[Headers]) -> Headers:
         try:
-            headers: list[tuple[str, str]] = await asking
+            return await asking
         except HttpError as error:
             raise failure_of(error, is_read=True) from error
         except words.EtcdError as error:
             raise self._read_failed(error) from error
-        return headers
 
     def _read_failed(self, error: words.EtcdError) -> Denied | Unavailable:
         kind = Denied if error.is_denial else Unavailable
@@ -349,10 +348,10 @@ class _Login:
         self._http = client
         self._user = user
         self._password = password
-        self._headers: list[tuple[str, str]] | None = None if user else []
+        self._headers: Headers | None = None if user else ()
         self._lock = trio.Lock()
 
-    async def headers(self) -> list[tuple[str, str]]:
+    async def headers(self) -> Headers:
         """Return the headers that say who we are; empty without a user, or where etcd does not want to know."""
         async with self._lock:
             if self._headers is None:
@@ -361,7 +360,7 @@ class _Login:
                 self._headers = words.token_in(answer.status, answer.body)
             return self._headers
 
-    def forget(self, headers: list[tuple[str, str]] | None = None) -> bool:
+    def forget(self, headers: Headers | None = None) -> bool:
         """Ask for a new token next time; tell whether that can help.
 
         Args:
