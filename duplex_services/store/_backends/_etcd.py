@@ -1,6 +1,6 @@
 """``etcd://HOST,HOST/PREFIX``: etcd v3, through its JSON gateway.
 
-A commit is a transaction within one that holds the whole group: each has conditions and an answer of its own, and all
+A commit is a transaction, several are transactions within one: each has conditions and an answer of its own, and all
 share one request and one revision, which is etcd's own.
 """
 
@@ -57,8 +57,6 @@ class EtcdBackend:
 
     is_late = True
     hides_denied = False
-    #: A transaction may have 128 operations, and those within one get what it leaves of them.
-    group_limit = 60
 
     def __init__(self, address: str, client: HttpClient, root: str, user: str, password: str) -> None:
         self.address = address
@@ -67,6 +65,9 @@ class EtcdBackend:
         self._login = _Login(client, user, password)
         #: What was asked last, and etcd's own revision then: while that stays, nothing has changed.
         self._quiet: tuple[int, int, int] | None = None
+        # A transaction may have 128 operations, and those within one get what it leaves of them. But etcd does not look
+        # at the rights to what is within: a user's commits are not grouped, so that who may not is told so.
+        self.group_limit = 1 if user else 60
 
     # ------------------------------------------------------------------------------------------- reading
 
@@ -143,9 +144,13 @@ class EtcdBackend:
             return [error] * len(commits)
 
     async def _commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
-        body = {"success": [{"request_txn": self._txn(commit)} for commit in commits]}
-        found = await self._ask("/v3/kv/txn", body, words.Txn, is_read=False)
-        parts = [response.response_txn for response in found.responses]
+        if len(commits) == 1:
+            found = await self._ask("/v3/kv/txn", self._txn(commits[0]), words.Txn, is_read=False)
+            parts: list[words.Txn | None] = [found]
+        else:
+            body = {"success": [{"request_txn": self._txn(commit)} for commit in commits]}
+            found = await self._ask("/v3/kv/txn", body, words.Txn, is_read=False)
+            parts = [response.response_txn for response in found.responses]
         if len(parts) != len(commits):
             raise Unknown(f"{self.address} answered {len(parts)} of {len(commits)} commits")
         outcomes: list[Outcome] = []
@@ -206,44 +211,51 @@ class EtcdBackend:
             raise failure_of(error, is_read=True) from error
 
     async def _follow(self, stream: Stream, told: int, report: Report) -> None:
-        async for news in self._news(stream):
+        if stream.status != 200:
+            body = b""
+            while chunk := await stream.chunk():
+                body += chunk
+            raise self._read_failed(words.error_of(stream.status, body))
+        while True:
+            news = await self._news(stream)
             if news.canceled:
                 if news.compact_revision:
                     return
                 self._refused_watch(news.cancel_reason)
             if news.created and news.header.revision < told:
                 return
-            puts: dict[str, Entry] = {}
-            deletes: dict[str, None] = {}
-            revision = told
-            for event in news.events:
-                revision = max(revision, event.kv.mod_revision)
-                key = self._name(event.kv.key)
-                puts.pop(key, None)
-                deletes.pop(key, None)
-                if event.type == "DELETE":
-                    deletes[key] = None
-                else:
-                    puts[key] = self._entry(event.kv)
-            if revision > told:
-                told = revision
-                report(Changes(tuple(puts.values()), tuple(deletes), revision))
+            changes = self._changes(news.events)
+            if changes.revision > told:
+                told = changes.revision
+                report(changes)
 
-    async def _news(self, stream: Stream) -> AsyncGenerator[words.Watch]:
-        if stream.status != 200:
-            body = b""
-            while chunk := await stream.chunk():
-                body += chunk
-            raise self._read_failed(words.error_of(stream.status, body))
-        while (line := await stream.line(MAX_BODY)) is not None:
-            try:
-                found = msgspec.json.decode(line, type=words.WatchLine, strict=False)
-            except msgspec.DecodeError as error:
-                raise Unavailable(f"{self.address} says of changes what makes no sense: {error}") from error
-            if found.result is None:
-                raise self._read_failed(words.error_in(found.error))
-            yield found.result
-        raise Unavailable(f"{self.address} has ended the watch")
+    async def _news(self, stream: Stream) -> words.Watch:
+        line = await stream.line(MAX_BODY)
+        if line is None:
+            raise Unavailable(f"{self.address} has ended the watch")
+        try:
+            found = msgspec.json.decode(line, type=words.WatchLine, strict=False)
+        except msgspec.DecodeError as error:
+            raise Unavailable(f"{self.address} says of changes what makes no sense: {error}") from error
+        if found.result is None:
+            raise self._read_failed(words.error_in(found.error))
+        return found.result
+
+    def _changes(self, events: Sequence[words.Event]) -> Changes:
+        """Fold events, whose revisions only go up and are whole, into what came of them."""
+        puts: dict[str, Entry] = {}
+        deletes: dict[str, None] = {}
+        for event in events:
+            key = self._name(event.kv.key)
+            puts.pop(key, None)
+            deletes.pop(key, None)
+            if event.type == "DELETE":
+                deletes[key] = None
+            else:
+                puts[key] = self._entry(event.kv)
+        # The header's revision may be ahead of them: they come in parts.
+        revision = events[-1].kv.mod_revision if events else 0
+        return Changes(tuple(puts.values()), tuple(deletes), revision)
 
     def _refused_watch(self, reason: str) -> NoReturn:
         error = words.EtcdError(words.code_in(reason), reason)
