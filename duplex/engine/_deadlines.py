@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
+from duplex._errors import RPCError
+from duplex._status import StatusCode
 from duplex.engine._runs import outside_trio
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ in_thread: Final[contextvars.ContextVar[Threads | None]] = contextvars.ContextVa
 #: The ``IncomingCall`` that the running handler serves.
 served_call: Final[contextvars.ContextVar[Any]] = contextvars.ContextVar("duplex-call")
 
+#: What ends a call this many seconds before its deadline, or less, does so on account of it: the other side has a clock
+#: of its own, and is told milliseconds.
+ABOUT: Final = 0.005
 #: Parts of a second. Deadlines in the same one are one for the scopes of workers: setting it costs some microseconds.
 _TICKS: Final = 1024
 
@@ -75,6 +80,25 @@ def remaining() -> float | None:
 def remaining_until(deadline: float) -> float | None:
     """Return the seconds until a deadline; ``None`` if it is infinite."""
     return None if deadline == math.inf else max(0.0, deadline - trio.current_time())
+
+
+async def told_by_own(error: RPCError, deadline: float | None) -> None:
+    """Let the scope around a call tell that its deadline has passed, where the other side has said so first.
+
+    When a process gets no time for a while, the answer of the other side and the deadline are both there in the same
+    pass of the event loop. Chance must not decide whether the caller sees its own scope end, or an error.
+
+    Args:
+        error: how the call ended.
+        deadline: that which the other side was told.
+
+    Raises:
+        trio.Cancelled: the deadline has passed, or is about to, and a scope around the call has it.
+    """
+    if error.code is not StatusCode.DEADLINE_EXCEEDED or deadline is None:
+        return
+    if deadline - trio.current_time() <= ABOUT:
+        await trio.sleep_until(deadline)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec
 from duplex.engine._context import CallContext
 from duplex.engine._conversation import Conversation
-from duplex.engine._deadlines import in_thread, served_call, thread_call
+from duplex.engine._deadlines import ABOUT, in_thread, served_call, thread_call
 from duplex.engine._failure import Failure, NotBegun, leaves, told, unexpected
 from duplex.engine._generator import END_OF_ITEMS, GeneratorThread
 from duplex.engine._handler import Flavor, Handler
@@ -40,8 +40,6 @@ logger = logging.getLogger("duplex")
 BUILTIN: Final = "duplex."
 
 
-#: A cancellation this many seconds before a call's deadline, or less, is on account of it.
-_ABOUT: Final = 0.005
 #: What a caller is told when the error itself cannot be.
 _UNTOLD: Final = "the handler failed with an error that cannot be told; its peer's log says why"
 #: What another task is told that still receives from the call's stream, or sends on it.
@@ -199,7 +197,7 @@ class IncomingCall(Conversation):
     def on_cancelled(self, event: CancelReceived) -> None:
         """The caller gave the call up, or broke its rules."""
         # Who calls keeps the deadline too, and may be first to say that it has passed.
-        late = self.deadline is not None and self.link.now >= self.deadline - _ABOUT
+        late = self.deadline is not None and self.link.now >= self.deadline - ABOUT
         self._cut_by = "deadline" if late else "remote"
         if event.closed:
             self.link.forget(self.channel)

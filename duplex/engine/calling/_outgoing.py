@@ -21,7 +21,7 @@ from duplex._errors import (
 )
 from duplex._metadata import Metadata
 from duplex.engine._conversation import NOTHING, Conversation
-from duplex.engine._deadlines import remaining, remaining_until
+from duplex.engine._deadlines import remaining, remaining_until, told_by_own
 from duplex.engine._overflow import Overflowing, OverflowState
 from duplex.engine._threads import wait_rescheduled
 from duplex.engine._types import Channel, ChannelStatistics
@@ -247,6 +247,9 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
             self._check_streams()
             await call.wait_forwarded()
             raise StopAsyncIteration from None
+        except RPCError as error:
+            await told_by_own(error, call.deadline)
+            raise
         return item
 
     def _check_streams(self) -> None:
@@ -270,13 +273,20 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
             self._check_streams()
             await self._call.wait_forwarded()
             raise
+        except RPCError as error:
+            await told_by_own(error, self._call.deadline)
+            raise
         return item
 
     @trio.lowlevel.enable_ki_protection
     async def send(self, value: SendT) -> None:
         """Send one item of the method's input stream. See :meth:`duplex.SendChannel.send`."""
-        if (rest := self._call.send_now(value)) is not None:
-            await rest
+        try:
+            if (rest := self._call.send_now(value)) is not None:
+                await rest
+        except RPCError as error:
+            await told_by_own(error, self._call.deadline)
+            raise
 
     async def send_eof(self) -> None:
         """End the input stream. Idempotent. See :meth:`duplex.SendChannel.send_eof`."""
@@ -322,7 +332,9 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         if call.result_message is not None:
             return call.result_message
         if call.error is not None:
-            raise call.error_for_caller()
+            error = call.error_for_caller()
+            await told_by_own(error, call.deadline)
+            raise error
         if call.ended and not call.queued and call.closed is not None and call.closed.payload is None:
             return None
         if call.queued or call.closed is None or call.closed.payload is None:

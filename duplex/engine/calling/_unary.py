@@ -15,8 +15,9 @@ from duplex._errors import (
     RPCError,
     Unavailable,
 )
+from duplex._status import StatusCode
 from duplex.codec._base import LiveKind
-from duplex.engine._deadlines import in_thread, remaining
+from duplex.engine._deadlines import ABOUT, in_thread, remaining, told_by_own
 from duplex.engine._live import FUNCTIONS, CallValues
 from duplex.engine._threads import wait_in_thread
 from duplex.engine._types import Callback
@@ -169,6 +170,8 @@ class UnaryCall(CallValues):
             if not self.channel:
                 # Nothing was waited for, and whoever tries again and again must let others run.
                 await trio.lowlevel.checkpoint()
+            elif self.close_received is not None:
+                await told_by_own(error, self.deadline)
             raise
         except BaseException:
             self.abandon("cancelled")
@@ -215,6 +218,8 @@ class UnaryCall(CallValues):
         result = self._result
         if type(result) is ChannelClosed:
             if result.status:
+                if result.status == StatusCode.DEADLINE_EXCEEDED and self._is_own_time_over:
+                    raise deadline_exceeded(self._request, self._limit, self.link, sent=True)
                 raise outcome_error(result, self._request.codec)
             if result.payload is None:
                 raise TypeError(
@@ -235,6 +240,10 @@ class UnaryCall(CallValues):
             f"{self._request.method} returns a callback or a channel, which live as long as the call: use "
             f"`async with ....open(...) as call` and `await call.result()` on it"
         )
+
+    @property
+    def _is_own_time_over(self) -> bool:
+        return self._timer is not None and self._timer[0] - self.link.peer.clock() <= ABOUT
 
     def abandon(self, reason: str) -> None:
         """Cancel the call if it is still under way."""
