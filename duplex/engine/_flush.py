@@ -13,6 +13,7 @@ from typing import Final, Protocol, final
 
 import trio
 
+from duplex.engine._interpreter import Interpreter
 from duplex.engine._lead import Lead, Room
 from duplex.transports._base import Port
 
@@ -54,6 +55,8 @@ class Flusher(trio.abc.Instrument):
         self.soon_vacant: dict[Lead, None] = {}
         #: How often room is made for callers who receive.
         self.room = Room()
+        #: Threads that may wait for the interpreter.
+        self.interpreter = Interpreter()
         self.users = 0
         self._postponed = 0
         self._most_postponed = most_postponed
@@ -139,4 +142,5 @@ def release_flusher(flusher: Flusher) -> None:
     flusher.users -= 1
     if flusher.users == 0:
         flusher.flush()
+        flusher.interpreter.stop()
         trio.lowlevel.remove_instrument(flusher)

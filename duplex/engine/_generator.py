@@ -74,7 +74,7 @@ class GeneratorThread:
         """
         threads = self._threads
         try:
-            await threads.acquire_on_behalf_of(self)
+            await threads.acquire(self)
         except NotBegun as error:
             if not self._is_started:
                 raise
@@ -82,10 +82,12 @@ class GeneratorThread:
             refusal.retry_after = error.retry_after
             raise refusal from None
         try:
-            if not self._is_started:
+            if self._is_started:
+                threads.interpreter.give(self)
+            else:
                 self._start()
         except BaseException:
-            threads.release_on_behalf_of(self)
+            threads.release(self)
             raise
         self._is_stepping = True
         self._orders.put(True)
@@ -129,6 +131,7 @@ class GeneratorThread:
             self._stepped(outcome.Value(END_OF_ITEMS), True)
             self._threads.generator_ended(self._link)
             return
+        self._threads.interpreter.give(self)
         with self._scope:
             try:
                 await trio.to_thread.run_sync(self._live, limiter=Unlimited(), abandon_on_cancel=True)  # type: ignore[arg-type]
@@ -140,6 +143,7 @@ class GeneratorThread:
     def _live(self) -> None:
         generator = self._generator
         while self._orders.get():
+            self._threads.interpreter.begin(self)
             ended = outcome.capture(run_plain, next, (generator, END_OF_ITEMS), {})
             is_last = isinstance(ended, outcome.Error) or ended.value is END_OF_ITEMS
             self._tell(self._stepped, ended, is_last)
@@ -157,7 +161,8 @@ class GeneratorThread:
     def _stepped(self, ended: outcome.Outcome[Any], is_last: bool) -> None:
         self._is_stepping = False
         self._is_over |= is_last
-        self._threads.release_on_behalf_of(self)
+        self._threads.interpreter.end(self)
+        self._threads.release(self)
         self._wake(ended)
 
     def _closed(self, ended: outcome.Outcome[None]) -> None:

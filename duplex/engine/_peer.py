@@ -158,7 +158,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.admission = Admission(self)
         self.workers = Workers(nursery, self.base_context, self.admission, flusher, self.clock)
         self.timers = Timers(self.spawn)
-        self.threads = Threads(max_threads, self.spawn)
+        self.threads = Threads(max_threads, self.spawn, flusher.interpreter)
         #: Notifications that run, or are about to, and whose links are gone (an ordered set).
         self.left_behind: dict[IncomingCall, None] = {}
         self.results = ResultCache(idempotency, self.workers)

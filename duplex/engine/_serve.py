@@ -26,7 +26,7 @@ from duplex.engine._generator import END_OF_ITEMS, GeneratorThread
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd, close_local
 from duplex.engine._overflow import Overflowing, OverflowState
-from duplex.engine._threads import run_plain
+from duplex.engine._threads import InThread, run_plain
 from duplex.engine._unread import is_much_unread
 from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
@@ -359,7 +359,8 @@ class IncomingCall(Conversation):
         threads = self.link.peer.threads
         token, inside = thread_call.set(self), in_thread.set(threads)
         try:
-            return await trio.to_thread.run_sync(function, limiter=threads, abandon_on_cancel=True)  # type: ignore[arg-type]
+            call = InThread(threads, function)
+            return await trio.to_thread.run_sync(call, limiter=call, abandon_on_cancel=True)  # type: ignore[arg-type]
         finally:
             in_thread.reset(inside)
             thread_call.reset(token)

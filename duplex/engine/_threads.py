@@ -22,6 +22,7 @@ from duplex._errors import ResourceExhausted
 from duplex.engine._admission import PUSH_BACK, may_hold_more
 from duplex.engine._deadlines import in_thread, served_call, thread_call
 from duplex.engine._failure import NotBegun
+from duplex.engine._interpreter import Interpreter
 
 logger = logging.getLogger("duplex")
 
@@ -71,15 +72,17 @@ async def wait_in_thread(threads: Threads, awaited: Awaitable[Any]) -> Any:
 
 @final
 class Threads:
-    """How many plain handlers of one peer run, and who waits to. The limiter of :func:`trio.to_thread.run_sync`.
+    """How many plain handlers of one peer run, and who waits to.
 
     Args:
         most: that run at once, but for what is said above.
         spawn: runs a task of the peer's.
+        interpreter: is told of threads that need it.
     """
 
-    def __init__(self, most: int, spawn: Callable[..., None]) -> None:
+    def __init__(self, most: int, spawn: Callable[..., None], interpreter: Interpreter) -> None:
         self.most = most
+        self.interpreter = interpreter
         self._spawn = spawn
         #: Functions, and steps of generators, that are at work in a thread.
         self.running = 0
@@ -107,7 +110,7 @@ class Threads:
         """Calls that wait for a thread."""
         return len(self._queue)
 
-    async def acquire_on_behalf_of(self, borrower: object) -> None:
+    async def acquire(self, borrower: object) -> None:
         """Wait until one more may run.
 
         Raises:
@@ -130,7 +133,7 @@ class Threads:
 
         await trio.lowlevel.wait_task_rescheduled(abort)
 
-    def release_on_behalf_of(self, borrower: object) -> None:
+    def release(self, borrower: object) -> None:
         """One has ended."""
         self.running -= 1
         self._moves += 1
@@ -278,6 +281,32 @@ def _served_link() -> object:
     """Return the link of the call that the running handler serves."""
     call = served_call.get(None)
     return None if call is None else call.link
+
+
+@final
+class InThread:
+    """What a thread is to call, and the limiter of its :func:`trio.to_thread.run_sync`."""
+
+    __slots__ = ("_function", "_threads")
+
+    def __init__(self, threads: Threads, function: Callable[[], Any]) -> None:
+        self._threads = threads
+        self._function = function
+
+    def __call__(self) -> Any:
+        """Call it, in the thread."""
+        self._threads.interpreter.begin(self)
+        return self._function()
+
+    async def acquire_on_behalf_of(self, _borrower: object) -> None:
+        """Wait until it may run."""
+        await self._threads.acquire(self)
+        self._threads.interpreter.give(self)
+
+    def release_on_behalf_of(self, _borrower: object) -> None:
+        """It has ended."""
+        self._threads.interpreter.end(self)
+        self._threads.release(self)
 
 
 @final

@@ -393,7 +393,7 @@ async def test_refusal_of_a_step_says_whether_the_generator_had_begun(
 ) -> None:
     async with linked(plain) as pair:
         threads = pair.server.threads
-        acquire = threads.acquire_on_behalf_of
+        acquire = threads.acquire
         made = 0
 
         async def acquire_some(borrower: Any) -> None:
@@ -403,9 +403,7 @@ async def test_refusal_of_a_step_says_whether_the_generator_had_begun(
             made += 1
             await acquire(borrower)
 
-        monkeypatch.setattr(
-            type(threads), "acquire_on_behalf_of", lambda self, borrower: acquire_some(borrower)
-        )
+        monkeypatch.setattr(type(threads), "acquire", lambda self, borrower: acquire_some(borrower))
         async with pair.service("plain").users.open(3) as call:
             for _ in range(steps):
                 assert await call.receive() == "ada"

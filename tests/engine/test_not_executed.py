@@ -297,7 +297,7 @@ async def test_a_key_whose_second_run_gets_no_thread_was_executed(monkeypatch: p
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait)
             await pair.settle()
-            monkeypatch.setattr(threads, "acquire_on_behalf_of", refuse)
+            monkeypatch.setattr(threads, "acquire", refuse)
             go.set()
         assert runs == 1
         assert type(errors[0]) is duplex.ResourceExhausted
