@@ -183,7 +183,8 @@ class Backend(Protocol):
         Returns:
             ``revision`` if, when this was asked or later, nothing had changed since. Else any revision that is not lower
             than that of the newest change before this was asked: the answer counts as right when reports have come so
-            far. If they do not come at all, the following is given up, and everything is listed.
+            far. If they do not come at all, or this is lower than ``revision``, the following is given up, and everything is
+            listed.
         """
         ...
 

@@ -8,7 +8,7 @@ from typing import Final
 import trio
 
 from duplex_services.store._backend import Backend, Grant
-from duplex_services.store._model import LeaseLost, StoreError
+from duplex_services.store._model import LeaseLost, StoreError, Unavailable
 from duplex_services.store._rules._clocks import LeaseClock
 
 _log: Final = logging.getLogger("duplex.store")
@@ -60,8 +60,10 @@ class Lease:
             self.lost.set()
 
     async def _beat(self) -> None:
-        while not self.is_lost:
+        while True:
             await trio.sleep_until(min(self._clock.beat_at, self._clock.lost_at))
+            if self.is_lost:
+                return
             sent = trio.current_time()
             try:
                 with trio.fail_after(self._clock.patience(sent)):
@@ -70,7 +72,8 @@ class Lease:
                 self.trouble = lost
                 return
             except (StoreError, trio.TooSlowError) as error:
-                self.trouble = error if isinstance(error, StoreError) else None
+                slow = Unavailable(f"{self._backend.address} did not answer a beat in time")
+                self.trouble = error if isinstance(error, StoreError) else slow
                 self._clock = self._clock.missed(trio.current_time())
             else:
                 self.trouble = None

@@ -319,7 +319,8 @@ class Store:
                     if leader is None:
                         return
                 elif isinstance(updates.trouble, Denied):
-                    raise Denied(updates.trouble.message)
+                    # It may have been allowed since; else this raises.
+                    await self.get(key)
 
     async def _mind_term(self, term: Term, minding: trio.CancelScope, body: trio.CancelScope) -> None:
         """End a term when its lease is lost, or its key is not what it put."""

@@ -112,7 +112,7 @@ class Upstream:
             same = news.sentinel is not None and epoch_in(news.sentinel) == self.view.epoch
             changes = difference(self.view.entries, _without_writers(news))
         else:
-            changes = {entry.key: entry for entry in news.puts if not entry.key.startswith(WRITERS)}
+            changes = {entry.key: entry for entry in news.puts if self._is_news(entry)}
             changes.update((key, None) for key in news.deletes if not key.startswith(WRITERS))
             sentinel = changes.get(SENTINEL, self.view.entries.get(SENTINEL))
             same = sentinel is not None and epoch_in(sentinel) == self.view.epoch
@@ -121,6 +121,10 @@ class Upstream:
             scope.cancel()
             return
         self.view.move(changes, news.revision, self.view.epoch)
+
+    def _is_news(self, entry: Entry) -> bool:
+        known = self.view.entries.get(entry.key)
+        return not entry.key.startswith(WRITERS) and (known is None or known.modified < entry.modified)
 
     async def _verify(self, following: trio.CancelScope) -> None:
         """Ask the store whether what was reported is all, and end the following if it is not."""
@@ -132,11 +136,16 @@ class Upstream:
             self._is_asked = trio.Event()
             asked, before = trio.current_time(), view.revision
             newest = await self._or_trouble(self._newest, before)
-            if newest is None:
+            sentinel = None if newest is None else await self._or_trouble(self._sentinel)
+            if newest is None or sentinel is None:
                 pause = next_pause(pause, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
                 await trio.sleep(pause)
                 continue
             pause = 0.0
+            if epoch_in(sentinel) != view.epoch or newest < before:
+                # The store was wiped, replaced or put back, and whoever follows would not hear of it.
+                following.cancel()
+                return
             with trio.move_on_after(_BEHIND):
                 while view.revision < newest:
                     await view.moved()
@@ -149,6 +158,14 @@ class Upstream:
 
     async def _newest(self, revision: int) -> int:
         return await self._backend.newest(revision, len(self.view.entries))
+
+    async def _sentinel(self) -> Entry:
+        """Read the sentinel, where it is still allowed and the store still the same, or begin a new epoch."""
+        while True:
+            sentinel = await self._backend.get(SENTINEL)
+            if sentinel is not None:
+                return sentinel
+            await self._epochs.establish()
 
     # --------------------------------------------------------------------------------------- certainty
 

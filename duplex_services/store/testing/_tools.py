@@ -60,6 +60,7 @@ class Folded:
         self.deleted: list[str] = []
         self.revision = 0
         self.stale_since: float | None = None
+        self._epoch = ""
 
     @property
     def values(self) -> dict[str, bytes]:
@@ -73,7 +74,7 @@ class Folded:
         if not update.epoch:
             assert not update.puts, f"entries of no epoch: {update}"
             return
-        if not self.epochs or self.epochs[-1] != update.epoch:
+        if self._epoch != update.epoch:
             assert update.full, f"a new epoch comes with a full update: {update}"
             self.epochs.append(update.epoch)
         else:
@@ -81,13 +82,15 @@ class Folded:
         for entry in update.puts:
             old = self.entries.get(entry.key)
             assert entry.modified <= update.revision, f"newer than its update: {update}"
-            assert old is None or old != entry, f"told twice: {entry}"
+            if update.epoch == self._epoch and old is not None:
+                assert entry.modified > old.modified, f"went back from {old}, or told twice: {entry}"
             self.entries[entry.key] = entry
         for key in update.deletes:
             assert key in self.entries, f"{key!r} is told as deleted, and was never told: {update}"
             del self.entries[key]
             self.deleted.append(key)
         self.revision = update.revision
+        self._epoch = update.epoch
 
 
 async def fold(watch: Watch, into: Folded, until: Callable[[Folded], bool], within: float) -> Folded:
