@@ -50,12 +50,9 @@ from duplex._status import StatusCode as StatusCode
 from duplex._version import __version__ as __version__
 from duplex.client import MethodProxy as MethodProxy
 from duplex.client import ServiceProxy as ServiceProxy
-from duplex.engine._context import CallContext as CallContext
 from duplex.engine._deadlines import detached as detached
 from duplex.engine._handler import Kind as Kind
 from duplex.engine._report import CallInfo as CallInfo
-from duplex.engine._serve import PeerInfo as PeerInfo
-from duplex.engine._serve import current_call as current_call
 from duplex.engine._statistics import LinkStatistics as LinkStatistics
 from duplex.engine._statistics import PeerStatistics as PeerStatistics
 from duplex.engine._tracked import ResumableStream as ResumableStream
@@ -70,6 +67,9 @@ from duplex.engine._types import Streaming as Streaming
 from duplex.engine._types import Unary as Unary
 from duplex.engine.calling._outgoing import OpenCall as OpenCall
 from duplex.engine.calling._outgoing import OutgoingCall as OutgoingCall
+from duplex.engine.serving import CallContext as CallContext
+from duplex.engine.serving import PeerInfo as PeerInfo
+from duplex.engine.serving import current_call as current_call
 from duplex.service import Secret as Secret
 from duplex.service import Service as Service
 from duplex.service import rpc as rpc

@@ -10,7 +10,7 @@ Metadata: TypeAlias = Mapping[str, str | bytes]
 
 #: Keys that begin with this belong to the protocol.
 RESERVED_PREFIX = "duplex-"
-#: The caller's name for what a call is to do, so that it is done once: see :mod:`duplex.engine._idempotency`.
+#: The caller's name for what a call is to do, so that it is done once: see :mod:`duplex.engine.serving.idempotency`.
 IDEMPOTENCY_KEY = "duplex-idempotency-key"
 #: What a peer whose callee side keeps such keys announces in its ``HELLO``.
 IDEMPOTENCY_FEATURE = "idempotency-keys"

@@ -15,13 +15,13 @@ from duplex._metadata import IDEMPOTENCY_KEY, RESERVED_PREFIX, Metadata, check_m
 from duplex._numbers import check_seconds
 from duplex.client._resume import OpenStream
 from duplex.codec import Codec, get_codec
-from duplex.engine._idempotency import MAX_KEY
 from duplex.engine._link import BaseLink
 from duplex.engine._tracked import ResumableStream
 from duplex.engine._types import CallOptions, OtherOptions
 from duplex.engine.calling._outgoing import OpenCall
 from duplex.engine.calling._request import Request, deadline_exceeded, time_limit
 from duplex.engine.calling._unary import call_unary, notify
+from duplex.engine.serving import MAX_KEY
 
 
 class LinkPicker(Protocol):

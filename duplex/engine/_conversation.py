@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from duplex._errors import DecodeError, InvalidArgument, RPCError
+from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec
 from duplex.engine._live import CallValues
 from duplex.engine._threads import wait_rescheduled
@@ -56,7 +57,7 @@ def _cost(run: list[bytes]) -> int:
 
 
 class Conversation(CallValues):
-    """One channel of a link, seen from this side.
+    """One channel of a link, seen from this side: a :class:`duplex.engine._table.ChannelUser`.
 
     Attributes:
         link: the link that it is on.
@@ -94,6 +95,8 @@ class Conversation(CallValues):
     opener = False
     #: Whether a peer that drains waits for its end.
     holds_up = False
+    #: Whether it is a value in a message of a call, and no call itself.
+    is_value = False
 
     def __init__(self, link: BaseLink, channel: int, codec: Codec, item_type: Any = Any) -> None:
         super().__init__()
@@ -130,6 +133,16 @@ class Conversation(CallValues):
         #: Items that were sent, and how many there may be before the next checkpoint.
         self._sent = 0
         self._yield_at = ITEMS_PER_CHECKPOINT
+
+    @property
+    def method(self) -> str:
+        """``service.method``; empty if it is no call."""
+        return ""
+
+    @property
+    def deadline(self) -> float | None:
+        """When it has to end, as :func:`trio.current_time` counts; ``None`` if never, or if this side does not keep it."""
+        return None
 
     # -- from the link ---------------------------------------------------------------------------------
 
@@ -187,6 +200,9 @@ class Conversation(CallValues):
     def on_lost(self, error: RPCError) -> None:
         """The link is gone."""
         self.finish(error)
+
+    def cut(self, status: StatusCode, message: str, *, resumable: bool = False) -> None:
+        """See :meth:`duplex.engine._table.ChannelUser.cut`: this is no call that is served."""
 
     def finish(self, error: RPCError | None) -> None:
         """Note that the conversation is over, and wake everybody who waits on it."""
@@ -560,3 +576,8 @@ class Conversation(CallValues):
     def queued(self) -> int:
         """How many items were received and not taken."""
         return len(self._taking) + sum(map(_items, self._inbox))
+
+    @property
+    def waiting_senders(self) -> int:
+        """How many tasks wait for credit."""
+        return len(self._credit_waiters)

@@ -41,7 +41,7 @@ in_thread: Final[contextvars.ContextVar[Threads | None]] = contextvars.ContextVa
     "duplex-in-thread", default=None
 )
 
-#: The ``IncomingCall`` that the running handler serves.
+#: The ``Invocation`` of the running handler.
 served_call: Final[contextvars.ContextVar[Any]] = contextvars.ContextVar("duplex-call")
 
 #: What ends a call this many seconds before its deadline, or less, does so on account of it: the other side has a clock

@@ -7,6 +7,7 @@ cannot be encoded, a ``__str__`` that raises. What can be told is, the rest is l
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import math
 import traceback
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from duplex._metadata import RETRY_AFTER, check_metadata, retry_after_text, with
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.protocol import MAX_INTEGER, MAX_TEXT
+
+logger = logging.getLogger("duplex")
 
 #: The longest pause in seconds that there is room for on the wire.
 _MAX_PAUSE: Final = 1e11
@@ -145,3 +148,35 @@ def leaves(error: BaseException) -> list[BaseException]:
 def is_interrupt(error: BaseException) -> bool:
     """Whether an exception is, or holds, one that is not the application's own: a cancellation or Ctrl-C."""
     return any(isinstance(leaf, (trio.Cancelled, KeyboardInterrupt)) for leaf in leaves(error))
+
+
+def must_go_on(error: BaseException) -> bool:
+    """Whether what a handler raised is not its own: an interrupt, or the cancellation of a scope around it.
+
+    ``trio.Cancelled`` of some other scope, which a shared computation or a library has kept and raised here,
+    is an error of the handler like any other.
+    """
+    if _holds(error, KeyboardInterrupt):
+        return True
+    return _holds(error, trio.Cancelled) and trio.current_effective_deadline() == -math.inf
+
+
+def _holds(error: BaseException, kind: type[BaseException]) -> bool:
+    # By hand: groups may be of the application's own classes, which make others of themselves in ways of their own.
+    return any(isinstance(found, kind) for found in leaves(error))
+
+
+def sole_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Unwrap a group around a single error, as a nursery in a handler makes."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def report_last(method: str, problem: BaseException) -> None:
+    """Note why an error could not be told, though it may be the logging that fails."""
+    try:
+        logger.error("an error of %s could not be told to its caller", method, exc_info=problem)
+    except Exception:
+        traceback.print_exc()  # as logging does with the errors of its handlers

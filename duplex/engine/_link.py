@@ -35,12 +35,13 @@ from duplex.engine._live import CallValues
 from duplex.engine._log import clean, logger
 from duplex.engine._nested import NestedChannel
 from duplex.engine._reserved import take_reserved
-from duplex.engine._serve import BUILTIN, IncomingCall, OverflowingCall
 from duplex.engine._statistics import LinkStatistics
+from duplex.engine._table import ChannelUser
 from duplex.engine._throttle import Throttle
 from duplex.engine._unread import in_short, is_much_unread
 from duplex.engine._watch import LinkWatch
-from duplex.engine.calling._unary import RemoteCallback, UnaryCall
+from duplex.engine.calling._unary import RemoteCallback
+from duplex.engine.serving import BUILTIN, Job, OverflowingChannel, ServedChannel
 from duplex.protocol import (
     END,
     FIRST_PROOF,
@@ -118,9 +119,9 @@ class BaseLink:
             proof_token=_proof_token,
         )
         #: Conversations by channel number.
-        self.conversations: dict[int, Conversation | UnaryCall] = {}
+        self.conversations: dict[int, ChannelUser] = {}
         #: Conversations with tasks that wait for credit, in order; and whether what streams leave to others would do.
-        self.credit_waiters: dict[Conversation | UnaryCall, bool] = {}
+        self.credit_waiters: dict[ChannelUser, bool] = {}
         #: The other side has granted more on the link, in what is being acted upon.
         self._has_link_credit_come = False
         #: Conversations that owe the other side credit for messages that were taken (an ordered set), how
@@ -438,9 +439,7 @@ class BaseLink:
         self._lost.set()
         self._pong.set()
         # Nested channels first, or the end of their call would tell them something less to the point.
-        conversations = sorted(
-            self.conversations.values(), key=lambda found: not isinstance(found, NestedChannel)
-        )
+        conversations = sorted(self.conversations.values(), key=lambda found: not found.is_value)
         self.conversations.clear()
         self._callbacks.clear()
         self.bundles.clear()
@@ -486,8 +485,7 @@ class BaseLink:
             resumable: only those of streams that go on elsewhere.
         """
         for conversation in list(self.conversations.values()):
-            if isinstance(conversation, IncomingCall) and (conversation.handler.resumable or not resumable):
-                conversation.cut(StatusCode.UNAVAILABLE, reason)
+            conversation.cut(StatusCode.UNAVAILABLE, reason, resumable=resumable)
 
     def say_goodbye(self, reason: str, message: str = "") -> None:
         """Tell the other side that the link ends now, and end it."""
@@ -530,7 +528,7 @@ class BaseLink:
 
     def open_channel(
         self,
-        conversation: Conversation | UnaryCall,
+        conversation: ChannelUser,
         target: str | int | None,
         *,
         payload: bytes | None = None,
@@ -570,7 +568,7 @@ class BaseLink:
         self.touch()
         return channel
 
-    async def wait_link_credit(self, conversation: Conversation | UnaryCall) -> None:
+    async def wait_link_credit(self, conversation: ChannelUser) -> None:
         """Wait until something may be sent on the link, or the conversation has its outcome. Raises
         ``Unavailable`` when the link is lost."""
         self.peer.check_thread()
@@ -579,6 +577,11 @@ class BaseLink:
             if not self.connection.is_open:
                 raise self.unavailable()
             await conversation.wait_credit(result=True)
+
+    def submit(self, job: Job) -> None:
+        """Have a worker run a handler for the other side."""
+        self.running += 1
+        self.peer.workers.submit(job)
 
     def ran(self) -> None:
         """A handler has ended that ran for the other side."""
@@ -708,7 +711,7 @@ class BaseLink:
             return
         if event.metadata and take_reserved(self, event, handler, codec):
             return
-        call_class = IncomingCall if handler.overflow is None else OverflowingCall
+        call_class = ServedChannel if handler.overflow is None else OverflowingChannel
         call = call_class(self, event, handler, codec)
         if handler.inline and handler.flavor is Flavor.SYNC and call.can_run_inline:
             call.run_inline()
@@ -718,8 +721,7 @@ class BaseLink:
             if refusal is not None:
                 self.refuse(event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)
                 return
-        self.conversations[event.channel] = call
-        self.peer.workers.submit(call)
+        call.start()
 
     def refuse(
         self, event: ChannelOpened, status: StatusCode, message: str, *, retry_after: float | None = None

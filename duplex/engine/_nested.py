@@ -157,6 +157,8 @@ class NestedChannel(Conversation):
         "_root",
     )
 
+    is_value = True
+
     def __init__(
         self,
         link: BaseLink,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast, final
+from typing import Any, Final, NamedTuple, cast, final
 
 import msgspec
 
@@ -26,9 +26,6 @@ from duplex.engine._conversation import Conversation
 from duplex.engine._nested import NestedChannel, close_local
 from duplex.engine._types import ChannelStatistics
 from duplex.protocol import ItemsReceived, MessageReceived
-
-if TYPE_CHECKING:
-    pass
 
 
 class _Queued(NamedTuple):
@@ -87,11 +84,6 @@ class Overflowing(Conversation):
     __slots__ = ()
 
     overflow: OverflowState
-    if TYPE_CHECKING:  # of the other base
-
-        @property
-        def method(self) -> str:
-            """``service.method``."""
 
     def fail_receiving(self, error: ResourceExhausted) -> None:
         """Take no more items, with an error for whoever receives them."""

@@ -23,18 +23,17 @@ from duplex.engine._admission import GREED, Admission, may_hold_more
 from duplex.engine._drain import drain
 from duplex.engine._flush import Flusher
 from duplex.engine._handler import Handler
-from duplex.engine._idempotency import ResultCache
 from duplex.engine._link import BaseLink
 from duplex.engine._log import logger
 from duplex.engine._ports import Ports
 from duplex.engine._report import CallInfo, calls_of
 from duplex.engine._round_robin import RoundRobin
 from duplex.engine._runs import check_run
-from duplex.engine._serve import BUILTIN, IncomingCall
 from duplex.engine._statistics import PeerStatistics
 from duplex.engine._threads import Threads
 from duplex.engine._workers import Workers
 from duplex.engine.calling._timers import Timers
+from duplex.engine.serving import BUILTIN, ResultCache, ServedChannel
 from duplex.protocol import (
     MAX_NAME,
     MAX_SERVICES,
@@ -160,8 +159,8 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.timers = Timers(self.spawn)
         self.threads = Threads(max_threads, self.spawn, flusher.interpreter)
         #: Notifications that run, or are about to, and whose links are gone (an ordered set).
-        self.left_behind: dict[IncomingCall, None] = {}
-        self.results = ResultCache(idempotency, self.workers)
+        self.left_behind: dict[ServedChannel, None] = {}
+        self.results = ResultCache(idempotency)
         self.make_callback_handler = callback_handler
         self._link_class = link_class
         self._nursery = nursery

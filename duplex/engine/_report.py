@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import msgspec
 import trio
 
-from duplex.engine._nested import NestedChannel
-from duplex.engine.calling._unary import UnaryCall
-
 if TYPE_CHECKING:
     from duplex.engine._peer import BasePeer
 
@@ -65,14 +62,9 @@ def calls_of(peer: BasePeer[Any, Any]) -> list[CallInfo]:
     for link in peer.links:
         conversations = {**dict.fromkeys(link.credit_waiters), **dict.fromkeys(link.conversations.values())}
         for conversation in conversations:
-            if isinstance(conversation, NestedChannel):
+            if conversation.is_value:
                 continue  # part of another call
             deadline = conversation.deadline
-            if isinstance(conversation, UnaryCall):
-                unread, waiting_senders = 0, int(conversation in link.credit_waiters)
-            else:
-                statistics = conversation.statistics()
-                unread, waiting_senders = statistics.buffered_items, statistics.waiting_senders
             found.append(
                 CallInfo(
                     direction="outgoing" if conversation.opener else "incoming",
@@ -82,8 +74,8 @@ def calls_of(peer: BasePeer[Any, Any]) -> list[CallInfo]:
                     remaining=None if deadline is None else deadline - now,
                     channel=conversation.channel,
                     credit=link.connection.credit(conversation.channel),
-                    unread=unread,
-                    waiting_senders=waiting_senders,
+                    unread=conversation.queued,
+                    waiting_senders=conversation.waiting_senders,
                     peer_is_slow=link.watch.is_slow,
                 )
             )

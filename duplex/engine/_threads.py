@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, TypeVar, final
 
 import outcome
 import trio
@@ -23,6 +23,8 @@ from duplex.engine._admission import PUSH_BACK, may_hold_more
 from duplex.engine._deadlines import in_thread, served_call, thread_call
 from duplex.engine._failure import NotBegun
 from duplex.engine._interpreter import Interpreter
+
+T = TypeVar("T")
 
 logger = logging.getLogger("duplex")
 
@@ -307,6 +309,12 @@ class InThread:
         """It has ended."""
         self._threads.interpreter.end(self)
         self._threads.release(self)
+
+
+def run_in_thread(threads: Threads, function: Callable[[], T]) -> Awaitable[T]:
+    """Run a function in a thread, once there is one for it, and return its result. Cancelled, it leaves the thread alone."""
+    call = InThread(threads, function)
+    return trio.to_thread.run_sync(call, limiter=call, abandon_on_cancel=True)  # type: ignore[arg-type]
 
 
 @final

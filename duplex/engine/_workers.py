@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from duplex.engine._admission import Admission
     from duplex.engine._flush import Flusher
     from duplex.engine._link import BaseLink
-    from duplex.engine._serve import IncomingCall
+    from duplex.engine.serving._job import Job
     from duplex.transports import Port, Turns
 
 logger = logging.getLogger("duplex")
@@ -73,7 +73,7 @@ class Workers:
         #: A leader is in a turn, and begins the next call that comes itself.
         self._begins_here = False
         #: Calls that came in the turn, for the leader to begin.
-        self._arrived: deque[IncomingCall] = deque()
+        self._arrived: deque[Job] = deque()
         #: Calls that were handed to tasks which have not begun them.
         self._handed_over = 0
         #: By method: for how many calls it is not begun by a leader.
@@ -102,9 +102,8 @@ class Workers:
         finally:
             link.lose("the peer was closed")  # it is lost already, unless this was cancelled
 
-    def submit(self, call: IncomingCall) -> None:
+    def submit(self, call: Job) -> None:
         """Run a call."""
-        call.link.running += 1
         self._admission.running += 1
         if self._begins_here:
             if call.handler.flavor is Flavor.ASYNC and not self._will_wait(call.handler.method):
@@ -128,7 +127,7 @@ class Workers:
             del self._waited[method]
         return True
 
-    def _hand_over(self, call: IncomingCall) -> None:
+    def _hand_over(self, call: Job) -> None:
         self._handed_over += 1
         deadline = math.inf if call.deadline is None else shared(call.deadline)
         if self._idle:
@@ -155,12 +154,12 @@ class Workers:
         else:
             self._start(lead, math.inf)
 
-    def _start(self, duty: IncomingCall | Lead, deadline: float) -> None:
+    def _start(self, duty: Job | Lead, deadline: float) -> None:
         self._context.copy().run(
             functools.partial(self._nursery.start_soon, self._work, duty, deadline, name="duplex worker")
         )
 
-    async def _work(self, duty: IncomingCall | Lead, deadline: float) -> None:
+    async def _work(self, duty: Job | Lead, deadline: float) -> None:
         task = trio.lowlevel.current_task()
         #: The method of the call that is run.
         method = [""]
@@ -196,9 +195,9 @@ class Workers:
             if serious is not None:
                 raise serious from None
 
-    def _ended(self, call: IncomingCall) -> None:
+    def _ended(self, call: Job) -> None:
         self._admission.running -= 1
-        call.link.ran()
+        call.ended()
 
     @trio.lowlevel.enable_ki_protection
     async def _lead(
@@ -258,7 +257,7 @@ class Workers:
             self._begins_here = False
 
     async def _run_here(
-        self, call: IncomingCall, lead: Lead, task: trio.lowlevel.Task, scope: trio.CancelScope
+        self, call: Job, lead: Lead, task: trio.lowlevel.Task, scope: trio.CancelScope
     ) -> bool:
         """Run a call in the task that leads; return whether it still does."""
         context = self._context.copy()

@@ -15,7 +15,7 @@ import trio.testing
 
 import duplex
 from duplex.client import _resume
-from duplex.engine._serve import IncomingCall
+from duplex.engine.serving import ServedChannel
 from tests.engine.helpers import SCHEMES, endpoint_of, linked, until
 
 
@@ -127,8 +127,8 @@ async def test_metadata_and_codec_go_along(log: Log) -> None:
         remote = pair.service("log").follow.with_options(metadata={"user": "ann"}, resume=True)
         async with remote.open() as stream:
             assert await stream.receive() == "0"
-            (call,) = [c for c in pair.back.conversations.values() if isinstance(c, IncomingCall)]
-            assert call.metadata == {"user": "ann", "duplex-resume": ""}
+            (call,) = [c for c in pair.back.conversations.values() if isinstance(c, ServedChannel)]
+            assert call._event.metadata == {"user": "ann", "duplex-resume": ""}
 
 
 class Event(msgspec.Struct):

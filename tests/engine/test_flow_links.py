@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 import duplex
+from duplex.engine.serving import ServedChannel
 from duplex.protocol import MESSAGE_OVERHEAD
 from tests.engine.helpers import Pair, collect, linked, until
 from tests.engine.raw import HELLO, RawDealer, batch
@@ -295,6 +296,7 @@ async def test_thousands_of_channels_in_one_call_leave_nothing() -> None:
             assert pair.link.statistics().outgoing == 1
             assert not call._call._children
             (incoming,) = pair.back.conversations.values()
+            assert isinstance(incoming, ServedChannel)
             assert not incoming._children
 
 

@@ -11,8 +11,8 @@ import trio.testing
 
 import duplex
 from duplex._status import StatusCode
-from duplex.engine._idempotency import KEY_SIZE
-from duplex.engine._keyed import Outcome
+from duplex.engine.serving.idempotency import KEY_SIZE
+from duplex.engine.serving.idempotency._result import CallResult
 from tests.engine.helpers import GUARD, collect, linked, made, outcome, until
 from tests.engine.raw import RawDealer
 from tests.engine.till import Till, given_up
@@ -321,7 +321,7 @@ async def test_malformed_trailers_are_told_as_of_any_call(till: Till) -> None:
 
 def _room(outcomes: int, keys: int) -> dict[str, Any]:
     """The options of a server with room for so many outcomes of ``charge`` and so many keys without one."""
-    outcome = Outcome(StatusCode.OK, b"0", trailers={"run": "1"})
+    outcome = CallResult(StatusCode.OK, b"0", trailers={"run": "1"})
     return {"idempotency": duplex.Idempotency(max_bytes=outcomes * outcome.size + keys * KEY_SIZE)}
 
 
@@ -403,7 +403,7 @@ async def test_what_has_expired_goes_without_further_calls(
 def test_two_minutes_of_300_calls_a_second_have_room() -> None:
     """With their outcomes; and ten times as many without."""
     room = duplex.Idempotency()
-    small = Outcome(StatusCode.OK, b"x" * 100, trailers={"run": "1"})
+    small = CallResult(StatusCode.OK, b"x" * 100, trailers={"run": "1"})
     calls = 300 * round(room.ttl)
     assert calls * small.size <= room.max_bytes
     assert 10 * calls * KEY_SIZE <= room.max_bytes

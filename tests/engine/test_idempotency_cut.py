@@ -9,7 +9,8 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.engine import _keyed
+from duplex.engine.serving.idempotency import _run
+from duplex.engine.serving.idempotency._thread import KeptThread
 from tests.engine.helpers import GUARD, linked, outcome, process, until
 from tests.engine.till import Till, given_up
 from tests.machine import fail_after
@@ -216,7 +217,7 @@ async def test_handler_cancels_its_own_call(till: Till) -> None:
             await until(lambda: pair.back.statistics().incoming == 2 and till.running)
             (entry,) = pair.server.results._running.values()
             assert entry.run is not None
-            entry.run.cancel("enough")
+            entry.run.invocation.cancel("enough")
         assert [error.message for error in results] == ["the handler's side cancelled the call: enough"] * 2
         till.go.set()
         assert await till.keyed(pair).slow() == 2
@@ -408,13 +409,13 @@ async def test_function_that_ends_just_when_it_is_cancelled(
 ) -> None:
     """Between the end of the function and the news of it, the call is cancelled."""
     threads: list[Any] = []
-    made_thread = _keyed._Thread
+    made_thread = KeptThread
 
     def make(*arguments: Any) -> Any:
         threads.append(made_thread(*arguments))
         return threads[-1]
 
-    monkeypatch.setattr(_keyed, "_Thread", make)
+    monkeypatch.setattr(_run, "KeptThread", make)
     async with linked(till.service) as pair:
         async with trio.open_nursery() as nursery:
             results: list[Any] = []
@@ -436,7 +437,7 @@ async def test_function_that_ends_just_when_it_is_cancelled(
 
 
 async def test_function_that_is_given_up_before_its_thread_has_begun_never_runs() -> None:
-    thread = _keyed._Thread(lambda: 1 / 0, print)
+    thread = KeptThread(lambda: 1 / 0, print)
     assert not thread.abandon()
     assert thread.run() is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -15,6 +16,8 @@ from duplex.engine._conversation import Conversation
 from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
 from duplex.engine.calling._unary import UnaryCall
+from duplex.engine.serving import Invocation, ServedChannel
+from duplex.engine.serving.idempotency._run import KeyedRun
 from tests.engine.helpers import Pair, collect, linked, outcome, quiet
 from tests.machine import fail_after
 from tests.sizes import size
@@ -29,6 +32,11 @@ async def echo(value: Any) -> Any:
 
 @leaky.rpc(inline=True)
 def inline(value: Any) -> Any:
+    return value
+
+
+@leaky.rpc
+def threaded(value: Any) -> Any:
     return value
 
 
@@ -76,6 +84,14 @@ async def _unary(pair: Pair) -> None:
 
 async def _inline(pair: Pair) -> None:
     await pair.service("leaky").inline(1)
+
+
+async def _threaded(pair: Pair) -> None:
+    await pair.service("leaky").threaded(1)
+
+
+async def _keyed(pair: Pair) -> None:
+    await pair.service("leaky").with_options(idempotency_key=secrets.token_hex(8)).echo(1)
 
 
 async def _failing(pair: Pair) -> None:
@@ -160,7 +176,7 @@ def test_the_census_counts_what_it_should() -> None:
     assert issubclass(UnaryCall, CallValues)
     assert issubclass(Conversation, CallValues)
     assert issubclass(NestedChannel, CallValues)
-    assert len(KINDS) == 14
+    assert len(KINDS) == 16
 
 
 @pytest.mark.slow
@@ -180,6 +196,30 @@ async def test_many_calls(kind: str) -> None:
         assert grown.total() <= 5, grown
         workers = len(pair.server.workers._idle) + len(pair.client.workers._idle)
         assert _tasks(pair) <= tasks + workers
+
+
+@pytest.mark.parametrize(
+    "kind", ["unary", "inline", "threaded", "notified", "streaming", "bidirectional", "failing", "keyed"]
+)
+async def test_the_garbage_collector_has_nothing_to_do(kind: str) -> None:
+    """A run and its channel know each other, and would keep all arguments until it comes."""
+
+    def served() -> int:
+        return sum(isinstance(thing, (Invocation, ServedChannel, KeyedRun)) for thing in gc.get_objects())
+
+    make = KINDS[kind]
+    async with linked(leaky) as pair:
+        await make(pair)
+        await quiet(pair.link, pair.back)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await make(pair)
+            await quiet(pair.link, pair.back)
+            assert served() <= 1
+        finally:
+            gc.enable()
 
 
 async def test_idle_workers_hold_nothing() -> None:

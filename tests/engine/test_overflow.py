@@ -253,7 +253,8 @@ async def test_every_item_is_received_or_counted(scheme: str) -> None:
             if not number % 7:
                 await trio.lowlevel.checkpoint()
         call = duplex.current_call()
-        await call._call.send_queued()
+        channel: Any = call._call.end
+        await channel.send_queued()
         produced.append(call.statistics())
 
     async def read(pair: Pair, policy: Any) -> None:

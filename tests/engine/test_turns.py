@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import trio
@@ -129,7 +130,8 @@ async def test_a_caller_that_receives_itself_sees_all_of_a_message() -> None:
     @service.rpc
     async def talk(count: int) -> int:
         for _ in range(count):
-            duplex.current_call().link.connection.ping(0.0)
+            link: Any = duplex.current_call().link
+            link.connection.ping(0.0)
         return count
 
     async with linked(service, endpoint="tcp://127.0.0.1:*") as pair:

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 import duplex
+from duplex.engine.serving import ServedChannel
 from tests.engine.helpers import GUARD, Pair, linked, outcome, until
 from tests.engine.odd_errors import (
     ERRORS,
@@ -383,9 +384,10 @@ async def test_details_that_cannot_be_read_do_not_hide_the_error() -> None:
                 await entered.wait()
                 entered = trio.Event()
                 (served,) = pair.back.conversations.values()
+                assert isinstance(served, ServedChannel)
                 pair.back.close_channel(served.channel, 5, message="not there", details=b"\xc1")
-                served.finish(None)  # type: ignore[union-attr]
-                served._stop()  # type: ignore[union-attr]
+                served.finish(None)
+                served._stop("remote")
             assert type(errors[0]) is duplex.NotFound
             assert "details cannot be read" in errors[0].__notes__[0]
         await goes_on(pair)

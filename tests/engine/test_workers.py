@@ -13,7 +13,7 @@ import trio.testing
 
 import duplex
 from duplex.engine._lead import Lead
-from duplex.engine._serve import IncomingCall
+from duplex.engine.serving import Invocation, Job, ServedChannel
 from tests.engine.helpers import Pair, linked, outcome, until
 
 _variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -267,7 +267,7 @@ async def test_no_call_begins_before_one_of_an_earlier_turn(
         monkeypatch.setattr(Lead, "take", count)
         submit = pair.server.workers.submit
 
-        def note(call: IncomingCall) -> None:
+        def note(call: Job) -> None:
             came.append(turns)
             submit(call)
 
@@ -290,7 +290,7 @@ async def test_a_leader_that_waits_keeps_no_call() -> None:
         await pair.service("tasks").at_once(1)
         await trio.testing.wait_all_tasks_blocked()
         gc.collect()
-        assert not [thing for thing in gc.get_objects() if isinstance(thing, IncomingCall)]
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, (Invocation, ServedChannel))]
 
 
 @pytest.mark.parametrize("calls_before", [0, 1])

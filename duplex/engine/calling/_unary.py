@@ -51,6 +51,8 @@ class UnaryCall(CallValues):
 
     opener = True
     holds_up = True
+    is_value = False
+    queued = 0
 
     def __init__(self, link: BaseLink, request: Request) -> None:
         super().__init__()
@@ -255,6 +257,11 @@ class UnaryCall(CallValues):
         """Whether it is known how the call ended."""
         return self._result is not None
 
+    @property
+    def waiting_senders(self) -> int:
+        """How many tasks wait for credit."""
+        return int(self in self.link.credit_waiters)
+
     def _abort(self, _raise_cancel: Any) -> trio.lowlevel.Abort:
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
@@ -313,6 +320,9 @@ class UnaryCall(CallValues):
         """The link is gone."""
         self._result = error
         self._wake()
+
+    def cut(self, status: StatusCode, message: str, *, resumable: bool = False) -> None:
+        """See :meth:`duplex.engine._table.ChannelUser.cut`: this side makes the call."""
 
 
 async def call_unary(

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from duplex._errors import as_text
 from duplex._metadata import Metadata
+from duplex.engine._deadlines import served_call
 from duplex.engine._handler import Handler
 from duplex.engine._types import ChannelStatistics
+from duplex.engine.serving._end import CallerLink
+from duplex.engine.serving._invocation import Invocation
+from duplex.engine.serving._who import PeerInfo
 
-if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
-    from duplex.engine._serve import IncomingCall, PeerInfo
+
+def current_call() -> CallContext:
+    """Return the call that the running handler serves; also in threads and child tasks of the handler.
+
+    Raises:
+        RuntimeError: this code does not run on behalf of a call.
+    """
+    call = served_call.get(None)
+    if call is None:
+        raise RuntimeError("current_call() works only inside a handler that serves a call")
+    return context_of(call)
+
+
+def context_of(invocation: Invocation) -> CallContext:
+    """Return what a handler sees of its call: one object for all who ask."""
+    context = invocation.context
+    if context is None:
+        context = invocation.context = CallContext(invocation)
+    return context  # type: ignore[no-any-return]
 
 
 @final
@@ -24,21 +44,21 @@ class CallContext:
 
     __slots__ = ("_call",)
 
-    def __init__(self, call: IncomingCall) -> None:
+    def __init__(self, call: Invocation) -> None:
         self._call = call
 
     def __repr__(self) -> str:
         return f"<call of {self.method} from {self.peer}>"
 
     @property
-    def link(self) -> BaseLink:
+    def link(self) -> CallerLink:
         """The link that the call came over; ``call.link.service(...)`` calls the caller's own services."""
-        return self._call.link
+        return self._call.end.link
 
     @property
     def peer(self) -> PeerInfo:
         """Who calls."""
-        return self._call.peer
+        return self._call.end.peer
 
     @property
     def method(self) -> str:
@@ -53,7 +73,7 @@ class CallContext:
     @property
     def codec(self) -> str:
         """The name of the codec that the caller chose."""
-        return self._call.codec.name
+        return self._call.end.codec.name
 
     @property
     def notify(self) -> bool:
@@ -102,4 +122,4 @@ class CallContext:
 
     def statistics(self) -> ChannelStatistics:
         """Return a snapshot of the call's own channel: credit, items that wait, items that were dropped."""
-        return self._call.statistics()
+        return self._call.end.statistics()

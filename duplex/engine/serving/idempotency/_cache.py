@@ -1,21 +1,11 @@
-"""Idempotency keys: a method runs once for a key, however often it is called.
-
-A caller whose link was lost cannot know whether its call was executed. With a key it may simply call again, over
-any link, until the outcome of the one run is remembered no longer. The key is claimed before the handler starts,
-so attempts at the same moment are safe too: one runs, the others wait for it.
-
-What is remembered is the outcome of a run that came to its end, success or error; where room is short, only that
-there was one, so that the handler does not run again. A run that was cut short, by its callers or by its deadline, is
-forgotten, and the next attempt runs; so is one whose arguments were refused, for its handler never began. ``docs/design/repetition.md`` has the reasons.
-"""
+"""The keys that a peer knows, and what is remembered of them."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, final
 
-import msgspec
 import trio
 
 from duplex._config import Idempotency
@@ -24,13 +14,14 @@ from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._admission import PUSH_BACK
 from duplex.engine._handler import Handler, Kind
-from duplex.engine._keyed import GIVEN_UP, Attempt, KeyedCall, Outcome
 from duplex.engine._throttle import Throttle
+from duplex.engine.serving.idempotency._attempt import Attempt
+from duplex.engine.serving.idempotency._entry import Entry, Name
+from duplex.engine.serving.idempotency._result import JOINED, CallResult
 from duplex.protocol import ChannelOpened
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
-    from duplex.engine._workers import Workers
 
 logger = logging.getLogger("duplex")
 
@@ -38,9 +29,6 @@ logger = logging.getLogger("duplex")
 MAX_KEY: Final = 255
 #: What a key counts for whose outcome is forgotten, in bytes: the digest of its name, and when it expires.
 KEY_SIZE: Final = 160
-
-#: The method, and the key.
-Name: TypeAlias = tuple[str, str]
 
 
 def _digest(event: ChannelOpened) -> bytes:
@@ -69,149 +57,6 @@ def _problem(event: ChannelOpened, handler: Handler) -> str | None:
     return None
 
 
-@final
-class Entry:
-    """One key: its run while that goes on, with those who wait for it; then its outcome."""
-
-    __slots__ = (
-        "_attempts",
-        "_cache",
-        "_codec",
-        "_event",
-        "_handler",
-        "_kept",
-        "digest",
-        "expires",
-        "has_run",
-        "is_lost",
-        "name",
-        "outcome",
-        "run",
-        "size",
-    )
-
-    def __init__(
-        self,
-        cache: ResultCache,
-        name: Name,
-        digest: bytes,
-        event: ChannelOpened,
-        handler: Handler,
-        codec: Codec,
-    ) -> None:
-        self.name = name
-        self.digest = digest
-        self.run: KeyedCall | None = None
-        self.outcome: Outcome | None = None
-        #: Whether a handler that has ended may have done anything for it.
-        self.has_run = False
-        #: Whether the outcome was forgotten before its time.
-        self.is_lost = False
-        #: When the outcome is forgotten, and the bytes that it counts for.
-        self.expires = 0.0
-        self.size = 0
-        self._cache = cache
-        #: The arguments of the first attempt, and so of all; for as long as the handler may need them.
-        self._event: ChannelOpened | None = event
-        self._handler = handler
-        self._codec = codec
-        #: Those who wait (an ordered set).
-        self._attempts: dict[Attempt, None] = {}
-        #: A notification asked for the run: nobody waits, and still it is wanted.
-        self._kept = False
-
-    def join(self, link: BaseLink, event: ChannelOpened) -> None:
-        """Take an attempt: start the run, or wait for it, or answer at once."""
-        attempt = Attempt(link, event, self._codec, self)
-        if self.outcome is not None:
-            attempt.answer(self.outcome)
-            return
-        self._kept |= event.notify
-        if self.run is None:
-            self._attempts[attempt] = None
-            self._start(attempt)
-            return
-        self.run.extend(attempt.deadline)
-        if event.notify:
-            attempt.answer(_JOINED)
-        else:
-            self._attempts[attempt] = None
-
-    def _start(self, attempt: Attempt) -> None:
-        first = self._event
-        assert first is not None
-        event = msgspec.structs.replace(attempt.event, payload=first.payload, attachments=first.attachments)
-        self.run = KeyedCall(attempt.link, event, self._handler, self._codec, self)
-        self.run.deadline = attempt.deadline
-        for other in self._attempts:
-            self.run.extend(other.deadline)
-        self._cache.workers.submit(self.run)
-
-    def cancel(self, attempt: Attempt) -> None:
-        """A caller gave its attempt up. The handler is cancelled if nobody else waits; its end is the answer."""
-        wanted = self._kept or any(not other.cancelled for other in self._attempts)
-        assert self.run is not None
-        if wanted or self.run.goes_on_in_thread:
-            del self._attempts[attempt]
-            attempt.answer(GIVEN_UP)
-        else:
-            self.run.give_up()
-
-    def cut(self, status: StatusCode, message: str) -> None:
-        """Cancel the handler for a reason of this side's; the status and the message are the answer to all."""
-        assert self.run is not None
-        if self.run.goes_on_in_thread:
-            self._answer_all(Outcome(status, message=message))
-        else:
-            self.run.cut(status, message)
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether there is an attempt whose link stands."""
-        return bool(self._attempts)
-
-    def leave(self, attempt: Attempt) -> None:
-        """The link of an attempt is lost. The handler goes on."""
-        del self._attempts[attempt]
-
-    def settle(self, outcome: Outcome, *, remember: bool) -> None:
-        """The run has ended: tell those who wait, and remember the outcome or forget all about it."""
-        run, self.run = self.run, None
-        assert run is not None
-        run.link.peer.note_call_ended()
-        if remember:
-            self._event = None
-            self._cache.remember(self, outcome)
-            self._answer_all(outcome)
-            return
-        again = [attempt for attempt in self._attempts if attempt.waits] if run.may_go_on else []
-        for attempt in again:
-            del self._attempts[attempt]
-        self._answer_all(outcome)
-        if again:
-            self._kept = False
-            self._attempts = dict.fromkeys(again)
-            self._start(again[0])
-        else:
-            self._cache.forget(self)
-
-    def dismiss(self, outcome: Outcome, *, everybody: bool) -> None:
-        """The run was cut short, but goes on where it cannot be stopped: those who cut it are answered, or, if it
-        was this side, everybody."""
-        for attempt in [attempt for attempt in self._attempts if everybody or not attempt.waits]:
-            del self._attempts[attempt]
-            attempt.answer(outcome)
-
-    def _answer_all(self, outcome: Outcome) -> None:
-        attempts, self._attempts = self._attempts, {}
-        for attempt in attempts:
-            attempt.answer(outcome)
-
-
-#: For a notification that joins a run: nobody waits for more.
-_JOINED: Final = Outcome(StatusCode.OK)
-
-
 def _name_digest(name: Name) -> bytes:
     """Return what is kept of a name whose outcome is forgotten."""
     return hashlib.blake2b("\0".join(name).encode(), digest_size=16).digest()
@@ -226,9 +71,8 @@ class ResultCache:
     others need their room. What has expired goes when the next call with a key comes, or the peer looks after its links.
     """
 
-    def __init__(self, config: Idempotency, workers: Workers) -> None:
+    def __init__(self, config: Idempotency) -> None:
         self._config = config
-        self.workers = workers
         self._running: dict[Name, Entry] = {}
         #: In the order in which they ended, which is that in which they expire.
         self._ended: dict[Name, Entry] = {}
@@ -287,7 +131,7 @@ class ResultCache:
         entry = self._running.get(name) or self._ended.get(name)
         if entry is None:
             if self._forgotten and _name_digest(name) in self._forgotten:
-                Attempt(link, event, codec, None).answer(_JOINED if event.notify else self._executed)
+                Attempt(link, event, codec, None).answer(JOINED if event.notify else self._executed)
                 return
             refusal = link.peer.admission.refusal(link, lasting=True) or self._no_room()
             if refusal is not None:
@@ -305,24 +149,24 @@ class ResultCache:
         entry.join(link, event)
 
     @property
-    def _executed(self) -> Outcome:
+    def _executed(self) -> CallResult:
         """The answer to the repetition of a call whose outcome is forgotten."""
-        return Outcome(
+        return CallResult(
             StatusCode.RESOURCE_EXHAUSTED,
             message=f"the call was executed, but there was no room to remember its outcome until now "
             f"(Idempotency.max_bytes is {self._config.max_bytes})",
         )
 
-    def remember(self, entry: Entry, outcome: Outcome) -> None:
+    def remember(self, entry: Entry, result: CallResult) -> None:
         """Keep the outcome of a run that has ended."""
         del self._running[entry.name]
         entry.expires = trio.current_time() + self._config.ttl
-        if outcome.size > self._config.max_bytes:
+        if result.size > self._config.max_bytes:
             # Its key must be known all the same, or the handler would run again.
-            outcome = self._executed
+            result = self._executed
             self._note_loss(entry)
-        entry.outcome = outcome
-        entry.size = max(KEY_SIZE, outcome.size)
+        entry.result = result
+        entry.size = max(KEY_SIZE, result.size)
         self._ended[entry.name] = entry
         self._bytes += entry.size
         self._make_room(0)

@@ -1,0 +1,32 @@
+"""Calls that this peer serves: who runs them, how, and what their outcome is on the wire.
+
+A call is two things. Its *channel* is on a link (:class:`ServedChannel`), or there are several, for one idempotency key.
+Its *run* is an :class:`Invocation`, which knows nothing of links: it takes arguments from its end, and hands that a result or an
+error.
+"""
+
+from __future__ import annotations
+
+from duplex.engine.serving._channel import OverflowingChannel as OverflowingChannel
+from duplex.engine.serving._channel import ServedChannel as ServedChannel
+from duplex.engine.serving._context import CallContext as CallContext
+from duplex.engine.serving._context import current_call as current_call
+from duplex.engine.serving._invocation import Invocation as Invocation
+from duplex.engine.serving._job import Job as Job
+from duplex.engine.serving._who import BUILTIN as BUILTIN
+from duplex.engine.serving._who import PeerInfo as PeerInfo
+from duplex.engine.serving.idempotency import MAX_KEY as MAX_KEY
+from duplex.engine.serving.idempotency import ResultCache as ResultCache
+
+__all__ = (
+    "BUILTIN",
+    "MAX_KEY",
+    "CallContext",
+    "Invocation",
+    "Job",
+    "OverflowingChannel",
+    "PeerInfo",
+    "ResultCache",
+    "ServedChannel",
+    "current_call",
+)

@@ -1,0 +1,163 @@
+"""What a run of a handler needs of what is around it.
+
+An :class:`~duplex.engine.serving._invocation.Invocation` knows neither links nor channels. It takes its arguments from a
+:class:`CallEnd`, and hands that what came of it: the channel of an ordinary call, or an idempotency key, for which many
+channels may wait. The rest it asks of its :class:`Host`, the peer.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from duplex.codec._base import Codec
+from duplex.engine._failure import Failure
+from duplex.engine._statistics import LinkStatistics
+from duplex.engine._threads import Threads
+from duplex.engine._types import ChannelStatistics
+from duplex.engine.serving._who import PeerInfo
+
+#: What a handler is called with, by position and by name.
+Arguments: TypeAlias = tuple[Sequence[Any], Mapping[str, Any]]
+#: The trailers that a handler has set, if any.
+Trailers: TypeAlias = Mapping[str, str | bytes] | None
+
+
+class CallerLink(Protocol):
+    """The link that a call came over, as its handler sees it: a :class:`duplex.Link`."""
+
+    @property
+    def peer(self) -> Any:
+        """The peer at this side, which the link belongs to."""
+
+    @property
+    def peer_id(self) -> str:
+        """The caller's id."""
+
+    @property
+    def peer_name(self) -> str:
+        """The caller's name, or its id if it has none."""
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint that this side bound or connected."""
+
+    @property
+    def services(self) -> Mapping[str, str]:
+        """The services that the caller offers: name to version."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made."""
+
+    def service(self, target: Any, *, name: str | None = None) -> Any:
+        """Return a proxy of a service of the caller's; see :meth:`duplex.Peer.service`."""
+
+    async def wait_closed(self) -> None:
+        """Return once the link is over."""
+
+    async def ping(self) -> float:
+        """Return the seconds that a message to the caller's event loop and back takes."""
+
+    def statistics(self) -> LinkStatistics:
+        """Return a snapshot."""
+
+
+class CallEnd(Protocol):
+    """Where the arguments of a run come from, and where its result or error goes."""
+
+    @property
+    def link(self) -> CallerLink:
+        """The link that the call came over, for its handler."""
+
+    @property
+    def peer(self) -> PeerInfo:
+        """Who calls."""
+
+    @property
+    def codec(self) -> Codec:
+        """What the caller chose."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody takes a result any more."""
+
+    def statistics(self) -> ChannelStatistics:
+        """Return a snapshot of the call's own channel."""
+
+    def bind_now(self) -> Arguments | None:
+        """Return the arguments if they have come, decoded and checked; ``None`` if they have not.
+
+        Raises ``InvalidArgument``.
+        """
+
+    async def bind_later(self) -> Arguments:
+        """Wait for the arguments, and return them."""
+
+    def run_in_thread(self, function: Callable[[], Any], threads: Threads) -> Awaitable[Any]:
+        """Run a plain function in a thread and return its result. Cancelled, it leaves the thread alone."""
+
+    def send_now(self, item: Any) -> Awaitable[None] | None:
+        """Send an item of the stream of results; return what has to be awaited, if anything."""
+
+    async def finish_stream(self, trailers: Trailers) -> None:
+        """The handler has sent all its items."""
+
+    def answer(self, result: Any, trailers: Trailers) -> Coroutine[Any, Any, None] | None:
+        """Answer with a result; return what has to be awaited, if anything. Raises ``EncodeError`` and the like."""
+
+    def finish_notification(self) -> None:
+        """The handler of a call that is not answered has ended."""
+
+    def fail(self, failure: Failure, trailers: Trailers, *, has_begun: bool, was_cut: bool) -> None:
+        """Answer with an error. Raises nothing.
+
+        Args:
+            failure: what the caller is told.
+            trailers: what the handler has set.
+            has_begun: whether the handler may have done anything.
+            was_cut: whether it was cancelled, rather than that it failed.
+        """
+
+    def fail_at_last(self) -> None:
+        """Answer with an error that is nobody's, because the one that there is cannot be told. Raises nothing."""
+
+    def note_often(self, kind: str) -> str | None:
+        """Note that there is something to log that a caller may cause as often as it likes.
+
+        Returns what to add to the text, or ``None`` if it is not to be logged this time.
+        """
+
+    def run_ended(self) -> None:
+        """The task that ran the handler goes on to other things."""
+
+
+class KeepsOrder(Protocol):
+    """Where calls wait for their turn to be run."""
+
+    def keep_order(self) -> None:
+        """Let no call begin before what has just been handed to another task."""
+
+
+class Host(Protocol):
+    """What a run needs of the peer."""
+
+    @property
+    def debug(self) -> bool:
+        """Whether callers are told of unexpected errors."""
+
+    @property
+    def threads(self) -> Threads:
+        """Those for plain functions."""
+
+    @property
+    def workers(self) -> KeepsOrder:
+        """The tasks that run handlers."""
+
+    @property
+    def base_context(self) -> contextvars.Context:
+        """What a copy of is the context of each handler."""
+
+    def spawn_here(self, function: Callable[..., Awaitable[object]], *args: Any, name: str) -> None:
+        """Run something of the peer's own until it ends or the peer does, in the context of whoever asks for it."""
