@@ -290,7 +290,9 @@ async def test_a_leader_that_waits_keeps_no_call() -> None:
         await pair.service("tasks").at_once(1)
         await trio.testing.wait_all_tasks_blocked()
         gc.collect()
-        assert not [thing for thing in gc.get_objects() if isinstance(thing, (Invocation, ServedChannel))]
+        served = [thing for thing in gc.get_objects() if isinstance(thing, (Invocation, ServedChannel))]
+        # The logs of other tests may keep calls of theirs.
+        assert not [call for call in served if call.link is pair.back]
 
 
 @pytest.mark.parametrize("calls_before", [0, 1])
