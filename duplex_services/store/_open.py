@@ -18,6 +18,7 @@ from duplex_services.store._url import StoreURL, parse_url
 _KINDS: Final[dict[str, tuple[str, str | None]]] = {
     "memory": ("_memory", None),
     "sqlite": ("_sqlite", None),
+    "consul": ("_consul", "consul"),
     "etcd": ("_etcd", "etcd"),
     "duplex+tcp": ("_remote", None),
     "duplex+ipc": ("_remote", None),

@@ -384,23 +384,35 @@ class ConsulServers(Servers):
     Args:
         places: where its nodes run.
         dev: see above.
+        certificates: for TLS, on :attr:`secure_ports`; clients need a certificate of the authority's.
         configuration: further lines of a configuration file, in HCL.
     """
 
     PEER_PORTS = 2
 
     def __init__(
-        self, places: Sequence[Place] | None = None, *, dev: bool = False, configuration: str = ""
+        self,
+        places: Sequence[Place] | None = None,
+        *,
+        dev: bool = False,
+        certificates: Certificates | None = None,
+        configuration: str = "",
     ) -> None:
         super().__init__(places)
         self._program = program("consul", "consul")
         self._dev = dev
+        self._certificates = certificates
         self._configuration = configuration
+        #: Where each node listens for TLS.
+        self.secure_ports: list[int] = []
 
     def _command(self, index: int, places: Sequence[Place], folder: Path) -> list[str]:
         place = places[index]
         server, gossip = place.peer_ports
         file = folder.with_suffix(".hcl")
+        if self._certificates is not None:
+            self.secure_ports = self.secure_ports[:index] + _free_ports(1)
+        https = self.secure_ports[index] if self.secure_ports else -1
         lines = [
             f'node_name = "n{index}"',
             f'client_addr = "{place.host}"',
@@ -408,10 +420,8 @@ class ConsulServers(Servers):
             "disable_update_check = true",
             "leave_on_terminate = false",
             "performance { raft_multiplier = 1 }",
-            f"ports {{ http = {place.port} server = {server} serf_lan = {gossip} serf_wan = -1",
-            "dns = -1 grpc = -1 }",
-            # One host asks on behalf of all tests.
-            "limits { http_max_conns_per_client = 2000 }",
+            f"ports {{ http = {place.port} https = {https} dns = -1 grpc = -1",
+            f"server = {server} serf_lan = {gossip} serf_wan = -1 }}",
         ]
         if not self._dev:
             joins = [f'"{one.peer}:{one.peer_ports[1]}"' for one in places]
@@ -421,6 +431,13 @@ class ConsulServers(Servers):
                 f'data_dir = "{folder / "data"}"',
                 f"retry_join = [{', '.join(joins)}]",
                 'retry_interval = "1s"',
+            ]
+        if (tls := self._certificates) is not None:
+            lines += [
+                f'ca_file = "{tls.authority}"',
+                f'cert_file = "{tls.server}"',
+                f'key_file = "{tls.server}"',
+                "verify_incoming_https = true",
             ]
         file.write_text("\n".join([*lines, self._configuration, ""]))
         return [
