@@ -28,24 +28,32 @@ class Step(msgspec.Struct, frozen=True):
 class State:
     """Entries, leases and the revision. Times are ``trio.current_time()``."""
 
-    def __init__(
-        self,
-        entries: Mapping[str, Entry] | None = None,
-        revision: int = 0,
-        leases: Mapping[str, float] | None = None,
-    ) -> None:
-        self.entries = dict(entries or {})
-        self.revision = revision
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.revision = 0
         #: The seconds of each lease.
-        self.leases = dict(leases or {})
+        self.leases: dict[str, float] = {}
         self._ends: dict[str, float] = {}
         self._by_lease: dict[str, set[str]] = {}
-        for entry in self.entries.values():
-            self._note_lease(entry)
         self._log: deque[tuple[int, tuple[str, ...]]] = deque(maxlen=_REMEMBERED)
-        self._forgotten = revision
+        self._forgotten = 0
+        self._life = 0
         self._moved = trio.Event()
         self._granted = trio.Event()
+
+    def become(self, entries: Mapping[str, Entry], revision: int, leases: Mapping[str, float]) -> None:
+        """Hold something else; who follows has to list."""
+        self.entries = dict(entries)
+        self.revision = revision
+        self.leases = dict(leases)
+        self._ends = dict.fromkeys(leases, math.inf)
+        self._by_lease.clear()
+        for entry in self.entries.values():
+            self._note_lease(entry)
+        self._log.clear()
+        self._forgotten = revision
+        self._life += 1
+        self._wake()
 
     # ----------------------------------------------------------------------------------------- entries
 
@@ -93,18 +101,19 @@ class State:
                 self._forgotten = self._log[0][0]
             self._log.append((step.revision, tuple(step.changes)))
         if steps:
-            self._moved.set()
-            self._moved = trio.Event()
+            self._wake()
 
     async def follow(self, since: Listing, report: Report) -> None:
         """As :meth:`Backend.follow`."""
         told = since.revision
+        life = self._life
         while True:
             if self.revision == told:
                 await self._moved.wait()
-                continue
-            if not self._forgotten <= told <= self.revision:
+            if life != self._life or not self._forgotten <= told <= self.revision:
                 return
+            if self.revision == told:
+                continue
             keys: dict[str, None] = {}
             for revision, changed in reversed(self._log):
                 if revision <= told:
@@ -113,6 +122,10 @@ class State:
             told = self.revision
             puts = tuple(self.entries[key] for key in keys if key in self.entries)
             report(Changes(puts, tuple(key for key in keys if key not in self.entries), told))
+
+    def _wake(self) -> None:
+        self._moved.set()
+        self._moved = trio.Event()
 
     def _note_lease(self, entry: Entry) -> None:
         if entry.lease is not None:

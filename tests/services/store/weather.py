@@ -24,7 +24,8 @@ class Recorded(State):
         revision: int = 0,
         leases: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(entries, revision, leases)
+        super().__init__()
+        self.become(entries or {}, revision, leases or {})
         self.steps: list[Step] = []
 
     def apply(self, steps: Sequence[Step]) -> None:
