@@ -323,6 +323,7 @@ class Harmed:
             trio.lowlevel.spawn_system_task(self._arrive)
 
     async def _arrive(self) -> None:
+        # What was on its way takes a moment; the clock is the test's.
         await trio.sleep(1)
         while self.server.late:
             self.server.late.pop(0)()
