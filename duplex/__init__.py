@@ -69,6 +69,7 @@ from duplex.engine.calling._outgoing import OpenCall as OpenCall
 from duplex.engine.calling._outgoing import OutgoingCall as OutgoingCall
 from duplex.engine.serving import CallContext as CallContext
 from duplex.engine.serving import PeerInfo as PeerInfo
+from duplex.engine.serving import UnservedCall as UnservedCall
 from duplex.engine.serving import current_call as current_call
 from duplex.service import Secret as Secret
 from duplex.service import Service as Service

@@ -23,6 +23,7 @@ from duplex.engine._link import BaseLink
 from duplex.engine._peer import BasePeer
 from duplex.engine._runs import check_run
 from duplex.engine._watch import watch_links
+from duplex.engine.serving import CALLBACK, Observer, UnservedCall
 from duplex.service import Service, callback_spec
 
 T = TypeVar("T")
@@ -207,6 +208,7 @@ async def open_peer(
     reflection: bool = True,
     debug: bool | None = None,
     idempotency: Idempotency | None = None,
+    observer: Callable[[UnservedCall], object] | None = None,
 ) -> AsyncIterator[Peer]:
     """Open a peer: ``async with duplex.open_peer(services=[calc]) as peer``.
 
@@ -226,6 +228,8 @@ async def open_peer(
         debug: whether tracebacks of unexpected exceptions travel to callers; ``None`` for what the
             environment variable ``DUPLEX_DEBUG`` says (off unless it is ``1``).
         idempotency: for how long, and in how much room, calls with an idempotency key are remembered.
+        observer: is called with each call that this peer answers though neither its handler nor any middleware has begun:
+            an unknown method, bad arguments, a limit, a repetition. Called on the event loop, so it must return at once.
 
     Raises:
         ConfigurationError: an argument is wrong.
@@ -235,6 +239,8 @@ async def open_peer(
     _check_options(services, limits, keepalive, reconnect, connect_timeout, max_threads)
     if not isinstance(idempotency, Idempotency | None):
         raise ConfigurationError(f"idempotency must be a duplex.Idempotency, not {idempotency!r}")
+    if observer is not None and not callable(observer):
+        raise ConfigurationError(f"observer must be a function, not {observer!r}")
     flusher = acquire_flusher()
     body_error: BaseException | None = None
     try:
@@ -243,7 +249,7 @@ async def open_peer(
                 link_class=Link._make,
                 nursery=nursery,
                 flusher=flusher,
-                callback_handler=lambda function: callback_spec(function, "callback"),
+                callback_handler=lambda function: callback_spec(function, CALLBACK),
                 peer_id=secrets.token_hex(16),
                 name=name,
                 limits=limits or Limits(),
@@ -253,6 +259,7 @@ async def open_peer(
                 max_threads=max_threads,
                 debug=os.environ.get("DUPLEX_DEBUG") == "1" if debug is None else debug,
                 idempotency=idempotency or Idempotency(),
+                observer=None if observer is None else Observer(observer),
             )
             for service in services:
                 peer.add_service(service)

@@ -20,28 +20,22 @@ from duplex._errors import (
 from duplex._metadata import (
     IDEMPOTENCY_FEATURE,
     IDEMPOTENCY_KEY,
-    REFUSED,
-    RETRY_AFTER,
-    metadata_size,
-    retry_after_text,
 )
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer
-from duplex.engine._admission import PUSH_BACK
 from duplex.engine._backlog import Backlog
 from duplex.engine._conversation import Conversation
-from duplex.engine._handler import Flavor, Handler
+from duplex.engine._handler import Handler
 from duplex.engine._live import CallValues
 from duplex.engine._log import clean, logger
 from duplex.engine._nested import NestedChannel
-from duplex.engine._reserved import take_reserved
 from duplex.engine._statistics import LinkStatistics
 from duplex.engine._table import ChannelUser
 from duplex.engine._throttle import Throttle
 from duplex.engine._unread import in_short, is_much_unread
 from duplex.engine._watch import LinkWatch
 from duplex.engine.calling._unary import RemoteCallback
-from duplex.engine.serving import BUILTIN, Job, OverflowingChannel, ServedChannel
+from duplex.engine.serving import Job, refuse
 from duplex.protocol import (
     END,
     FIRST_PROOF,
@@ -49,7 +43,6 @@ from duplex.protocol import (
     CancelReceived,
     ChannelClosed,
     ChannelOpened,
-    ChannelState,
     Connection,
     CreditReceived,
     EndReceived,
@@ -76,11 +69,6 @@ if TYPE_CHECKING:
 FLUSH_AT: Final = 32
 #: Events that are acted upon in one turn for one link, which then waits for all others.
 MOST_EVENTS: Final = 64
-#: Handlers that run for a link, below which Duplex's own methods are called however many run for others: whether a peer
-#: is well is asked when it is full.
-OWN_CALLS: Final = 8
-#: Characters of the text of a refusal.
-MOST_REFUSAL: Final = 1024
 
 
 def _proof_token() -> int:
@@ -156,6 +144,7 @@ class BaseLink:
         self._keeps_keys = False
         self._next_callback = 1
         self._pong = trio.Event()
+        self._reception = peer.reception
         self._dispatch: dict[type, Callable[[Any], None]] = {
             ChannelOpened: self._on_opened,
             ChannelClosed: self._on_closed,
@@ -681,73 +670,10 @@ class BaseLink:
     def _on_opened(self, event: ChannelOpened) -> None:
         if self._goodbye is not None:
             return
-        target = event.target
-        if isinstance(target, str):
-            handler = self.peer.handlers.get(target)
-            if handler is None:
-                self.refuse(event, StatusCode.UNIMPLEMENTED, self.peer.explain_missing(target))
-                return
-        elif target is None:
+        if event.target is None:
             self._on_nested(event)
-            return
         else:
-            handler = self._callback_handler(target, event.parent)
-            if handler is None:
-                self.refuse(
-                    event,
-                    StatusCode.FAILED_PRECONDITION,
-                    "there is no such callback: the call that it was passed to is over, or is not the parent",
-                )
-                return
-        if event.timeout is not None and event.timeout <= 0:
-            self.refuse(event, StatusCode.DEADLINE_EXCEEDED, "no time was left for the call when it was sent")
-            return
-        codec = self.peer.codecs.get(event.codec)
-        if codec is None:
-            known = ", ".join(self.peer.codecs)
-            self.refuse(
-                event, StatusCode.INVALID_ARGUMENT, f"codec {event.codec!r} is not known here; known: {known}"
-            )
-            return
-        if event.metadata and take_reserved(self, event, handler, codec):
-            return
-        call_class = ServedChannel if handler.overflow is None else OverflowingChannel
-        call = call_class(self, event, handler, codec)
-        if handler.inline and handler.flavor is Flavor.SYNC and call.can_run_inline:
-            call.run_inline()
-            return
-        if isinstance(target, str) and not (self.running < OWN_CALLS and target.startswith(BUILTIN)):
-            refusal = self.peer.admission.refusal(self, lasting=event.notify)
-            if refusal is not None:
-                self.refuse(event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)
-                return
-        call.start()
-
-    def refuse(
-        self, event: ChannelOpened, status: StatusCode, message: str, *, retry_after: float | None = None
-    ) -> None:
-        """Answer a call that is not to run at all.
-
-        Args:
-            event: the call.
-            status: why.
-            message: why, for the caller. Cut to a length that costs this side little, as asking costs the other side
-                nothing.
-            retry_after: seconds after which it may try again.
-        """
-        message = message[:MOST_REFUSAL]
-        if event.notify:
-            more = self.throttle.note("notifications that were not handled", self.now)
-            if more is not None:
-                logger.warning("a notification from %s was not handled: %s%s", self.peer_name, message, more)
-            self.connection.finish(event.channel)
-        elif self.connection.channel_state(event.channel) is not ChannelState.OVER:
-            # It is over if what came with its OPEN, in the same batch, broke the channel.
-            trailers = {REFUSED: "1"}
-            if retry_after is not None:
-                trailers[RETRY_AFTER] = retry_after_text(retry_after)
-            fits = metadata_size(trailers) <= self.connection.max_metadata
-            self.close_channel(event.channel, status, message=message, trailers=trailers if fits else None)
+            self._reception.take(self, event)
 
     # -- live values -----------------------------------------------------------------------------------
 
@@ -758,11 +684,12 @@ class BaseLink:
         self._callbacks[number] = self.peer.make_callback_handler(function), root
         return number
 
-    def _callback_handler(self, number: int, parent: int | None) -> Handler | None:
-        """Return what a callback runs, if the call that it belongs to is the parent."""
-        found = self._callbacks.get(number)
+    def callback_handler(self, event: ChannelOpened) -> Handler | None:
+        """Return what the call of a callback runs, if the call that the callback belongs to is its parent."""
+        assert isinstance(event.target, int)
+        found = self._callbacks.get(event.target)
         # The channel that it came on may itself be nested in the call.
-        owner = None if parent is None else self.conversations.get(parent)
+        owner = None if event.parent is None else self.conversations.get(event.parent)
         if found is None or owner is None or owner.root is not found[1]:
             return None
         return found[0]
@@ -786,7 +713,8 @@ class BaseLink:
     def _on_nested(self, event: ChannelOpened) -> None:
         parent = None if event.parent is None else self.conversations.get(event.parent)
         if parent is None or event.notify or event.payload is not None:
-            self.refuse(
+            refuse(
+                self,
                 event,
                 StatusCode.FAILED_PRECONDITION,
                 "a channel that is a value must name a call that is not over, and come without a message",

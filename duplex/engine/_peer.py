@@ -33,7 +33,7 @@ from duplex.engine._statistics import PeerStatistics
 from duplex.engine._threads import Threads
 from duplex.engine._workers import Workers
 from duplex.engine.calling._timers import Timers
-from duplex.engine.serving import BUILTIN, ResultCache, ServedChannel
+from duplex.engine.serving import BUILTIN, Observer, Reception, ResultCache, ServedChannel
 from duplex.protocol import (
     MAX_NAME,
     MAX_SERVICES,
@@ -120,6 +120,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         nursery: the parent of all the peer's tasks.
         flusher: the flusher of the present run.
         callback_handler: makes a handler of a function that was passed as a callback.
+        observer: is told of calls that are answered without being run.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         max_threads: int,
         debug: bool,
         idempotency: Idempotency,
+        observer: Observer | None = None,
     ) -> None:
         check_name("the name of a peer", name)
         self.id = peer_id
@@ -161,6 +163,8 @@ class BasePeer(Generic[LinkT, ServiceT]):
         #: Notifications that run, or are about to, and whose links are gone (an ordered set).
         self.left_behind: dict[ServedChannel, None] = {}
         self.results = ResultCache(idempotency)
+        self.reception = Reception(self)
+        self.observer = observer
         self.make_callback_handler = callback_handler
         self._link_class = link_class
         self._nursery = nursery

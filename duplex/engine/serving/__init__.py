@@ -7,26 +7,34 @@ error.
 
 from __future__ import annotations
 
-from duplex.engine.serving._channel import OverflowingChannel as OverflowingChannel
 from duplex.engine.serving._channel import ServedChannel as ServedChannel
 from duplex.engine.serving._context import CallContext as CallContext
 from duplex.engine.serving._context import current_call as current_call
 from duplex.engine.serving._invocation import Invocation as Invocation
 from duplex.engine.serving._job import Job as Job
+from duplex.engine.serving._observer import Observer as Observer
+from duplex.engine.serving._observer import UnservedCall as UnservedCall
+from duplex.engine.serving._reception import Reception as Reception
+from duplex.engine.serving._refusal import refuse as refuse
 from duplex.engine.serving._who import BUILTIN as BUILTIN
+from duplex.engine.serving._who import CALLBACK as CALLBACK
 from duplex.engine.serving._who import PeerInfo as PeerInfo
 from duplex.engine.serving.idempotency import MAX_KEY as MAX_KEY
 from duplex.engine.serving.idempotency import ResultCache as ResultCache
 
 __all__ = (
     "BUILTIN",
+    "CALLBACK",
     "MAX_KEY",
     "CallContext",
     "Invocation",
     "Job",
-    "OverflowingChannel",
+    "Observer",
     "PeerInfo",
+    "Reception",
     "ResultCache",
     "ServedChannel",
+    "UnservedCall",
     "current_call",
+    "refuse",
 )

@@ -52,6 +52,7 @@ class ServedChannel(Conversation):
         self._invocation: Invocation | None = Invocation(
             self, link.peer, handler, event.metadata, self.deadline, notify=event.notify
         )
+        link.conversations[event.channel] = self
 
     @property
     def method(self) -> str:
@@ -71,20 +72,9 @@ class ServedChannel(Conversation):
 
     # -- the run ---------------------------------------------------------------------------------------
 
-    @property
-    def can_run_inline(self) -> bool:
-        """Whether the call can be answered without a task: one message in, one out, and room for it."""
-        connection = self.link.connection
-        return (
-            self._event.payload is not None
-            and not self.handler.kind.streams_input
-            and (self._event.notify or (connection.link_credit > 0 and connection.credit(self.channel) > 0))
-        )
-
     def run_inline(self) -> None:
-        """Run a plain function here and now, and answer."""
+        """Run a plain function here and now, and answer; :func:`can_run_inline` says whether that is possible."""
         assert self._invocation is not None
-        self.link.conversations[self.channel] = self
         if self._invocation.run_inline():
             self.start()
         else:
@@ -93,7 +83,6 @@ class ServedChannel(Conversation):
     def start(self) -> None:
         """Have a task run the handler."""
         assert self._invocation is not None
-        self.link.conversations[self.channel] = self
         self.link.submit(self._invocation)
 
     def run_ended(self) -> None:
@@ -321,6 +310,16 @@ class OverflowingChannel(ServedChannel, Overflowing):
         self.overflow.failure = error
         self._ended = True
         self.wake_receiver()
+
+
+def can_run_inline(link: BaseLink, event: ChannelOpened, handler: Handler) -> bool:
+    """Whether a call can be answered without a task: one message in, one out, and room for it."""
+    connection = link.connection
+    return (
+        event.payload is not None
+        and not handler.kind.streams_input
+        and (event.notify or (connection.link_credit > 0 and connection.credit(event.channel) > 0))
+    )
 
 
 async def _wait_released(exports: list[NestedChannel | int]) -> None:

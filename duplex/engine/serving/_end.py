@@ -16,6 +16,7 @@ from duplex.engine._failure import Failure
 from duplex.engine._statistics import LinkStatistics
 from duplex.engine._threads import Threads
 from duplex.engine._types import ChannelStatistics
+from duplex.engine.serving._observer import Observer
 from duplex.engine.serving._who import PeerInfo
 
 #: What a handler is called with, by position and by name.
@@ -154,6 +155,10 @@ class Host(Protocol):
     @property
     def workers(self) -> KeepsOrder:
         """The tasks that run handlers."""
+
+    @property
+    def observer(self) -> Observer | None:
+        """Who is told of calls that are answered without being run."""
 
     @property
     def base_context(self) -> contextvars.Context:

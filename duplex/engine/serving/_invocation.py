@@ -30,6 +30,7 @@ from duplex.engine._generator import END_OF_ITEMS, GeneratorThread
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._threads import run_plain
 from duplex.engine.serving._end import CallEnd, CallerLink, Host
+from duplex.engine.serving._observer import UnservedCall, status_of
 
 logger = logging.getLogger("duplex")
 
@@ -383,6 +384,7 @@ class Invocation:
             self.end.finish_notification()
         elif not self.end.over:
             self._tell(Failure(status, message), was_cut=True)
+        self._observe(status, message)
 
     @trio.lowlevel.enable_ki_protection
     def fail(self, error: BaseException) -> None:
@@ -401,6 +403,8 @@ class Invocation:
         end = self.end
         if self.notify:
             end.finish_notification()
+            status = error.code if isinstance(error, RPCError) else StatusCode.INTERNAL
+            self._observe(status, as_text(error))
             if isinstance(error, InvalidArgument):  # nothing that a traceback of this side's would explain
                 more = end.note_often("notifications with bad arguments")
                 if more is not None:
@@ -426,6 +430,22 @@ class Invocation:
             logger.error("incident %s: the handler of %s failed", incident, self.method, exc_info=error)
             failure = unexpected(error, incident, end.codec, debug=self.host.debug)
         self._tell(failure, was_cut=False)
+        self._observe(failure.status, failure.message)
+
+    def _observe(self, status: int, message: str) -> None:
+        """Tell that the call was answered, if neither its handler nor any middleware has begun."""
+        observer = self.host.observer
+        if observer is not None and not self.has_begun:
+            observer.note(
+                UnservedCall(
+                    method=self.method,
+                    peer=self.end.peer,
+                    status=status_of(status),
+                    message=message,
+                    metadata=self.metadata,
+                    notify=self.notify,
+                )
+            )
 
     def _tell(self, failure: Failure, *, was_cut: bool) -> None:
         self.end.fail(failure, self._trailers, has_begun=self.has_begun, was_cut=was_cut)

@@ -10,6 +10,8 @@ from duplex.protocol import Connection
 
 #: What the names of Duplex's own services begin with.
 BUILTIN: Final = "duplex."
+#: What a callback is called in logs.
+CALLBACK: Final = "callback"
 
 
 @final

@@ -17,6 +17,8 @@ from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._conversation import Conversation
 from duplex.engine._unread import is_much_unread
+from duplex.engine.serving._observer import Observer, UnservedCall, status_of
+from duplex.engine.serving._who import peer_info
 from duplex.engine.serving.idempotency._result import GIVEN_UP, CallResult
 from duplex.protocol import CancelReceived, ChannelOpened
 
@@ -43,7 +45,7 @@ class Attempt(Conversation):
     It has the attributes and methods of every conversation, hence more than twenty and thirty.
     """
 
-    __slots__ = ("_awaited", "_result", "cancelled", "deadline", "event")
+    __slots__ = ("_awaited", "_has_run", "_result", "cancelled", "deadline", "event")
 
     holds_up = True
     deadline: float | None
@@ -57,6 +59,8 @@ class Attempt(Conversation):
         self.event = msgspec.structs.replace(event, payload=b"", attachments=())
         self._awaited = awaited
         self._result: CallResult | None = None
+        #: Whether a run began for it, or it waits for that of another.
+        self._has_run = False
         self._closed_receive = True
         self.started = link.now
         if not event.notify:
@@ -76,6 +80,10 @@ class Attempt(Conversation):
             and not self.event.notify
             and (self.deadline is None or trio.current_time() < self.deadline)
         )
+
+    def note_run(self) -> None:
+        """A run begins for this attempt."""
+        self._has_run = True
 
     def answer(self, result: CallResult) -> None:
         """Close the channel with a result, now or as soon as there is credit."""
@@ -105,6 +113,21 @@ class Attempt(Conversation):
         else:
             self._close(result)
         self.finish(None)
+        if self.link.peer.observer is not None and not self._has_run:
+            self._observe(self.link.peer.observer, result)
+
+    def _observe(self, observer: Observer, result: CallResult) -> None:
+        observer.note(
+            UnservedCall(
+                method=self.method,
+                peer=peer_info(self.link.connection),
+                status=status_of(result.status),
+                message=result.message,
+                metadata=self.event.metadata,
+                notify=self.event.notify,
+                repeated=True,
+            )
+        )
 
     def _close(self, result: CallResult) -> None:
         try:

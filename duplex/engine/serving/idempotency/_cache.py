@@ -15,6 +15,7 @@ from duplex.codec._base import Codec
 from duplex.engine._admission import PUSH_BACK
 from duplex.engine._handler import Handler, Kind
 from duplex.engine._throttle import Throttle
+from duplex.engine.serving._refusal import refuse
 from duplex.engine.serving.idempotency._attempt import Attempt
 from duplex.engine.serving.idempotency._entry import Entry, Name
 from duplex.engine.serving.idempotency._result import JOINED, CallResult
@@ -123,7 +124,7 @@ class ResultCache:
         """Take a call with a key: run it, let it wait, or answer it."""
         problem = _problem(event, handler)
         if problem is not None:
-            link.refuse(event, StatusCode.INVALID_ARGUMENT, problem)
+            refuse(link, event, StatusCode.INVALID_ARGUMENT, problem)
             return
         name: Any = (event.target, event.metadata[IDEMPOTENCY_KEY])
         digest = _digest(event)
@@ -135,11 +136,12 @@ class ResultCache:
                 return
             refusal = link.peer.admission.refusal(link, lasting=True) or self._no_room()
             if refusal is not None:
-                link.refuse(event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)
+                refuse(link, event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)
                 return
             entry = self._running[name] = Entry(self, name, digest, event, handler, codec)
         elif entry.digest != digest:
-            link.refuse(
+            refuse(
+                link,
                 event,
                 StatusCode.FAILED_PRECONDITION,
                 f"{handler.method} was called with the idempotency key {name[1]!r} before, and with other "

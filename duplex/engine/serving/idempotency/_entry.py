@@ -103,6 +103,7 @@ class Entry:
         first = self._event
         assert first is not None
         event = msgspec.structs.replace(attempt.event, payload=first.payload, attachments=first.attachments)
+        attempt.note_run()
         self.run = KeyedRun(attempt, event, self._handler, self)
         for other in self._attempts:
             self.run.extend(other.deadline)
