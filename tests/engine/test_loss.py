@@ -66,6 +66,7 @@ class Calls:
             for kind in kinds:
                 nursery.start_soon(self._note, kind)
             await until(lambda: self.under_way == set(kinds))
+            assert await self.remote.good() == 1  # no call begins before one that came earlier
             yield
             nursery.cancel_scope.deadline = trio.current_time() + within(PROMPT)
         assert self.outcomes.keys() == set(kinds), "a call went on"
