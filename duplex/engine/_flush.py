@@ -60,14 +60,15 @@ class Flusher(trio.abc.Instrument):
         self.users = 0
         self._postponed = 0
         self._most_postponed = most_postponed
-        self._passes = 0
+        #: Passes of the event loop so far.
+        self.passes = 0
         #: The pass in which a stream asked last whether it is long, and when it becomes so.
         self._asked_in = -1
         self._long_from = math.inf
 
     def before_io_wait(self, timeout: float) -> None:
         """Transmit everything; called by trio before it waits for I/O, in every pass."""
-        self._passes += 1
+        self.passes += 1
         if self.dirty:
             self._transmit()
         if self.vacant or self.soon_vacant:
@@ -82,8 +83,8 @@ class Flusher(trio.abc.Instrument):
         """Whether streams have been at work in this pass of the event loop for longer than :data:`LONG_PASS`: all
         together, since the first of them asked."""
         now = trio.current_time()
-        if self._asked_in != self._passes:
-            self._asked_in = self._passes
+        if self._asked_in != self.passes:
+            self._asked_in = self.passes
             self._long_from = now + LONG_PASS
         return now >= self._long_from
 

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 #: Room was worth making if so many calls have received their answers themselves before it had to be filled.
 _WORTH_IT: Final = 8
-#: Seconds after which no further link with a backlog is gone on with in the same turn.
+#: Seconds after which no further part of what waits is acted on in the same turn, what handlers do of it included; and how
+#: many parts it may be of each link.
 _LONG: Final = 0.001
+PARTS: Final = 4
 #: Room is made at least once in so many turns that it could be.
 _MOST_TURNS: Final = 1024
 
@@ -59,7 +61,11 @@ class Lead:
 
     __slots__ = (
         "_answers",
+        "_flusher",
         "_over",
+        "_parts",
+        "_pass",
+        "_until",
         "_workers",
         "backlog",
         "error",
@@ -73,6 +79,7 @@ class Lead:
 
     def __init__(self, workers: Workers, port: Port, turns: Turns) -> None:
         self._workers = workers
+        self._flusher = workers.flusher
         self.port = port
         self.turns = turns
         self.task: trio.lowlevel.Task | None = None
@@ -82,39 +89,61 @@ class Lead:
         #: Links of the port for which there is more to do than was done in a turn, in the order of their turns (an
         #: ordered set).
         self.backlog: dict[BaseLink, None] = {}
+        #: The pass of the event loop in which something of it was acted on, how long that may go on there, and how many
+        #: parts it may be.
+        self._pass = -1
+        self._until = 0.0
+        self._parts = 0
         #: What ended it before the port did.
         self.error: BaseException | None = None
         self._over = trio.Event()
         #: Calls that received their answers since room was made.
         self._answers = 0
 
-    def take(self) -> bool:
-        """Take a turn; tell whether to go on."""
+    def take(self, entirely: bool = True) -> bool:
+        """Take a turn; tell whether to go on.
+
+        Args:
+            entirely: with all that is to be done in it for links that have a backlog; if not, whoever asks goes on with
+                :meth:`go_on`.
+        """
         self.has_idle_caller = False
         self.is_turn_due = False
         try:
             if self.turns.take(lazily=self._workers.lazily):
-                self._workers.flusher.unsettled[self.port] = None
-                if self.backlog:
-                    self._go_on()
+                self._flusher.unsettled[self.port] = None
+                if self.backlog and entirely:
+                    while self.backlog and self.go_on():
+                        pass
                 return True
         except BaseException as error:
             # Ctrl-C too: what came beside it is lost, so this is the end of the peer, whoever has taken the turn.
-            self.error = error
+            self.fail(error)
         self._over.set()
         return False
 
-    def _go_on(self) -> None:
-        """Do a little more for each link that waits for it, one after the other, but not for long."""
-        clock = self._workers.clock
-        until = clock() + _LONG
+    def go_on(self) -> bool:
+        """Act on one more part of what waits for its turn, that of the link whose turn it is; tell whether it was
+        done, or is left for the next turn: this one has been long enough."""
+        now = self._workers.clock()
+        if self._pass != self._flusher.passes:
+            self._pass = self._flusher.passes
+            self._until = now + _LONG
+            self._parts = PARTS * len(self.backlog)
+        if now >= self._until or not self._parts:
+            return False
+        self._parts -= 1
         backlog = self.backlog
-        for link in list(backlog):
-            del backlog[link]
-            if link.go_on():
-                backlog[link] = None
-            if clock() >= until:
-                return
+        link = next(iter(backlog))
+        del backlog[link]
+        if link.go_on():
+            backlog[link] = None
+        return True
+
+    def fail(self, error: BaseException) -> None:
+        """Note what ends the receiving, and that it has ended."""
+        self.error = error
+        self._over.set()
 
     async def wait_over(self) -> None:
         """Return once nothing comes any more; raises what ended it before the port did."""
@@ -124,13 +153,13 @@ class Lead:
 
     def make_room(self) -> bool:
         """Vacate the lead, whose worker asks, if that has been worth while lately; tell whether it was done."""
-        room = self._workers.flusher.room
+        room = self._flusher.room
         if room.turns_to_pass:
             room.turns_to_pass -= 1
             return False
         self._answers = 0
         # The caller that was answered is awake, but comes only in the next pass of the loop.
-        self._vacate(self._workers.flusher.soon_vacant)
+        self._vacate(self._flusher.soon_vacant)
         return True
 
     def give_up(self, *, alone: bool) -> None:
@@ -141,7 +170,7 @@ class Lead:
         """
         self._answers += 1
         if alone:
-            self._vacate(self._workers.flusher.vacant)
+            self._vacate(self._flusher.vacant)
         else:
             self._workers.pass_on(self)
 
@@ -154,7 +183,7 @@ class Lead:
         """Let a worker take the lead, if nobody has."""
         if not self.is_vacant or self._over.is_set() or self._workers.leads.get(self.port) is not self:
             return
-        room = self._workers.flusher.room
+        room = self._flusher.room
         room.pause = 0 if self._answers >= _WORTH_IT else min(_MOST_TURNS, 2 * room.pause + 1)
         room.turns_to_pass = room.pause
         self._workers.pass_on(self)

@@ -67,8 +67,8 @@ if TYPE_CHECKING:
 
 #: Commands queued within one tick that are not held back until its end: the other side can begin.
 FLUSH_AT: Final = 32
-#: Events that are acted upon in one turn for one link, which then waits for all others.
-MOST_EVENTS: Final = 64
+#: Events that are acted upon for one link before others have their turn.
+MOST_EVENTS: Final = 16
 
 
 def _proof_token() -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
-import math
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, final
 
 import outcome
@@ -30,6 +30,8 @@ logger = logging.getLogger("duplex")
 
 #: Worker tasks kept waiting for the next call; more exist only while more calls run.
 MAX_IDLE_WORKERS: Final = 256
+#: Calls that were handed to tasks, up to which more of what waits for its turn is acted on before these have begun.
+_MOST_HANDED_OVER: Final = 16
 #: A method whose handler had to wait is not begun by the task that receives for so many calls.
 _CALLS_UNTIL_NEXT_TRY: Final = 64
 
@@ -129,7 +131,7 @@ class Workers:
 
     def _hand_over(self, call: Job) -> None:
         self._handed_over += 1
-        deadline = math.inf if call.deadline is None else shared(call.deadline)
+        deadline = inf if call.deadline is None else shared(call.deadline)
         if self._idle:
             task, scope = self._idle.pop()
             # Here, not when the task runs: the last call's deadline could pass in between.
@@ -147,12 +149,12 @@ class Workers:
         lead.is_vacant = False
         if self._idle:
             task, scope = self._idle.pop()
-            if scope.deadline != math.inf:
-                scope.deadline = math.inf
+            if scope.deadline != inf:
+                scope.deadline = inf
             task.context = self._context.copy()
             trio.lowlevel.reschedule(task, outcome.Value(lead))
         else:
-            self._start(lead, math.inf)
+            self._start(lead, inf)
 
     def _start(self, duty: Job | Lead, deadline: float) -> None:
         self._context.copy().run(
@@ -210,28 +212,31 @@ class Workers:
         arrived = self._arrived
         try:
             while self._take(lead):
-                if scope.deadline != math.inf and scope.cancel_called:
+                if scope.deadline != inf and scope.cancel_called:
                     # That of a call which is over, and whose deadline passed when something came.
                     self._step_down(lead)
                     return
-                while arrived:
-                    call = arrived.popleft()
-                    deadline = math.inf if call.deadline is None else shared(call.deadline)
-                    if scope.deadline != deadline:
-                        scope.deadline = deadline
-                    method[0] = call.method
-                    if not await self._run_here(call, lead, task, scope):
+                while True:
+                    while arrived:
+                        call = arrived.popleft()
+                        deadline = inf if call.deadline is None else shared(call.deadline)
+                        if scope.deadline != deadline:
+                            scope.deadline = deadline
+                        method[0] = call.method
+                        if not await self._run_here(call, lead, task, scope):
+                            return
+                        if call.was_cut:
+                            self._step_down(lead)
+                            return
+                        del call  # who waits for the next one must not keep it
+                    if lead.has_idle_caller and lead.make_room():
                         return
-                    if call.was_cut:
-                        self._step_down(lead)
-                        return
-                    del call  # who waits for the next one must not keep it
-                if lead.has_idle_caller and lead.make_room():
-                    return
-                if lead.backlog:
-                    await trio.lowlevel.checkpoint()
-                else:
-                    await turns.wait()
+                    if not lead.backlog:
+                        await turns.wait()
+                        break
+                    if not self._go_on(lead):
+                        await trio.lowlevel.checkpoint()
+                        break
             self._hand_over_arrived()
         except trio.Cancelled:
             # Perhaps by the deadline of a call that is over; if it is the peer that ends, its ports end, too.
@@ -252,7 +257,20 @@ class Workers:
         # Not before what came in an earlier turn.
         self._begins_here = not self._handed_over
         try:
-            return lead.take()
+            return lead.take(False)
+        finally:
+            self._begins_here = False
+
+    def _go_on(self, lead: Lead) -> bool:
+        """Act on a little more of what has come in earlier turns; tell whether that was done, or is for the next one."""
+        if self._handed_over >= _MOST_HANDED_OVER:
+            return False
+        self._begins_here = not self._handed_over
+        try:
+            return lead.go_on()
+        except BaseException as error:
+            lead.fail(error)
+            return False
         finally:
             self._begins_here = False
 

@@ -12,11 +12,15 @@ import trio
 import trio.testing
 
 import duplex
+from duplex.engine._lead import PARTS, Lead
 from duplex.engine._link import MOST_EVENTS
 from duplex.protocol import END, UNARY
 from tests.engine.helpers import Pair, linked, quiet, until
 from tests.engine.hostile import NONE
 from tests.engine.raw import batch
+
+#: What may be acted on for one link in one turn, in parts, between which others have theirs.
+TURN = PARTS * MOST_EVENTS
 
 pytestmark = pytest.mark.plain_wire("counts turns, and what is in one message")
 
@@ -68,14 +72,14 @@ async def test_one_call_does_not_wait_for_a_thousand(autojump_clock: object) -> 
         # And one that comes later waits for a turn of the others, not for all that they have sent.
         del order.served[:]
         for _ in range(5):
-            _calls(pair.link, "many", 800)
+            _calls(pair.link, "many", 600)
             pair.link.transmit()
-        await until(lambda: len(order.served) > 3 * MOST_EVENTS)
+        await until(lambda: len(order.served) > 3 * TURN)
         began = len(order.served)
         _calls(link, "one", 1)
         link.transmit()
-        await until(lambda: len(order.served) == 4001)
-        assert order.served.index("one") <= began + 2 * MOST_EVENTS
+        await until(lambda: len(order.served) == 3001)
+        assert order.served.index("one") <= began + 2 * TURN
 
 
 async def test_links_with_much_to_do_take_turns(autojump_clock: object) -> None:
@@ -120,7 +124,7 @@ async def test_small_messages_behind_a_large_one_go_on_as_fast(autojump_clock: o
         while len(order.served) < 1000:
             await trio.lowlevel.checkpoint()
             passes += 1
-        assert passes < 4 * 1000 / MOST_EVENTS
+        assert passes < 4 * 1000 / TURN
 
 
 async def test_a_caller_that_receives_itself_sees_all_of_a_message() -> None:
@@ -135,7 +139,7 @@ async def test_a_caller_that_receives_itself_sees_all_of_a_message() -> None:
         return count
 
     async with linked(service, endpoint="tcp://127.0.0.1:*") as pair:
-        for count in [0] * 20 + [MOST_EVENTS, 3 * MOST_EVENTS, MOST_EVENTS - 1, MOST_EVENTS + 1] * 5:
+        for count in [0] * 20 + [MOST_EVENTS, 3 * TURN, MOST_EVENTS - 1, MOST_EVENTS + 1] * 5:
             assert await pair.service("svc").talk(count) == count
 
 
@@ -278,9 +282,9 @@ async def test_a_client_acts_on_a_backlog_without_holding_up_others() -> None:
             async def call() -> None:
                 await pair.link.service("order").late()
 
-            for _ in range(20 * MOST_EVENTS):
+            for _ in range(20 * TURN):
                 nursery.start_soon(call)
-            await until(lambda: pair.back.running == 20 * MOST_EVENTS)
+            await until(lambda: pair.back.running == 20 * TURN)
             for channel in list(pair.back.conversations):
                 pair.back.connection.close(channel, 0, b"\xc0")
             pair.back.transmit()
@@ -303,7 +307,7 @@ async def test_commands_that_mean_nothing_take_turns_too(autojump_clock: object)
         _calls(link, "one", 1)
         link.transmit()
         await until(lambda: order.served == ["one"])
-        assert pair.back.statistics().dropped_commands <= 4 * MOST_EVENTS
+        assert pair.back.statistics().dropped_commands <= 4 * TURN
         await until(lambda: pair.back.statistics().dropped_commands == 800)
         for _ in range(100):  # and if they come in many messages
             for _ in range(50):
@@ -313,3 +317,58 @@ async def test_commands_that_mean_nothing_take_turns_too(autojump_clock: object)
         pair.link.transmit()
         await until(lambda: order.served == ["one", "last"])
         assert pair.back.statistics().dropped_commands == 800 + 5000
+
+
+async def test_calls_that_come_together_are_begun_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What handlers do counts: how many of them run in a turn is a matter of time."""
+    now = 0.0
+    in_turn: list[int] = []
+    take = Lead.take
+
+    def count(lead: Lead, entirely: bool = True) -> bool:
+        in_turn.append(0)
+        return take(lead, entirely)
+
+    service = duplex.Service("order")
+
+    @service.rpc
+    async def note(who: str) -> None:
+        nonlocal now
+        now += 0.0002
+        in_turn[-1] += 1
+
+    async with linked(service, check=False) as pair:
+        monkeypatch.setattr(Lead, "take", count)
+        monkeypatch.setattr(pair.server.workers, "clock", lambda: now)
+        _calls(pair.link, "many", 500)
+        pair.link.transmit()
+        await until(lambda: sum(in_turn) == 500)
+        # Those of a new message, and one part of the backlog, which has taken too long then.
+        assert max(in_turn) <= 2 * MOST_EVENTS
+
+
+async def test_no_more_calls_are_taken_than_can_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks are to begin with what was handed to them before more is."""
+    most = done = 0
+    service = duplex.Service("order")
+
+    @service.rpc
+    async def note(who: str) -> None:
+        nonlocal done
+        await trio.lowlevel.checkpoint()
+        done += 1
+
+    async with linked(service, check=False) as pair:
+        workers = pair.server.workers
+        hand_over = type(workers)._hand_over
+
+        def watch(self: Any, call: Any) -> None:
+            nonlocal most
+            hand_over(self, call)
+            most = max(most, self._handed_over)
+
+        monkeypatch.setattr(type(workers), "_hand_over", watch)
+        _calls(pair.link, "many", 1000)
+        pair.link.transmit()
+        await until(lambda: done == 1000)
+        assert MOST_EVENTS <= most <= 3 * MOST_EVENTS

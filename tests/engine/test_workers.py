@@ -247,10 +247,10 @@ async def test_no_call_begins_before_one_of_an_earlier_turn(
     begun: list[int] = []
     take = Lead.take
 
-    def count(lead: Lead) -> bool:
+    def count(lead: Lead, entirely: bool = True) -> bool:
         nonlocal turns
         turns += 1
-        return take(lead)
+        return take(lead, entirely)
 
     service = duplex.Service("service")
 
