@@ -7,10 +7,11 @@ from typing import Any, Final, final
 
 import msgspec
 
+from duplex._elements import COSTLY
 from duplex._errors import DecodeError
 from duplex.codec import _numpy
 from duplex.codec._base import Buffer, LiveKind, LiveValues
-from duplex.codec._elements import COST_OF_LOCAL_TIME, COSTLY, most_elements, too_many
+from duplex.codec._elements import COST_OF_LOCAL_TIME, most_elements, too_many
 from duplex.codec._explain import BAD_BYTES, decode_error
 from duplex.codec._extensions import BUFFER, LOCAL_TIME, NDARRAY, read_array, read_local_time, read_number
 

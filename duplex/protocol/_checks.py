@@ -19,6 +19,8 @@ from duplex.protocol._events import NO_METADATA
 from duplex.protocol._outbox import Buffer, encode
 
 _decode: Final = msgspec.msgpack.Decoder(c.Command).decode
+_decode_services: Final = msgspec.msgpack.Decoder(c.Services).decode
+_decode_entries: Final = msgspec.msgpack.Decoder(c.EntryMap).decode
 _read_bytes: Final = msgspec.msgpack.Decoder(bytes).decode
 _read_text: Final = msgspec.msgpack.Decoder(str).decode
 #: How to read a metadata value by its first byte; both readers refuse what is neither.
@@ -43,6 +45,16 @@ def encoded_size(command: c.Command) -> int:
     except (msgspec.MsgspecError, UnicodeError, OverflowError, TypeError) as error:
         raise LocalProtocolError(f"{type(command).__name__.upper()} cannot be sent: {error}") from None
     return len(encoded)
+
+
+def announcement(services: Sequence[c.ServiceInfo]) -> c.Announce:
+    """Return the command that announces services. Raises ``LocalProtocolError`` for what nobody would understand."""
+    try:
+        raw = msgspec.Raw(encode(tuple(services)))
+        read_services(raw)
+    except (msgspec.MsgspecError, UnicodeError, OverflowError, TypeError) as error:
+        raise LocalProtocolError(f"ANNOUNCE cannot be sent: {error}") from None
+    return c.Announce(raw)
 
 
 def text(message: str) -> str:
@@ -123,10 +135,17 @@ def outgoing_metadata_size(metadata: Mapping[str, str | bytes], limit: int) -> i
     return size
 
 
-def read_metadata(
-    entries: Mapping[str, msgspec.Raw], limit: int
-) -> tuple[Mapping[str, str | bytes], tuple[int, str] | None]:
-    """Return received metadata, and the status and the text to refuse it with, or ``None`` if it is fine."""
+def read_services(services: msgspec.Raw) -> tuple[c.ServiceInfo, ...]:
+    """Return received services. Raises msgspec's errors."""
+    return _decode_services(services)
+
+
+def read_metadata(raw: msgspec.Raw, limit: int) -> tuple[Mapping[str, str | bytes], tuple[int, str] | None]:
+    """Return received metadata, and the status and the text to refuse it with, or ``None`` if it is fine. Raises
+    msgspec's errors for what is no metadata at all."""
+    entries = _decode_entries(raw)
+    if entries is None:
+        return NO_METADATA, None
     metadata: dict[str, str | bytes] = {}
     for key, raw in entries.items():
         try:

@@ -28,6 +28,8 @@ MAX_TEXT: Final = 8192
 MAX_SERVICES: Final = 1024
 #: Entries of metadata or trailers.
 MAX_ENTRIES: Final = 256
+#: Elements of a frame 0 that is larger than a batch has to be: see :mod:`duplex._elements`.
+MAX_ELEMENTS: Final = 65_536
 #: The protocol's name, so that a stray connection of another protocol is told at once.
 PROTOCOL_NAME: Final = "DMTP"
 #: The versions that this implementation speaks, lowest and highest.
@@ -37,8 +39,13 @@ UInt = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 ChannelId = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
-# Values stay bytes until they are known to be text or binary, so that nothing else is ever made of them.
-Entries = Annotated[dict[str, Raw], Meta(max_length=MAX_ENTRIES)]
+# What one batch may hold thousands of stays bytes until it is its command's turn: the type that it then has stands
+# beside it. And values of entries stay bytes until they are known to be text or binary, so that nothing else is ever
+# made of them.
+EntryMap = Annotated[dict[str, Raw], Meta(max_length=MAX_ENTRIES)] | None
+Entries = Annotated[Raw, EntryMap]
+#: What a missing field of that type has: nil.
+NO_ENTRIES: Final = Raw(b"\xc0")
 
 # Flags of OPEN and DATA.
 #: No message follows this one in this direction.
@@ -89,6 +96,10 @@ class Hello(Struct, array_like=True, tag=0, frozen=True):
     credentials: Annotated[bytes, Meta(max_length=8192)] | None = None
 
 
+class HelloAgain(Struct, array_like=True, tag=0, frozen=True, gc=False):
+    """A ``HELLO`` of which only is to be said that it comes too late: nothing of what is in it is made."""
+
+
 class Refuse(Struct, array_like=True, tag=1, frozen=True, gc=False):
     """``REFUSE``: no link comes about, and why."""
 
@@ -99,7 +110,7 @@ class Refuse(Struct, array_like=True, tag=1, frozen=True, gc=False):
 class Announce(Struct, array_like=True, tag=2, frozen=True):
     """``ANNOUNCE``: the services that I offer from now on, all of them."""
 
-    services: Services
+    services: Annotated[Raw, Services]
 
 
 class Ping(Struct, array_like=True, tag=3, frozen=True, gc=False):
@@ -150,7 +161,7 @@ class Open(Struct, array_like=True, tag=7, frozen=True):
     payload: bytes | None = None
     attachments: UInt = 0
     timeout: UInt | None = None
-    metadata: Entries | None = None
+    metadata: Entries = NO_ENTRIES
     window: UInt | None = None
     parent: ChannelId | None = None
     codec: Name | None = None
@@ -183,7 +194,7 @@ class Close(Struct, array_like=True, tag=10, frozen=True):
     attachments: UInt = 0
     message: Text = ""
     details: bytes | None = None
-    trailers: Entries | None = None
+    trailers: Entries = NO_ENTRIES
 
 
 class Cancel(Struct, array_like=True, tag=11, frozen=True, gc=False):
@@ -194,6 +205,10 @@ class Cancel(Struct, array_like=True, tag=11, frozen=True, gc=False):
 
 
 Command = Hello | Refuse | Announce | Ping | Pong | Goaway | Credit | Open | Data | End | Close | Cancel
+#: Those of an open link.
+LaterCommand = (
+    HelloAgain | Refuse | Announce | Ping | Pong | Goaway | Credit | Open | Data | End | Close | Cancel
+)
 
 #: What a sender may put in place of a command: the same array, so that trailing defaults can be left out.
 RawCommand = Command | list[Any] | tuple[Any, ...]

@@ -21,6 +21,7 @@ from duplex._config import Limits
 from duplex._errors import LocalProtocolError, MessageTooLarge, ResourceExhausted
 from duplex.protocol import _commands as c
 from duplex.protocol._checks import (
+    announcement,
     attachments_size,
     check_details,
     check_open_options,
@@ -270,7 +271,7 @@ class Connection(Receiving):
 
     def announce(self, services: Sequence[ServiceInfo]) -> None:
         """Tell the other side what this side offers from now on."""
-        command = c.Announce(tuple(services))
+        command = announcement(services)
         size = encoded_size(command)
         self._link_step(LinkInput.SEND_COMMAND)
         self._push(command, size)

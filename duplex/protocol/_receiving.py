@@ -15,13 +15,14 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from duplex._elements import holds_more
 from duplex._errors import RemoteProtocolError
 from duplex._metadata import REFUSED, metadata_size
 from duplex._status import StatusCode
 from duplex.protocol import _commands as c
 from duplex.protocol import _events as e
-from duplex.protocol._checks import read_metadata, text
-from duplex.protocol._commands import END, NOTIFY, UNARY, Data, Hello, LimitsInfo
+from duplex.protocol._checks import read_metadata, read_services, text
+from duplex.protocol._commands import END, NO_ENTRIES, NOTIFY, UNARY, Data, Hello, LimitsInfo
 from duplex.protocol._events import ItemsReceived, MessageReceived
 from duplex.protocol._flow import (
     MESSAGE_OVERHEAD,
@@ -29,7 +30,7 @@ from duplex.protocol._flow import (
     LinkReceiveWindow,
     LinkSendWindow,
 )
-from duplex.protocol._outbox import COMMAND_BYTES, Buffer, Outbox, max_frame
+from duplex.protocol._outbox import BATCH_BYTES, COMMAND_BYTES, Buffer, Outbox, max_frame
 from duplex.protocol._records import (
     BINDING_TABLE,
     CANCELLING,
@@ -52,8 +53,21 @@ from duplex.protocol._states import DROP, ILLEGAL, ChannelState, LinkInput, Link
 @functools.lru_cache(maxsize=16)
 def _decoder(max_commands: int) -> Callable[[Buffer], list[c.Command]]:
     """Return the decoder of frame 0. It counts the commands before it makes them."""
-    batch: Any = Annotated[list[c.Command], msgspec.Meta(max_length=max_commands)]
+    batch: Any = Annotated[list[c.LaterCommand], msgspec.Meta(max_length=max_commands)]
     return msgspec.msgpack.Decoder(batch).decode
+
+
+@functools.lru_cache(maxsize=16)
+def _first_decoder(max_commands: int) -> Callable[[Buffer], list[msgspec.Raw]]:
+    """Return the decoder of frame 0 of a link that is not open: it leaves each command for its turn, as there may be
+    a thousand that are not to be there, and much in each."""
+    batch: Any = Annotated[list[msgspec.Raw], msgspec.Meta(max_length=max_commands)]
+    return msgspec.msgpack.Decoder(batch).decode
+
+
+_decode_command: Final = msgspec.msgpack.Decoder(c.Command).decode
+#: Services that are as much to do as any other command.
+_SERVICES_OF_A_COMMAND: Final = 64
 
 
 class Violation(Exception):
@@ -114,6 +128,7 @@ class Receiving:
         self._dropped = 0
         self._violations = 0
         self._decode = _decoder(hello.limits.max_commands)
+        self._decode_first = _first_decoder(hello.limits.max_commands)
         self._attachments: Sequence[Buffer] = ()
         self._attachment_index = 0
         #: The commands of the present message that are not looked at yet, and one that comes before these.
@@ -133,7 +148,6 @@ class Receiving:
             c.End: self._on_end,
             c.Close: self._on_close,
             c.Cancel: self._on_cancel,
-            c.Announce: self._on_announce,
             c.Goaway: self._on_goaway,
         }
 
@@ -161,8 +175,11 @@ class Receiving:
         try:
             self._receive(frames, events, now, most)
         except Violation as violation:
-            self._break_link(str(violation))
-            raise RemoteProtocolError(str(violation), events) from None
+            raise self._broken(str(violation), events) from None
+        except msgspec.ValidationError as error:
+            raise self._broken(f"malformed command: {error}", events) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise self._broken(f"frame 0 is not a msgpack array of commands: {error}", events) from None
         finally:
             if not self.is_unfinished:
                 self._attachments = ()
@@ -198,12 +215,16 @@ class Receiving:
                 raise Violation("a message without frames")
             if len(frames[0]) > self._max_frame:
                 raise Violation(f"frame 0 has {len(frames[0])} bytes, over the limit of {self._max_frame}")
-            try:
-                commands = self._commands = iter(self._decode(frames[0]))
-            except msgspec.ValidationError as error:
-                raise Violation(f"malformed command: {error}") from None
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise Violation(f"frame 0 is not a msgpack array of commands: {error}") from None
+            if len(frames[0]) > BATCH_BYTES and holds_more(frames[0], c.MAX_ELEMENTS):
+                raise Violation(
+                    f"frame 0 has {len(frames[0])} bytes, and more than the {c.MAX_ELEMENTS} elements that one of "
+                    f"more than {BATCH_BYTES} bytes may have"
+                )
+            if self.state == LINK_OPEN:
+                commands = iter(self._decode(frames[0]))
+            else:
+                commands = map(_decode_command, self._decode_first(frames[0]))
+            self._commands = commands
             self._attachments = frames
             self._attachment_index = 1
         handlers = self._handlers
@@ -215,8 +236,10 @@ class Receiving:
                     break
                 handler = handlers.get(type(command))
                 if handler is None:
-                    raise Violation(f"{type(command).__name__.upper()} after the handshake")
-                command = handler(command, events, now)
+                    left -= self._on_other(command, events)
+                    command = None
+                else:
+                    command = handler(command, events, now)
                 left -= 1
                 if left <= 0 or len(events) >= most:
                     self._next_command = command
@@ -308,8 +331,13 @@ class Receiving:
         else:
             self._dropped += 1
 
-    def _on_announce(self, command: c.Announce, events: list[e.Event], _now: float) -> None:
-        events.append(e.ServicesAnnounced(command.services))
+    def _on_other(self, command: Any, events: list[e.Event]) -> int:
+        """Take one of the commands that are rare; return as how many others it counts beside itself."""
+        if type(command) is not c.Announce:
+            raise Violation(f"{'REFUSE' if type(command) is c.Refuse else 'HELLO'} after the handshake")
+        services = read_services(command.services)
+        events.append(e.ServicesAnnounced(services))
+        return len(services) // _SERVICES_OF_A_COMMAND
 
     def _on_goaway(self, command: c.Goaway, events: list[e.Event], _now: float) -> None:
         self.remote_leaving = True
@@ -365,6 +393,10 @@ class Receiving:
         notify = flags & NOTIFY != 0
         if flags > 7 or (notify and (not flags & END or payload is None)):
             raise Violation(f"OPEN of channel {channel} with flags {flags}")
+        metadata = e.NO_METADATA
+        refusal: tuple[int, str] | None = None
+        if command.metadata is not NO_ENTRIES:
+            metadata, refusal = read_metadata(command.metadata, self._limits.max_metadata)
         self._last_remote_channel = channel
         attachments: Sequence[Buffer] = ()
         cost = overhead = 0
@@ -376,8 +408,6 @@ class Receiving:
         elif command.attachments:
             raise Violation(f"OPEN of channel {channel} with attachments but no message")
         limits = self._limits
-        metadata = e.NO_METADATA
-        refusal: tuple[int, str] | None = None
         if self._opened_there >= limits.max_channels and not notify:
             refusal = (
                 StatusCode.RESOURCE_EXHAUSTED,
@@ -393,8 +423,6 @@ class Receiving:
                 StatusCode.INVALID_ARGUMENT,
                 f"the codec {command.codec!r} is not known here, only {', '.join(self.local.codecs)}",
             )
-        elif command.metadata is not None:
-            metadata, refusal = read_metadata(command.metadata, limits.max_metadata)
         if refusal is None and (attachments or cost - overhead > limits.max_message):
             refusal = self._refuse_size(cost - overhead, len(attachments))
         if refusal is not None:
@@ -535,6 +563,10 @@ class Receiving:
             size = cost - MESSAGE_OVERHEAD
         elif command.attachments:
             raise Violation(f"CLOSE of channel {channel} with attachments but no message")
+        trailers = e.NO_METADATA
+        bad_trailers: tuple[int, str] | None = None
+        if command.trailers is not NO_ENTRIES:
+            trailers, bad_trailers = read_metadata(command.trailers, self._limits.max_metadata)
         # The application of an opener waits for this message, so its credit goes back at once.
         self._consume_on_link(cost)
         record = self._channels.get(channel)
@@ -562,9 +594,8 @@ class Receiving:
             refusal = self._refuse_size(size, len(attachments))
         if refusal is None and cost and incoming.balance <= 0:
             refusal = _overrun(channel)
-        trailers = e.NO_METADATA
-        if refusal is None and command.trailers is not None:
-            trailers, refusal = read_metadata(command.trailers, self._limits.max_metadata)
+        if refusal is None:
+            refusal = bad_trailers
         if refusal is not None:
             self._violations += 1
             events.append(self._closed(channel, *refusal))
@@ -670,6 +701,10 @@ class Receiving:
         else:
             self._cancel(record, record.table[record.state][SEND_CANCEL], message)
             events.append(self._closed(record.id, status, message))
+
+    def _broken(self, message: str, events: list[e.Event]) -> RemoteProtocolError:
+        self._break_link(message)
+        return RemoteProtocolError(message, events)
 
     def _break_link(self, message: str) -> None:
         was_open = self.state == LINK_OPEN

@@ -95,6 +95,21 @@ broken(
     pad_to=1024 + 1048576 + 1,
     mine=hello("binding", max_message=1024, max_metadata=0),
 )
+broken(
+    "more elements than a frame 0 of its size may have",
+    "V2",
+    raw=bytes.fromhex(
+        "91 95 03 01 00 00 dd 00100000"
+    ),  # PING, and an array of 1048576 numbers that mean nothing
+    pad_to=11 + 1048576,
+)
+vector(
+    "few elements in a frame 0 of more than 1 MiB",
+    raw=bytes.fromhex("91 95 03 01 00 00 c6 00100000"),  # the same with as many bytes
+    pad_to=11 + 1048576,
+    events=[{"event": "ping"}],
+    answers=[[4, 1, 0]],
+)
 broken("one command too many", "V4", [3, 1], [3, 2], [3, 3], mine=hello("binding", max_commands=2))
 broken("a command that is no array", "V5", raw=b"\x91\x01")
 broken("a command that is a map", "V5", raw=b"\x91\x80")

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from duplex._config import Limits
+from duplex._elements import COSTLY
 from duplex._errors import ConfigurationError, DecodeError
 from duplex.codec import LiveKind
 from duplex.codec._base import Unconnected
-from duplex.codec._elements import COSTLY, check_json, check_msgpack, many_objects
+from duplex.codec._elements import check_json, check_msgpack, many_objects
 from duplex.engine._types import Callback
 from tests.codec.helpers import CODEC, JSON, FakeLive
 

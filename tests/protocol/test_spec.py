@@ -30,6 +30,7 @@ from duplex.protocol import (
     LimitsInfo,
 )
 from duplex.protocol import _commands as c
+from duplex.protocol._outbox import BATCH_BYTES
 from spec import tables
 
 SPEC = tables.DOCUMENT.parent
@@ -90,18 +91,25 @@ def test_every_field_has_its_name_type_and_default(command: Any) -> None:
     documented = fields_of("PING" if name == "PONG" else name)
     fields = msgspec.structs.fields(command)
     assert [row[0] for row in documented] == [field.name for field in fields]
-    hints = typing.get_type_hints(command)
+    hints = {
+        name: in_its_turn(hint) for name, hint in typing.get_type_hints(command, include_extras=True).items()
+    }
     for row, field in zip(documented, fields, strict=True):
         assert row[2] == default_text(field), row
         optional = type(None) in typing.get_args(hints[field.name])
         assert (row[1].endswith("?") or "nil" in row[1]) == optional, row
 
 
+def in_its_turn(hint: Any) -> Any:
+    """The type that a field has once it is its command's turn."""
+    return hint.__metadata__[0] if typing.get_args(hint)[:1] == (msgspec.Raw,) else hint
+
+
 def default_text(field: msgspec.structs.FieldInfo) -> str:
     if field.required:
         return ""
     value = field.default
-    if value is None:
+    if value is None or value is c.NO_ENTRIES:
         return "nil"
     if isinstance(value, tuple):
         return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
@@ -142,6 +150,9 @@ def test_fixed_limits() -> None:
     text = section(DMTP, "9 Limits")
     fixed = {row[0]: row[1] for row in rows(text[text.index("Limits that are the same") :])}
     assert fixed["frame 0"] == f"`max_message` + `max_metadata` + {FRAME_SLACK}"
+    assert fixed[f"elements of a frame 0 of more than {BATCH_BYTES} bytes"].startswith(
+        f"at least {c.MAX_ELEMENTS} "
+    )
     assert fixed["entries of metadata"] == str(MAX_ENTRIES)
     assert fixed["characters of a name or label"] == str(MAX_NAME)
     assert fixed["characters of a text"] == str(MAX_TEXT)
