@@ -51,9 +51,9 @@ class Limits:
     max_unsent: int = 16 * MiB
     #: Links that one peer holds; further handshakes are refused with reason ``limit``.
     max_links: int = 1024
-    #: Handlers that run at once at this peer; further calls are refused with ``ResourceExhausted``. Calls of
-    #: callbacks are not, nor the first few on a link of Duplex's own services: they belong to, or look into, what runs
-    #: already.
+    #: Handlers that run at once at this peer; further calls are refused with ``ResourceExhausted``. The first few
+    #: on a link of Duplex's own services are not: they look into what runs already. Of callbacks as many may run beside
+    #: them, and one of each call in any case, as the call waits for it.
     max_handlers: int = 10_000
     #: The same for the calls of one link.
     max_handlers_per_link: int = 4096

@@ -53,7 +53,9 @@ async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
             call.cut(StatusCode.UNAVAILABLE, LATE)
         peer.results.cut(StatusCode.UNAVAILABLE, LATE)
         await _until(
-            peer, lambda: not (any(link.running for link in peer.links) or peer.left_behind), CLEAN_UP
+            peer,
+            lambda: not (any(link.running or link.callbacks for link in peer.links) or peer.left_behind),
+            CLEAN_UP,
         )
     await _confirm(peer.links, busy, deadline)
     peer.close(linger=0.0)

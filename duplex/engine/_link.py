@@ -89,8 +89,9 @@ class BaseLink:
         self.made_at = self._clock()
         #: When the present or the latest batch of commands began, in or out: near enough to date a call.
         self.now = self.made_at
-        #: Handlers that run for the other side.
+        #: Handlers that run for the other side, and callbacks that do.
         self.running = 0
+        self.callbacks = 0
         #: Bytes that nobody had taken yet when :class:`Admission` saw the link last.
         self.seen_buffered = 0
         #: This side takes no new calls on the link; see :meth:`leave`.
@@ -234,7 +235,7 @@ class BaseLink:
             unconsumed=protocol.unconsumed,
             dropped_commands=protocol.dropped_commands,
             channel_violations=protocol.channel_violations,
-            running=self.running,
+            running=self.running + self.callbacks,
             age=now - self.made_at,
             silent_for=now - self.connection.last_received,
             unanswered_for=self.connection.unanswered_for(now),
@@ -567,14 +568,22 @@ class BaseLink:
                 raise self.unavailable()
             await conversation.wait_credit(result=True)
 
-    def submit(self, job: Job) -> None:
-        """Have a worker run a handler for the other side."""
-        self.running += 1
+    def submit(self, job: Job, owner: CallValues | None = None) -> None:
+        """Have a worker run a handler for the other side, or a callback that was passed in the call ``owner``."""
+        if owner is None:
+            self.running += 1
+            self.peer.admission.running += 1
+        else:
+            self.peer.callbacks.begin(self, owner)
         self.peer.workers.submit(job)
 
-    def ran(self) -> None:
-        """A handler has ended that ran for the other side."""
-        self.running -= 1
+    def ran(self, owner: CallValues | None = None) -> None:
+        """What was submitted has ended."""
+        if owner is None:
+            self.running -= 1
+            self.peer.admission.running -= 1
+        else:
+            self.peer.callbacks.end(self, owner)
         if self.is_left:
             self.peer.note_call_ended()
 
@@ -684,15 +693,15 @@ class BaseLink:
         self._callbacks[number] = self.peer.make_callback_handler(function), root
         return number
 
-    def callback_handler(self, event: ChannelOpened) -> Handler | None:
-        """Return what the call of a callback runs, if the call that the callback belongs to is its parent."""
+    def callback(self, event: ChannelOpened) -> tuple[Handler, CallValues] | None:
+        """Return what the call of a callback runs, and the call that it was passed in, if that is its parent."""
         assert isinstance(event.target, int)
         found = self._callbacks.get(event.target)
         # The channel that it came on may itself be nested in the call.
         owner = None if event.parent is None else self.conversations.get(event.parent)
         if found is None or owner is None or owner.root is not found[1]:
             return None
-        return found[0]
+        return found
 
     def withdraw_callbacks(self, numbers: Sequence[int]) -> None:
         """Take back functions that were made callable."""

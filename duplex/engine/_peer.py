@@ -20,6 +20,7 @@ from duplex._metadata import IDEMPOTENCY_FEATURE
 from duplex._numbers import check_seconds
 from duplex.codec import CODECS, Codec
 from duplex.engine._admission import GREED, Admission, may_hold_more
+from duplex.engine._callbacks import Callbacks
 from duplex.engine._drain import drain
 from duplex.engine._flush import Flusher
 from duplex.engine._handler import Handler
@@ -157,7 +158,8 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.default_codec: Codec = CODECS["msgpack"]
         self.base_context = contextvars.copy_context()
         self.admission = Admission(self)
-        self.workers = Workers(nursery, self.base_context, self.admission, flusher, self.clock)
+        self.callbacks = Callbacks(limits)
+        self.workers = Workers(nursery, self.base_context, flusher, self.clock)
         self.timers = Timers(self.spawn)
         self.threads = Threads(max_threads, self.spawn, flusher.interpreter)
         #: Notifications that run, or are about to, and whose links are gone (an ordered set).

@@ -20,7 +20,6 @@ from duplex.engine._handler import Flavor
 from duplex.engine._lead import Lead
 
 if TYPE_CHECKING:
-    from duplex.engine._admission import Admission
     from duplex.engine._flush import Flusher
     from duplex.engine._link import BaseLink
     from duplex.engine.serving._job import Job
@@ -58,14 +57,12 @@ class Workers:
         self,
         nursery: trio.Nursery,
         context: contextvars.Context,
-        admission: Admission,
         flusher: Flusher,
         clock: Callable[[], float],
     ) -> None:
         self._nursery = nursery
         self.clock = clock
         self.flusher = flusher
-        self._admission = admission
         self._context = context
         self._idle: list[tuple[trio.lowlevel.Task, trio.CancelScope]] = []
         #: Who receives from each port.
@@ -106,7 +103,6 @@ class Workers:
 
     def submit(self, call: Job) -> None:
         """Run a call."""
-        self._admission.running += 1
         if self._begins_here:
             if call.handler.flavor is Flavor.ASYNC and not self._will_wait(call.handler.method):
                 self._arrived.append(call)
@@ -198,7 +194,6 @@ class Workers:
                 raise serious from None
 
     def _ended(self, call: Job) -> None:
-        self._admission.running -= 1
         call.ended()
 
     @trio.lowlevel.enable_ki_protection

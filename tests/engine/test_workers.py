@@ -154,7 +154,7 @@ async def test_the_calls_after_one_that_was_cancelled_are_not() -> None:
         for _ in range(8):  # the order in which trio runs the two is left to chance
             nursery.start_soon(remote.end_itself)
             nursery.start_soon(remote.later, 1)
-        await until(lambda: pair.server.workers._admission.running == 8)
+        await until(lambda: pair.server.admission.running == 8)
         tasks.go.set()
 
 

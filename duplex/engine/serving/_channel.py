@@ -26,6 +26,7 @@ from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
+    from duplex.engine._live import CallValues
 
 #: What another task is told that still receives from the call's stream, or sends on it.
 _ENDED: Final = "the handler has ended, and the call with it"
@@ -37,7 +38,7 @@ class ServedChannel(Conversation):
     It has the attributes and methods of every conversation, hence more than twenty and thirty.
     """
 
-    __slots__ = ("_event", "_invocation", "deadline", "handler")
+    __slots__ = ("_event", "_invocation", "_owner", "deadline", "handler")
 
     deadline: float | None
 
@@ -48,6 +49,8 @@ class ServedChannel(Conversation):
         self.deadline = None if event.timeout is None else now + event.timeout
         self._ended = event.end
         self._event = event
+        #: The call that it was passed in, if it is a callback that is called.
+        self._owner: CallValues | None = None
         #: The run of the handler, until it has ended: then the two let go of one another.
         self._invocation: Invocation | None = Invocation(
             self, link.peer, handler, event.metadata, self.deadline, notify=event.notify
@@ -80,15 +83,16 @@ class ServedChannel(Conversation):
         else:
             self._invocation = None
 
-    def start(self) -> None:
-        """Have a task run the handler."""
+    def start(self, owner: CallValues | None = None) -> None:
+        """Have a task run the handler, or a callback that was passed in the call ``owner``."""
         assert self._invocation is not None
-        self.link.submit(self._invocation)
+        self._owner = owner
+        self.link.submit(self._invocation, owner)
 
     def run_ended(self) -> None:
         """See :meth:`CallEnd.run_ended`."""
         self._invocation = None
-        self.link.ran()
+        self.link.ran(self._owner)
 
     def cut(self, status: StatusCode, message: str, *, resumable: bool = False) -> None:
         """Cancel the handler for a reason of this side's; see :meth:`Conversation.cut`."""

@@ -9,6 +9,7 @@ from duplex._metadata import IDEMPOTENCY_KEY, RESUME_KEY
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._admission import PUSH_BACK, Admission
+from duplex.engine._callbacks import Callbacks
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine.serving._channel import OverflowingChannel, ServedChannel, can_run_inline
 from duplex.engine.serving._refusal import refuse
@@ -18,6 +19,7 @@ from duplex.protocol import ChannelOpened
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
+    from duplex.engine._live import CallValues
 
 #: Handlers that run for a link, below which Duplex's own methods are called however many run for others: whether a peer
 #: is well is asked when it is full.
@@ -38,6 +40,10 @@ class Offers(Protocol):
     @property
     def admission(self) -> Admission:
         """Which calls are taken."""
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """Which calls of callbacks are."""
 
     @property
     def results(self) -> ResultCache:
@@ -62,14 +68,15 @@ class Reception:
         """Take a call: run it, or refuse it."""
         offers = self._offers
         target = event.target
+        owner: CallValues | None = None
         if isinstance(target, str):
             handler = offers.handlers.get(target)
             if handler is None:
                 refuse(link, event, StatusCode.UNIMPLEMENTED, offers.explain_missing(target))
                 return
         else:
-            handler = link.callback_handler(event)
-            if handler is None:
+            found = link.callback(event)
+            if found is None:
                 refuse(
                     link,
                     event,
@@ -77,6 +84,7 @@ class Reception:
                     "there is no such callback: the call that it was passed to is over, or is not the parent",
                 )
                 return
+            handler, owner = found
         if event.timeout is not None and event.timeout <= 0:
             refuse(
                 link, event, StatusCode.DEADLINE_EXCEEDED, "no time was left for the call when it was sent"
@@ -95,12 +103,13 @@ class Reception:
         if event.metadata and self._take_reserved(link, event, handler, codec):
             return
         is_inline = handler.inline and handler.flavor is Flavor.SYNC and can_run_inline(link, event, handler)
-        if (
-            not is_inline
-            and isinstance(target, str)
-            and not (link.running < OWN_CALLS and target.startswith(BUILTIN))
-        ):
-            refusal = offers.admission.refusal(link, lasting=event.notify)
+        if not is_inline:
+            if owner is not None:
+                refusal = offers.callbacks.refusal(link, owner)
+            elif link.running < OWN_CALLS and handler.method.startswith(BUILTIN):
+                refusal = None
+            else:
+                refusal = offers.admission.refusal(link, lasting=event.notify)
             if refusal is not None:
                 refuse(link, event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)
                 return
@@ -109,7 +118,7 @@ class Reception:
         if is_inline:
             channel.run_inline()
         else:
-            channel.start()
+            channel.start(owner)
 
     def _take_reserved(self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec) -> bool:
         """Return whether a call was dealt with because of a key of the protocol's own; else it is an ordinary one."""
