@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Self
 
 import trio
 
 from duplex_services._shared._background import background
-from duplex_services.store._backend import SENTINEL, Backend
+from duplex_services.store._backend import SENTINEL, Backend, Listing
 from duplex_services.store._epochs import Epochs, epoch_in
 from duplex_services.store._leases import Lease
 from duplex_services.store._model import (
@@ -154,11 +154,16 @@ class Store:
             Unavailable: the store does not answer.
         """
         check_prefix(prefix)
+        listing, sentinel = await self._list(prefix)
+        shown = in_order(entry for entry in listing.entries if is_shown(entry.key, prefix))
+        return Snapshot(shown, listing.revision, epoch_in(sentinel))
+
+    async def _list(self, prefix: str) -> tuple[Listing, Entry]:
+        """List what there is, and the sentinel without which nothing is told."""
         while True:
             listing = await self._backend.list(prefix)
             if listing.sentinel is not None:
-                shown = in_order(entry for entry in listing.entries if is_shown(entry.key, prefix))
-                return Snapshot(shown, listing.revision, epoch_in(listing.sentinel))
+                return listing, listing.sentinel
             await self._epochs.establish()
 
     # ----------------------------------------------------------------------------------------- writing
@@ -217,12 +222,18 @@ class Store:
         no watch raises for that, and none tells what is unreadable as empty.
         """
         check_prefix(prefix)
+        with self._reading(prefix) as reader:
+            yield Watch(self._upstream, reader)
+
+    @contextlib.contextmanager
+    def _reading(self, prefix: str | None) -> Iterator[Reader]:
+        """Read from the one watch upstream, which the first reader begins; ``None`` is all, the store's own keys too."""
         if not self._is_watching:
             self._is_watching = True
             self._nursery.start_soon(self._upstream.run)
         reader = self._upstream.open_reader(prefix)
         try:
-            yield Watch(self._upstream, reader)
+            yield reader
         finally:
             self._upstream.view.remove(reader)
 

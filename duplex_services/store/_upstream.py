@@ -48,7 +48,7 @@ class Upstream:
         self._confirmed = trio.Event()
         self._following: trio.CancelScope | None = None
 
-    def open_reader(self, prefix: str) -> Reader:
+    def open_reader(self, prefix: str | None) -> Reader:
         """Begin to tell somebody what is there, and what changes."""
         reader = Reader(self.view, prefix, trio.current_time())
         self.view.add(reader)

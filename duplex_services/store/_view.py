@@ -34,7 +34,7 @@ class View:
         self.stale_since: float | None = None
         self.trouble: StoreError | None = None
         self._moved = trio.Event()
-        self._readers: dict[str, set[Reader]] = {}
+        self._readers: dict[str | None, set[Reader]] = {}
 
     @property
     def reader_count(self) -> int:
@@ -100,7 +100,7 @@ class View:
         if not readers:
             del self._readers[reader.prefix]
 
-    def under(self, prefix: str) -> tuple[Entry, ...]:
+    def under(self, prefix: str | None) -> tuple[Entry, ...]:
         """Return what is known under a prefix, sorted by key."""
         return in_order(entry for key, entry in self.entries.items() if is_shown(key, prefix))
 
@@ -121,11 +121,11 @@ class Reader:
 
     Args:
         view: of what.
-        prefix: which keys.
+        prefix: which keys; ``None``: all, with the store's own.
         opened: the time; what is told first is not older.
     """
 
-    def __init__(self, view: View, prefix: str, opened: float) -> None:
+    def __init__(self, view: View, prefix: str | None, opened: float) -> None:
         self.prefix = prefix
         self._view = view
         self._opened = opened

@@ -26,6 +26,10 @@ from duplex_services.store._rules._keys import check_key
 #: the only one to write in its term settles each commit before the next.
 LEADERS: Final = "_lead/"
 
+#: What a writer's key adds to a commit: a put and a condition.
+SPARE: Final = 2
+_SPARE_BYTES: Final = 1024
+
 #: How an entry is found.
 Look: TypeAlias = Callable[[str], Entry | None]
 
@@ -33,7 +37,13 @@ When: TypeAlias = Sequence[Condition | LastWriterWins] | LastWriterWins
 
 
 def check_commit(
-    puts: Mapping[str, bytes], deletes: Iterable[str], when: When, lease: str | None, *, own: bool = False
+    puts: Mapping[str, bytes],
+    deletes: Iterable[str],
+    when: When,
+    lease: str | None,
+    *,
+    own: bool = False,
+    spare: int = 0,
 ) -> Commit:
     """Make a commit of what somebody gave.
 
@@ -43,6 +53,7 @@ def check_commit(
         when: conditions.
         lease: a lease's id.
         own: whether it may change the store's own keys.
+        spare: how many operations more than the limit it may have.
 
     Raises:
         TypeError: something is of a wrong type.
@@ -58,7 +69,7 @@ def check_commit(
         if key in given:
             raise ValueError(f"{key!r} is put and deleted in one commit")
     commit = Commit(given, gone, conditions, lease)
-    check_limits(commit)
+    check_limits(commit, spare)
     if not is_careless and not _is_protected(commit):
         raise ValueError(
             "no condition protects this commit: should it be late, it would overwrite what others wrote. "
@@ -68,20 +79,21 @@ def check_commit(
     return commit
 
 
-def check_limits(commit: Commit) -> None:
+def check_limits(commit: Commit, spare: int = 0) -> None:
     """Refuse a commit that some store could not take.
 
     Raises:
         TooLarge: which limit, and by how much.
     """
     operations = len(commit.puts) + len(commit.deletes) + len(commit.when)
-    if operations > MAX_OPERATIONS:
-        raise TooLarge("puts, deletes and conditions of one commit", operations, MAX_OPERATIONS)
+    if operations > MAX_OPERATIONS + spare:
+        raise TooLarge("puts, deletes and conditions of one commit", operations, MAX_OPERATIONS + spare)
     size = sum(len(key.encode()) + len(value) for key, value in commit.puts.items())
     size += sum(len(key.encode()) for key in commit.deletes)
     size += sum(len(condition.key.encode()) for condition in commit.when)
-    if size > MAX_COMMIT_BYTES:
-        raise TooLarge("bytes of keys and values of one commit", size, MAX_COMMIT_BYTES)
+    limit = MAX_COMMIT_BYTES + (_SPARE_BYTES if spare else 0)
+    if size > limit:
+        raise TooLarge("bytes of keys and values of one commit", size, limit)
 
 
 def first_conflict(when: Iterable[Condition], look: Look) -> Conflict | None:

@@ -54,6 +54,8 @@ def check_prefix(prefix: object) -> str:
     return prefix
 
 
-def is_shown(key: str, prefix: str) -> bool:
-    """Whether who asks for a prefix is told of a key: the store's own only to who asks for them."""
+def is_shown(key: str, prefix: str | None) -> bool:
+    """Whether who asks for a prefix is told of a key: the store's own only to who asks for them, or for all (``None``)."""
+    if prefix is None:
+        return True
     return key.startswith(prefix) and (not key.startswith("_") or prefix.startswith("_"))

@@ -323,7 +323,7 @@ async def check_history(bench: Bench) -> None:
 
 async def _other_process(url: str, key: str, go: trio.Event, history: list[Operation]) -> None:
     """Have another process make operations too, and add what it saw."""
-    words = ["-m", "duplex_services.store.testing._history", url, key, "other", "25", "7", "2"]
+    words = ["-m", "duplex_services.store.testing._worker", url, key, "other", "25", "7", "2"]
     process = await trio.lowlevel.open_process(
         [sys.executable, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 import time
 
 import msgspec
-import trio
 
 from duplex_services.store._model import (
     Condition,
@@ -19,7 +17,6 @@ from duplex_services.store._model import (
     Unavailable,
     Unchanged,
 )
-from duplex_services.store._open import open_store
 from duplex_services.store._store import Store
 from duplex_services.store.testing._linear import Operation
 
@@ -78,20 +75,6 @@ async def _set(
     )
 
 
-async def _work(url: str, key: str, client: str, count: int, seed: int, tasks: int) -> None:
-    async with open_store(url) as store, trio.open_nursery() as nursery:
-
-        async def one(number: int) -> None:
-            for operation in await record(store, key, f"{client}-{number}", count, seed + number):
-                sys.stdout.buffer.write(msgspec.json.encode(operation) + b"\n")
-
-        # Begun together with whoever started this process.
-        print("ready", flush=True)  # noqa: T201
-        await trio.to_thread.run_sync(sys.stdin.readline)
-        for number in range(tasks):
-            nursery.start_soon(one, number)
-
-
 def read_history(text: bytes) -> list[Operation]:
     """Read what another process wrote down."""
     decoder = msgspec.json.Decoder(_Written)
@@ -115,9 +98,3 @@ class _Written(msgspec.Struct, frozen=True):
             "returned": math.inf if self.returned is None else self.returned,
         }
         return msgspec.convert(given, Operation)
-
-
-if __name__ == "__main__":
-    trio.run(
-        _work, sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), int(sys.argv[6])
-    )
