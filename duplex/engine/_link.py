@@ -25,6 +25,7 @@ from duplex._status import StatusCode
 from duplex.codec._base import Buffer
 from duplex.engine._backlog import Backlog
 from duplex.engine._conversation import Conversation
+from duplex.engine._credit import CreditShare
 from duplex.engine._handler import Handler
 from duplex.engine._live import CallValues
 from duplex.engine._log import clean, logger
@@ -109,8 +110,9 @@ class BaseLink:
         )
         #: Conversations by channel number.
         self.conversations: dict[int, ChannelUser] = {}
-        #: Conversations with tasks that wait for credit, in order; and whether what streams leave to others would do.
-        self.credit_waiters: dict[ChannelUser, bool] = {}
+        self._credit_share = CreditShare(self.connection)
+        #: See :attr:`CreditShare.waiters`.
+        self.credit_waiters = self._credit_share.waiters
         #: The other side has granted more on the link, in what is being acted upon.
         self._has_link_credit_come = False
         #: Conversations that owe the other side credit for messages that were taken (an ordered set), how
@@ -343,7 +345,8 @@ class BaseLink:
                     return 0
                 dispatch[type(event)](event)
             if self._has_link_credit_come:
-                self._share_link_credit()
+                self._has_link_credit_come = False
+                self._credit_share.share()
         except Exception:
             # A bug of ours must cost this link and no other: its state can no longer be trusted.
             logger.exception("handling a message from %s failed; the link is closed", self.peer_name)
@@ -663,16 +666,6 @@ class BaseLink:
                 conversation.on_credit()
         else:
             self._has_link_credit_come = True
-
-    def _share_link_credit(self) -> None:
-        """Let those go on who have waited for credit of the link: once for all that has come, and nobody for whom there
-        is none yet. Or a grant of a byte would cost as much as there are who wait."""
-        self._has_link_credit_come = False
-        if self.connection.link_credit > 0:
-            for_streams = self.connection.stream_credit > 0
-            for conversation, is_urgent in list(self.credit_waiters.items()):
-                if is_urgent or for_streams:
-                    conversation.on_credit()
 
     # -- calls from the other side ---------------------------------------------------------------------
 

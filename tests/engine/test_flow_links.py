@@ -379,3 +379,28 @@ async def test_credit_that_is_not_enough_wakes_nobody() -> None:
             raw.say([6, 0, 200 * COST + 4096])
             while len({command[1] for command in raw.received if command[0] == 8}) < 200:
                 await raw.more()
+
+
+@pytest.mark.plain_wire("says what it likes")
+async def test_credit_that_is_enough_for_one_wakes_one() -> None:
+    load = Load()
+    async with duplex.open_peer(services=[load.service]) as peer:
+        endpoint = await peer.bind("tcp://127.0.0.1:*")
+        with RawDealer(endpoint) as raw:
+            raw.say([*HELLO, ["msgpack"], [], {"link_window": 1, "channel_window": 1000}])
+            await raw.commands(0)
+            raw.say(*[[7, 2 * number + 1, "load.flood", 1, batch([])] for number in range(200)])
+            (link,) = peer.links
+            await until(lambda: len(link.credit_waiters) == 200)
+            steps = _Steps()
+            trio.lowlevel.add_instrument(steps)
+            served = []
+            for _ in range(5):
+                seen = len(raw.received)
+                raw.say([6, 0, COST])
+                while not any(command[0] == 8 for command in raw.received[seen:]):
+                    await raw.more()
+                served += [command[1] for command in raw.received[seen:] if command[0] == 8]
+            trio.lowlevel.remove_instrument(steps)
+            assert len(set(served)) == len(served) == 5, "each in its turn"
+            assert steps.count < 300
