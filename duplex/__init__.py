@@ -50,6 +50,7 @@ from duplex._status import StatusCode as StatusCode
 from duplex._version import __version__ as __version__
 from duplex.client import MethodProxy as MethodProxy
 from duplex.client import ServiceProxy as ServiceProxy
+from duplex.client._open import OpenCall as OpenCall
 from duplex.engine._deadlines import detached as detached
 from duplex.engine._handler import Kind as Kind
 from duplex.engine._report import CallInfo as CallInfo
@@ -65,7 +66,6 @@ from duplex.engine._types import ReceiveChannel as ReceiveChannel
 from duplex.engine._types import SendChannel as SendChannel
 from duplex.engine._types import Streaming as Streaming
 from duplex.engine._types import Unary as Unary
-from duplex.engine.calling._outgoing import OpenCall as OpenCall
 from duplex.engine.calling._outgoing import OutgoingCall as OutgoingCall
 from duplex.engine.serving import CallContext as CallContext
 from duplex.engine.serving import PeerInfo as PeerInfo

@@ -94,6 +94,8 @@ class RPCError(DuplexError):
     may_have_executed: bool
     retry_after: float | None
     cancelled_by: str | None
+    #: Channels that were passed to the call went with it, so that it cannot be made again with the same arguments.
+    _took_channels: bool = False
 
     def __new__(cls, *args: Any, **_: Any) -> Self:
         # Here rather than in __init__, which a subclass may have without calling ours: an error is whole all the same.

@@ -17,7 +17,10 @@ from duplex._made import Made
 from duplex._numbers import check_seconds, check_whole
 from duplex.builtin import health_service, reflection_service
 from duplex.client import ServiceProxy, typed_proxy
-from duplex.client._proxy import Options
+from duplex.client._balanced import BalancedServices
+from duplex.client._callers import over_any_link, over_one_link
+from duplex.client._options import Options
+from duplex.client._proxy import CallerFor
 from duplex.engine._flush import acquire_flusher, release_flusher
 from duplex.engine._link import BaseLink
 from duplex.engine._peer import BasePeer
@@ -38,7 +41,7 @@ class _Concrete(Protocol):
 ConcreteT = TypeVar("ConcreteT", bound=type[_Concrete])
 
 
-def _proxy(picker: Any, target: object, name: str | None, options: Options) -> Any:
+def _proxy(caller_for: CallerFor, target: object, name: str | None, options: Options) -> Any:
     if isinstance(target, Service):
         target = target.name
     if isinstance(target, str):
@@ -46,9 +49,9 @@ def _proxy(picker: Any, target: object, name: str | None, options: Options) -> A
             raise ConfigurationError("the name of a service must not be empty")
         if name is not None:
             raise ConfigurationError("name= goes with a class; a service given by name has it already")
-        return ServiceProxy(picker, target, options)
+        return ServiceProxy(caller_for, target, options)
     if isinstance(target, type):
-        return typed_proxy(picker, target, name, options)
+        return typed_proxy(caller_for, target, name, options)
     raise ConfigurationError(f"a service is given by its name or by a class, not {target!r}")
 
 
@@ -57,9 +60,6 @@ class Link(BaseLink, metaclass=Made):
     """One established connection to another peer, over which both sides call. Made by the peer."""
 
     MADE_BY = "await peer.connect(endpoint) returns one, and peer.links has those there are"
-
-    #: All its calls take this one link.
-    balances = False
 
     def __repr__(self) -> str:
         return f"<Link to {self.peer_name} over {self.endpoint}>"
@@ -78,16 +78,7 @@ class Link(BaseLink, metaclass=Made):
 
     def service(self, target: Any, *, name: str | None = None) -> Any:
         """Return a proxy whose calls all take this link. Arguments as in :meth:`Peer.service`."""
-        return _proxy(self, target, name, Options(self.peer.default_codec))
-
-    def pick_now(self, service: str) -> Link | None:
-        """Return the link itself: every call to a service takes it."""
-        return self
-
-    async def pick(self, service: str, *, wait_for_ready: bool = True) -> Link:
-        """Return the link itself; if it is over, the call says so."""
-        await trio.lowlevel.checkpoint()
-        return self
+        return _proxy(over_one_link(self.caller), target, name, Options(self.peer.default_codec))
 
     async def aclose(self) -> None:
         """Say goodbye and close the link; calls that run on it fail with ``PeerLost``. Idempotent.
@@ -104,8 +95,10 @@ class Peer(BasePeer[Link, Service], metaclass=Made):
 
     MADE_BY = "async with duplex.open_peer(...) as peer"
 
-    #: Its calls take whichever link there is.
-    balances = True
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        services = BalancedServices(self)
+        self._caller_for = over_any_link(services.__getitem__, self.connect_timeout)
 
     def __repr__(self) -> str:
         return f"<Peer {self.name or self.id} with {len(self.links)} links>"
@@ -165,7 +158,7 @@ class Peer(BasePeer[Link, Service], metaclass=Made):
         that class, not an object of it, because an object's methods are called here and not over a link: of
         the class, each decorated method is a :class:`Unary` or a :class:`Streaming`.
         """
-        return _proxy(self, target, name, Options(self.default_codec))
+        return _proxy(self._caller_for, target, name, Options(self.default_codec))
 
     async def aclose(self) -> None:
         """Say goodbye on every link and close every port. Calls that run fail. Idempotent."""

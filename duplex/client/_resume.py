@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import random
 import typing
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast, final
 
 import msgspec
@@ -20,12 +19,13 @@ import trio
 
 from duplex._errors import RPCError, Unavailable, Unimplemented
 from duplex._metadata import RESUME_KEY, Metadata
-from duplex.engine._deadlines import thread_call
-from duplex.engine._link import BaseLink
+from duplex.engine._deadlines import remaining
 from duplex.engine._tracked import ResumableStream, Tracked
 from duplex.engine._types import ChannelStatistics
-from duplex.engine.calling._outgoing import OpenCall, OutgoingCall
-from duplex.engine.calling._request import Request, deadline_exceeded, time_limit
+from duplex.engine.calling._caller import Caller, Opening
+from duplex.engine.calling._opening import LimitedOpening
+from duplex.engine.calling._outgoing import OutgoingCall
+from duplex.engine.calling._request import Request
 
 T = TypeVar("T", covariant=True)
 
@@ -41,11 +41,13 @@ CURSOR: Final = "cursor"
 
 
 def _request_of_one_attempt(request: Request) -> Request:
-    """Return what is asked each time a stream is opened."""
+    """Return what is asked each time a stream is opened, from within what bounds the stream as a whole."""
+    left = remaining()
     return msgspec.structs.replace(
         request,
         result_type=_item_type(request.result_type),
-        timeout=None,  # the stream as a whole has one
+        deadline=None if left is None else trio.current_time() + left,
+        is_bounded=True,
         metadata={**(request.metadata or {}), RESUME_KEY: ""},
     )
 
@@ -55,10 +57,6 @@ def _item_type(result_type: Any) -> Any:
     if (typing.get_origin(result_type) or result_type) is Tracked:
         return result_type
     return cast("Any", Tracked)[Any, result_type]
-
-
-async def _ready(link: BaseLink) -> BaseLink:
-    return link
 
 
 def pause_before(attempt: int) -> float:
@@ -79,26 +77,28 @@ class ResumedStream(ResumableStream[T]):
     """What :class:`ResumableStream` says.
 
     Args:
-        pick: waits for a link.
+        caller: opens the stream, as often as need be.
         patience: seconds within which the stream has to be opened again.
-        request: what to call, without timeout.
+        request: what to call.
         positional: the arguments.
         keyword: the arguments; ``cursor`` among them, perhaps.
     """
 
     def __init__(
         self,
-        pick: Callable[[], Awaitable[BaseLink]],
+        caller: Caller,
         patience: float,
         request: Request,
         positional: Sequence[Any],
         keyword: Mapping[str, Any],
     ) -> None:
-        self._pick = pick
+        self._caller = caller
         self._patience = patience
-        self._request = _request_of_one_attempt(request)
+        self._request = request
         self._positional = positional
         self._keyword = dict(keyword)
+        #: The present attempt, and what it gave.
+        self._attempt: Opening
         self._call: OutgoingCall[Any, Any] | None = None
         self._peer = ""
         self._trailers: Metadata = {}
@@ -109,8 +109,6 @@ class ResumedStream(ResumableStream[T]):
         self._busy = False
         self._opening: trio.CancelScope | None = None
         self._opened_at = 0.0
-        #: That of the scopes around the whole stream, rather than around one receive() that opens it again.
-        self._deadline: float | None = None
         #: Whether any item came; and how often in a row, and since when, the stream was cut off without one.
         self._has_begun = False
         self._failures = 0
@@ -158,10 +156,13 @@ class ResumedStream(ResumableStream[T]):
             while True:
                 self._check()
                 try:
-                    call = self._call or await self._open_again()
+                    if self._call is None:
+                        await self._open_again()
+                    call = self._call
+                    assert call is not None
                     item: Tracked[Any, T] = await call.receive()
                 except (RPCError, trio.EndOfChannel, TypeError) as error:
-                    self._cut_off(error)
+                    await self._cut_off(error)
                 else:
                     self._keyword[CURSOR] = item.cursor
                     self._has_begun = True
@@ -176,14 +177,13 @@ class ResumedStream(ResumableStream[T]):
         if self._error is not None:
             raise self._error
 
-    def _cut_off(self, error: RPCError | trio.EndOfChannel | TypeError) -> None:
+    async def _cut_off(self, error: RPCError | trio.EndOfChannel | TypeError) -> None:
         """Take note that a call has ended, and whether the stream has."""
         stood = self._call is not None and trio.current_time() >= self._opened_at + self._patience
         if self._call is not None:
             self._trailers = self._call.trailers
             self._statistics = self._call.statistics()
-            self._call.close_now()
-            self._call = None
+            await self._leave()
         if self._failures == 0 or stood:
             self._failures = 0
             self._failing_since = trio.current_time()
@@ -201,104 +201,81 @@ class ResumedStream(ResumableStream[T]):
 
     # -- opening and closing ---------------------------------------------------------------------------
 
-    async def open(self) -> OutgoingCall[Any, Any]:
+    async def open(self) -> None:
         """Open the stream, behind the cursor if there is one."""
-        self._deadline = trio.current_effective_deadline()
-        return await self._open_on(self._pick)
-
-    async def _open_on(self, pick: Callable[[], Awaitable[BaseLink]]) -> OutgoingCall[Any, Any]:
-        opening = OpenCall(pick, self._request, self._positional, self._keyword, self._deadline)
-        # The limit of a thread is part of that of the whole stream: see OpenStream.
-        token = thread_call.set(None)
-        try:
-            call = await opening.__aenter__()
-        finally:
-            thread_call.reset(token)
+        self._attempt = self._caller.open(self._request, self._positional, self._keyword)
+        call: OutgoingCall[Any, Any] = await self._attempt.__aenter__()
         self._call = call
         self._opened_at = trio.current_time()
         self._peer = call.peer
-        return call
 
-    async def _open_again(self) -> OutgoingCall[Any, Any]:
+    async def _open_again(self) -> None:
         """Open the stream once more, after a pause. Raises ``Unavailable`` if there is no time left."""
         with trio.CancelScope() as self._opening:
-            link = await self._pick_again()
-            call = await self._open_on(lambda: _ready(link))
-            self._resumptions += 1
-            return call
+            with trio.move_on_at(self._failing_since + self._patience):
+                await trio.sleep(pause_before(self._failures - 1))
+                await self.open()
+                self._resumptions += 1
+                return
+            error = Unavailable(f"the stream could not be opened again within {self._patience:g} s")
+            error.method = self.method
+            error.peer = self._peer
+            raise error
         raise trio.ClosedResourceError("this stream was closed")
 
-    async def _pick_again(self) -> BaseLink:
-        # The call itself is opened outside of this scope, or it would inherit its deadline.
-        with trio.move_on_at(self._failing_since + self._patience):
-            await trio.sleep(pause_before(self._failures - 1))
-            return await self._pick()
-        error = Unavailable(f"the stream could not be opened again within {self._patience:g} s")
-        error.method = self.method
-        error.peer = self._peer
-        raise error
+    async def _leave(self) -> None:
+        """Abandon the present call."""
+        if self._call is not None:
+            self._call = None
+            await self._attempt.__aexit__(None, None, None)
 
     async def aclose(self) -> None:
         """Abandon the stream if it goes on. Idempotent."""
-        self.close_now()
+        await self.close()
         await trio.lowlevel.checkpoint()
 
-    def close_now(self) -> None:
-        """The same as :meth:`aclose`, without a checkpoint."""
+    async def close(self) -> None:
+        """The same, without a checkpoint of its own."""
         self._closed = True
-        if self._call is not None:
-            self._call.close_now()
         if self._opening is not None:
             self._opening.cancel()
+        await self._leave()
 
 
 @final
-class OpenStream:
-    """The context manager that ``method.with_options(resume=True).open(...)`` returns."""
+class Resuming:
+    """Opens streams that go on after a lost link; all other calls are as ever.
 
-    def __init__(
-        self,
-        pick: Callable[[], Awaitable[BaseLink]],
-        patience: float,
-        request: Request,
-        positional: Sequence[Any],
-        keyword: Mapping[str, Any],
-    ) -> None:
-        self._stream = ResumedStream[Any](pick, patience, request, positional, keyword)
-        self._request = request
-        self._scope: trio.CancelScope | None = None
-        self._timeout: float | None = None
-        self._used = False
+    Args:
+        caller: makes the calls, each over any link.
+        patience: seconds within which a stream has to be opened again.
+    """
 
-    async def __aenter__(self) -> ResumableStream[Any]:
-        if self._used:
-            raise RuntimeError("open() gives a context manager for one use; call it again for another stream")
-        self._used = True
-        timeout = self._timeout = time_limit(self._request.timeout)
-        if timeout is not None:
-            self._scope = trio.CancelScope(deadline=trio.current_time() + timeout)
-            self._scope.__enter__()
-        try:
-            await self._stream.open()
-        except BaseException as error:
-            scope, self._scope = self._scope, None
-            if scope is not None and scope.__exit__(type(error), error, error.__traceback__):
-                assert timeout is not None
-                raise deadline_exceeded(self._request, timeout, sent=False) from None
-            raise
-        return self._stream
+    def __init__(self, caller: Caller, patience: float) -> None:
+        self._caller = caller
+        self._patience = patience
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stream.close_now()
-        scope = self._scope
-        if scope is not None:
-            # Swallows only the cancellation that it made itself.
-            scope.__exit__(exc_type, exc, traceback)
-            if scope.cancelled_caught:
-                assert self._timeout is not None
-                raise deadline_exceeded(self._request, self._timeout, sent=True) from None
+    def unary(
+        self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any], /
+    ) -> Coroutine[Any, Any, Any]:
+        """See :meth:`Caller.unary`."""
+        return self._caller.unary(request, positional, keyword)
+
+    def notify(
+        self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any], /
+    ) -> Coroutine[Any, Any, None]:
+        """See :meth:`Caller.notify`."""
+        return self._caller.notify(request, positional, keyword)
+
+    def open(
+        self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any], /
+    ) -> LimitedOpening[ResumedStream[Any]]:
+        """See :meth:`Caller.open`; gives a :class:`ResumableStream`."""
+
+        async def begin(request: Request) -> ResumedStream[Any]:
+            attempt = _request_of_one_attempt(request)
+            stream = ResumedStream[Any](self._caller, self._patience, attempt, positional, keyword)
+            await stream.open()
+            return stream
+
+        return LimitedOpening(request, begin, ResumedStream.close)

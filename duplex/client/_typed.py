@@ -9,7 +9,8 @@ from typing import Any, Final, Unpack, final
 
 from duplex._errors import ConfigurationError
 from duplex._names import service_name_of
-from duplex.client._proxy import LinkPicker, MethodProxy, Options, ServiceProxy
+from duplex.client._options import Options
+from duplex.client._proxy import CallerFor, MethodProxy, ServiceProxy
 from duplex.engine._types import CallOptions, Channel, Streaming, Unary
 
 _ITERATORS: Final = (AsyncGenerator, AsyncIterator, AsyncIterable, Generator, Iterator, Iterable)
@@ -60,9 +61,9 @@ class _TypedProxy(ServiceProxy):
     """A proxy that knows its methods."""
 
     def __init__(
-        self, picker: LinkPicker, service: str, options: Options, methods: dict[str, Any] | None = None
+        self, caller_for: CallerFor, service: str, options: Options, methods: dict[str, Any] | None = None
     ) -> None:
-        super().__init__(picker, service, options)
+        super().__init__(caller_for, service, options)
         self._methods = methods or {}
 
     def __getattr__(self, name: str) -> MethodProxy:
@@ -73,17 +74,20 @@ class _TypedProxy(ServiceProxy):
                 f"{self._service!r} has no method {name!r}; its class declares {', '.join(sorted(self._methods))}"
             )
         remote, annotation, single = self._methods[name]
-        method = MethodProxy(self._picker, self._service, remote, self._options, annotation, single=single)
+        method = MethodProxy(
+            self._caller_for, self._service, remote, self._options, annotation, single=single
+        )
         self.__dict__[name] = method
         return method
 
     def with_options(self, **options: Unpack[CallOptions]) -> _TypedProxy:
         """See :meth:`ServiceProxy.with_options`."""
-        changed = self._options.replace(**options).for_picker(self._picker)
-        return _TypedProxy(self._picker, self._service, changed, self._methods)
+        changed = self._options.replace(**options)
+        self._caller_for(self._service, changed)
+        return _TypedProxy(self._caller_for, self._service, changed, self._methods)
 
 
-def typed_proxy(picker: LinkPicker, cls: type, name: str | None, options: Options) -> Any:
+def typed_proxy(caller_for: CallerFor, cls: type, name: str | None, options: Options) -> Any:
     """Return a proxy for a service as a class declares it.
 
     Results are decoded and checked as the class's return annotations say.
@@ -94,4 +98,4 @@ def typed_proxy(picker: LinkPicker, cls: type, name: str | None, options: Option
     methods = _method_types(cls)
     if not methods:
         raise ConfigurationError(f"{cls.__name__} declares no methods")
-    return _TypedProxy(picker, name or service_name_of(cls), options, methods)
+    return _TypedProxy(caller_for, name or service_name_of(cls), options, methods)

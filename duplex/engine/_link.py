@@ -15,11 +15,9 @@ from duplex._errors import (
     RemoteProtocolError,
     RPCError,
     Unavailable,
-    Unimplemented,
 )
 from duplex._metadata import (
     IDEMPOTENCY_FEATURE,
-    IDEMPOTENCY_KEY,
 )
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer
@@ -35,12 +33,12 @@ from duplex.engine._table import ChannelUser
 from duplex.engine._throttle import Throttle
 from duplex.engine._unread import in_short, is_much_unread
 from duplex.engine._watch import LinkWatch
-from duplex.engine.calling._unary import RemoteCallback
+from duplex.engine.calling._callback import RemoteCallback
+from duplex.engine.calling._link_caller import LinkCaller
 from duplex.engine.serving import Job, refuse
 from duplex.protocol import (
     END,
     FIRST_PROOF,
-    NOTIFY,
     CancelReceived,
     ChannelClosed,
     ChannelOpened,
@@ -98,6 +96,8 @@ class BaseLink:
         #: This side takes no new calls on the link; see :meth:`leave`.
         self.is_left = False
         self.watch = LinkWatch(self)
+        #: Makes the calls that take this link.
+        self.caller = LinkCaller(self)
         #: The first of this side's channels that was not handed to the transport.
         self._unsent_channel = 0
         self.connection = Connection(
@@ -144,7 +144,7 @@ class BaseLink:
         #: What the other side may call, and the call that each lives as long as.
         self._callbacks: dict[int, tuple[Handler, CallValues]] = {}
         #: The other side keeps idempotency keys.
-        self._keeps_keys = False
+        self.keeps_keys = False
         self._next_callback = 1
         self._pong = trio.Event()
         self._reception = peer.reception
@@ -181,6 +181,14 @@ class BaseLink:
         """The other peer's name, or its id if it has none. What cannot be printed in it is escaped."""
         remote = self.connection.remote
         return self.carrier.address if remote is None else clean(remote.name or remote.peer_id)
+
+    @property
+    def slowness(self) -> str:
+        """How long the other side has not answered, in a few words; empty if it is not slow."""
+        if not self.watch.is_slow:
+            return ""
+        unanswered = self.connection.unanswered_for(trio.current_time()) or 0.0
+        return f"it has not answered a ping for {unanswered:.1f} s"
 
     @property
     def endpoint(self) -> str:
@@ -400,7 +408,7 @@ class BaseLink:
 
     def _established(self, remote: Hello) -> None:
         self.offers = {info.name: info for info in remote.services}
-        self._keeps_keys = IDEMPOTENCY_FEATURE in remote.features
+        self.keeps_keys = IDEMPOTENCY_FEATURE in remote.features
         self.peer.link_opened(self)
 
     def _on_refused(self, event: LinkRefused) -> None:
@@ -518,48 +526,6 @@ class BaseLink:
             error = Unavailable(f"the link to {self.peer_name} is closing and takes no new calls")
         error.may_have_executed = False
         return error
-
-    def open_channel(
-        self,
-        conversation: ChannelUser,
-        target: str | int | None,
-        *,
-        payload: bytes | None = None,
-        attachments: Sequence[Buffer] = (),
-        flags: int = 0,
-        timeout: float | None = None,
-        metadata: Mapping[str, str | bytes] | None = None,
-        parent: int | None = None,
-        codec: str | None = None,
-    ) -> int:
-        """Open a channel for a conversation and return its number; there must be link credit if there is a
-        payload. Raises ``Unavailable`` if the link takes no new calls, ``ResourceExhausted`` over limits,
-        ``Unimplemented`` for an idempotency key that the other side would not keep."""
-        self.peer.check_thread()
-        connection = self.connection
-        if not connection.is_open or (parent is None and connection.remote_leaving):
-            raise self.unavailable()
-        if metadata and IDEMPOTENCY_KEY in metadata and not self._keeps_keys:
-            error = Unimplemented(
-                f"{self.peer_name} keeps no idempotency keys, so a repeated call may run twice there: nothing was sent. "
-                f"Call it without idempotency_key"
-            )
-            error.may_have_executed = False
-            raise error
-        channel = connection.open(
-            target,
-            payload=payload,
-            attachments=attachments,
-            flags=flags,
-            timeout=timeout,
-            metadata=metadata,
-            parent=parent,
-            codec=codec,
-        )
-        if not flags & NOTIFY:
-            self.conversations[channel] = conversation
-        self.touch()
-        return channel
 
     async def wait_link_credit(self, conversation: ChannelUser) -> None:
         """Wait until something may be sent on the link, or the conversation has its outcome. Raises
@@ -703,13 +669,18 @@ class BaseLink:
 
     def import_callback(self, number: int, conversation: CallValues) -> RemoteCallback:
         """Return the local object for a function of the other side."""
-        return RemoteCallback(self, number, conversation)
+        return RemoteCallback(self.caller, self.peer.default_codec, number, conversation)
 
     def open_nested(self, root: CallValues, *, sends_to_peer: bool) -> NestedChannel:
         """Open a channel nested in a call."""
         parent = root.ensure_open()
         child = NestedChannel(self, 0, self.peer.default_codec, root, opener=True)
-        child.channel = self.open_channel(child, None, flags=0 if sends_to_peer else END, parent=parent)
+        self.peer.check_thread()
+        if not self.connection.is_open:
+            raise self.unavailable()
+        child.channel = self.connection.open(None, flags=0 if sends_to_peer else END, parent=parent)
+        self.conversations[child.channel] = child
+        self.touch()
         return child
 
     def _on_nested(self, event: ChannelOpened) -> None:

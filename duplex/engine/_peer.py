@@ -5,17 +5,17 @@ from __future__ import annotations
 import bisect
 import contextvars
 import functools
-import math
 import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import trio
 
 from duplex._config import Idempotency, Keepalive, Limits, Reconnect
-from duplex._errors import ConfigurationError, Unavailable
+from duplex._errors import ConfigurationError
 from duplex._metadata import IDEMPOTENCY_FEATURE
 from duplex._numbers import check_seconds
 from duplex.codec import CODECS, Codec
@@ -25,14 +25,15 @@ from duplex.engine._drain import drain
 from duplex.engine._flush import Flusher
 from duplex.engine._handler import Handler
 from duplex.engine._link import BaseLink
+from duplex.engine._link_table import LinkTable
 from duplex.engine._log import logger
 from duplex.engine._ports import Ports
 from duplex.engine._report import CallInfo, calls_of
-from duplex.engine._round_robin import RoundRobin
 from duplex.engine._runs import check_run
 from duplex.engine._statistics import PeerStatistics
 from duplex.engine._threads import Threads
 from duplex.engine._workers import Workers
+from duplex.engine.calling._resolution import Situation
 from duplex.engine.calling._timers import Timers
 from duplex.engine.serving import BUILTIN, Observer, Reception, ResultCache, ServedChannel
 from duplex.protocol import (
@@ -64,8 +65,6 @@ class ServedService(Protocol):
         """Handlers by method name, without the service's."""
 
 
-#: Seconds between looks at whether a first attempt to connect has failed.
-_LOOK: Final = 0.02
 #: Names that an answer lists, at most.
 MOST_NAMED: Final = 5
 #: The peers of this process, which its forks must not use.
@@ -172,14 +171,10 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self._nursery = nursery
         self._services: dict[str, ServiceT] = {}
         self.ports: Ports[LinkT] = Ports(self)
-        self._links: list[LinkT] = []
-        self.changed = trio.Event()
-        self._round_robin: RoundRobin[LinkT] = RoundRobin()
+        self.table: LinkTable[LinkT] = LinkTable()
         self._unhealthy: set[str] = set()
         self._health_event = trio.Event()
         self.is_closed = False
-        #: Calls that wait for a link: the service, and since when.
-        self.waiting_calls: list[tuple[str, float]] = []
         #: No new calls are taken.
         self.is_draining = False
         #: Set, and replaced, when a call has ended on a link that is being left.
@@ -206,7 +201,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         for method, handler in service.methods.items():
             self.handlers[f"{service.name}.{method}"] = handler
         self._hello = None
-        for link in self._links:
+        for link in self.table.links:
             if link.connection.is_open:
                 link.connection.announce(self._service_infos())
                 link.touch()
@@ -249,7 +244,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         """Return why a peer at an address, as its carrier tells it, is refused, or ``None``."""
         if self.is_draining:
             return "draining", "this peer is draining and takes no new links"
-        links = self._links
+        links = self.table.links
         most = self.limits.max_links
         if len(links) >= most:
             return "limit", f"this peer has {len(links)} links, the limit (Limits.max_links)"
@@ -402,7 +397,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
     @property
     def links(self) -> list[LinkT]:
         """The links that are open now."""
-        return list(self._links)
+        return list(self.table.links)
 
     def make_link(self, port: Port, carrier: Carrier, *, connecting: bool) -> LinkT:
         """Make the link for a carrier that came up."""
@@ -410,12 +405,10 @@ class BasePeer(Generic[LinkT, ServiceT]):
 
     def link_opened(self, link: Any) -> None:
         """A handshake is done."""
-        self._links.append(link)
-        self._round_robin.add(link)
         if self.is_draining:
             # What finishes here may call over it; nobody is to call this peer.
             link.leave("draining", "the peer is draining")
-        self.announce_change()
+        self.table.add(link)
 
     def link_left(self, link: BaseLink, *, idle: bool) -> None:
         """No new calls go over a link, because one of its sides has said so."""
@@ -425,9 +418,8 @@ class BasePeer(Generic[LinkT, ServiceT]):
     def link_lost(self, link: BaseLink, reason: str) -> None:
         """A link is over."""
         self.ports.link_over(link)
-        if link in self._links:
-            self._links.remove(link)
-            self._round_robin.remove(link)
+        if link in self.table.links:
+            self.table.remove(link)
             if not self.is_closed:
                 logger.info("the link to %s over %s ended: %s", link.peer_name, link.endpoint, reason)
         self.note_call_ended()
@@ -442,15 +434,20 @@ class BasePeer(Generic[LinkT, ServiceT]):
         """A linked peer offers other services than before."""
         self.announce_change()
 
+    @property
+    def changed(self) -> trio.Event:
+        """Set when links, or what may come of connections, have changed."""
+        return self.table.changed
+
     def announce_change(self) -> None:
-        self.changed.set()
-        self.changed = trio.Event()
+        """Tell those who wait for a link to look again."""
+        self.table.note_change()
 
     def statistics(self) -> PeerStatistics:
         """Return a snapshot of what concerns the peer as a whole; a link has :meth:`Link.statistics` of its own."""
         results = self.results
         return PeerStatistics(
-            links=len(self._links),
+            links=len(self.table.links),
             keys_running=results.running,
             outcomes_remembered=results.remembered[0],
             outcomes_forgotten=results.forgotten,
@@ -485,7 +482,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
     def disown(self) -> None:
         """Note that this process is a fork of the peer's: nothing may be sent on sockets that are not its own."""
         self._thread = -1
-        for link in self._links:
+        for link in self.table.links:
             link.connection.terminate()
 
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any, name: str | None = None) -> None:
@@ -498,88 +495,37 @@ class BasePeer(Generic[LinkT, ServiceT]):
         """Run something of the peer's own until it ends or the peer does, in the context of whoever asks for it."""
         self._nursery.start_soon(functools.partial(_protected, function, *args), name=name)
 
-    def pick_now(self, service: str) -> LinkT | None:
-        """Return a link whose peer offers a service, the next one in turn; ``None`` if there is none."""
-        links = self._links
-        if len(links) == 1:  # whose turn it is needs no reckoning
-            (link,) = links
-            return link if service in link.offers and link.connection.can_open else None
-        return self._round_robin.pick(service)
+    def wake(self) -> None:
+        """Connect again what was left because it was idle."""
+        self.ports.wake()
 
-    async def pick(self, service: str, *, wait_for_ready: bool = True) -> LinkT:
-        """Return a link whose peer offers a service, waiting up to the connect timeout for one.
+    def situation(self, service: str) -> Situation:
+        """Return what is known of a service to which no link takes a call at once."""
+        table = self.table
+        ports = self.ports
+        return Situation(
+            is_closed=self.is_closed,
+            is_draining=self.is_draining,
+            is_full=table.full_caller(service) is not None,
+            is_resolving=table.is_resolving(service),
+            is_connecting=ports.is_connecting or table.is_replaced(service),
+            is_hopeful=ports.is_hopeful,
+            is_bound=ports.is_bound,
+            is_linked=bool(table.links),
+        )
+
+    def explain(self) -> str:
+        """Say who is linked and offers what, and which endpoints are not linked, and why."""
+        return "; ".join(self.table.who_offers_what() + self.ports.situation()) or "nobody is linked"
+
+    def resolving(self, service: str) -> AbstractContextManager[None]:
+        """Let calls to a service wait while somebody finds out where it is: ``with peer.resolving("calc"): ...``.
+
+        A call to a service that no linked peer offers waits if this peer is bound, or connects somewhere, for whoever
+        may come. Otherwise it fails at once with ``Unimplemented``. In this block it waits too, as long as the block
+        runs, up to the peer's ``connect_timeout``. Connect within, with :meth:`connect` or :meth:`connect_soon`.
 
         Args:
             service: its name.
-            wait_for_ready: ``False`` to fail at once where there is none, unless the first attempt to get one
-                is still under way.
-
-        Raises:
-            Unavailable: there is none; the message says what is linked, what they offer, which endpoints are
-                not linked, and why.
-            Unimplemented: all linked peers answer that they do not offer it.
         """
-        self.check_thread()
-        check_run()
-        if self.is_closed:
-            await trio.lowlevel.checkpoint()
-            raise self._nobody(service, "this peer is closed")
-        link = self.pick_now(service)
-        if link is not None:
-            return link
-        self.ports.wake()
-        if not self.ports.receivers:
-            await trio.lowlevel.checkpoint()
-            raise self._nobody(
-                service, "this peer has not connected or bound anywhere: await peer.connect(...) first"
-            )
-        offering = [link for link in self._links if service in link.offers]
-        taking = [link for link in offering if not link.connection.remote_leaving]
-        if taking:
-            return taking[0]  # it is at a limit, and says so
-        if self._links and not offering and not self.ports.is_connecting:
-            return self._links[0]  # which answers with what it has
-        if self.is_draining and not self.ports.is_connecting:
-            await trio.lowlevel.checkpoint()
-            raise self._nobody(service, "this peer is draining and takes no new links")
-        return await self._wait_pick(service, wait_for_ready=wait_for_ready)
-
-    async def _wait_pick(self, service: str, *, wait_for_ready: bool) -> LinkT:
-        waiting = (service, trio.current_time())
-        self.waiting_calls.append(waiting)
-        try:
-            with trio.move_on_after(self.connect_timeout):
-                while True:
-                    if not wait_for_ready and not self.ports.is_hopeful:
-                        await trio.lowlevel.checkpoint()
-                        raise self._nobody(
-                            service,
-                            f"no link offers it now, and wait_for_ready is False; {self._situation()}",
-                        )
-                    # A first attempt that fails is not announced, so whoever waits for no second one looks.
-                    with trio.move_on_after(math.inf if wait_for_ready else _LOOK):
-                        await self.changed.wait()
-                    if self.is_closed:
-                        raise self._nobody(service, "this peer was closed")
-                    link = self.pick_now(service)
-                    if link is not None:
-                        return link
-        finally:
-            self.waiting_calls.remove(waiting)
-        raise self._nobody(
-            service, f"no link offers it within {self.connect_timeout:g} s; {self._situation()}"
-        )
-
-    def _situation(self) -> str:
-        parts = [
-            f"{link.peer_name} {'is leaving' if link.connection.remote_leaving else 'offers'}"
-            f" {', '.join(link.offers) or 'nothing'}"
-            for link in self._links
-        ]
-        return "; ".join(parts + self.ports.situation()) or "nobody is linked"
-
-    @staticmethod
-    def _nobody(service: str, why: str) -> Unavailable:
-        error = Unavailable(f"service {service!r} is not available: {why}")
-        error.may_have_executed = False
-        return error
+        return self.table.resolving(service)

@@ -275,6 +275,11 @@ class Ports(Generic[LinkT]):
         """Whether a link is to be expected that is not there yet."""
         return any(r.connecting and not r.is_linked for r in self.receivers)
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether others may connect to this peer."""
+        return any(not receiver.connecting for receiver in self.receivers)
+
     def situation(self) -> list[str]:
         """Say of every endpoint that should be linked and is not why that is."""
         return [

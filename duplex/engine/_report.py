@@ -57,7 +57,7 @@ def calls_of(peer: BasePeer[Any, Any]) -> list[CallInfo]:
     now = trio.current_time()
     found = [
         CallInfo(direction="waiting", method=service, peer="", age=now - since)
-        for service, since in peer.waiting_calls
+        for service, since in peer.table.waiting
     ]
     for link in peer.links:
         conversations = {**dict.fromkeys(link.credit_waiters), **dict.fromkeys(link.conversations.values())}

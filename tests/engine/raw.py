@@ -133,8 +133,10 @@ class RawRouter(_Raw):
         """Send it a batch of commands."""
         self.send(batch(*commands), *attachments)
 
-    async def shake_hands(self, *, services: Iterable[str] = ()) -> None:
+    async def shake_hands(
+        self, *, services: Iterable[str] = (), limits: dict[str, int] | None = None
+    ) -> None:
         """Wait for a peer and accept it."""
         await self.commands(0)
         offered = [{"name": name} for name in services]
-        self.say([*HELLO, ["msgpack"], [], {}, offered])
+        self.say([*HELLO, ["msgpack"], [], limits or {}, offered])

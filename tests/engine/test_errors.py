@@ -43,12 +43,11 @@ async def test_unknown_service() -> None:
 
 async def test_name_that_is_no_method() -> None:
     from duplex.engine.calling._request import Request
-    from duplex.engine.calling._unary import call_unary
 
     async with linked(errors) as pair:
         request = Request("nodot", "nodot", pair.client.default_codec)
         with pytest.raises(duplex.Unimplemented, match=r"named service\.method"):
-            await call_unary(pair.link, request, [], {})
+            await pair.link.caller.unary(request, [], {})
         with pytest.raises(duplex.LocalProtocolError, match="method name"):
             await pair.service("errors")["x" * 300]()
         await goes_on(pair)

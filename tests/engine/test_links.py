@@ -119,15 +119,6 @@ async def test_a_peer_that_binds_twice_and_connects_twice(tmp_path: Path) -> Non
             await quiet(*middle.links)
 
 
-async def test_picking_a_link() -> None:
-    """What the proxies do, for whoever wants to choose."""
-    async with linked(named("x")) as pair:
-        assert pair.client.pick_now("who") is pair.link
-        assert await pair.client.pick("who") is pair.link
-        assert pair.client.pick_now("other") is None
-        assert await pair.link.pick("other") is pair.link.pick_now("other") is pair.link
-
-
 async def test_link_tells_who_is_there() -> None:
     async with linked(named("x"), duplex.Service("empty", version="3.2.1")) as pair:
         assert pair.link.peer_id == pair.server.id

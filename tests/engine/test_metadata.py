@@ -184,7 +184,6 @@ async def test_json_codec_is_what_travels() -> None:
     """A codec that only pretended to be chosen would pass every other test."""
     from duplex.codec import get_codec
     from duplex.engine.calling._request import Request
-    from duplex.engine.calling._unary import call_unary
 
     service = duplex.Service("service")
 
@@ -195,7 +194,7 @@ async def test_json_codec_is_what_travels() -> None:
 
     async with linked(service) as pair:
         request = Request("service.echo", "service.echo", get_codec("json"))
-        assert await call_unary(pair.link, request, [1], {}) == 1
+        assert await pair.link.caller.unary(request, [1], {}) == 1
 
 
 async def test_raw_codec() -> None:

@@ -368,6 +368,7 @@ async def test_details_that_cannot_be_read_do_not_hide_the_error() -> None:
             await trio.sleep_forever()
 
         pair.server.add_service(service)
+        await until(lambda: "late" in pair.link.services)
         for opened in (False, True):
             errors: list[Any] = []
 

@@ -31,7 +31,8 @@ WAYS: dict[str, Callable[[duplex.Peer], Awaitable[Any]]] = {
     "unbind": lambda peer: peer.unbind("memory://nowhere"),
     "disconnect": lambda peer: peer.disconnect("memory://without-trio"),
     "drain": lambda peer: peer.drain(1),
-    "pick": lambda peer: peer.pick("another"),
+    "call that finds nobody": lambda peer: peer.service("another").add(1, 2),
+    "call with a timeout": lambda peer: peer.service("calc").with_options(timeout=1).add(1, 2),
 }
 
 

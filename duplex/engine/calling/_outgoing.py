@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Never, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 import trio
 
 from duplex._config import Overflow
-from duplex._errors import (
-    DecodeError,
-    Internal,
-    ResourceExhausted,
-    RPCError,
-    Unavailable,
-    Unknown,
-    as_text,
-    error_for_status,
-)
+from duplex._errors import DecodeError, Internal, ResourceExhausted, RPCError, as_text, error_for_status
 from duplex._metadata import Metadata
 from duplex.engine._conversation import NOTHING, Conversation
-from duplex.engine._deadlines import remaining, remaining_until, told_by_own
+from duplex.engine._deadlines import told_by_own
 from duplex.engine._overflow import Overflowing, OverflowState
 from duplex.engine._threads import wait_rescheduled
 from duplex.engine._types import Channel, ChannelStatistics
+from duplex.engine.calling._channel import open_channel
+from duplex.engine.calling._outcome import blame, outcome_error
+from duplex.engine.calling._request import Request
 from duplex.engine.calling._timers import Timer, cancel_timer
 from duplex.protocol import ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
-from duplex.engine._runs import check_run
-from duplex.engine.calling._request import Request, blame, deadline_exceeded, outcome_error, time_limit
-from duplex.engine.calling._unary import call_unary
 
 #: Seconds without an item until the other side is asked whether the method streams any, and those that it has to say so.
 SUSPICIOUS: Final = 0.5
@@ -93,16 +82,8 @@ class OutgoingConversation(Conversation):
 
     def ensure_open(self) -> int:
         if not self.channel:
-            request = self.request
-            self.timeout = remaining()
-            self.channel = self.link.open_channel(
-                self,
-                request.target,
-                timeout=self.timeout,
-                metadata=request.metadata,
-                parent=request.parent,
-                codec=request.codec_name,
-            )
+            self.timeout = self.request.time_left()
+            self.channel = open_channel(self.link, self, self.request, self.timeout)
         return self.channel
 
     def on_result(self, event: MessageReceived) -> None:
@@ -149,7 +130,7 @@ class OutgoingConversation(Conversation):
         describe = "duplex.reflection.describe"
         asked = Request(describe, describe, self.link.peer.default_codec, timeout=ASKING)
         try:
-            described = await call_unary(self.link, asked, (service, method), {})
+            described = await self.link.caller.unary(asked, (service, method), {})
             kind = described["methods"][0]["kind"]
         except (RPCError, LookupError, TypeError):
             return  # a peer need not say what it offers; then the caller waits, as it asked to
@@ -175,10 +156,10 @@ class OutgoingConversation(Conversation):
         super().finish(error)
 
     def bad_item(self, error: DecodeError) -> RPCError:
-        return blame(Internal(f"a result is not of the expected type: {error}"), self.request, self.link)
+        return blame(Internal(f"a result is not of the expected type: {error}"), self.method, self.link)
 
     def error_for_caller(self) -> RPCError:
-        return blame(super().error_for_caller(), self.request, self.link)
+        return blame(super().error_for_caller(), self.method, self.link)
 
 
 @final
@@ -381,128 +362,3 @@ class _until_woken:
 
     def __exit__(self, *_: object) -> None:
         self._call._receiver = None
-
-
-@final
-class OpenCall:
-    """The context manager that ``method.open(...)`` returns."""
-
-    __slots__ = ("_call", "_deadline", "_keyword", "_pick", "_positional", "_request", "_scope", "_timeout")
-
-    def __init__(
-        self,
-        pick: Callable[[], Awaitable[BaseLink]],
-        request: Request,
-        positional: Sequence[Any],
-        keyword: Mapping[str, Any],
-        deadline: float | None = None,
-    ) -> None:
-        #: What the other side is told of the deadline, if that is not the one around the opening.
-        self._deadline = deadline
-        self._pick = pick
-        self._request = request
-        self._positional = positional
-        self._keyword = keyword
-        self._call: OutgoingCall[Any, Any] | None = None
-        self._scope: trio.CancelScope | None = None
-        self._timeout: float | None = None
-
-    if not TYPE_CHECKING:  # what a type checker refuses says here what to do
-
-        def __getattr__(self, name: str) -> Never:
-            raise AttributeError(f"{self._not_entered()}; then call.{name}")
-
-        def __aiter__(self) -> Never:
-            raise TypeError(f"{self._not_entered()}; then async for ... in call")
-
-        def __await__(self) -> Never:
-            raise TypeError(
-                f"{self._not_entered()}; or, for one result, await the method itself, without open()"
-            )
-
-    def _not_entered(self) -> str:
-        return (
-            f"{self._request.method}: open() begins no call, its block does: async with ....open(...) as call"
-        )
-
-    async def __aenter__(self) -> OutgoingCall[Any, Any]:
-        if self._call is not None:
-            raise RuntimeError("open() gives a context manager for one use; call it again for another call")
-        check_run()
-        request = self._request
-        self._timeout = time_limit(request.timeout)
-        if self._timeout is not None:
-            self._scope = trio.CancelScope(deadline=trio.current_time() + self._timeout)
-            self._scope.__enter__()
-        try:
-            try:
-                self._call = await self._open(await self._pick())
-            except Unavailable as error:
-                if error.may_have_executed or error.method is None:
-                    raise
-                # The link takes no more calls; another one may be there. What was to be passed still is.
-                self._call = await self._open(await self._pick())
-        except BaseException as error:
-            scope, self._scope = self._scope, None
-            if scope is not None and scope.__exit__(type(error), error, error.__traceback__):
-                assert self._timeout is not None
-                raise deadline_exceeded(request, self._timeout, sent=False) from None
-            raise
-        return self._call
-
-    @trio.lowlevel.enable_ki_protection
-    async def _open(self, link: BaseLink) -> OutgoingCall[Any, Any]:
-        request = self._request
-        if request.overflow is None:
-            call = OutgoingConversation(link, request)
-        else:
-            call = OverflowingConversation(link, request, request.overflow)
-        try:
-            payload, attachments = request.codec.encode_arguments(self._positional, self._keyword, call)
-            await trio.lowlevel.checkpoint_if_cancelled()
-            await link.wait_link_credit(call)
-            if call.over:
-                call.revoke_exports()  # it was refused already; whoever uses the call learns how
-            elif call.channel:
-                link.connection.send(call.channel, payload, attachments)
-                link.touch()
-                call.commit_exports()
-            else:
-                call.timeout = remaining() if self._deadline is None else remaining_until(self._deadline)
-                call.channel = link.open_channel(
-                    call,
-                    request.target,
-                    payload=payload,
-                    attachments=attachments,
-                    timeout=call.timeout,
-                    metadata=request.metadata,
-                    parent=request.parent,
-                    codec=request.codec_name,
-                )
-            call.started = link.now
-        except BaseException as error:
-            if call.channel and not call.over:
-                link.cancel_channel(call.channel, "the call could not be opened")
-            call.revoke_exports()
-            call.finish(Unknown("the call could not be opened"))
-            if isinstance(error, RPCError):
-                blame(error, request, link)
-                await trio.lowlevel.checkpoint()  # whoever tries again and again must let others run
-            raise
-        return OutgoingCall(call)
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._call is not None
-        self._call.close_now()
-        scope = self._scope
-        if scope is not None:
-            # Swallows only the cancellation that it made itself.
-            scope.__exit__(exc_type, exc, traceback)
-            if scope.cancelled_caught:
-                assert self._timeout is not None
-                raise deadline_exceeded(self._request, self._timeout, self._call.link, sent=True) from None

@@ -1,27 +1,20 @@
-"""What is to be called and how, and what the outcome of a call means."""
+"""What is to be called and how, and until when."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+import contextlib
+from collections.abc import Iterator
+from typing import Any, final
 
 import msgspec
 import trio
 
 from duplex._config import Overflow
-from duplex._errors import (
-    DeadlineExceeded,
-    RPCError,
-    as_text,
-    error_for_status,
-)
-from duplex._metadata import REFUSED, Metadata, read_retry_after
-from duplex._status import StatusCode
+from duplex._metadata import IDEMPOTENCY_KEY, Metadata
 from duplex.codec._base import Codec
-from duplex.engine._deadlines import thread_call
-from duplex.protocol import ChannelClosed
-
-if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
+from duplex.engine._deadlines import remaining, remaining_until, thread_call
+from duplex.engine._runs import outside_trio
+from duplex.engine.calling._outcome import Callee, deadline_exceeded
 
 
 @final
@@ -43,6 +36,13 @@ class Request(msgspec.Struct, frozen=True):
     overflow: Overflow | None = None
     #: The method is known to return one value, and to stream none.
     single: bool = False
+    #: Whether the call waits for a link if there is none.
+    wait_for_ready: bool = True
+    #: When the timeout has passed, as :func:`trio.current_time` counts: set by :func:`begun`, so that it is the same for
+    #: all that is done for the call.
+    deadline: float | None = None
+    #: Somebody else ends the call at its deadline, of which the other side is still told.
+    is_bounded: bool = False
 
     @property
     def codec_name(self) -> str | None:
@@ -50,69 +50,60 @@ class Request(msgspec.Struct, frozen=True):
         name = self.codec.name
         return None if name == "msgpack" else name
 
+    @property
+    def idempotency_key(self) -> str | bytes | None:
+        """The key under which the other side runs the method once."""
+        return None if self.metadata is None else self.metadata.get(IDEMPOTENCY_KEY)
 
-#: Who ended a call that ended with these statuses.
-_CUT_SHORT_BY: Final = {int(StatusCode.CANCELLED): "remote", int(StatusCode.DEADLINE_EXCEEDED): "deadline"}
-
-
-def outcome_error(event: ChannelClosed, codec: Codec) -> RPCError:
-    """Return the error that a status other than OK stands for."""
-    details: Any = None
-    unread = ""
-    if event.details is not None:
-        try:
-            details = codec.decoder(Any)(event.details, (), None)
-        except Exception as problem:
-            # Whatever they hold, the error itself has to reach its caller.
-            unread = f"Its details cannot be read: {as_text(problem)}"
-    error = error_for_status(event.status, event.message, details)
-    if unread:
-        error.add_note(unread)
-    error.may_have_executed = event.may_have_executed
-    error.metadata = event.trailers
-    if event.trailers:
-        error.retry_after = read_retry_after(event.trailers)
-        if REFUSED in event.trailers:
-            error.may_have_executed = False
-    error.cancelled_by = _CUT_SHORT_BY.get(event.status)
-    if isinstance(details, dict) and isinstance(details.get("traceback"), str):
-        error.add_note(f"Remote traceback:\n{details['traceback']}")
-    return error
+    def time_left(self) -> float | None:
+        """Return the seconds that the other side is told it has: until the deadline of the scopes around the running
+        task, or until the call's own if that is sooner; ``None`` without either."""
+        if self.is_bounded:
+            return None if self.deadline is None else remaining_until(self.deadline)
+        left = remaining()
+        if self.deadline is None:
+            return left
+        own = max(0.0, self.deadline - trio.current_time())
+        return own if left is None or own < left else left
 
 
-def blame(error: RPCError, request: Request, link: BaseLink) -> RPCError:
-    error.method = request.method
-    error.peer = link.peer_name
-    return error
+def begun(request: Request) -> Request:
+    """Return a request whose time runs from now on, unless it does already.
 
+    Whoever makes a call in several steps, such as one attempt after the other, begins the request first and hands it on.
+    A call that a handler's thread makes has no more time than is left for the call that the handler serves.
 
-def time_limit(timeout: float | None) -> float | None:
-    """Return the seconds that a call may take beside what trio's scopes allow: its own timeout, and, made by
-    a thread that serves a call, what remains of that one's deadline."""
+    Raises:
+        CallCancelled: that one is over.
+    """
+    if request.deadline is not None or request.is_bounded:
+        return request
     serving = thread_call.get()
-    return timeout if serving is None else serving.limit(timeout)
+    timeout = request.timeout if serving is None else serving.limit(request.timeout)
+    if timeout is None:
+        return request
+    try:
+        now = trio.current_time()
+    except RuntimeError:
+        raise outside_trio() from None
+    return msgspec.structs.replace(request, timeout=timeout, deadline=now + timeout)
 
 
-def deadline_exceeded(
-    request: Request, timeout: float, link: BaseLink | None = None, *, sent: bool
-) -> DeadlineExceeded:
-    """Return the error for a call whose own time limit passed.
+@contextlib.contextmanager
+def in_time(request: Request, callee: Callee | None = None) -> Iterator[None]:
+    """Bound what a call waits for before anything of it is sent by its deadline.
 
     Args:
-        request: what was called.
-        timeout: the limit in seconds.
-        link: the link that it took, if there was one.
-        sent: whether the other side may have learned of it.
+        request: one that has :func:`begun`.
+        callee: the peer that it is to go to, if that is known.
+
+    Raises:
+        DeadlineExceeded: the deadline has passed.
     """
-    text = f"the call did not end within {timeout:g} s"
-    if not sent:
-        text += ", and was not sent"
-    elif link is not None and link.watch.is_slow:
-        unanswered = link.connection.unanswered_for(trio.current_time()) or 0.0
-        text += f"; its peer is slow: it has not answered a ping for {unanswered:.1f} s"
-    error = DeadlineExceeded(text)
-    error.method = request.method
-    error.peer = None if link is None else link.peer_name
-    error.cancelled_by = "deadline"
-    error.may_have_executed = sent
-    return error
+    if request.deadline is None or request.is_bounded:
+        yield
+        return
+    with trio.CancelScope(deadline=request.deadline) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise deadline_exceeded(request.method, request.timeout, callee, sent=False)

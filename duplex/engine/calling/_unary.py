@@ -1,36 +1,26 @@
-"""Calls with one message each way, and functions of the other side, which are called so."""
+"""Calls with one message each way."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import trio
 
-from duplex._errors import (
-    DecodeError,
-    EncodeError,
-    FailedPrecondition,
-    Internal,
-    RPCError,
-    Unavailable,
-)
+from duplex._errors import DecodeError, Internal, RPCError
 from duplex._status import StatusCode
-from duplex.codec._base import LiveKind
-from duplex.engine._deadlines import ABOUT, in_thread, remaining, told_by_own
-from duplex.engine._live import FUNCTIONS, CallValues
-from duplex.engine._threads import wait_in_thread
-from duplex.engine._types import Callback
+from duplex.engine._deadlines import ABOUT, told_by_own
+from duplex.engine._live import CallValues
 from duplex.engine._unread import is_much_unread
+from duplex.engine.calling._channel import open_channel
+from duplex.engine.calling._outcome import blame, deadline_exceeded, outcome_error
+from duplex.engine.calling._request import Request
 from duplex.engine.calling._timers import Timer, cancel_timer
-from duplex.protocol import END, NOTIFY, UNARY, CancelReceived, ChannelClosed, ItemsReceived, MessageReceived
+from duplex.protocol import END, UNARY, CancelReceived, ChannelClosed, ItemsReceived, MessageReceived
 
 if TYPE_CHECKING:
     from duplex.engine._lead import Lead
     from duplex.engine._link import BaseLink
-    from duplex.engine._nested import NestedChannel
-from duplex.engine._runs import check_run
-from duplex.engine.calling._request import Request, blame, deadline_exceeded, outcome_error, time_limit
 
 
 @final
@@ -38,14 +28,13 @@ class UnaryCall(CallValues):
     """A call with one message each way, while it is under way: as little as can be."""
 
     __slots__ = (
-        "_timer",
-        "_limit",
         "_request",
         "_result",
         "_task",
         "_timeout",
+        "_timer",
+        "_took_channels",
         "_waits_for_turn",
-        "passed_channels",
         "started",
     )
 
@@ -60,10 +49,10 @@ class UnaryCall(CallValues):
         self.channel = 0
         self.over = False
         self.started = 0.0
-        self.passed_channels = False
+        #: Whether channels were passed, which belong to this call from then on.
+        self._took_channels = False
         self._timeout: float | None = None
         self._timer: Timer | None = None
-        self._limit = 0.0
         self._request = request
         self._task: trio.lowlevel.Task | None = None
         self._waits_for_turn = False
@@ -84,34 +73,12 @@ class UnaryCall(CallValues):
         """When the call has to end; ``None`` without a deadline, or before the call was sent."""
         return None if self._timeout is None else self.started + self._timeout
 
-    def adopt(self, child: NestedChannel) -> None:
-        """See :meth:`CallValues.adopt`."""
-        self.passed_channels = True
-        super().adopt(child)
-
     def ensure_open(self) -> int:
         """The arguments hold a live value, so the channel comes first and they follow in a message."""
         if not self.channel:
-            request = self._request
-            self._timeout = self._time_left()
-            self.channel = self.link.open_channel(
-                self,
-                request.target,
-                flags=UNARY,
-                timeout=self._timeout,
-                metadata=request.metadata,
-                parent=request.parent,
-                codec=request.codec_name,
-            )
+            self._timeout = self._request.time_left()
+            self.channel = open_channel(self.link, self, self._request, self._timeout, flags=UNARY)
         return self.channel
-
-    def _time_left(self) -> float | None:
-        """Return the seconds until the deadline of the scopes around the call, or its own if that is sooner."""
-        left = remaining()
-        if self._timer is None:
-            return left
-        own: float = max(0.0, self._timer[0] - self.link.peer.clock())
-        return own if left is None or own < left else left
 
     def expire(self) -> None:
         """The call's own time limit has passed."""
@@ -119,13 +86,15 @@ class UnaryCall(CallValues):
             sent = bool(self.channel)
             if sent:
                 self.link.cancel_channel(self.channel, "the deadline passed")
-            self._result = deadline_exceeded(self._request, self._limit, self.link, sent=sent)
+            self._result = self._too_late(sent=sent)
             self._wake()
 
-    def limit(self, timeout: float, now: float) -> None:
-        """Give the call a time limit of its own, in seconds from now on; :meth:`run` is to follow at once."""
-        self._limit = timeout
-        self._timer = self.link.peer.timers.add(now + timeout, self)
+    def _too_late(self, *, sent: bool) -> RPCError:
+        return deadline_exceeded(self.method, self._request.timeout, self.link, sent=sent)
+
+    def keep_time(self, deadline: float) -> None:
+        """Let the call expire at its deadline; :meth:`run` is to follow at once."""
+        self._timer = self.link.peer.timers.add(deadline, self)
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, positional: Sequence[Any], keyword: Mapping[str, Any]) -> Any:
@@ -142,20 +111,10 @@ class UnaryCall(CallValues):
             if self.channel:
                 link.connection.send(self.channel, payload, attachments, END)
                 link.touch()
-                self.commit_exports()
+                self._took_channels = not all(isinstance(one, int) for one in self.commit_exports())
             else:
-                self._timeout = self._time_left()
-                self.channel = link.open_channel(
-                    self,
-                    request.target,
-                    payload=payload,
-                    attachments=attachments,
-                    flags=END | UNARY,
-                    timeout=self._timeout,
-                    metadata=request.metadata,
-                    parent=request.parent,
-                    codec=request.codec_name,
-                )
+                timeout = self._timeout = request.time_left()
+                self.channel = open_channel(link, self, request, timeout, payload, attachments, END | UNARY)
             self.started = link.now
             if link.lead is not None and link.lead.is_vacant:
                 await self._receive(link.lead)
@@ -168,7 +127,8 @@ class UnaryCall(CallValues):
             return result
         except RPCError as error:
             self.abandon(str(error))
-            blame(error, request, link)
+            blame(error, request.method, link)
+            error._took_channels = self._took_channels
             if not self.channel:
                 # Nothing was waited for, and whoever tries again and again must let others run.
                 await trio.lowlevel.checkpoint()
@@ -214,14 +174,14 @@ class UnaryCall(CallValues):
         with trio.CancelScope(deadline=self._timer[0]):
             await self.wait_forwarded()
             return
-        raise deadline_exceeded(self._request, self._limit, self.link, sent=True)
+        raise self._too_late(sent=True)
 
     def _take_result(self) -> Any:
         result = self._result
         if type(result) is ChannelClosed:
             if result.status:
                 if result.status == StatusCode.DEADLINE_EXCEEDED and self._is_own_time_over:
-                    raise deadline_exceeded(self._request, self._limit, self.link, sent=True)
+                    raise self._too_late(sent=True)
                 raise outcome_error(result, self._request.codec)
             if result.payload is None:
                 raise TypeError(
@@ -323,133 +283,3 @@ class UnaryCall(CallValues):
 
     def cut(self, status: StatusCode, message: str, *, resumable: bool = False) -> None:
         """See :meth:`duplex.engine._table.ChannelUser.cut`: this side makes the call."""
-
-
-async def call_unary(
-    link: BaseLink,
-    request: Request,
-    positional: Sequence[Any],
-    keyword: Mapping[str, Any],
-    again: Callable[[Any, Any, float | None], Awaitable[Any]] | None = None,
-) -> Any:
-    """Make a unary call and return its result.
-
-    Args:
-        link: the link that the call takes.
-        request: what is called.
-        positional: its arguments by position.
-        keyword: its arguments by name.
-        again: makes the call anew, over whichever link there is then, if this one turns out to have been
-            unusable before anything was executed. Called, at most once, with the arguments and the time by which
-            the request's own timeout has passed.
-
-    Raises ``RPCError`` with the outcome; ``EncodeError`` if an argument cannot travel. Cancelling it cancels
-    the remote handler.
-    """
-    call = UnaryCall(link, request)
-    deadline = None
-    try:
-        threads = in_thread.get()
-        if request.timeout is None and threads is None:
-            return await call.run(positional, keyword)
-        now = link.peer.clock()
-        if request.timeout is not None:
-            deadline = now + request.timeout
-        timeout = time_limit(request.timeout)
-        if timeout is not None:
-            if timeout <= 0:
-                await trio.lowlevel.checkpoint()
-                raise deadline_exceeded(request, timeout, link, sent=False)
-            call.limit(timeout, now)
-        if threads is None:
-            return await call.run(positional, keyword)
-        return await wait_in_thread(threads, call.run(positional, keyword))
-    except Unavailable as error:
-        # Channels that were passed belong to the failed attempt.
-        if again is None or error.may_have_executed or call.passed_channels:
-            raise
-    return await again(positional, keyword, deadline)
-
-
-@final
-class _NotifiedValues:
-    """What a codec has to know of a notification, which is over at once: no callback or channel goes with it."""
-
-    __slots__ = ("max_attachments", "max_elements")
-
-    def __init__(self, link: BaseLink) -> None:
-        self.max_attachments = link.connection.max_attachments
-        self.max_elements = 0  # nothing is decoded
-
-    def export(self, value: Any) -> tuple[LiveKind, int] | None:
-        if isinstance(value, (*FUNCTIONS, trio.abc.SendChannel, trio.abc.ReceiveChannel)):
-            raise EncodeError(
-                "functions and channels travel only while a call lives, and a notification's does not"
-            )
-        return None
-
-    def import_(self, kind: LiveKind, number: int) -> Any:
-        raise NotImplementedError("arguments are only encoded")  # pragma: no cover
-
-    def adapt(self, value: Any, annotation: Any) -> Any:
-        raise NotImplementedError("arguments are only encoded")  # pragma: no cover
-
-
-async def notify(
-    link: BaseLink, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any]
-) -> None:
-    """Call a method without waiting for, or learning of, its outcome.
-
-    Returns when the call is queued on the link, which may mean waiting for credit.
-    """
-    link.peer.check_thread()
-    check_run()
-    call = UnaryCall(link, request)
-    try:
-        payload, attachments = request.codec.encode_arguments(positional, keyword, _NotifiedValues(link))
-        await trio.lowlevel.checkpoint()
-        await link.wait_link_credit(call)
-        link.open_channel(
-            call,
-            request.target,
-            payload=payload,
-            attachments=attachments,
-            flags=END | NOTIFY,
-            timeout=remaining(),
-            metadata=request.metadata,
-            parent=request.parent,
-            codec=request.codec_name,
-        )
-    except RPCError as error:
-        blame(error, request, link)
-        raise
-
-
-@final
-class RemoteCallback(Callback[..., Any]):
-    """A function of the other peer; see :class:`Callback`."""
-
-    __slots__ = ("_conversation", "_link", "_number", "_result_type")
-
-    def __init__(self, link: BaseLink, number: int, conversation: CallValues) -> None:
-        self._link = link
-        self._number = number
-        self._conversation = conversation
-        self._result_type: Any = Any
-
-    def _set_type(self, result_type: Any) -> None:
-        self._result_type = result_type
-
-    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Call the function where it lives and return what it returns."""
-        if self._conversation.over:
-            await trio.lowlevel.checkpoint()
-            raise FailedPrecondition("this callback's call is over, and the callback with it")
-        request = Request(
-            self._number,
-            f"callback {self._number}",
-            self._link.peer.default_codec,
-            self._result_type,
-            parent=self._conversation.channel,
-        )
-        return await call_unary(self._link, request, args, kwargs)

@@ -3,36 +3,65 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
 import duplex
-from duplex.engine._round_robin import RoundRobin
+from duplex.client._balanced import BalancedServices
+from duplex.codec import CODECS
+from duplex.engine._link_table import LinkTable
+from duplex.engine.calling._request import Request
 from tests.engine.helpers import until
 from tests.machine import fail_after
 
+REQUEST = Request("s.m", "s.m", CODECS["msgpack"])
+
 
 class Link:
-    """What a link is for whoever picks one."""
+    """What a link is for whoever chooses one."""
 
     def __init__(self, peer_id: str, *offers: str) -> None:
         self.peer_id = peer_id
         self.offers = set(offers)
         self.connection = self
+        self.is_open = True
+        self.remote_leaving = False
         self.can_open = True
         self.is_left = False
+        self.caller = self
 
     def __repr__(self) -> str:
         return self.peer_id
 
 
+class Dealer:
+    """A peer that only chooses."""
+
+    def __init__(self, *links: Link) -> None:
+        self.table: Any = LinkTable()
+        for link in links:
+            self.add(link)
+        self.services: Any = BalancedServices(self)  # type: ignore[arg-type]
+
+    def clock(self) -> float:
+        return 0.0
+
+    def add(self, link: Link) -> None:
+        self.table.add(link)
+
+    def remove(self, link: Link) -> None:
+        self.table.remove(link)
+
+    def pick(self, service: str) -> Any:
+        return self.services[service]._choose(REQUEST)
+
+
 def _dealing(*links: Link) -> Any:
-    dealer: Any = RoundRobin()
-    for link in links:
-        dealer.add(link)
-    return dealer
+    return Dealer(*links)
 
 
 def test_services_have_turns_of_their_own() -> None:
@@ -53,13 +82,17 @@ def test_every_rhythm_of_two_services_is_fair() -> None:
 
 
 def test_services_that_nobody_offers_any_more_are_forgotten() -> None:
-    dealer = _dealing(Link("a", "s"), Link("b", "s"))
-    for number in range(9):
+    dealer = _dealing(Link("a", "s"), Link("b", "s"), Link("c", "s"))
+    assert repr(dealer.pick("s")) == "a"
+    for number in range(1000):
         worker = Link(f"worker {number}", f"of {number}")
         dealer.add(worker)
         assert dealer.pick(f"of {number}") is worker
         dealer.remove(worker)
-    assert dealer._next == {}
+        assert dealer.pick(f"of {number}") is None
+    assert len(dealer.services._services) <= 64
+    assert len(dealer.table._offering) <= 1
+    assert repr(dealer.pick("s")) == "b", "the turn of one that is offered goes on"
 
 
 def test_who_comes_is_last_of_the_round() -> None:
@@ -117,19 +150,25 @@ def test_a_link_that_this_side_leaves_is_the_last_resort() -> None:
     a, again, b = Link("a", "s"), Link("a", "s"), Link("b", "s")
     dealer = _dealing(a, again, b)
     a.is_left = True
+    dealer.table.note_change()
     assert Counter(dealer.pick("s") for _ in range(10)) == {again: 5, b: 5}
     again.is_left = b.is_left = True
+    dealer.table.note_change()
     assert dealer.pick("s") in (a, again, b)
     assert dealer.pick("other") is None
 
 
-def test_nothing_is_remembered_without_links() -> None:
-    a = Link("a", "s")
-    dealer = _dealing(a)
+def test_nothing_is_remembered_of_links_that_are_over() -> None:
+    a, b = Link("a", "s"), Link("b", "s")
+    dealer = _dealing(a, b)
     dealer.pick("s")
-    dealer.remove(a)
+    for link in (a, b):
+        dealer.remove(link)
     assert dealer.pick("s") is None
-    assert not dealer._next
+    gone = weakref.ref(a)
+    del a, link
+    gc.collect()
+    assert gone() is None
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,251 @@
+"""Calls to a service, each over one of the links that offer it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol, final
+
+import trio
+
+from duplex._errors import RPCError, Unavailable, Unimplemented
+from duplex.client._balancer import Balancer, Candidate, RoundRobin
+from duplex.engine._runs import check_run
+from duplex.engine.calling._caller import Caller, Opening
+from duplex.engine.calling._opening import Relayed
+from duplex.engine.calling._outcome import blame, never_began
+from duplex.engine.calling._request import Request, begun, in_time
+from duplex.engine.calling._resolution import Resolution, Situation, resolve
+
+#: Seconds between looks at whether a first attempt to connect has failed.
+_LOOK: Final = 0.02
+#: Services whose turns are remembered before those that nobody offers are forgotten.
+_MOST_UNUSED: Final = 64
+
+
+class Remote(Candidate, Protocol):
+    """A peer that offers the service."""
+
+    def takes(self, service: str) -> bool:
+        """Whether it takes a call to a service now."""
+
+    def caller_for(self, service: str) -> Caller | None:
+        """Return what makes a call there; ``None`` if it takes none now."""
+
+
+class Table(Protocol):
+    """Who is linked and offers what."""
+
+    @property
+    def changed(self) -> trio.Event:
+        """Set when that has changed."""
+
+    def offering(self, service: str) -> tuple[Remote, ...]:
+        """Return those that offer a service; the same tuple until something changes."""
+
+    def full_caller(self, service: str) -> Caller | None:
+        """Return what makes a call to somebody who offers a service and takes no call now, to be told why."""
+
+    def wait_for(self, service: str) -> AbstractContextManager[None]:
+        """Note that a call waits for a service."""
+
+
+class Host(Protocol):
+    """What calls to services have to know of the peer that makes them."""
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds that a call waits for a link."""
+
+    @property
+    def table(self) -> Table:
+        """Who is linked and offers what."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Tells the time, as :func:`trio.current_time` does."""
+
+    def check_thread(self) -> None:
+        """Raise ``RuntimeError`` in any other thread than the peer's."""
+
+    def wake(self) -> None:
+        """Connect again what has been idle."""
+
+    def situation(self, service: str) -> Situation:
+        """Return what is known of a service to which no link takes a call at once."""
+
+    def explain(self) -> str:
+        """Say who is linked and offers what, and which endpoints are not linked, and why."""
+
+
+@final
+class Balanced:
+    """Calls one service: each call goes to one of the peers that offer it, as a policy chooses.
+
+    A call that finds nobody waits, for as long as somebody may still come. One that turns out, before anything of it
+    began, to have taken a link which takes calls no more is made once more.
+
+    Args:
+        host: the peer that makes the calls.
+        service: the name of the service.
+        balancer: chooses.
+        chance: for what it leaves to chance.
+    """
+
+    def __init__(self, host: Host, service: str, balancer: Balancer, chance: random.Random) -> None:
+        self._host = host
+        self._table = host.table
+        self._service = service
+        self._balancer = balancer
+        self._chance = chance
+
+    async def unary(self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any], /) -> Any:
+        """See :meth:`Caller.unary`."""
+        if request.timeout is not None:
+            request = begun(request)
+        caller = self._choose(request) or await self._wait(request)
+        try:
+            return await caller.unary(request, positional, keyword)
+        except Unavailable as error:
+            if not never_began(error):
+                raise
+        caller = self._choose(request) or await self._wait(request)
+        return await caller.unary(request, positional, keyword)
+
+    def open(self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any], /) -> Relayed:
+        """See :meth:`Caller.open`."""
+        return Relayed(lambda: self._begin(begun(request), positional, keyword))
+
+    async def _begin(
+        self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any]
+    ) -> tuple[Opening, Any]:
+        caller = self._choose(request) or await self._wait(request)
+        opening = caller.open(request, positional, keyword)
+        try:
+            return opening, await opening.__aenter__()
+        except Unavailable as error:
+            if not never_began(error):
+                raise
+        caller = self._choose(request) or await self._wait(request)
+        opening = caller.open(request, positional, keyword)
+        return opening, await opening.__aenter__()
+
+    async def notify(
+        self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any], /
+    ) -> None:
+        """See :meth:`Caller.notify`."""
+        request = begun(request)
+        caller = self._choose(request) or await self._wait(request)
+        try:
+            return await caller.notify(request, positional, keyword)
+        except Unavailable as error:
+            if not never_began(error):
+                raise
+        caller = self._choose(request) or await self._wait(request)
+        return await caller.notify(request, positional, keyword)
+
+    # -- whom to ask -----------------------------------------------------------------------------------
+
+    def _choose(self, request: Request) -> Caller | None:
+        """Return what makes the call, if anybody takes it at once."""
+        remotes = self._table.offering(self._service)
+        if len(remotes) == 1:
+            return remotes[0].caller_for(self._service)
+        if not remotes:
+            return None
+        caller = self._choose_among(remotes, request).caller_for(self._service)
+        if caller is None:
+            free = tuple(remote for remote in remotes if remote.takes(self._service))
+            if free:
+                caller = self._choose_among(free, request).caller_for(self._service)
+        return caller
+
+    def _choose_among(self, remotes: tuple[Remote, ...], request: Request) -> Remote:
+        return self._balancer.choose(remotes, request, self._host.clock(), self._chance)
+
+    async def _wait(self, request: Request) -> Caller:
+        """Wait until somebody takes the call.
+
+        Raises:
+            Unavailable: nobody does in time, or nobody will; the message says who is linked and offers what, which
+                endpoints are not linked, and why.
+            Unimplemented: whoever could be linked is, and nobody offers the service.
+            DeadlineExceeded: the call's own time limit has passed.
+        """
+        host = self._host
+        host.check_thread()
+        check_run()
+        with in_time(begun(request)), self._table.wait_for(self._service):
+            with trio.move_on_after(host.connect_timeout):
+                return await self._wait_for_anybody(request)
+            problem = f"no link offers it within {host.connect_timeout:g} s; {host.explain()}"
+            raise blame(self._unavailable(problem), request.method, None)
+
+    async def _wait_for_anybody(self, request: Request) -> Caller:
+        host = self._host
+        while True:
+            caller = self._choose(request)
+            if caller is not None:
+                return caller
+            host.wake()
+            resolution = resolve(host.situation(self._service), wait_for_ready=request.wait_for_ready)
+            if resolution is Resolution.FULL and (full := self._table.full_caller(self._service)) is not None:
+                return full
+            if resolution is not Resolution.WAIT:
+                await trio.lowlevel.checkpoint()
+                raise blame(self._refusal(resolution), request.method, None)
+            # A first attempt that fails is not announced, so whoever waits for no second one looks.
+            with trio.move_on_after(math.inf if request.wait_for_ready else _LOOK):
+                await self._table.changed.wait()
+
+    def _refusal(self, resolution: Resolution) -> RPCError:
+        if resolution is Resolution.NOT_OFFERED:
+            error = Unimplemented(
+                f"there is no service {self._service!r} at any linked peer: {self._host.explain()}"
+            )
+            error.may_have_executed = False
+            return error
+        return self._unavailable(
+            {
+                Resolution.CLOSED: "this peer is closed",
+                Resolution.DRAINING: "this peer is draining and takes no new links",
+                Resolution.ALONE: "this peer has not connected or bound anywhere: await peer.connect(...) first",
+                Resolution.NOT_READY: f"no link offers it now, and wait_for_ready is False; {self._host.explain()}",
+            }[resolution]
+        )
+
+    def _unavailable(self, problem: str) -> Unavailable:
+        error = Unavailable(f"service {self._service!r} is not available: {problem}")
+        error.may_have_executed = False
+        return error
+
+
+@final
+class BalancedServices:
+    """The services that one peer calls, each with one policy for all who call it.
+
+    Args:
+        host: the peer.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._chance = random.Random()
+        self._services: dict[str, Balanced] = {}
+        self._sweep_at = _MOST_UNUSED
+
+    def __getitem__(self, service: str) -> Balanced:
+        found = self._services.get(service)
+        if found is None:
+            if len(self._services) >= self._sweep_at:
+                self._sweep()
+            found = self._services[service] = Balanced(self._host, service, RoundRobin(), self._chance)
+        return found
+
+    def _sweep(self) -> None:
+        """Forget services that nobody offers, or a program that calls ever other ones would remember them all."""
+        offering = self._host.table.offering
+        self._services = {name: found for name, found in self._services.items() if offering(name)}
+        self._sweep_at = max(_MOST_UNUSED, 2 * len(self._services))

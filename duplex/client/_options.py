@@ -1,0 +1,128 @@
+"""How calls are made, apart from their arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast, final, get_args
+
+from duplex._config import Overflow
+from duplex._errors import ConfigurationError
+from duplex._metadata import IDEMPOTENCY_KEY, RESERVED_PREFIX, Metadata, check_metadata
+from duplex._numbers import check_seconds
+from duplex.codec import Codec, get_codec
+from duplex.engine.serving import MAX_KEY
+
+
+@final
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """How calls are made, apart from their arguments; see :meth:`ServiceProxy.with_options`."""
+
+    codec: Codec
+    timeout: float | None = None
+    metadata: Metadata | None = None
+    wait_for_ready: bool = True
+    idempotency_key: str | None = None
+    overflow: Overflow | None = None
+    resume: bool = False
+
+    def replace(self, **changes: Any) -> Options:
+        """Return these options with some changed.
+
+        Raises:
+            ConfigurationError: an option is unknown or its value is wrong.
+        """
+        unknown = changes.keys() - _CHECKS.keys()
+        if unknown:
+            raise ConfigurationError(
+                f"unknown option {', '.join(sorted(unknown))}; the options of a call are {', '.join(_CHECKS)}"
+            )
+        for name, value in changes.items():
+            changes[name] = _CHECKS[name](value)
+        if changes.get("metadata") is not None:
+            changes["metadata"] = {**(self.metadata or {}), **changes["metadata"]}
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def all_metadata(self) -> Metadata | None:
+        """The metadata of calls, with the protocol's own."""
+        metadata = self.metadata or None
+        if self.idempotency_key is None:
+            return metadata
+        return {**(metadata or {}), IDEMPOTENCY_KEY: self.idempotency_key}
+
+
+def _codec(value: Any) -> Codec:
+    if isinstance(value, str):
+        return get_codec(value)
+    if not isinstance(getattr(value, "name", None), str):
+        raise ConfigurationError(f"codec must be a name or a codec, not {value!r}")
+    return cast("Codec", value)
+
+
+def _timeout(value: Any) -> float | None:
+    if value is None:
+        return None
+    return cast("float", check_seconds("timeout", value, hint=", and None is for no limit"))
+
+
+def _flag(name: str) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{name} must be True or False, not {value!r}")
+        return value
+
+    return check
+
+
+def _idempotency_key(value: Any) -> str | None:
+    try:
+        size = len(value.encode()) if isinstance(value, str) else 0
+    except UnicodeEncodeError:  # a lone surrogate
+        size = 0
+    if value is not None and not 0 < size <= MAX_KEY:
+        raise ConfigurationError(
+            f"idempotency_key must be a text of 1 to {MAX_KEY} bytes or None, not {value!r}"
+        )
+    return cast("str | None", value)
+
+
+def _overflow(value: Any) -> Overflow | None:
+    if value is not None and value not in get_args(Overflow):
+        raise ConfigurationError(
+            f"overflow must be one of {', '.join(map(repr, get_args(Overflow)))} or None, not {value!r}"
+        )
+    return cast("Overflow | None", value)
+
+
+def _metadata(value: Any) -> Metadata | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"metadata must be a dict or another mapping or None, not {value!r}")
+    return _checked(value)
+
+
+#: The options by name, with what checks and converts their values.
+_CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "codec": _codec,
+    "timeout": _timeout,
+    "metadata": _metadata,
+    "wait_for_ready": _flag("wait_for_ready"),
+    "idempotency_key": _idempotency_key,
+    "overflow": _overflow,
+    "resume": _flag("resume"),
+}
+
+
+def _checked(metadata: Mapping[str, str | bytes]) -> Mapping[str, str | bytes]:
+    problem = check_metadata(metadata)
+    if problem is None:
+        reserved = [key for key in metadata if key.startswith(RESERVED_PREFIX)]
+        if not reserved:
+            return metadata
+        problem = (
+            f"metadata key {reserved[0]!r} is reserved: keys with {RESERVED_PREFIX!r} belong to the protocol"
+        )
+    raise ConfigurationError(problem)

@@ -1,0 +1,206 @@
+"""The links of a peer, by the remote peers at their ends and by what these offer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Final, Generic, TypeVar, final
+
+import trio
+
+from duplex.engine._link import BaseLink
+from duplex.engine.calling._caller import Caller
+from duplex.engine.serving import BUILTIN
+
+LinkT = TypeVar("LinkT", bound=BaseLink)
+
+#: Links and services that a text about them lists, at most.
+_MOST_LISTED: Final = 8
+
+
+@final
+class Remote(Generic[LinkT]):
+    """A remote peer, with the links to it. Two peers that connected to each other have two."""
+
+    __slots__ = ("_links", "id")
+
+    def __init__(self, peer_id: str) -> None:
+        self.id = peer_id
+        self._links: list[LinkT] = []
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that this side has under way there."""
+        return sum(link.connection.channels_here for link in self._links)
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds that a message to its event loop and back took lately; ``None`` before the first measurement."""
+        return min((link.round_trip for link in self._links if link.round_trip is not None), default=None)
+
+    @property
+    def delay(self) -> float:
+        """Seconds by which its event loop ran a timer late, as it said last: how busy it is."""
+        return max((link.remote_delay or 0.0 for link in self._links), default=0.0)
+
+    def add(self, link: LinkT) -> None:
+        """Take note of a link to the peer."""
+        self._links.append(link)
+
+    def remove(self, link: LinkT) -> bool:
+        """Forget a link that is over; tell whether there is no other."""
+        self._links.remove(link)
+        return not self._links
+
+    def offers(self, service: str, *, left: bool) -> bool:
+        """Whether a link offers a service and takes calls, unless it has too many of them.
+
+        Args:
+            service: its name.
+            left: one will do that this side leaves. What it finishes may have to call, and have no other way.
+        """
+        return any(
+            service in link.offers and link.connection.is_open and not link.connection.remote_leaving
+            for link in self._links
+            if left or not link.is_left
+        )
+
+    def caller_for(self, service: str) -> Caller | None:
+        """Return what makes calls over the next link in turn that offers a service and takes a call now; ``None`` if
+        there is none."""
+        links = self._links
+        if len(links) == 1:
+            (link,) = links
+            return link.caller if link.connection.can_open and service in link.offers else None
+        last_resort: LinkT | None = None
+        for place, link in enumerate(links):
+            if service in link.offers and link.connection.can_open:
+                if link.is_left:
+                    last_resort = link
+                    continue
+                links.append(links.pop(place))
+                return link.caller
+        return None if last_resort is None else last_resort.caller
+
+    def takes(self, service: str) -> bool:
+        """Whether :meth:`caller_for` returns anything."""
+        return any(service in link.offers and link.connection.can_open for link in self._links)
+
+
+@final
+class LinkTable(Generic[LinkT]):
+    """The links of one peer that are open, who offers what, and who waits for a link."""
+
+    def __init__(self) -> None:
+        #: In the order in which they were made.
+        self.links: list[LinkT] = []
+        #: Calls that wait for a link: the service, and since when.
+        self.waiting: list[tuple[str, float]] = []
+        #: Set, and replaced, when links or what they offer have changed.
+        self.changed = trio.Event()
+        #: In the order in which they were first linked.
+        self._remotes: dict[str, Remote[LinkT]] = {}
+        #: What :meth:`offering` has found since the last change.
+        self._offering: dict[str, tuple[Remote[LinkT], ...]] = {}
+        #: How many are finding out where a service is.
+        self._resolving: Counter[str] = Counter()
+
+    def add(self, link: LinkT) -> None:
+        """Take note of a link whose handshake is done."""
+        self.links.append(link)
+        remote = self._remotes.get(link.peer_id)
+        if remote is None:
+            remote = self._remotes[link.peer_id] = Remote(link.peer_id)
+        remote.add(link)
+        self.note_change()
+
+    def remove(self, link: LinkT) -> None:
+        """Forget a link that is over."""
+        self.links.remove(link)
+        if self._remotes[link.peer_id].remove(link):
+            del self._remotes[link.peer_id]
+        self.note_change()
+
+    def note_change(self) -> None:
+        """Links, or what they offer, or what may come of connections, are other than before."""
+        self._offering = {}
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def offering(self, service: str) -> tuple[Remote[LinkT], ...]:
+        """Return the remote peers that offer a service, in the order in which they were linked.
+
+        The same tuple until something changes. Peers to which all links are full are among them; those whose links this
+        side leaves only if there are no others.
+        """
+        found = self._offering.get(service)
+        if found is None:
+            remotes = self._remotes.values()
+            found = tuple(remote for remote in remotes if remote.offers(service, left=False)) or tuple(
+                remote for remote in remotes if remote.offers(service, left=True)
+            )
+            if found:
+                self._offering[service] = found
+        return found
+
+    def full_caller(self, service: str) -> Caller | None:
+        """Return what makes calls over a link that offers a service and is not about to end; which takes none now, if none
+        does at all. ``None`` if there is no such link."""
+        for link in self.links:
+            if service in link.offers and link.connection.is_open and not link.connection.remote_leaving:
+                return link.caller
+        return None
+
+    def is_replaced(self, service: str) -> bool:
+        """Whether this side is to connect anew to somebody who offers a service, because the other side has left."""
+        return any(
+            link.connecting and link.connection.remote_leaving and service in link.offers
+            for link in self.links
+        )
+
+    # -- services that nobody offers yet ---------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def resolving(self, service: str) -> Iterator[None]:
+        """While the block runs, somebody is finding out where a service is, and calls to it wait."""
+        self._resolving[service] += 1
+        try:
+            yield
+        finally:
+            self._resolving[service] -= 1
+            if not self._resolving[service]:
+                del self._resolving[service]
+            self.note_change()
+
+    def is_resolving(self, service: str) -> bool:
+        """Whether somebody is finding out where a service is."""
+        return service in self._resolving
+
+    @contextlib.contextmanager
+    def wait_for(self, service: str) -> Iterator[None]:
+        """While the block runs, a call waits for a link that offers a service."""
+        entry = service, trio.current_time()
+        self.waiting.append(entry)
+        try:
+            yield
+        finally:
+            self.waiting.remove(entry)
+
+    def who_offers_what(self) -> list[str]:
+        """Say of each link, or of the first ones, what it offers."""
+        said = [
+            f"{link.peer_name} {'is leaving' if link.connection.remote_leaving else 'offers'} {_some(link.offers)}"
+            for link in self.links[:_MOST_LISTED]
+        ]
+        if len(self.links) > _MOST_LISTED:
+            said.append(f"{len(self.links) - _MOST_LISTED} more are linked")
+        return said
+
+
+def _some(offers: Iterable[str]) -> str:
+    """List names of services, but for those that every peer has."""
+    names = [name for name in offers if not name.startswith(BUILTIN)]
+    if len(names) > _MOST_LISTED:
+        return f"{', '.join(names[:_MOST_LISTED])} and {len(names) - _MOST_LISTED} others"
+    return ", ".join(names) or "nothing"

@@ -1,0 +1,70 @@
+"""Opens the channels of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from duplex._errors import Unimplemented
+from duplex._metadata import IDEMPOTENCY_KEY
+from duplex.codec._base import Buffer
+from duplex.engine.calling._request import Request
+from duplex.protocol import NOTIFY
+
+if TYPE_CHECKING:
+    from duplex.engine._link import BaseLink
+    from duplex.engine._table import ChannelUser
+
+
+def open_channel(
+    link: BaseLink,
+    conversation: ChannelUser,
+    request: Request,
+    timeout: float | None,
+    payload: bytes | None = None,
+    attachments: Sequence[Buffer] = (),
+    flags: int = 0,
+) -> int:
+    """Open the channel of a call and return its number.
+
+    Args:
+        link: the link that the call takes.
+        conversation: what is told of all that comes on the channel.
+        request: what is called.
+        timeout: seconds that the other side is told it has.
+        payload: the first message, for which there must be link credit; ``None`` if it follows.
+        attachments: those of the first message.
+        flags: those of ``OPEN``.
+
+    Raises:
+        Unavailable: the link takes no new calls.
+        ResourceExhausted: a limit of the other side's.
+        Unimplemented: there is an idempotency key, and the other side would not keep it.
+    """
+    link.peer.check_thread()
+    connection = link.connection
+    parent = request.parent
+    if not connection.is_open or (parent is None and connection.remote_leaving):
+        raise link.unavailable()
+    metadata = request.metadata
+    if metadata and IDEMPOTENCY_KEY in metadata and not link.keeps_keys:
+        error = Unimplemented(
+            f"{link.peer_name} keeps no idempotency keys, so a repeated call may run twice there: nothing was sent. "
+            f"Call it without idempotency_key"
+        )
+        error.may_have_executed = False
+        raise error
+    channel = connection.open(
+        request.target,
+        payload=payload,
+        attachments=attachments,
+        flags=flags,
+        timeout=timeout,
+        metadata=metadata,
+        parent=parent,
+        codec=request.codec_name,
+    )
+    if not flags & NOTIFY:
+        link.conversations[channel] = conversation
+    link.touch()
+    return channel
