@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, final
 
@@ -39,7 +40,7 @@ async def close_local(channel: Any) -> None:
 class ReceiveEnd(ReceiveChannel[Any]):
     """The receiving end of a conversation."""
 
-    __slots__ = ("_conversation",)
+    __slots__ = ("__weakref__", "_conversation")
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
@@ -66,7 +67,7 @@ class ReceiveEnd(ReceiveChannel[Any]):
 class SendEnd(SendChannel[Any]):
     """The sending end of a conversation."""
 
-    __slots__ = ("_conversation",)
+    __slots__ = ("__weakref__", "_conversation")
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
@@ -146,6 +147,7 @@ class NestedChannel(Conversation):
 
     __slots__ = (
         "_claimed",
+        "_end",
         "_forwards",
         "_is_abandoned",
         "_is_over",
@@ -177,6 +179,8 @@ class NestedChannel(Conversation):
         self._receives = not opener and not ended
         #: Whether a value named the channel, if the other side opened it.
         self._claimed = False
+        #: The end that somebody has, as long as he has it.
+        self._end: weakref.ref[Any] | None = None
         self._pump_scope: trio.CancelScope | None = None
         self._pumps_out = False
         self._forwards = False
@@ -206,12 +210,24 @@ class NestedChannel(Conversation):
         return True
 
     def sending_end(self) -> SendEnd:
-        """Return the end to send with."""
-        return SendEnd(self)
+        """Return the end to send with. If it is dropped, the channel is closed some time later."""
+        end = SendEnd(self)
+        self._end = self.link.peer.dropped.watch(self, end)
+        return end
 
     def receiving_end(self) -> ReceiveEnd:
-        """Return the end to receive with; items cannot be sent on it."""
-        return ReceiveEnd(self)
+        """Return the end to receive with; items cannot be sent on it. If it is dropped, the channel is closed some time
+        later."""
+        end = ReceiveEnd(self)
+        self._end = self.link.peer.dropped.watch(self, end)
+        return end
+
+    def close_dropped(self) -> None:
+        """Do what whoever had the end would have done by closing it."""
+        if self._receives:
+            self.close_receive()
+        else:
+            self.end_now()
 
     async def next_message(self) -> MessageReceived | None:
         """See :meth:`Conversation.next_message`; the importing side closes the channel once it is drained."""
@@ -284,6 +300,7 @@ class NestedChannel(Conversation):
         if self._receives and self._ended:
             error = None  # all has come, and that it is all: what ends the channel now takes nothing away
         super().finish(error)
+        self._end = None
         if self._pump_scope is not None and self._is_pump_done:
             self._pump_scope.cancel()
         self._is_over.set()
@@ -345,6 +362,7 @@ class NestedChannel(Conversation):
         """Begin to move items between the wire and the local channel that was passed."""
         self._pumps_out = isinstance(local, trio.abc.ReceiveChannel)
         self._forwards = isinstance(local, SendChannel)
+        self.link.peer.dropped.pumped(self, local)
         self.link.peer.spawn(self.pump_out if self._pumps_out else self.pump_in, local)
 
     async def pump_out(self, source: trio.abc.ReceiveChannel[Any]) -> None:
@@ -425,6 +443,7 @@ class NestedChannel(Conversation):
                     reason = f"the channel failed at its origin: {type(error).__name__}"
                     self._give_up(reason)
         finally:
+            self.link.peer.dropped.pump_ended(self)
             self.drop_inbox()
             if reason and isinstance(local, SendEnd):
                 local.break_off(reason)
@@ -432,6 +451,13 @@ class NestedChannel(Conversation):
             self._is_pumped.set()
             if self.over:
                 self._disown_if_pumped()
+
+    def give_up_pump(self, reason: str) -> None:
+        """Nobody is at the other end of the local channel any more."""
+        self._is_abandoned = True
+        self._give_up(reason)
+        if self._pump_scope is not None:
+            self._pump_scope.cancel()
 
     def _give_up(self, reason: str) -> None:
         if not self.over:

@@ -22,6 +22,7 @@ from duplex.codec import CODECS, Codec
 from duplex.engine._admission import GREED, Admission, may_hold_more
 from duplex.engine._callbacks import Callbacks
 from duplex.engine._drain import drain
+from duplex.engine._dropped import Dropped
 from duplex.engine._flush import Flusher
 from duplex.engine._handler import Handler
 from duplex.engine._link import BaseLink
@@ -167,6 +168,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.reception = Reception(self)
         self.observer = observer
         self.make_callback_handler = callback_handler
+        self.dropped = Dropped()
         self._link_class = link_class
         self._nursery = nursery
         self._services: dict[str, ServiceT] = {}

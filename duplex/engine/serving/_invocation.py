@@ -231,14 +231,19 @@ class Invocation:
         end = self.end
         arguments = end.bind_now()
         args, kwargs = await end.bind_later() if arguments is None else arguments
+        del arguments
         self.has_begun = True
         handler = self.handler
         function = handler.function
         flavor = handler.flavor
         if flavor is Flavor.ASYNC:
-            result = await function(*args, **kwargs)
+            handling = function(*args, **kwargs)
+            del args, kwargs  # what the handler lets go of is nobody's any more
+            result = await handling
         elif flavor is Flavor.ASYNC_GENERATOR:
-            async with contextlib.aclosing(function(*args, **kwargs)) as items:
+            generating = function(*args, **kwargs)
+            del args, kwargs
+            async with contextlib.aclosing(generating) as items:
                 async for item in items:
                     if (rest := end.send_now(item)) is not None:
                         await rest

@@ -1,0 +1,107 @@
+"""Ends of channels that were dropped without being closed, so that whoever is at the other end would wait for ever.
+
+That is a mistake of the application's, of which it is told by a ``ResourceWarning``, as for a file; but on a link it would
+cost more than memory: a task and a place of the call's as long as that lives, here and at the other side. So such
+channels are closed when the peer looks after its links the next time.
+
+Of the ends that Duplex made it is told by a weak reference. Of a memory channel of trio's, of which one end was passed,
+nothing tells that all the others are gone; but both ends share one object that nobody else has, so if there is but one
+reference to it, it is that of the end that was passed.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+
+import trio
+
+if TYPE_CHECKING:
+    from duplex.engine._nested import NestedChannel, ReceiveEnd, SendEnd
+
+logger = logging.getLogger("duplex")
+
+#: Seconds after which an end that was dropped is closed: the call may be about to end, and its ends with it.
+GRACE: Final = 1.0
+
+_MemoryEnd: TypeAlias = trio.MemorySendChannel[Any] | trio.MemoryReceiveChannel[Any]
+
+
+def _references(end: Any) -> int:
+    return sys.getrefcount(getattr(end, "_state", None))
+
+
+def _of_one_end() -> int:
+    return _references(trio.open_memory_channel[None](0)[0])
+
+
+#: What :func:`_references` counts if there is one end.
+_ALONE: Final = _of_one_end()
+
+
+def is_alone(end: _MemoryEnd) -> bool:
+    """Whether an end of a memory channel is the only one that there is, and nobody waits at the other."""
+    return hasattr(end, "_state") and _references(end) <= _ALONE
+
+
+@final
+class Dropped:
+    """What was dropped at one peer, and what may have been."""
+
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        #: Channels whose end was dropped, and since when.
+        self._channels: dict[NestedChannel, float] = {}
+        #: Channels that are pumped from or to a memory channel.
+        self._pumped: dict[NestedChannel, _MemoryEnd] = {}
+
+    def watch(self, channel: NestedChannel, end: SendEnd | ReceiveEnd) -> weakref.ref[Any]:
+        """Return what has to be kept as long as the channel is not over: it notices that its end is dropped."""
+
+        def dropped(_: object) -> None:
+            # The garbage collector may do this in any thread.
+            if not channel.over:  # or the run of trio may be, too
+                self._token.run_sync_soon(self._note, channel)
+
+        return weakref.ref(end, dropped)
+
+    def _note(self, channel: NestedChannel) -> None:
+        if not channel.over:
+            self._channels[channel] = trio.current_time()
+
+    def pumped(self, channel: NestedChannel, local: object) -> None:
+        """A channel is moved from or to a local one from now on."""
+        if isinstance(local, (trio.MemorySendChannel, trio.MemoryReceiveChannel)):
+            self._pumped[channel] = local
+
+    def pump_ended(self, channel: NestedChannel) -> None:
+        """It is not any more."""
+        self._pumped.pop(channel, None)
+
+    def look(self, now: float) -> None:
+        """Close what was dropped."""
+        for channel, since in list(self._channels.items()):
+            if channel.over or now >= since + GRACE:
+                del self._channels[channel]
+            if not channel.over and now >= since + GRACE:
+                _warn(f"a channel from {channel.link.peer_name} was dropped without being closed")
+                channel.close_dropped()
+        for channel, local in list(self._pumped.items()):
+            if is_alone(local) and not (
+                isinstance(local, trio.MemoryReceiveChannel) and local.statistics().current_buffer_used
+            ):
+                del self._pumped[channel]
+                what = "sending" if isinstance(local, trio.MemoryReceiveChannel) else "receiving"
+                why = f"its {what} end was dropped without being closed"
+                _warn(f"a channel was passed to {channel.link.peer_name}, and {why}")
+                channel.give_up_pump(why)
+
+
+def _warn(text: str) -> None:
+    try:
+        warnings.warn(text, ResourceWarning, stacklevel=1)
+    except ResourceWarning:
+        logger.warning("%s", text)  # there is nobody here for whom it could be an error
