@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
+from duplex.engine._collector import collector
+
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
     from duplex.engine._peer import BasePeer
@@ -68,6 +70,7 @@ class Admission:
         self._calls += 1
         if not self._calls % CALLS_PER_LOOK or self._buffered >= self._much_buffered:
             self._buffered = self._look()
+            self.note_handlers()
         if self._buffered >= self._much_buffered and held > self._most_buffered():
             why = (
                 f"{held} bytes that this link has sent wait for handlers, and {self._buffered} of all links: those that "
@@ -95,6 +98,14 @@ class Admission:
             )
         self.refused += 1
         return f"{why}; try again after a pause, or at another peer"
+
+    def note_handlers(self) -> None:
+        """Take note of how many handlers run now."""
+        collector.note(self, self.running)
+
+    def end(self) -> None:
+        """There is no peer any more whose handlers run."""
+        collector.note(self, 0)
 
     def _lasting(self) -> int:
         """Return how many handlers run that are no link's, or would go on without theirs."""

@@ -344,6 +344,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
             check_seconds("linger", linger)
         self.is_closed = True
         self.ports.close_all(linger)
+        self.admission.end()
         self.announce_change()
 
     async def drain(self, timeout: float = 30.0) -> None:

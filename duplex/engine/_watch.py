@@ -47,6 +47,7 @@ async def watch_links(peer: BasePeer[Any, Any]) -> None:
             next_ping = now + keepalive.interval
         peer.results.expire()
         peer.dropped.look(now)
+        peer.admission.note_handlers()
         links = [link for receiver in peer.ports.receivers for link in receiver.links.values()]
         pause = period / 2 * _AT_ONCE / max(1, len(links))
         for start in range(0, len(links), _AT_ONCE):

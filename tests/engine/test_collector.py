@@ -1,0 +1,158 @@
+"""What is done to Python's garbage collector while many handlers run."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+import trio
+
+import duplex
+from duplex.engine import _collector
+from duplex.engine._collector import FEW, MANY, Collector
+from tests.engine.helpers import linked, until
+
+pytestmark = pytest.mark.plain_wire("looks into the server's process")
+
+
+class Peer:
+    """Whose handlers run."""
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    assert not gc.get_freeze_count()
+    collector = Collector()
+    yield collector
+    if collector._is_active:
+        collector._switch()
+    gc.unfreeze()
+
+
+def test_what_a_collection_has_looked_at_is_not_looked_at_again(collector: Collector) -> None:
+    peer = Peer()
+    collector.note(peer, MANY)
+    kept = [[number] for number in range(1000)]
+    gc.collect()
+    assert not any(thing is kept for thing in gc.get_objects()), "it is frozen"
+    assert kept == [[number] for number in range(1000)]
+    collector.note(peer, FEW - 1)
+    assert not gc.get_freeze_count()
+    gc.collect()
+    assert any(thing is kept for thing in gc.get_objects())
+
+
+def test_few_handlers_change_nothing(collector: Collector) -> None:
+    peer = Peer()
+    for handlers in (0, FEW, MANY - 1):
+        collector.note(peer, handlers)
+        gc.collect()
+        assert not gc.get_freeze_count()
+
+
+def test_few_more_or_less_change_nothing_either(collector: Collector) -> None:
+    peer, other = Peer(), Peer()
+    collector.note(peer, MANY)
+    collector.note(other, 2 * MANY)
+    collector.note(peer, 0)
+    assert gc.get_freeze_count()
+    collector.note(other, FEW)
+    assert gc.get_freeze_count()
+    collector.note(other, FEW - 1)
+    assert not gc.get_freeze_count()
+    collector.note(other, MANY - 1)
+    assert not gc.get_freeze_count()
+
+
+def test_a_peer_that_is_gone_has_no_handlers(collector: Collector) -> None:
+    peer, other = Peer(), Peer()
+    collector.note(peer, MANY)
+    del peer
+    gc.collect()
+    collector.note(other, MANY)
+    collector.note(other, 0)
+    assert not gc.get_freeze_count()
+
+
+def test_what_the_application_has_frozen_stays_frozen(collector: Collector) -> None:
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    peer = Peer()
+    collector.note(peer, MANY)
+    kept: list[object] = [[]]
+    gc.collect()
+    assert any(thing is kept for thing in gc.get_objects())
+    collector.note(peer, 0)
+    assert gc.get_freeze_count() > frozen / 2
+
+
+class Cycle:
+    """Which nothing but the collector frees."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.parametrize("is_much", [False, True])
+def test_cycles_are_kept_until_much_is_frozen(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, is_much: bool
+) -> None:
+    monkeypatch.setattr(_collector, "_LOOK", 3)
+    monkeypatch.setattr(_collector, "PER_HANDLER", 0)
+    peer = Peer()
+    collector.note(peer, MANY)
+    assert collector._alive is not None
+    if is_much:
+        collector._alive = collector._alive // 3
+    cycle = Cycle()
+    gone = weakref.ref(cycle)
+    gc.collect()
+    del cycle
+    gc.collect()
+    assert gone() is not None, "it is frozen"
+    for _ in range(3):
+        gc.collect()
+    assert (gone() is None) is is_much
+    assert gc.get_freeze_count(), "what has been looked at then is frozen again"
+    assert collector._alive is not None
+
+
+@pytest.mark.slow
+async def test_a_peer_with_many_handlers_freezes_what_waits(autojump_clock: object) -> None:
+    service = duplex.Service("svc")
+    go = trio.Event()
+
+    @service.rpc
+    async def wait() -> None:
+        await go.wait()
+
+    assert not gc.get_freeze_count()
+    async with linked(service, within=100) as pair, trio.open_nursery() as nursery:
+        for _ in range(2 * MANY):
+            nursery.start_soon(pair.service("svc").wait)
+        await until(lambda: pair.back.running == 2 * MANY)
+        assert gc.get_freeze_count()
+        go.set()
+        await until(lambda: not pair.back.running)
+        # Nobody calls any more, so it is found out when the peer looks after its links.
+        await trio.sleep(pair.server.keepalive.interval + 1)
+        assert not gc.get_freeze_count()
+
+
+@pytest.mark.slow
+async def test_a_peer_that_ends_leaves_nothing_frozen() -> None:
+    service = duplex.Service("svc")
+
+    @service.rpc
+    async def wait() -> None:
+        await trio.sleep_forever()
+
+    async with linked(service, check=False) as pair, trio.open_nursery() as nursery:
+        for _ in range(2 * MANY):
+            nursery.start_soon(pair.service("svc").wait)
+        await until(lambda: pair.back.running == 2 * MANY)
+        assert gc.get_freeze_count()
+        nursery.cancel_scope.cancel()
+    assert not gc.get_freeze_count()
