@@ -37,6 +37,9 @@ ORACLE_OPS ?= 100000
 # What `make faults` runs, and where it writes: FAULTS='networks --write table.md'; everything by default.
 FAULTS ?=
 
+# What `make faults-services` runs: FAULTS_SERVICES='sqlite --size 0.1'; everything by default.
+FAULTS_SERVICES ?=
+
 # What `make attacks` runs: ATTACKS='cancels pings --runs 1'; everything, five times, by default.
 ATTACKS ?=
 
@@ -57,7 +60,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-b
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-long mutants check format bench bench-check bench-baseline conformance fuzz soak stress faults \
-    attacks coverage-protocol clean
+    faults-services attacks coverage-protocol clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -116,6 +119,9 @@ stress: $(READY) ## tests over bad wires, examples again and again, and ORACLE_O
 
 faults: $(READY) ## do harm to real processes and networks, and print what came of it (root)
 	@$(BIN)/python -m tests.faults $(FAULTS)
+
+faults-services: $(READY) ## do harm to real stores, and print what came of it: twenty minutes
+	@$(BIN)/python -m tests.services.faults $(FAULTS_SERVICES)
 
 attacks: $(READY) ## attack a peer in every way that is known, and print what came of it: five minutes, on a quiet machine
 	@$(BIN)/python -m tests.attacks $(ATTACKS)

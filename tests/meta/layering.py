@@ -89,6 +89,28 @@ LAZY: Final = "duplex.cli"
 PUBLIC_MODULES: Final = frozenset({"duplex", "duplex.builtin", "duplex.conformance", "duplex.testing"})
 
 
+#: The services of ``duplex_services``, as docs/design/plan.md orders them: each may use those below it.
+SERVICES: Final[Mapping[str, int]] = {
+    "_shared": 0,
+    "store": 1,
+    "discovery": 2,
+    "registration": 3,
+    "ambassador": 3,
+    "configuration": 3,
+    "scheduling": 3,
+    "mesh": 4,
+}
+
+#: What one service may use of another beside its ``client``: all of what has no client, and the store's own face.
+FACES: Final = frozenset({"duplex_services.store"})
+
+#: Uses between services of one level (user, used).
+BESIDE: Final = frozenset({("scheduling", "ambassador")})
+
+#: Rooms of a service that decide or name things, and so do no I/O and know no time.
+PURE_ROOMS: Final = ("_model", "_decide", "_rules", "_rules.*")
+
+
 @dataclasses.dataclass(frozen=True)
 class Import:
     """One imported name. ``from a.b import c`` gives module ``a.b`` and name ``c``; ``import a.b`` no name."""
@@ -194,6 +216,44 @@ def layer_problems(
     return found
 
 
+def service_problems(module: str, source: str, *, is_package: bool = False) -> list[str]:
+    """What one module of ``duplex_services`` imports against the order of the services, and of their rooms."""
+    parts = module.split(".")
+    if len(parts) == 1:
+        return []
+    service, room = parts[1], ".".join(parts[2:])
+    if service not in SERVICES:
+        return [f"{module} is of no known service: give it a level in {Path(__file__).name}"]
+    is_pure = any(fnmatch.fnmatchcase(room, pattern) for pattern in PURE_ROOMS)
+    found: list[str] = []
+    for imported in imports_of(source, module, is_package=is_package):
+        name = imported.distribution
+        reason = None
+        if name == "duplex_services":
+            reason = _service_reason(service, imported)
+        elif is_pure and (name in IMPURE or name == "trio"):
+            reason = "what decides has no clock, no chance and no I/O"
+        if reason is not None:
+            found.append(f"{module}:{imported.line} imports {imported.full}: {reason}")
+    return found
+
+
+def _service_reason(service: str, imported: Import) -> str | None:
+    target = imported.full.split(".")[1]
+    if target == service:
+        return None
+    if target not in SERVICES:
+        return f"there is no service {target}"
+    if SERVICES[target] >= SERVICES[service] and (service, target) not in BESIDE:
+        return f"{service} must not know {target}"
+    if target == "_shared" or imported.module in FACES or imported.full in FACES:
+        return None
+    client = f"duplex_services.{target}.client"
+    if imported.module != client and imported.full != client:
+        return f"services use each other through {client}"
+    return None
+
+
 def _inner_reason(area: str, level: int, imported: Import, modules: frozenset[str]) -> str | None:
     target = _target_area(imported, modules)
     if target is None:
@@ -210,6 +270,8 @@ def _inner_reason(area: str, level: int, imported: Import, modules: frozenset[st
 
 def _outer_reason(module: str, level: int, imported: Import) -> str | None:
     name = imported.distribution
+    if name == "duplex_services":
+        return "the services stand on duplex, and are found by it through entry points"
     home = HOMES.get(name)
     if home is not None and not any(fnmatch.fnmatchcase(module, pattern) for pattern in home):
         return f"{name} has its home in {' and '.join(home)}"

@@ -16,9 +16,11 @@ from tests.meta.layering import (
     module_name,
     outside_problems,
     python_files,
+    service_problems,
 )
 
 FILES = {module_name(path): path for path in python_files("duplex")}
+SERVICE_FILES = {module_name(path): path for path in python_files("duplex_services")}
 OUTSIDE = [path for folder in ("duplex_services", "benchmarks", "examples") for path in python_files(folder)]
 
 
@@ -37,6 +39,20 @@ def test_module_keeps_to_its_layer(module: str) -> None:
 def test_no_import_cycle() -> None:
     sources = {module: path.read_text(encoding="utf-8") for module, path in FILES.items()}
     packages = frozenset(module for module, path in FILES.items() if path.name == "__init__.py")
+    assert cycle(sources, packages) == []
+
+
+@pytest.mark.parametrize("module", sorted(SERVICE_FILES))
+def test_service_keeps_to_its_layer(module: str) -> None:
+    path = SERVICE_FILES[module]
+    source = path.read_text(encoding="utf-8")
+    problems = service_problems(module, source, is_package=path.name == "__init__.py")
+    assert not problems, "\n".join(problems)
+
+
+def test_no_import_cycle_among_the_services() -> None:
+    sources = {module: path.read_text(encoding="utf-8") for module, path in SERVICE_FILES.items()}
+    packages = frozenset(module for module, path in SERVICE_FILES.items() if path.name == "__init__.py")
     assert cycle(sources, packages) == []
 
 
@@ -118,6 +134,54 @@ def test_bad_import_is_found(module: str, source: str, reason: str) -> None:
 )
 def test_good_import_passes(module: str, source: str) -> None:
     assert layer_problems(module, source) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "reason"),
+    [
+        ("duplex_services.store._x", "from duplex_services.discovery import client", "store must not know"),
+        ("duplex_services._shared._x", "import duplex_services.store", "_shared must not know"),
+        ("duplex_services.mesh._x", "from duplex_services.discovery import Directory", "through"),
+        ("duplex_services.mesh._x", "from duplex_services.discovery._view import View", "through"),
+        ("duplex_services.discovery._x", "from duplex_services.store._store import Store", "through"),
+        ("duplex_services.registration._x", "import duplex_services.ambassador.client", "must not know"),
+        ("duplex_services.ambassador._x", "from duplex_services.scheduling import client", "must not know"),
+        ("duplex_services.other._x", "", "no known service"),
+        ("duplex_services.store._x", "from duplex_services.other import x", "no service other"),
+        ("duplex_services.store._rules._x", "import time", "no clock"),
+        ("duplex_services.store._rules", "import trio", "no clock"),
+        ("duplex_services.store._model", "from random import random", "no clock"),
+        ("duplex_services.mesh._decide", "import socket", "no clock"),
+    ],
+)
+def test_bad_import_of_a_service_is_found(module: str, source: str, reason: str) -> None:
+    problems = service_problems(module, source)
+    assert len(problems) == 1, problems
+    assert reason in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("duplex_services", "import duplex"),
+        ("duplex_services.discovery._x", "from duplex_services.store import open_store"),
+        ("duplex_services.discovery._x", "import duplex_services.store"),
+        ("duplex_services.discovery._x", "from duplex_services.store.client import Entry"),
+        ("duplex_services.mesh._x", "from duplex_services.discovery import client"),
+        ("duplex_services.scheduling._x", "from duplex_services.ambassador.client import Route"),
+        ("duplex_services.mesh._x", "from duplex_services._shared._background import background"),
+        ("duplex_services.store._x", "import time, trio\nfrom duplex_services.store._rules import _keys"),
+        ("duplex_services.store._rules._x", "import msgspec, duplex, math"),
+    ],
+)
+def test_good_import_of_a_service_passes(module: str, source: str) -> None:
+    assert service_problems(module, source) == []
+
+
+def test_the_core_knows_no_service() -> None:
+    problems = layer_problems("duplex.cli._main", "def f():\n    import duplex_services.store")
+    assert len(problems) == 1
+    assert "through entry points" in problems[0]
 
 
 def test_cycle_is_found() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import duplex
 from duplex_services.store import Unavailable, last_writer_wins, open_store
 from duplex_services.store import _open as opening
+from tests.meta.layering import ROOT
 from tests.services.store.weather import Server, open_weather
 
 
@@ -80,3 +82,12 @@ async def test_a_store_says_where_it_is() -> None:
         assert store.address == "memory:mine"
         assert repr(store) == "<Store memory:mine>"
         assert repr(last_writer_wins) == "last_writer_wins"
+
+
+def test_every_extra_that_is_named_is_there_and_among_those_of_all_services() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    (all_of_them,) = extras["services"]
+    for extra in {extra for _, extra in opening._KINDS.values() if extra is not None}:
+        assert extras[extra], extra
+        assert extra in all_of_them, extra

@@ -1,0 +1,38 @@
+"""A small size of what ``make faults-services`` does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.machine import missing, within
+from tests.services.faults.report import Finding, table
+from tests.services.faults.sqlite import full_disk
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full() -> None:
+    if os.geteuid() != 0:
+        missing("mounting a disk needs root, which this process is not,")
+    (finding,) = full_disk(1.0)
+    assert finding.is_right, finding.came
+
+
+def test_the_table() -> None:
+    assert table([Finding("a", "b", True), Finding("long", "c", False)]) == "ok    a     b\nFAIL  long  c\n"
+
+
+@pytest.mark.slow
+def test_the_command() -> None:
+    command = [sys.executable, "-m", "tests.services.faults", "sqlite", "--size", "0.01"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=within(60), check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 SIGKILLs of a writing process" in ran.stdout
+    wrong = subprocess.run(
+        [*command[:-3], "nothing"], capture_output=True, text=True, timeout=within(60), check=False
+    )
+    assert wrong.returncode == 2
+    assert "no group nothing; there are sqlite" in wrong.stderr
