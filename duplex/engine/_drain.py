@@ -43,10 +43,11 @@ async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
         for link in peer.links:
             link.leave("draining", "the peer is draining")
             link.cancel_calls("the peer is draining and the stream can go on elsewhere", resumable=True)
-    busy = {link for link in peer.links if link.calls_to_finish}
-    await _until(peer, lambda: _calls(peer) == 0, timeout)
-    if rest := _calls(peer):
-        logger.warning("draining: %d calls did not end within %g s and are cancelled", rest, timeout)
+    rest = _Rest(peer)
+    busy = set() if rest.is_over else rest.links
+    await _until(peer, lambda: rest.is_over, timeout)
+    if not rest.is_over:
+        logger.warning("draining: %d calls did not end within %g s and are cancelled", rest.count(), timeout)
         for link in peer.links:
             link.cancel_calls(LATE)
         for call in list(peer.left_behind):
@@ -54,16 +55,51 @@ async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
         peer.results.cut(StatusCode.UNAVAILABLE, LATE)
         await _until(
             peer,
-            lambda: not (any(link.running or link.callbacks for link in peer.links) or peer.left_behind),
+            lambda: not (peer.admission.running or peer.callbacks.running or peer.left_behind),
             CLEAN_UP,
         )
     await _confirm(peer.links, busy, deadline)
     peer.close(linger=0.0)
 
 
-def _calls(peer: BasePeer[Any, Any]) -> int:
-    attended: int = sum(link.calls_to_finish for link in peer.links)
-    return attended + len(peer.left_behind) + peer.results.unattended
+class _Rest:
+    """The calls that a drain waits for. Those with a link are looked for only when all that were found are over: there
+    may be thousands, of which one ends after the other, and others that nobody waits for."""
+
+    def __init__(self, peer: BasePeer[Any, Any]) -> None:
+        self._peer = peer
+        self._found: list[tuple[BaseLink, int]] = []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there are none any more."""
+        peer = self._peer
+        return self._are_attended_over() and not peer.left_behind and not peer.results.unattended
+
+    def _are_attended_over(self) -> bool:
+        while self._found:
+            link, channel = self._found[-1]
+            if channel in link.conversations:
+                return False
+            self._found.pop()
+        self._found = [
+            (link, channel)
+            for link in self._peer.links
+            for channel, user in link.conversations.items()
+            if user.holds_up
+        ]
+        return not self._found
+
+    @property
+    def links(self) -> set[BaseLink]:
+        """The links of those that were found."""
+        return {link for link, _ in self._found}
+
+    def count(self) -> int:
+        """Return how many there are."""
+        self._found = []
+        self._are_attended_over()
+        return len(self._found) + len(self._peer.left_behind) + self._peer.results.unattended
 
 
 async def _until(peer: BasePeer[Any, Any], condition: Callable[[], bool], seconds: float) -> None:

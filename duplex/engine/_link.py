@@ -438,6 +438,7 @@ class BaseLink:
             logger.warning("%s: %d more from %s were not logged one by one", kind, count, self.peer_name)
         self.error = PeerLost(f"the link to {self.peer_name} over {self.endpoint} ended: {reason}")
         self._lost.set()
+        self.watch.over()
         self._pong.set()
         # Nested channels first, or the end of their call would tell them something less to the point.
         conversations = sorted(self.conversations.values(), key=lambda found: not found.is_value)
@@ -472,11 +473,6 @@ class BaseLink:
             self.touch()
             if not self.peer.is_draining:
                 self.peer.link_left(self, idle=reason == "idle")
-
-    @property
-    def calls_to_finish(self) -> int:
-        """Calls that a link which is left waits for."""
-        return sum(conversation.holds_up for conversation in self.conversations.values())
 
     def cancel_calls(self, reason: str, *, resumable: bool = False) -> None:
         """Cancel the handlers that run for the other side, whose calls end as ``Unavailable``.

@@ -33,6 +33,7 @@ from duplex.engine._report import CallInfo, calls_of
 from duplex.engine._runs import check_run
 from duplex.engine._statistics import PeerStatistics
 from duplex.engine._threads import Threads
+from duplex.engine._watch import SlowPeers
 from duplex.engine._workers import Workers
 from duplex.engine.calling._resolution import Situation
 from duplex.engine.calling._timers import Timers
@@ -169,6 +170,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.observer = observer
         self.make_callback_handler = callback_handler
         self.dropped = Dropped()
+        self.slow = SlowPeers()
         self._link_class = link_class
         self._nursery = nursery
         self._services: dict[str, ServiceT] = {}
@@ -412,6 +414,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
             # What finishes here may call over it; nobody is to call this peer.
             link.leave("draining", "the peer is draining")
         self.table.add(link)
+        self.ports.link_opened(link)
 
     def link_left(self, link: BaseLink, *, idle: bool) -> None:
         """No new calls go over a link, because one of its sides has said so."""

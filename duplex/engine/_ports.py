@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 import trio
@@ -34,12 +35,19 @@ class PortReceiver(Generic[LinkT]):
         self.refusal: HandshakeError | None = None
         self.attempts = 0
         self.closed = False
+        #: Set, and replaced, when there is news for those who wait for a link of this port.
+        self.changed = trio.Event()
         #: Connecting: the other side takes no more calls here, so the port ends with its link.
         self.retiring = False
         self.succession = succession
         #: The pause before the port runs; cancelled if it is closed during it.
         self.pausing = trio.CancelScope()
         self.is_pausing = False
+
+    def note_change(self) -> None:
+        """There is a link, or it is known that there will be none."""
+        self.changed.set()
+        self.changed = trio.Event()
 
     async def run(self, pause: float) -> None:
         """Run the port, after so many seconds."""
@@ -107,9 +115,14 @@ class Ports(Generic[LinkT]):
 
     def __init__(self, peer: BasePeer[LinkT, Any]) -> None:
         self._peer = peer
-        self.receivers: list[PortReceiver[LinkT]] = []
+        self._by_port: dict[Port, PortReceiver[LinkT]] = {}
         #: Endpoints that were connected, and are connected again when somebody needs a link; and not before when.
         self.asleep: dict[str, tuple[Succession, float]] = {}
+
+    @property
+    def receivers(self) -> Collection[PortReceiver[LinkT]]:
+        """What the peer knows of each port, in the order in which they were opened."""
+        return self._by_port.values()
 
     def _options(self) -> TransportOptions:
         peer = self._peer
@@ -147,7 +160,7 @@ class Ports(Generic[LinkT]):
         )
         make = transport.connect if connecting else transport.bind
         receiver.port = make(endpoint, receiver, self._options())
-        self.receivers.append(receiver)
+        self._by_port[receiver.port] = receiver
         self._peer.spawn(receiver.run, pause, name=f"duplex port {endpoint}")
         if connecting:
             self.asleep.pop(endpoint, None)
@@ -180,7 +193,7 @@ class Ports(Generic[LinkT]):
                 raise trio.ClosedResourceError("this peer was closed while it connected")
             if receiver.closed:
                 raise ConnectError(f"no link to {receiver.requested}: it was disconnected while it connected")
-            await self._peer.changed.wait()
+            await receiver.changed.wait()
 
     def close_endpoint(self, endpoint: str, *, connecting: bool) -> None:
         """Close what is bound or connected to an endpoint; ``ConfigurationError`` if nothing is."""
@@ -203,8 +216,7 @@ class Ports(Generic[LinkT]):
 
     def close(self, receiver: PortReceiver[LinkT], linger: float | None = None) -> None:
         """Say goodbye on a port's links and close it. Idempotent."""
-        if receiver in self.receivers:
-            self.receivers.remove(receiver)
+        self._by_port.pop(receiver.port, None)
         receiver.closed = True
         receiver.pausing.cancel()
         for link in list(receiver.links.values()):
@@ -214,6 +226,7 @@ class Ports(Generic[LinkT]):
             for behind in list(lead.backlog):  # whose connections have ended before
                 behind.lose("this side closed it")
         receiver.port.close(linger)
+        receiver.note_change()
         self._peer.announce_change()
 
     def close_all(self, linger: float | None = None) -> None:
@@ -226,7 +239,13 @@ class Ports(Generic[LinkT]):
 
     def receiver_of(self, link: BaseLink) -> PortReceiver[LinkT] | None:
         """Return the port that a link came by; ``None`` if it is closed."""
-        return next((receiver for receiver in self.receivers if receiver.port is link.port), None)
+        return self._by_port.get(link.port)
+
+    def link_opened(self, link: BaseLink) -> None:
+        """A handshake is done."""
+        receiver = self.receiver_of(link)
+        if receiver is not None:
+            receiver.note_change()
 
     def retire(self, link: BaseLink, *, idle: bool) -> None:
         """No new calls go over a link any more: connect anew beside it, at once or when there is need."""
@@ -256,6 +275,7 @@ class Ports(Generic[LinkT]):
         receiver.links.pop(link.carrier, None)
         if link.refusal is not None:
             receiver.refusal = link.refusal
+            receiver.note_change()
         if receiver.retiring and not receiver.links:
             self.close(receiver)
 

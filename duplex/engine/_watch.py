@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
@@ -71,6 +71,42 @@ async def _sleep_until(due: float) -> float:
     return trio.current_time() - due
 
 
+@final
+class SlowPeers:
+    """The remote peers that do not answer: what is told of each is told once, however many links lead to it."""
+
+    def __init__(self) -> None:
+        #: By the peer's id: since when, how many of its links are slow, and whether it has answered on any since.
+        self._slow: dict[str, tuple[float, int, bool]] = {}
+
+    def add(self, link: BaseLink, since: float, waited: float) -> None:
+        """A link has become slow.
+
+        Args:
+            link: the link.
+            since: when the ping was sent that is not answered.
+            waited: seconds since then.
+        """
+        known = self._slow.get(link.peer_id)
+        if known is None or known[2]:
+            logger.warning(
+                "%s is slow: it has not answered a ping for %.1f s, though its connection stands: its event loop is "
+                "blocked, or has more to do than it can",
+                link.peer_name,
+                waited,
+            )
+            known = since, known[1] if known is not None else 0, False
+        self._slow[link.peer_id] = known[0], known[1] + 1, known[2]
+
+    def remove(self, link: BaseLink, *, answered: bool) -> None:
+        """A link is not slow any more, or it is over."""
+        since, count, has_answered = self._slow.pop(link.peer_id)
+        if answered and not has_answered:
+            logger.warning("%s answers again, after %.1f s", link.peer_name, trio.current_time() - since)
+        if count > 1:
+            self._slow[link.peer_id] = since, count - 1, has_answered or answered
+
+
 class LinkWatch:
     """What is known of one link's life."""
 
@@ -106,20 +142,21 @@ class LinkWatch:
         waited = link.connection.unanswered_for(now)
         if waited is not None and waited >= interval / 2 and delay < interval / 2 and not self.is_slow:
             self._slow_since = now - waited
-            logger.warning(
-                "%s is slow: it has not answered a ping for %.1f s, though its connection stands: its event loop is "
-                "blocked, or has more to do than it can",
-                link.peer_name,
-                waited,
-            )
+            link.peer.slow.add(link, self._slow_since, waited)
         link.ping_now(delay)
 
     def answered(self) -> None:
         """The other side answered a ping."""
         now = trio.current_time()
         if self._slow_since is not None and self._link.connection.unanswered_for(now) is None:
-            logger.warning("%s answers again, after %.1f s", self._link.peer_name, now - self._slow_since)
             self._slow_since = None
+            self._link.peer.slow.remove(self._link, answered=True)
+
+    def over(self) -> None:
+        """The link is over."""
+        if self._slow_since is not None:
+            self._slow_since = None
+            self._link.peer.slow.remove(self._link, answered=False)
 
     def look(self, now: float) -> None:
         """End or replace the link if it has been idle too long, or is too old."""

@@ -95,7 +95,7 @@ async def test_connect_soon_takes_only_endpoints() -> None:
     async with duplex.open_peer() as peer:
         with pytest.raises(duplex.ConfigurationError, match="does not begin with a known scheme"):
             peer.connect_soon("nowhere")
-        assert peer.ports.receivers == []
+        assert not peer.ports.receivers
 
 
 async def test_a_handshake_under_way_is_waited_for() -> None:
