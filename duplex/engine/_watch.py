@@ -61,8 +61,9 @@ async def watch_links(peer: BasePeer[Any, Any]) -> None:
                     link.watch.look(now)
                 elif link.made_at <= now - keepalive.timeout:
                     link.lose(f"it did not greet within {keepalive.timeout:g} s")
+                del link  # those that are over are not kept until the next time
         due = max(began + period, trio.current_time() + period / 2)
-        del links  # those that are over are not kept until the next time
+        del links
 
 
 async def _sleep_until(due: float) -> float:
