@@ -6,7 +6,7 @@ The handler yields every item with a cursor, and takes one to go on behind it. T
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
 import trio
@@ -14,7 +14,7 @@ import trio
 import duplex
 
 #: Where a server is, and what stops it.
-Server: TypeAlias = tuple[str, trio.CancelScope]
+Server: TypeAlias = tuple[str, Callable[[], Awaitable[None]]]
 
 
 def news_of(lines: list[str]) -> duplex.Service:
@@ -34,26 +34,33 @@ def news_of(lines: list[str]) -> duplex.Service:
 
 
 async def serve(lines: list[str], endpoint: str, *, task_status: trio.TaskStatus[Server]) -> None:
-    """Serve until the scope is cancelled that the task starts with; gives it and the endpoint."""
-    with trio.CancelScope() as scope:
+    """Serve until it is stopped; gives the endpoint, and what stops it."""
+    scope, stopped = trio.CancelScope(), trio.Event()
+
+    async def stop() -> None:
+        scope.cancel()
+        await stopped.wait()
+
+    with scope:
         async with duplex.open_peer(services=[news_of(lines)]) as peer:
-            task_status.started((await peer.bind(endpoint), scope))
+            task_status.started((await peer.bind(endpoint), stop))
             await trio.sleep_forever()
+    stopped.set()
 
 
 async def main() -> None:
     lines = ["one", "two", "three"]
     async with duplex.open_peer() as client, trio.open_nursery() as nursery:
-        endpoint, server = await nursery.start(serve, lines, "tcp://127.0.0.1:*")
+        endpoint, stop = await nursery.start(serve, lines, "tcp://127.0.0.1:*")
         await client.connect(endpoint)
 
         async with client.service("news").follow.with_options(resume=True).open() as stream:
             async for line in stream:
                 print(line)
                 if line == "three":
-                    server.cancel()
+                    await stop()
                     lines += ["four", "five"]
-                    _, server = await nursery.start(serve, lines, endpoint)
+                    _, stop = await nursery.start(serve, lines, endpoint)
                 elif line == "five":
                     break
             print(f"resumed {stream.resumptions} time; a later run can go on behind cursor {stream.cursor}")

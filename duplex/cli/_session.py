@@ -255,8 +255,8 @@ async def _receive(call: duplex.OutgoingCall[Any, Any], show: Callable[[Any, boo
         except trio.EndOfChannel:
             return
         except TypeError:
-            # The method returns a single value, which nobody knew without a description.
-            await show(await call.result(), True)
+            # The method returns a single value. It may come before the last item was sent, or only behind that.
+            await show(await call.result(end=False), True)
             return
         await show(value, False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 
@@ -37,6 +38,18 @@ def test_bidirectional_while_stdin_is_open(calc: str) -> None:
             process.stdin.flush()
             assert process.stdout.readline() == f'"{word.upper()}"\n'
         assert finish(process) == Result(0, "", "")
+
+
+@pytest.mark.parametrize("options", [(), ("--no-reflection", "--stdin")])
+def test_items_may_take_their_time(calc: str, options: tuple[str, ...]) -> None:
+    """What receives finds out after a while that one value is all that will come. The items go on."""
+    with start("call", *options, calc, "calc.total") as process:
+        assert process.stdin is not None
+        for number in (1, 20, 300):
+            process.stdin.write(f"{number}\n")
+            process.stdin.flush()
+            time.sleep(0.4)  # so that all of them take longer than nothing may come without a question
+        assert finish(process) == Result(0, "321\n", "")
 
 
 def test_a_result_may_come_before_stdin_ends(odd: str) -> None:

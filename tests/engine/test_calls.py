@@ -112,6 +112,21 @@ async def test_client_streaming(endpoint: str) -> None:
             assert await call.result() == 45, "the result may be asked for again"
 
 
+async def test_result_while_another_task_sends(endpoint: str) -> None:
+    async with linked(calls, endpoint=endpoint) as pair, trio.open_nursery() as nursery:
+        async with pair.service("calls").total.open() as call:
+
+            async def send() -> None:
+                for number in range(100):
+                    await call.send(number)
+                    await trio.lowlevel.checkpoint()
+                await call.send_eof()
+
+            nursery.start_soon(send)
+            assert await call.result(end=False) == sum(range(100))
+            assert await call.result() == sum(range(100))
+
+
 async def test_bidirectional(endpoint: str) -> None:
     async with linked(calls, endpoint=endpoint) as pair:
         async with pair.service("calls").shout.open() as call:

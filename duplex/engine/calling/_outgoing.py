@@ -279,19 +279,27 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         """Return a snapshot: credit, items that wait, items that were dropped."""
         return self._call.statistics()
 
-    async def result(self) -> ReceiveT:
-        """End the input stream if that was not done, wait for the call's single result and return it.
+    async def result(self, *, end: bool = True) -> ReceiveT:
+        """Wait for the call's single result and return it. May be asked again for the same value.
 
-        May be asked again for the same value. After the end of a stream whose handler went on (it called
-        ``send_eof``), this waits for the handler and returns ``None``. Raises ``RPCError`` with the outcome,
-        and ``TypeError`` if the method streams its results and they were not received.
+        After the end of a stream whose handler went on (it called ``send_eof``), this waits for the handler and
+        returns ``None``. Cancelling it leaves the call as it is, but for the end of the input stream.
+
+        Args:
+            end: whether to end the input stream first, if that was not done. ``False`` is for a call on which
+                another task still sends: that one ends the stream.
+
+        Raises:
+            RPCError: with the outcome of the call.
+            TypeError: the method streams its results and they were not received.
         """
         call = self._call
         if self._value is not _NONE:
             await trio.lowlevel.checkpoint()
             return cast("ReceiveT", self._value)
         Conversation.check_can_receive(call)  # a single result is what is asked for
-        call.end_now()
+        if end:
+            call.end_now()
         message: Any = await self._wait_result()
         if message is None:
             await call.wait_forwarded()
