@@ -17,6 +17,8 @@ from typing import Any, Final, TypeVar, cast, final
 import msgspec
 import trio
 
+from duplex._backoff import pause_after
+from duplex._config import Reconnect
 from duplex._errors import RPCError, Unavailable, Unimplemented
 from duplex._metadata import RESUME_KEY, Metadata
 from duplex.engine._deadlines import remaining
@@ -29,12 +31,8 @@ from duplex.engine.calling._request import Request
 
 T = TypeVar("T", covariant=True)
 
-#: Seconds before the second attempt to open a stream again, the factor from one to the next, the longest pause,
-#: and by which part of it, up or down, chance changes each, so that many callers do not come back all at once.
-FIRST_PAUSE: Final = 0.1
-GROWTH: Final = 2.0
-LONGEST_PAUSE: Final = 5.0
-JITTER: Final = 0.2
+#: The pauses between attempts to open a stream again. The first attempt comes without one.
+_PAUSES: Final = Reconnect()
 
 #: The parameter of the method that says where to begin.
 CURSOR: Final = "cursor"
@@ -57,19 +55,6 @@ def _item_type(result_type: Any) -> Any:
     if (typing.get_origin(result_type) or result_type) is Tracked:
         return result_type
     return cast("Any", Tracked)[Any, result_type]
-
-
-def pause_before(attempt: int) -> float:
-    """Return the seconds to wait before an attempt to open a stream again.
-
-    Args:
-        attempt: how many attempts have failed since the link was lost; the first one comes without a pause.
-    """
-    if not attempt:
-        return 0.0
-    # The exponent is bounded, or a float would overflow after a thousand attempts.
-    pause = min(LONGEST_PAUSE, FIRST_PAUSE * GROWTH ** min(attempt - 1, 64))
-    return pause * (1 + random.uniform(-JITTER, JITTER))
 
 
 @final
@@ -213,7 +198,8 @@ class ResumedStream(ResumableStream[T]):
         """Open the stream once more, after a pause. Raises ``Unavailable`` if there is no time left."""
         with trio.CancelScope() as self._opening:
             with trio.move_on_at(self._failing_since + self._patience):
-                await trio.sleep(pause_before(self._failures - 1))
+                failures = self._failures - 1
+                await trio.sleep(pause_after(failures, _PAUSES, random.random()) if failures else 0.0)
                 await self.open()
                 self._resumptions += 1
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import final
 
+from duplex._backoff import pause_after
 from duplex._config import Reconnect
 
 
@@ -14,12 +15,9 @@ class Backoff:
 
     def __init__(self, policy: Reconnect) -> None:
         self._policy = policy
-        self._next = policy.initial
+        self._failures = 0
 
     def pause(self, lasted: float) -> float:
         """Return the pause after an attempt whose connection lasted for ``lasted`` seconds."""
-        policy = self._policy
-        if lasted >= policy.maximum:
-            self._next = policy.initial
-        pause, self._next = self._next, min(policy.multiplier * self._next, policy.maximum)
-        return min(policy.maximum, pause * random.uniform(1 - policy.jitter, 1 + policy.jitter))
+        self._failures = 1 if lasted >= self._policy.maximum else self._failures + 1
+        return pause_after(self._failures, self._policy, random.random())

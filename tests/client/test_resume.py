@@ -14,7 +14,6 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.client import _resume
 from duplex.engine.serving import ServedChannel
 from tests.engine.helpers import SCHEMES, endpoint_of, linked, until
 
@@ -238,12 +237,15 @@ async def test_unavailable_of_the_method_is_tried_again(log: Log, autojump_clock
             assert stream.resumptions == 3
 
 
-async def test_pauses_grow_and_vary(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "uniform", lambda low, high: high)
-    pauses = [_resume.pause_before(attempt) for attempt in (0, 1, 2, 3, 10, 5000)]
-    assert pauses == pytest.approx([0, 0.12, 0.24, 0.48, 6, 6])
-    monkeypatch.setattr(random, "uniform", lambda low, high: low)
-    assert _resume.pause_before(1) == pytest.approx(0.08)
+async def test_pauses_grow(log: Log, autojump_clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first attempt, which is immediate, as far as chance has it."""
+    monkeypatch.setattr(random, "random", lambda: 1.0)
+    log.fail_with = [duplex.Unavailable("not yet")] * 4
+    async with linked(log.service, within=100) as pair:
+        began = trio.current_time()
+        async with resumed(pair.service("log").follow).open(upto=1) as stream:
+            assert len(await take(stream)) == 1
+        assert trio.current_time() - began == pytest.approx(0.12 + 0.24 + 0.48)
 
 
 async def test_method_that_is_never_available(log: Log, autojump_clock: object) -> None:

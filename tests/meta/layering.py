@@ -21,6 +21,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 LEVELS: Final[Mapping[str, int]] = {
     "duplex._elements": 0,
     "duplex._errors": 0,
+    "duplex._backoff": 0,
     "duplex._status": 0,
     "duplex._metadata": 0,
     "duplex._config": 0,

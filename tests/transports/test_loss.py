@@ -427,7 +427,7 @@ async def test_the_end_of_a_carrier_that_was_closed_here_is_no_news() -> None:
 
 class TestBackoff:
     def test_doubles_up_to_the_longest(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("random.uniform", lambda low, high: 1.0)
+        monkeypatch.setattr("random.random", lambda: 0.5)
         backoff = Backoff(Reconnect(initial=0.1, maximum=1.0))
         assert [backoff.pause(0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
         assert backoff.pause(0.99) == 1.0
