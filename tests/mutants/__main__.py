@@ -173,7 +173,7 @@ def copy_project(folder: Path) -> None:
 
 def all_mutants(only: str | None) -> list[Mutant]:
     """Return every mutant of the files that are changed."""
-    files = [file for folder in FOLDERS for file in sorted((ROOT / folder).glob("*.py"))]
+    files = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
     paths = [str(file.relative_to(ROOT)) for file in files]
     return [
         mutant
