@@ -418,8 +418,8 @@ class BaseLink:
         self.lose(str(self.refusal))
 
     def _on_announced(self, event: ServicesAnnounced) -> None:
-        self.offers = {info.name: info for info in event.services}
-        self.peer.offers_changed()
+        before, self.offers = self.offers, {info.name: info for info in event.services}
+        self.peer.offers_changed(self, before)
 
     def _on_goaway(self, event: GoawayReceived) -> None:
         if event.reason not in ("closing", "protocol"):

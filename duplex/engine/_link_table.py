@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final, Generic, TypeVar, final
 
 import trio
@@ -23,10 +24,12 @@ _MOST_LISTED: Final = 8
 class Remote(Generic[LinkT]):
     """A remote peer, with the links to it. Two peers that connected to each other have two."""
 
-    __slots__ = ("_links", "id")
+    __slots__ = ("_links", "id", "number")
 
-    def __init__(self, peer_id: str) -> None:
+    def __init__(self, peer_id: str, number: int) -> None:
         self.id = peer_id
+        #: Greater than that of all that were linked before.
+        self.number = number
         self._links: list[LinkT] = []
 
     @property
@@ -52,19 +55,6 @@ class Remote(Generic[LinkT]):
         """Forget a link that is over; tell whether there is no other."""
         self._links.remove(link)
         return not self._links
-
-    def offers(self, service: str, *, left: bool) -> bool:
-        """Whether a link offers a service and takes calls, unless it has too many of them.
-
-        Args:
-            service: its name.
-            left: one will do that this side leaves. What it finishes may have to call, and have no other way.
-        """
-        return any(
-            service in link.offers and link.connection.is_open and not link.connection.remote_leaving
-            for link in self._links
-            if left or not link.is_left
-        )
 
     def caller_for(self, service: str) -> Caller | None:
         """Return what makes calls over the next link in turn that offers a service and takes a call now; ``None`` if
@@ -93,38 +83,70 @@ class LinkTable(Generic[LinkT]):
     """The links of one peer that are open, who offers what, and who waits for a link."""
 
     def __init__(self) -> None:
-        #: In the order in which they were made.
-        self.links: list[LinkT] = []
-        #: Calls that wait for a link: the service, and since when.
-        self.waiting: list[tuple[str, float]] = []
+        #: In the order in which they were made (an ordered set).
+        self.links: dict[LinkT, None] = {}
+        #: The same by what is offered over them: a call must not cost more where there are many other links.
+        self._by_service: dict[str, dict[LinkT, None]] = {}
+        self._waiting: dict[object, tuple[str, float]] = {}
         #: Set, and replaced, when links or what they offer have changed.
         self.changed = trio.Event()
-        #: In the order in which they were first linked.
         self._remotes: dict[str, Remote[LinkT]] = {}
-        #: What :meth:`offering` has found since the last change.
+        self._numbers = itertools.count()
+        #: What :meth:`offering` has found since the last change that concerns the service.
         self._offering: dict[str, tuple[Remote[LinkT], ...]] = {}
         #: How many are finding out where a service is.
         self._resolving: Counter[str] = Counter()
 
     def add(self, link: LinkT) -> None:
         """Take note of a link whose handshake is done."""
-        self.links.append(link)
+        self.links[link] = None
         remote = self._remotes.get(link.peer_id)
         if remote is None:
-            remote = self._remotes[link.peer_id] = Remote(link.peer_id)
+            remote = self._remotes[link.peer_id] = Remote(link.peer_id, next(self._numbers))
         remote.add(link)
-        self.note_change()
+        self._index(link, link.offers)
+        self.note_change(link)
 
     def remove(self, link: LinkT) -> None:
         """Forget a link that is over."""
-        self.links.remove(link)
+        del self.links[link]
         if self._remotes[link.peer_id].remove(link):
             del self._remotes[link.peer_id]
-        self.note_change()
+        self._unindex(link, link.offers)
+        self.note_change(link)
 
-    def note_change(self) -> None:
-        """Links, or what they offer, or what may come of connections, are other than before."""
-        self._offering = {}
+    def offers_changed(self, link: LinkT, before: Collection[str]) -> None:
+        """A link offers something else.
+
+        Args:
+            link: the link.
+            before: the services that it offered.
+        """
+        if link in self.links:
+            self._unindex(link, before)
+            self._index(link, link.offers)
+            self.note_change(link)
+
+    def _index(self, link: LinkT, services: Collection[str]) -> None:
+        for service in services:
+            self._by_service.setdefault(service, {})[link] = None
+
+    def _unindex(self, link: LinkT, services: Collection[str]) -> None:
+        for service in services:
+            others = self._by_service[service]
+            del others[link]
+            if not others:
+                del self._by_service[service]
+            self._offering.pop(service, None)
+
+    def note_change(self, link: LinkT) -> None:
+        """A link takes other calls than before."""
+        for service in link.offers:
+            self._offering.pop(service, None)
+        self.tell()
+
+    def tell(self) -> None:
+        """Have those who wait for a link look again: links, or what may come of connections, are other than before."""
         self.changed.set()
         self.changed = trio.Event()
 
@@ -136,10 +158,15 @@ class LinkTable(Generic[LinkT]):
         """
         found = self._offering.get(service)
         if found is None:
-            remotes = self._remotes.values()
-            found = tuple(remote for remote in remotes if remote.offers(service, left=False)) or tuple(
-                remote for remote in remotes if remote.offers(service, left=True)
-            )
+            links = [
+                link
+                for link in self._by_service.get(service, ())
+                if link.connection.is_open and not link.connection.remote_leaving
+            ]
+            # What this side finishes while it leaves may have to call, and have no other way.
+            links = [link for link in links if not link.is_left] or links
+            remotes = {self._remotes[link.peer_id] for link in links}
+            found = tuple(sorted(remotes, key=lambda remote: remote.number))
             if found:
                 self._offering[service] = found
         return found
@@ -147,16 +174,15 @@ class LinkTable(Generic[LinkT]):
     def full_caller(self, service: str) -> Caller | None:
         """Return what makes calls over a link that offers a service and is not about to end; which takes none now, if none
         does at all. ``None`` if there is no such link."""
-        for link in self.links:
-            if service in link.offers and link.connection.is_open and not link.connection.remote_leaving:
+        for link in self._by_service.get(service, ()):
+            if link.connection.is_open and not link.connection.remote_leaving:
                 return link.caller
         return None
 
     def is_replaced(self, service: str) -> bool:
         """Whether this side is to connect anew to somebody who offers a service, because the other side has left."""
         return any(
-            link.connecting and link.connection.remote_leaving and service in link.offers
-            for link in self.links
+            link.connecting and link.connection.remote_leaving for link in self._by_service.get(service, ())
         )
 
     # -- services that nobody offers yet ---------------------------------------------------------------
@@ -171,7 +197,7 @@ class LinkTable(Generic[LinkT]):
             self._resolving[service] -= 1
             if not self._resolving[service]:
                 del self._resolving[service]
-            self.note_change()
+            self.tell()
 
     def is_resolving(self, service: str) -> bool:
         """Whether somebody is finding out where a service is."""
@@ -180,18 +206,23 @@ class LinkTable(Generic[LinkT]):
     @contextlib.contextmanager
     def wait_for(self, service: str) -> Iterator[None]:
         """While the block runs, a call waits for a link that offers a service."""
-        entry = service, trio.current_time()
-        self.waiting.append(entry)
+        key = object()
+        self._waiting[key] = service, trio.current_time()
         try:
             yield
         finally:
-            self.waiting.remove(entry)
+            del self._waiting[key]
+
+    @property
+    def waiting(self) -> Collection[tuple[str, float]]:
+        """Calls that wait for a link: the service, and since when."""
+        return self._waiting.values()
 
     def who_offers_what(self) -> list[str]:
         """Say of each link, or of the first ones, what it offers."""
         said = [
             f"{link.peer_name} {'is leaving' if link.connection.remote_leaving else 'offers'} {_some(link.offers)}"
-            for link in self.links[:_MOST_LISTED]
+            for link in itertools.islice(self.links, _MOST_LISTED)
         ]
         if len(self.links) > _MOST_LISTED:
             said.append(f"{len(self.links) - _MOST_LISTED} more are linked")

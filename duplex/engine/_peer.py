@@ -416,10 +416,10 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.table.add(link)
         self.ports.link_opened(link)
 
-    def link_left(self, link: BaseLink, *, idle: bool) -> None:
+    def link_left(self, link: Any, *, idle: bool) -> None:
         """No new calls go over a link, because one of its sides has said so."""
         self.ports.retire(link, idle=idle)
-        self.announce_change()
+        self.table.note_change(link)
 
     def link_lost(self, link: BaseLink, reason: str) -> None:
         """A link is over."""
@@ -436,9 +436,9 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.call_ended.set()
         self.call_ended = trio.Event()
 
-    def offers_changed(self) -> None:
+    def offers_changed(self, link: Any, before: Collection[str]) -> None:
         """A linked peer offers other services than before."""
-        self.announce_change()
+        self.table.offers_changed(link, before)
 
     @property
     def changed(self) -> trio.Event:
@@ -447,7 +447,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
 
     def announce_change(self) -> None:
         """Tell those who wait for a link to look again."""
-        self.table.note_change()
+        self.table.tell()
 
     def statistics(self) -> PeerStatistics:
         """Return a snapshot of what concerns the peer as a whole; a link has :meth:`Link.statistics` of its own."""

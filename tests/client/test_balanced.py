@@ -95,6 +95,31 @@ def test_services_that_nobody_offers_any_more_are_forgotten() -> None:
     assert repr(dealer.pick("s")) == "b", "the turn of one that is offered goes on"
 
 
+def test_who_offers_a_service_is_found_anew_only_if_that_has_changed() -> None:
+    a, b = Link("a", "s"), Link("b", "s")
+    dealer = _dealing(a, b)
+    offering = dealer.table.offering
+    found = offering("s")
+    assert [remote.id for remote in found] == ["a", "b"]
+    other = Link("other", "t")
+    dealer.add(other)
+    dealer.remove(other)
+    assert offering("s") is found
+    before, a.offers = a.offers, {"t"}
+    dealer.table.offers_changed(a, before)
+    assert [remote.id for remote in offering("s")] == ["b"]
+    assert [remote.id for remote in offering("t")] == ["a"]
+    before, a.offers = a.offers, {"s", "t"}
+    dealer.table.offers_changed(a, before)
+    assert [remote.id for remote in offering("s")] == ["a", "b"], "in the order in which they were linked"
+    dealer.remove(a)
+    dealer.remove(b)
+    assert offering("s") == offering("t") == ()
+    dealer.table.offers_changed(a, before)
+    assert offering("s") == (), "what a link that is over says is nothing"
+    assert not dealer.table._by_service
+
+
 def test_who_comes_is_last_of_the_round() -> None:
     a, b, c = (Link(name, "s") for name in "abc")
     dealer = _dealing(a, b)
@@ -150,10 +175,10 @@ def test_a_link_that_this_side_leaves_is_the_last_resort() -> None:
     a, again, b = Link("a", "s"), Link("a", "s"), Link("b", "s")
     dealer = _dealing(a, again, b)
     a.is_left = True
-    dealer.table.note_change()
+    dealer.table.note_change(a)
     assert Counter(dealer.pick("s") for _ in range(10)) == {again: 5, b: 5}
     again.is_left = b.is_left = True
-    dealer.table.note_change()
+    dealer.table.note_change(b)
     assert dealer.pick("s") in (a, again, b)
     assert dealer.pick("other") is None
 

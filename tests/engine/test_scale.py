@@ -129,6 +129,38 @@ async def test_each_costs_as_much_where_there_are_more(act: Any, autojump_clock:
     assert many <= WITHIN * few
 
 
+async def test_a_call_costs_as_much_beside_links_to_other_services(autojump_clock: object) -> None:
+    wanted = duplex.Service("wanted")
+
+    @wanted.rpc
+    async def get() -> int:
+        return 1
+
+    costs = []
+
+    async def offer(service: duplex.Service, *, task_status: trio.TaskStatus[str]) -> None:
+        # In a task of its own: a call looks at all scopes around it for its deadline.
+        async with duplex.open_peer(services=[service]) as other:
+            task_status.started(await other.bind("memory://*"))
+            await trio.sleep_forever()
+
+    async with duplex.open_peer(limits=MANY_LINKS) as client, trio.open_nursery() as nursery:
+
+        async def join(service: duplex.Service) -> None:
+            await client.connect(await nursery.start(offer, service))
+
+        await join(wanted)
+        for _ in range(2):
+            with counted() as work:
+                for _ in range(50):
+                    assert await client.service("wanted").get() == 1
+            costs.append(work.calls / 50)
+            for number in range(150):
+                await join(duplex.Service(f"other-{number}"))
+        nursery.cancel_scope.cancel()
+    assert costs[1] <= 1.1 * costs[0]
+
+
 async def test_a_peer_that_turns_slow_is_told_once(
     autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
