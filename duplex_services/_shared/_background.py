@@ -28,7 +28,7 @@ async def background() -> AsyncGenerator[trio.Nursery]:
         serious = group.split(trio.Cancelled)[1]
         if serious is not None:
             if len(serious.exceptions) == 1:
-                raise serious.exceptions[0] from None
+                raise serious.exceptions[0] from body_error
             raise
         # Otherwise a scope further out was cancelled, which the block knows too.
         if body_error is None:

@@ -19,6 +19,7 @@ from duplex_services.store._model import OpenError as OpenError
 from duplex_services.store._model import Refused as Refused
 from duplex_services.store._model import Snapshot as Snapshot
 from duplex_services.store._model import StoreError as StoreError
+from duplex_services.store._model import StoreStatistics as StoreStatistics
 from duplex_services.store._model import TooLarge as TooLarge
 from duplex_services.store._model import Unavailable as Unavailable
 from duplex_services.store._model import Unchanged as Unchanged

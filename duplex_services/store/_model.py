@@ -89,6 +89,38 @@ class Update(msgspec.Struct, frozen=True):
     stale_since: float | None = None
 
 
+class StoreStatistics(msgspec.Struct, frozen=True):
+    """What an open store has done, and what it knows.
+
+    Attributes:
+        commits: that were sent; copies are not counted.
+        groups: in which they were sent: fewer, where many waited.
+        doubts: commits whose first answer did not come.
+        waiting: commits that wait for their turn.
+        listings: how often everything was listed, for the watches.
+        watches: that are open.
+        entries: that are known for them, the store's own included.
+        revision: how far they go.
+        epoch: of which life of the store they are; empty while no watch was ever opened.
+        confirmed: the time (``trio.current_time()``) as of which nothing newer is there; ``None`` for never.
+        stale_since: as :attr:`Update.stale_since`.
+        trouble: why nothing newer is known, for a human; empty while there is no trouble.
+    """
+
+    commits: int
+    groups: int
+    doubts: int
+    waiting: int
+    listings: int
+    watches: int
+    entries: int
+    revision: int
+    epoch: str
+    confirmed: float | None
+    stale_since: float | None
+    trouble: str
+
+
 # ---------------------------------------------------------------------------------------------- conditions
 
 

@@ -71,8 +71,16 @@ class CommitQueue:
         self._news = trio.Event()
         self._slots: dict[int, int | None] = {}
         self._count = 0
-        self._was_in_doubt = False
+        #: Commits and groups that were sent, and commits whose first answer did not come.
+        self.commits = 0
+        self.groups = 0
+        self.doubts = 0
         self._is_closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many commits wait for their turn."""
+        return len(self._waiting)
 
     async def submit(self, commit: Commit) -> int:
         """Make a commit and return its revision.
@@ -134,11 +142,14 @@ class CommitQueue:
             self._waiting.clear()
 
     async def _make(self, group: Sequence[_Waiting]) -> None:
+        self.groups += 1
+        self.commits += len(group)
         for one in group:
             one.is_sent = True
         if not self._backend.is_late:
             outcomes = await self._send([one.commit for one in group])
             for one, outcome in zip(group, outcomes, strict=True):
+                self.doubts += isinstance(outcome, Unknown)
                 one.finish(outcome)
             return
         for slot, one in enumerate(group):
@@ -158,7 +169,7 @@ class CommitQueue:
                     self._slots[slot] = step.modified
                     one.finish(step.outcome)
                     continue
-                self._was_in_doubt |= step.in_doubt
+                self.doubts += step.in_doubt and not one.sent.in_doubt
                 is_stuck |= step == one.sent or isinstance(outcome, Unknown)
                 one.sent = step
                 again.append((slot, one))
@@ -192,7 +203,7 @@ class CommitQueue:
 
     async def forget(self) -> None:
         """Delete this client's writer's keys, where none of its commits was ever in doubt."""
-        if not self._slots or self._was_in_doubt:
+        if not self._slots or self.doubts:
             return
         deletes = tuple(f"{WRITERS}{self._client}/{slot}" for slot in sorted(self._slots))[:MAX_OPERATIONS]
         try:

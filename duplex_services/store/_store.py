@@ -22,6 +22,7 @@ from duplex_services.store._model import (
     LeaseLost,
     Snapshot,
     StoreError,
+    StoreStatistics,
     Unavailable,
     Unchanged,
     Unknown,
@@ -124,6 +125,24 @@ class Store:
     def address(self) -> str:
         """The URL, without what is secret in it."""
         return self._backend.address
+
+    def statistics(self) -> StoreStatistics:
+        """Return what was done, and what is known."""
+        queue, view = self._queue, self._upstream.view
+        return StoreStatistics(
+            commits=queue.commits,
+            groups=queue.groups,
+            doubts=queue.doubts,
+            waiting=queue.waiting,
+            listings=self._upstream.listings,
+            watches=view.reader_count,
+            entries=len(view.entries),
+            revision=view.revision,
+            epoch=view.epoch,
+            confirmed=view.confirmed,
+            stale_since=view.stale_since,
+            trouble="" if view.trouble is None else view.trouble.message,
+        )
 
     # ----------------------------------------------------------------------------------------- reading
 

@@ -169,6 +169,10 @@ class Database:
         except sqlite3.Error as error:
             connection.close()
             raise OpenError(_advice(self.path, error)) from error
+        except UnicodeDecodeError as error:
+            # What sqlite says of a damaged schema quotes it.
+            connection.close()
+            raise OpenError(_damaged(self.path, "its schema is no text")) from error
         except OpenError:
             connection.close()
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sqlite3
@@ -31,7 +32,8 @@ from duplex_services.store import (
     missing,
     open_store,
 )
-from duplex_services.store._backends._database import Database, NotWritten
+from duplex_services.store._backends._database import Database, NotWritten, _check_format
+from duplex_services.store._backends._file_lock import FileLock
 from duplex_services.store._backends._sqlite import SqliteBackend
 from duplex_services.store._backends._sqlite import open_backend as open_sqlite
 from duplex_services.store._model import Commit
@@ -501,6 +503,50 @@ async def test_it_holds_what_no_store_writes(path: Path, statement: str) -> None
         other.execute(statement)
         other.commit()
     assert "is damaged" in await refusal(path)
+
+
+async def test_it_is_locked_by_another_program(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("duplex_services.store._backends._database._BUSY", 0.1)
+    async with open_store(f"sqlite:{path}"):
+        pass
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        assert "is locked by another program that uses the file: end it" in await refusal(path)
+
+
+async def test_it_is_where_no_log_can_be(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(":memory:")) as other:
+        with pytest.raises(
+            OpenError, match=r"cannot have a write-ahead log \(mode memory\): put the store on a local"
+        ):
+            _check_format(other, path)
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "reason"),
+    [
+        ("fcntl.flock", errno.ENOLCK, r"cannot be locked \(.*\): put the store on a local disk"),
+        ("os.open", errno.EACCES, r"store\.db\.lock cannot be opened: Permission denied"),
+    ],
+)
+def test_there_can_be_no_lock(
+    path: Path, function: str, code: int, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> Any:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(function, refuse)
+    with pytest.raises(OpenError, match=reason):
+        FileLock(path)
+
+
+def test_what_is_closed_is_not_written(path: Path) -> None:
+    database = Database(path)
+    database.close()
+    database.close()
+    with pytest.raises(NotWritten, match="is not open"):
+        database.write()
 
 
 def test_it_may_not_be_written() -> None:
