@@ -20,6 +20,7 @@ _KINDS: Final[dict[str, tuple[str, str | None]]] = {
     "sqlite": ("_sqlite", None),
     "consul": ("_consul", "consul"),
     "etcd": ("_etcd", "etcd"),
+    "zookeeper": ("_zookeeper", "zookeeper"),
     "duplex+tcp": ("_remote", None),
     "duplex+ipc": ("_remote", None),
 }
