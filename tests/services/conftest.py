@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from tests.services.servers import Certificates, ConsulServers, EtcdServers, ZooKeeperServers
 
@@ -44,5 +45,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def _write(path: Path, issued: trustme.LeafCert) -> None:
-    issued.private_key_and_cert_chain_pem.write_to_path(path)
+    # Java reads a key only in this form.
+    key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(key + b"".join(pem.bytes() for pem in issued.cert_chain_pems))
     path.chmod(0o600)
