@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 import trio
 from kazoo import exceptions
+from trio.testing import MockClock
 
 from duplex_services.store import (
     Conflict,
@@ -26,8 +27,6 @@ from duplex_services.store._backends._zookeeper_session import Session
 from duplex_services.store._model import Commit, Entry
 from tests.services.store.zookeeper_tree import Tree, TreeSession
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
-
 
 def backend_on(tree: Tree, **session: Any) -> tuple[ZooKeeperBackend, TreeSession]:
     made = TreeSession(tree, **session)
@@ -45,7 +44,7 @@ async def commit(
 
 
 @pytest.mark.parametrize("fate", ["lost", "done", "late"])
-async def test_commit_whose_answer_is_lost_is_made_once(fate: str) -> None:
+async def test_commit_whose_answer_is_lost_is_made_once(fate: str, autojump_clock: MockClock) -> None:
     tree = Tree()
     backend, session = backend_on(tree)
     first = await commit(backend, {"a": b"1"})
@@ -57,20 +56,22 @@ async def test_commit_whose_answer_is_lost_is_made_once(fate: str) -> None:
     assert tree.nodes["/x/rev"].version == 2, "made once"
 
 
-async def test_commit_that_was_not_sent() -> None:
+async def test_commit_that_was_not_sent(autojump_clock: MockClock) -> None:
     backend, session = backend_on(Tree())
     session.fates = ["not sent"]
     assert isinstance(await commit(backend, {"a": b"1"}), Unavailable)
     assert await backend.get("a") is None
 
 
-async def test_commit_that_was_lost_once_is_not_given_up_while_nobody_can_be_asked() -> None:
+async def test_commit_that_was_lost_once_is_not_given_up_while_nobody_can_be_asked(
+    autojump_clock: MockClock,
+) -> None:
     backend, session = backend_on(Tree())
     session.fates = ["late", "not sent", "not sent", "kept"]
     assert isinstance(await commit(backend, {"a": b"1"}), int)
 
 
-async def test_conflict_that_is_found_when_the_answer_was_lost() -> None:
+async def test_conflict_that_is_found_when_the_answer_was_lost(autojump_clock: MockClock) -> None:
     """Another one came first, so the lost one cannot come true any more."""
     tree = Tree()
     backend, session = backend_on(tree)
@@ -93,7 +94,7 @@ async def test_conflict_that_is_found_when_the_answer_was_lost() -> None:
     assert (await other.get("a")) == outcomes[0].found
 
 
-async def test_conflict_is_looked_at_anew_before_it_is_told() -> None:
+async def test_conflict_is_looked_at_anew_before_it_is_told(autojump_clock: MockClock) -> None:
     tree = Tree()
     backend, _ = backend_on(tree)
     other, _ = backend_on(tree)
@@ -104,7 +105,7 @@ async def test_conflict_is_looked_at_anew_before_it_is_told() -> None:
     assert isinstance(await commit(backend, {"a": b"3"}, unchanged("a", first)), Conflict)
 
 
-async def test_group_with_one_of_each() -> None:
+async def test_group_with_one_of_each(autojump_clock: MockClock) -> None:
     backend, _ = backend_on(Tree())
     grant = await backend.grant(1)
     gone = await backend.grant(1)
@@ -124,7 +125,7 @@ async def test_group_with_one_of_each() -> None:
     assert [entry.key for entry in (await backend.list("")).entries] == ["a"]
 
 
-async def test_lease_that_ended_while_the_answer_was_lost() -> None:
+async def test_lease_that_ended_while_the_answer_was_lost(autojump_clock: MockClock) -> None:
     tree = Tree()
     backend, session = backend_on(tree)
     grant = await backend.grant(1)
@@ -143,7 +144,7 @@ async def test_lease_that_ended_while_the_answer_was_lost() -> None:
     assert await backend.get("a") is None
 
 
-async def test_store_that_is_emptied_while_the_answer_is_open() -> None:
+async def test_store_that_is_emptied_while_the_answer_is_open(autojump_clock: MockClock) -> None:
     tree = Tree()
     backend, session = backend_on(tree)
     await commit(backend, {"b": b""})
@@ -162,7 +163,7 @@ async def test_store_that_is_emptied_while_the_answer_is_open() -> None:
     assert isinstance(await commit(backend, {"a": b""}, missing("a")), int)
 
 
-async def test_strangers_below_our_nodes() -> None:
+async def test_strangers_below_our_nodes(autojump_clock: MockClock) -> None:
     """The mirror does not know what came without a new head, until it is in the way."""
     tree = Tree()
     backend, _ = backend_on(tree)
@@ -177,7 +178,7 @@ async def test_strangers_below_our_nodes() -> None:
     assert "'c' is not a store's" in outcome.message
 
 
-async def test_head_that_is_nonsense() -> None:
+async def test_head_that_is_nonsense(autojump_clock: MockClock) -> None:
     tree = Tree()
     backend, _ = backend_on(tree)
     await commit(backend, {"a": b"1"})
@@ -186,7 +187,7 @@ async def test_head_that_is_nonsense() -> None:
         await backend.get("a")
 
 
-async def test_store_that_is_put_back() -> None:
+async def test_store_that_is_put_back(autojump_clock: MockClock) -> None:
     tree = Tree()
     backend, _ = backend_on(tree)
     await commit(backend, {"a": b"1"})
@@ -204,7 +205,7 @@ async def test_store_that_is_put_back() -> None:
     assert await backend.newest(second, 2) == second - 1
 
 
-async def test_right_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_right_that_is_missing(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
     tree = Tree()
     backend, session = backend_on(tree)
     await commit(backend, {"a": b"1"})
@@ -224,7 +225,9 @@ async def test_right_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "MarshallingError" in outcome.message
 
 
-async def test_others_who_always_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_others_who_always_come_first(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
     backend, session = backend_on(Tree())
 
     async def late(build: object) -> list[Any]:
@@ -236,7 +239,9 @@ async def test_others_who_always_come_first(monkeypatch: pytest.MonkeyPatch) -> 
     assert "others came first" in outcome.message
 
 
-async def test_changes_that_are_faster_than_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changes_that_are_faster_than_reading(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
     tree = Tree()
     backend, _ = backend_on(tree)
     other, _ = backend_on(tree)
@@ -253,7 +258,7 @@ async def test_changes_that_are_faster_than_reading(monkeypatch: pytest.MonkeyPa
         await backend.get("a")
 
 
-async def test_node_is_made_once_by_many() -> None:
+async def test_node_is_made_once_by_many(autojump_clock: MockClock) -> None:
     tree = Tree()
     backends = [backend_on(tree, seed=seed)[0] for seed in range(5)]
     async with trio.open_nursery() as nursery:
@@ -267,7 +272,7 @@ async def test_node_is_made_once_by_many() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_counter_of_many_who_lose_answers(seed: int) -> None:
+async def test_counter_of_many_who_lose_answers(seed: int, autojump_clock: MockClock) -> None:
     """Every increment that is acknowledged was made, and made once; of the others each is known not to have been."""
     tree = Tree()
     made: list[int] = []
@@ -301,7 +306,7 @@ async def test_counter_of_many_who_lose_answers(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_mirrors_of_many_are_equal_to_the_tree(seed: int) -> None:
+async def test_mirrors_of_many_are_equal_to_the_tree(seed: int, autojump_clock: MockClock) -> None:
     tree = Tree()
     backends = [backend_on(tree, seed=seed * 10 + number)[0] for number in range(3)]
 
@@ -424,7 +429,7 @@ def test_mirror_knows_the_keys_of_a_lease() -> None:
 # ----------------------------------------------------------------------------------------------- leases
 
 
-async def test_leases_while_nobody_answers() -> None:
+async def test_leases_while_nobody_answers(autojump_clock: MockClock) -> None:
     tree = Tree()
     backend, session = backend_on(tree)
     grant = await backend.grant(1)
@@ -438,7 +443,7 @@ async def test_leases_while_nobody_answers() -> None:
         await backend.beat(grant.id)
 
 
-async def test_lease_that_is_over_is_ended_when_somebody_answers_again() -> None:
+async def test_lease_that_is_over_is_ended_when_somebody_answers_again(autojump_clock: MockClock) -> None:
     tree = Tree()
     backend, session = backend_on(tree)
     other, _ = backend_on(tree)
@@ -457,7 +462,9 @@ async def test_lease_that_is_over_is_ended_when_somebody_answers_again() -> None
         nursery.cancel_scope.cancel()
 
 
-async def test_right_to_a_lease_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_right_to_a_lease_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
     backend, session = backend_on(Tree())
     grant = await backend.grant(1)
 
