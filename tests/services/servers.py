@@ -22,6 +22,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -534,9 +535,14 @@ class ZooKeeperServers(Servers):
         return ["sh", "-c", f'{prepare} "$@"', "sh", *words]
 
     def is_ready(self, node: Node) -> bool:
-        if self.secure_ports:
-            with socket.create_connection((node.place.host, self.secure_ports[self.nodes.index(node)]), 1):
-                pass
+        if (tls := self._certificates) is not None:
+            # Its first handshake takes longer than clients are willing to wait.
+            context = ssl.create_default_context(cafile=tls.authority)
+            context.load_cert_chain(tls.client)
+            address = node.place.host, self.secure_ports[self.nodes.index(node)]
+            with socket.create_connection(address, READY_WITHIN) as sock:
+                with context.wrap_socket(sock, server_hostname=node.place.host):
+                    pass
         return _mode(node) is not None
 
     def _leads(self, node: Node) -> bool:

@@ -12,7 +12,7 @@ from tests.services.store.servers_checked import BY_FAULT, WITHOUT_FAULT, check,
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 #: The tests' servers take sessions of a second and more.
-OPTIONS = "session=2"
+OPTIONS = "session=4"
 
 
 @pytest.fixture

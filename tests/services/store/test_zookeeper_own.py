@@ -26,7 +26,7 @@ from tests.services.store.servers_checked import BY_FAULT, check
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
-OPTIONS = "session=2"
+OPTIONS = "session=4"
 
 
 @contextlib.asynccontextmanager
