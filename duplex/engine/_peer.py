@@ -275,7 +275,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         """
         check_run()
         await trio.lowlevel.checkpoint()
-        return self.ports.open(endpoint, connecting=False).port.endpoint
+        return (await self.ports.bind(endpoint)).port.endpoint
 
     async def connect(self, endpoint: str, *, timeout: float | None = None) -> LinkT:
         """Connect to an endpoint and return the link, once both sides have greeted.

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, final
 
 import trio
 
-from duplex._errors import ConfigurationError, ConnectError, HandshakeError
+from duplex._errors import BindError, ConfigurationError, ConnectError, HandshakeError
 from duplex.engine._link import BaseLink
 from duplex.engine._succession import Succession
 from duplex.protocol import limits_info, max_frame, most_waiting
-from duplex.transports import Carrier, Frames, Port, TransportOptions, full_endpoint, transport_for
+from duplex.transports import (
+    Carrier,
+    EndpointBusy,
+    Frames,
+    Port,
+    TransportOptions,
+    full_endpoint,
+    transport_for,
+)
 
 if TYPE_CHECKING:
     from duplex.engine._peer import BasePeer
+
+#: Seconds between attempts to bind an endpoint that is not free.
+_RETRY: Final = 0.001
 
 LinkT = TypeVar("LinkT", bound=BaseLink)
 
@@ -132,7 +144,20 @@ class Ports(Generic[LinkT]):
             heartbeat_interval=peer.keepalive.interval,
             heartbeat_timeout=peer.keepalive.timeout,
             reconnect=peer.reconnect,
+            blocking=False,
         )
+
+    async def bind(self, endpoint: str) -> PortReceiver[LinkT]:
+        """Open a port that takes links, as soon as its endpoint is free if that may be in a moment. Raises as :meth:`open`
+        does. Cancelled, nothing is bound."""
+        began = time.monotonic()
+        while True:
+            try:
+                return self.open(endpoint, connecting=False)
+            except EndpointBusy as busy:
+                if time.monotonic() >= began + busy.patience:
+                    raise BindError(str(busy)) from None
+            await trio.sleep(_RETRY)
 
     def open(self, endpoint: str, *, connecting: bool) -> PortReceiver[LinkT]:
         """Open a port and let it run.

@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from duplex._config import Reconnect
+from duplex._errors import BindError
 
 #: What a frame may be. Receivers must not keep a memoryview longer than they need: it may pin a larger buffer.
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -47,6 +48,18 @@ class TransportOptions:
     heartbeat_timeout: float = 15.0
     #: The pauses between attempts to connect.
     reconnect: Reconnect = dataclasses.field(default_factory=Reconnect)
+    #: Binding may wait, without letting other tasks run, for an endpoint that is likely to be free in a moment; else it
+    #: raises :exc:`EndpointBusy`.
+    blocking: bool = True
+
+
+class EndpointBusy(BindError):
+    """An endpoint cannot be bound, and perhaps can in a moment."""
+
+    def __init__(self, message: str, patience: float) -> None:
+        super().__init__(message)
+        #: Seconds for which it makes sense to try again.
+        self.patience = patience
 
 
 class CarrierDown(Exception):

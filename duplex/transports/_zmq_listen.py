@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from typing import Any, Final, final
 
 from duplex._errors import BindError
+from duplex.transports._base import EndpointBusy
 from duplex.transports._zmq_options import BACKLOG, Endpoint
 
 #: Seconds that a lock on a directory is waited for. It is held for less than a millisecond.
@@ -46,26 +47,31 @@ _LIVE: Final = frozenset({0, errno.EAGAIN, errno.EINPROGRESS})
 class Listener:
     """A socket that listens, and the endpoint that it listens at.
 
+    Args:
+        endpoint: where.
+        blocking: whether to wait for a lock that another process holds.
+
     Raises:
         OSError: the operating system refused.
         BindError: something is in the way that is left alone; the message says what, and what to do about it.
+        EndpointBusy: without waiting, if another process may be about to remove it.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, blocking: bool = True) -> None:
         self.file: IpcFile | None = None
         if endpoint.scheme == "tcp":
             self.socket, self.endpoint = _listen_tcp(endpoint)
         elif endpoint.name.startswith("@"):
             self.socket, self.endpoint = _listen_abstract(endpoint), str(endpoint)
         else:
-            self.socket, self.file = _listen_ipc(endpoint)
+            self.socket, self.file = _listen_ipc(endpoint, blocking)
             self.endpoint = str(endpoint)
 
     def close(self) -> None:
         """Give it up, if libzmq has not taken it over."""
         self.socket.close()
         if self.file is not None:
-            self.file.remove()
+            self.file.remove(anyway=True)
 
 
 # -- tcp ---------------------------------------------------------------------------------------------------
@@ -157,13 +163,13 @@ def _listen_abstract(endpoint: Endpoint) -> socket.socket:
         raise
 
 
-def _listen_ipc(endpoint: Endpoint) -> tuple[socket.socket, IpcFile]:
+def _listen_ipc(endpoint: Endpoint, blocking: bool) -> tuple[socket.socket, IpcFile]:
     listening = socket.socket(socket.AF_UNIX)
     try:
         # On Linux the file gets the mode of the socket, so there is no moment in which it has another one.
         os.fchmod(listening.fileno(), IPC_MODE)
-        with _locked(endpoint.name) as locked:
-            _bind_path(listening, endpoint, locked)
+        with _locked(endpoint.name, LOCK_PATIENCE if blocking else 0.0) as locked:
+            _bind_path(listening, endpoint, locked, blocking)
             listening.listen(BACKLOG)
             file = IpcFile(endpoint.name)
         listening.setblocking(False)
@@ -173,17 +179,17 @@ def _listen_ipc(endpoint: Endpoint) -> tuple[socket.socket, IpcFile]:
         raise
 
 
-def _bind_path(listening: socket.socket, endpoint: Endpoint, locked: bool) -> None:
+def _bind_path(listening: socket.socket, endpoint: Endpoint, locked: bool, blocking: bool) -> None:
     try:
         listening.bind(endpoint.name)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        _remove_stale(endpoint, locked)
+        _remove_stale(endpoint, locked, blocking)
         listening.bind(endpoint.name)
 
 
-def _remove_stale(endpoint: Endpoint, locked: bool) -> None:
+def _remove_stale(endpoint: Endpoint, locked: bool, blocking: bool) -> None:
     """Remove a socket that a dead process left behind; BindError if it is anything else."""
     path = endpoint.name
 
@@ -203,10 +209,11 @@ def _remove_stale(endpoint: Endpoint, locked: bool) -> None:
     if error != errno.ECONNREFUSED:
         raise _left_alone(endpoint, f"a socket is there that cannot be tried ({os.strerror(error)})")
     if not locked:
-        raise _left_alone(
+        left = _left_alone(
             endpoint,
             "a socket is there at which nobody listens, but another process has its directory locked",
         )
+        raise left if blocking else EndpointBusy(str(left), LOCK_PATIENCE)
     again = _look(path)
     if again is not None and _identity(again) == _identity(found):
         os.unlink(path)
@@ -248,8 +255,8 @@ def _try_connecting(path: str) -> int:
 
 
 @contextlib.contextmanager
-def _locked(path: str) -> Iterator[bool]:
-    """Hold the lock on a path's directory; ``False`` if somebody else holds it all the time, ``True`` also where
+def _locked(path: str, patience: float) -> Iterator[bool]:
+    """Hold the lock on a path's directory; ``False`` if somebody else holds it for so many seconds, ``True`` also where
     there can be none. ``OSError`` if the directory is not there, or descriptors are short."""
     try:
         directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -259,13 +266,13 @@ def _locked(path: str) -> Iterator[bool]:
         yield True
         return
     try:
-        yield _lock(directory)
+        yield _lock(directory, patience)
     finally:
         os.close(directory)
 
 
-def _lock(directory: int) -> bool:
-    patience = time.monotonic() + LOCK_PATIENCE
+def _lock(directory: int, patience: float) -> bool:
+    until = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -275,7 +282,7 @@ def _lock(directory: int) -> bool:
                 return True
             if error.errno != errno.EWOULDBLOCK:
                 raise
-        if time.monotonic() >= patience:
+        if time.monotonic() >= until:
             return False
         time.sleep(0.001)
 
@@ -288,8 +295,18 @@ class IpcFile:
         self._path = os.path.abspath(path)
         self._made = _identity(os.lstat(path))
 
-    def remove(self) -> None:
-        """Remove the file, unless it is gone or another by now: somebody else has bound the path since."""
-        with contextlib.suppress(OSError), _locked(self._path):
+    def remove(self, *, anyway: bool) -> bool:
+        """Remove the file, unless it is gone or another by now: somebody else has bound the path since.
+
+        Args:
+            anyway: also if another process holds the lock on its directory.
+
+        Returns:
+            Whether that is done.
+        """
+        with contextlib.suppress(OSError), _locked(self._path, 0.0) as locked:
+            if not locked and not anyway:
+                return False
             if _identity(os.lstat(self._path)) == self._made:
                 os.unlink(self._path)
+        return True

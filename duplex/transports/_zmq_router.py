@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
+import trio
 import zmq
 
 from duplex._errors import BindError
@@ -30,7 +31,7 @@ from duplex.transports._base import (
     TurnTaker,
     take_turns,
 )
-from duplex.transports._zmq_listen import IpcFile, Listener
+from duplex.transports._zmq_listen import LOCK_PATIENCE, IpcFile, Listener
 from duplex.transports._zmq_options import SEND_QUEUE, Endpoint, apply_options
 from duplex.transports._zmq_socket import (
     BUSY_TURNS,
@@ -77,7 +78,7 @@ class RouterPort(SocketLoop):
         self._file: IpcFile | None = None
         try:
             apply_options(self._socket, "router", endpoint, options)
-            self._endpoint = self._bind(endpoint)
+            self._endpoint = self._bind(endpoint, blocking=options.blocking)
         except BaseException as error:
             self.stop(0)
             if isinstance(error, (zmq.ZMQError, OSError)):
@@ -85,13 +86,13 @@ class RouterPort(SocketLoop):
             raise
         self._bound = True
 
-    def _bind(self, endpoint: Endpoint) -> str:
+    def _bind(self, endpoint: Endpoint, *, blocking: bool) -> str:
         """Bind, and return the real endpoint."""
         text = str(endpoint)
         if self._inproc:
-            bind_when_free(text, lambda: self._socket.bind(text))
+            bind_when_free(text, lambda: self._socket.bind(text), blocking=blocking)
             return text
-        listener = bind_when_free(text, lambda: Listener(endpoint))
+        listener = bind_when_free(text, lambda: Listener(endpoint, blocking=blocking), blocking=blocking)
         try:
             self._socket.set(zmq.USE_FD, listener.socket.fileno())
             self._socket.bind(listener.endpoint)
@@ -118,6 +119,15 @@ class RouterPort(SocketLoop):
             await self.serve(taker)
         finally:
             self.close()
+            if self._file is not None:
+                await self._remove_file(self._file)
+
+    async def _remove_file(self, file: IpcFile) -> None:
+        """Wait for a lock, with other tasks running."""
+        until = time.monotonic() + LOCK_PATIENCE
+        with trio.CancelScope(shield=True):
+            while not file.remove(anyway=time.monotonic() >= until):
+                await trio.lowlevel.checkpoint()  # whatever clock trio has
 
     def probe(self) -> None:
         self.wake()
@@ -128,8 +138,8 @@ class RouterPort(SocketLoop):
     def _after_stop(self) -> None:
         if self._bound:
             note_unbound(self._endpoint)
-            if self._file is not None:
-                self._file.remove()
+            if self._file is not None and self._file.remove(anyway=not self._started):
+                self._file = None
         for carrier in self._carriers.values():
             carrier.gone = carrier.gone or "the port was closed"
         self._muted.clear()

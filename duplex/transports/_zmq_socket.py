@@ -37,7 +37,7 @@ import trio
 import zmq
 import zmq.utils.garbage
 
-from duplex.transports._base import ZERO_COPY_FROM, Buffer, Frames, TurnTaker
+from duplex.transports._base import ZERO_COPY_FROM, Buffer, EndpointBusy, Frames, TurnTaker
 from duplex.transports._zmq_options import MAX_SOCKETS
 
 T = TypeVar("T")
@@ -146,17 +146,24 @@ def cause(error: zmq.ZMQError | OSError) -> str:
     return zmq.strerror(error.errno) if error.errno else str(error)
 
 
-def bind_when_free(endpoint: str, bind: Callable[[], T]) -> T:
+def bind_when_free(endpoint: str, bind: Callable[[], T], *, blocking: bool = True) -> T:
     """Bind. libzmq closes sockets in the background, so an endpoint that this process has only just closed
-    may be taken for another moment (well under a millisecond, as a rule); it is waited for."""
+    may be taken for another moment (well under a millisecond, as a rule); it is waited for, if that may be, or told by
+    ``EndpointBusy``."""
     unbound = _get_shared().unbound
-    patience = unbound.pop(endpoint, 0.0) + _UNBINDING
+    until = unbound.get(endpoint, 0.0) + _UNBINDING
     while True:
         try:
-            return bind()
+            bound = bind()
         except (zmq.ZMQError, OSError) as error:
-            if error.errno != errno.EADDRINUSE or time.monotonic() >= patience:
+            patience = until - time.monotonic()
+            if error.errno != errno.EADDRINUSE or patience <= 0:
                 raise
+            if not blocking:
+                raise EndpointBusy(f"cannot bind {endpoint}: {cause(error)}", patience) from None
+        else:
+            unbound.pop(endpoint, None)
+            return bound
         time.sleep(0.0005)
 
 
