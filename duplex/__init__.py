@@ -68,7 +68,10 @@ from duplex.engine._types import Streaming as Streaming
 from duplex.engine._types import Unary as Unary
 from duplex.engine.calling._outgoing import OutgoingCall as OutgoingCall
 from duplex.engine.serving import CallContext as CallContext
+from duplex.engine.serving import Next as Next
 from duplex.engine.serving import PeerInfo as PeerInfo
+from duplex.engine.serving import ServedCall as ServedCall
+from duplex.engine.serving import ServingMiddleware as ServingMiddleware
 from duplex.engine.serving import UnservedCall as UnservedCall
 from duplex.engine.serving import current_call as current_call
 from duplex.service import Secret as Secret

@@ -26,7 +26,7 @@ from duplex.engine._link import BaseLink
 from duplex.engine._peer import BasePeer
 from duplex.engine._runs import check_run
 from duplex.engine._watch import watch_links
-from duplex.engine.serving import CALLBACK, Observer, UnservedCall
+from duplex.engine.serving import CALLBACK, Observer, ServingMiddleware, UnservedCall, checked_middleware
 from duplex.service import Service, callback_spec
 
 T = TypeVar("T")
@@ -119,21 +119,29 @@ class Peer(BasePeer[Link, Service], metaclass=Made):
             )
         self.serve(service)
 
-    def expose(self, obj: object, *, name: str | None = None, version: str = "0.0.0") -> Service:
+    def expose(
+        self,
+        obj: object,
+        *,
+        name: str | None = None,
+        version: str = "0.0.0",
+        middleware: Iterable[ServingMiddleware] = (),
+    ) -> Service:
         """Offer the decorated methods of an object as a service, and return the service.
 
         Args:
             obj: an instance with methods under ``@duplex.rpc``; or a module with such functions.
             name: the service's name; by default made from the class's (``UserStore`` gives ``user_store``).
             version: the service's version.
+            middleware: what runs around every method, the outermost first: see :class:`ServingMiddleware`.
 
         Raises:
             ConfigurationError: nothing is decorated, or the name is taken.
         """
         if isinstance(obj, ModuleType):
-            service = Service.from_module(obj, name=name, version=version)
+            service = Service.from_module(obj, name=name, version=version, middleware=middleware)
         else:
-            service = Service.from_object(obj, name=name, version=version)
+            service = Service.from_object(obj, name=name, version=version, middleware=middleware)
         self.add_service(service)
         return service
 
@@ -201,6 +209,7 @@ async def open_peer(
     reflection: bool = True,
     debug: bool | None = None,
     idempotency: Idempotency | None = None,
+    middleware: Iterable[ServingMiddleware] = (),
     observer: Callable[[UnservedCall], object] | None = None,
 ) -> AsyncIterator[Peer]:
     """Open a peer: ``async with duplex.open_peer(services=[calc]) as peer``.
@@ -221,6 +230,8 @@ async def open_peer(
         debug: whether tracebacks of unexpected exceptions travel to callers; ``None`` for what the
             environment variable ``DUPLEX_DEBUG`` says (off unless it is ``1``).
         idempotency: for how long, and in how much room, calls with an idempotency key are remembered.
+        middleware: what runs around everything that this peer serves, its own two services and callbacks included, the
+            outermost first. See :class:`ServingMiddleware`.
         observer: is called with each call that this peer answers though neither its handler nor any middleware has begun:
             an unknown method, bad arguments, a limit, a repetition. Called on the event loop, so it must return at once.
 
@@ -234,6 +245,7 @@ async def open_peer(
         raise ConfigurationError(f"idempotency must be a duplex.Idempotency, not {idempotency!r}")
     if observer is not None and not callable(observer):
         raise ConfigurationError(f"observer must be a function, not {observer!r}")
+    layers = checked_middleware(middleware, "open_peer()")
     flusher = acquire_flusher()
     body_error: BaseException | None = None
     try:
@@ -242,7 +254,7 @@ async def open_peer(
                 link_class=Link._make,
                 nursery=nursery,
                 flusher=flusher,
-                callback_handler=lambda function: callback_spec(function, CALLBACK),
+                callback_handler=lambda function: callback_spec(function, CALLBACK).behind(layers),
                 peer_id=secrets.token_hex(16),
                 name=name,
                 limits=limits or Limits(),
@@ -253,6 +265,7 @@ async def open_peer(
                 debug=os.environ.get("DUPLEX_DEBUG") == "1" if debug is None else debug,
                 idempotency=idempotency or Idempotency(),
                 observer=None if observer is None else Observer(observer),
+                middleware=layers,
             )
             for service in services:
                 peer.add_service(service)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from duplex._config import Overflow
@@ -39,6 +39,17 @@ class Flavor(enum.Enum):
     SYNC = "sync"
     #: ``def`` that yields
     SYNC_GENERATOR = "generator"
+
+
+class Layers(Protocol):
+    """Middleware, in order."""
+
+    def run(self, invocation: Any, /) -> Coroutine[Any, Any, Any]:
+        """Run a handler with the middleware around it, and return what comes of that.
+
+        Args:
+            invocation: the run, an :class:`duplex.engine.serving.Invocation`.
+        """
 
 
 class Handler(Protocol):
@@ -84,6 +95,13 @@ class Handler(Protocol):
     @property
     def overflow(self) -> Overflow | None:
         """What becomes of items of its streams when a window is full; ``None``: senders wait."""
+
+    @property
+    def layers(self) -> Layers | None:
+        """The middleware around it; ``None`` without any."""
+
+    def behind(self, middleware: Sequence[Any]) -> Handler:
+        """Return the same with more middleware around it, the outermost first."""
 
     def arguments(
         self, codec: Codec, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None

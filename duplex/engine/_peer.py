@@ -8,7 +8,7 @@ import functools
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -37,7 +37,7 @@ from duplex.engine._watch import SlowPeers
 from duplex.engine._workers import Workers
 from duplex.engine.calling._resolution import Situation
 from duplex.engine.calling._timers import Timers
-from duplex.engine.serving import BUILTIN, Observer, Reception, ResultCache, ServedChannel
+from duplex.engine.serving import BUILTIN, Observer, Reception, ResultCache, ServedChannel, ServingMiddleware
 from duplex.protocol import (
     MAX_NAME,
     MAX_SERVICES,
@@ -123,6 +123,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         flusher: the flusher of the present run.
         callback_handler: makes a handler of a function that was passed as a callback.
         observer: is told of calls that are answered without being run.
+        middleware: what runs around every handler, the outermost first.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         debug: bool,
         idempotency: Idempotency,
         observer: Observer | None = None,
+        middleware: Sequence[ServingMiddleware] = (),
     ) -> None:
         check_name("the name of a peer", name)
         self.id = peer_id
@@ -168,6 +170,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.results = ResultCache(idempotency)
         self.reception = Reception(self)
         self.observer = observer
+        self._middleware = middleware
         self.make_callback_handler = callback_handler
         self.dropped = Dropped()
         self.slow = SlowPeers()
@@ -203,7 +206,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         check_name(f"the version of service {service.name!r}", service.version)
         self._services[service.name] = service
         for method, handler in service.methods.items():
-            self.handlers[f"{service.name}.{method}"] = handler
+            self.handlers[f"{service.name}.{method}"] = handler.behind(self._middleware)
         self._hello = None
         for link in self.table.links:
             if link.connection.is_open:

@@ -12,11 +12,12 @@ further behind is typed by a ``Protocol`` with :class:`duplex.Streaming`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Concatenate, Never, ParamSpec, Protocol, TypeVar, cast, overload
 
 from duplex._config import Overflow
 from duplex.engine._types import Channel, ReceiveChannel, Streaming, Unary
+from duplex.engine.serving import ServingMiddleware
 
 A = TypeVar("A")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -122,6 +123,7 @@ class Decorator(Protocol):
         deprecated: str | None = None,
         resumable: bool = False,
         overflow: Overflow | None = None,
+        middleware: Iterable[ServingMiddleware] = (),
     ) -> Decorator: ...
 
 

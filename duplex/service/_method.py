@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, final
 
 from duplex._config import Overflow
 from duplex.codec._base import Buffer, Codec, LiveValues
 from duplex.engine._handler import Flavor, Kind
+from duplex.engine.serving import MiddlewareLayers, ServingMiddleware
 from duplex.service._annotations import NO_SCOPE, Scope
 from duplex.service._arguments import Binder, Parameter
 
@@ -34,6 +35,7 @@ class MethodSpec:
         deprecated: what to use instead, or ``None``.
         resumable: the stream of results can go on after a lost link.
         overflow: what happens to items when a window is full; ``None``: senders wait.
+        layers: the middleware around it; ``None`` without any.
     """
 
     method: str
@@ -51,12 +53,20 @@ class MethodSpec:
     deprecated: str | None = None
     resumable: bool = False
     overflow: Overflow | None = None
+    layers: MiddlewareLayers | None = None
     _binder: Binder = field(kw_only=True, repr=False)
 
     @property
     def name(self) -> str:
         """The name within the service."""
         return self.method.rpartition(".")[2]
+
+    def behind(self, middleware: Sequence[ServingMiddleware]) -> MethodSpec:
+        """Return the same with more middleware around it, the outermost first."""
+        if not middleware:
+            return self
+        layers = MiddlewareLayers(middleware) if self.layers is None else self.layers.inside(middleware)
+        return replace(self, layers=layers)
 
     def arguments(
         self, codec: Codec, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None
@@ -84,6 +94,7 @@ class RpcOptions:
         deprecated: what to use instead.
         resumable: the stream of results can go on after a lost link.
         overflow: what happens to items when a window is full; ``None``: senders wait.
+        middleware: what runs around it, the outermost first.
         hints: the annotations, as far as they could all be resolved there; else ``None``.
         scope: the local names there, for as long as ``hints`` is missing.
     """
@@ -94,6 +105,7 @@ class RpcOptions:
     deprecated: str | None = None
     resumable: bool = False
     overflow: Overflow | None = None
+    middleware: tuple[ServingMiddleware, ...] = ()
     hints: Mapping[str, Any] | None = None
     scope: Scope = NO_SCOPE
 

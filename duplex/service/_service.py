@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar, final, overload
 
 from duplex._config import Overflow
 from duplex._errors import ConfigurationError
 from duplex._names import service_name_of
+from duplex.engine.serving import ServingMiddleware, checked_middleware
 from duplex.service._annotations import Scope, UnresolvedNameError, capture_scope, hints_of, in_class_body
 from duplex.service._decorated import shown_as_decorator
 from duplex.service._method import MethodSpec, RpcOptions
@@ -42,6 +43,7 @@ def rpc(
     deprecated: str | None = None,
     resumable: bool = False,
     overflow: Overflow | None = None,
+    middleware: Iterable[ServingMiddleware] = (),
 ) -> Any:
     """Mark a function of a module, or a method of a class, as callable from elsewhere.
 
@@ -58,15 +60,17 @@ def rpc(
         overflow: what this side does when the window of one of the call's streams is full, instead of making
             the sender wait, for telemetry: ``"drop_oldest"``, ``"drop_newest"`` or ``"error"``. See
             :meth:`ServiceProxy.with_options`.
+        middleware: what runs around the method, the outermost first: see :class:`ServingMiddleware`.
 
     Raises:
         ConfigurationError: the function cannot be served; the message says what to change.
     """
+    layers = checked_middleware(middleware, "rpc()")
 
     def decorate(function: Any) -> Any:
         descriptor = type(function) in _DESCRIPTORS
         target = function.__func__ if descriptor else function
-        options = RpcOptions(name, inline, idempotent, deprecated, resumable, overflow)
+        options = RpcOptions(name, inline, idempotent, deprecated, resumable, overflow, layers)
         label = _name_of(target, options)
         callable_of(target, label)
         flavor_of(target, label, inline=inline)
@@ -100,13 +104,21 @@ class Service:
         version: the version of what the methods mean, for humans and for reflection.
         description: what it is for, told by reflection.
         builtin: it is one of Duplex's own, which alone may use the reserved name.
+        middleware: what runs around every method, around those that a method has of its own; the outermost first. See
+            :class:`ServingMiddleware`.
 
     Raises:
         ConfigurationError: the name is not well formed, or reserved.
     """
 
     def __init__(
-        self, name: str, *, version: str = "0.0.0", description: str | None = None, builtin: bool = False
+        self,
+        name: str,
+        *,
+        version: str = "0.0.0",
+        description: str | None = None,
+        builtin: bool = False,
+        middleware: Iterable[ServingMiddleware] = (),
     ) -> None:
         if not _SERVICE_NAME.fullmatch(name):
             raise ConfigurationError(
@@ -117,6 +129,7 @@ class Service:
         self._name = name
         self._version = version
         self._description = description
+        self._middleware = checked_middleware(middleware, f"service {name!r}")
         self._methods: dict[str, MethodSpec] = {}
         self._view: Mapping[str, MethodSpec] = types.MappingProxyType(self._methods)
         # Methods with annotations that name something not defined yet.
@@ -165,6 +178,7 @@ class Service:
         deprecated: str | None = None,
         resumable: bool = False,
         overflow: Overflow | None = None,
+        middleware: Iterable[ServingMiddleware] = (),
     ) -> Callable[[F], F]: ...
 
     def rpc(
@@ -178,12 +192,15 @@ class Service:
         deprecated: str | None = None,
         resumable: bool = False,
         overflow: Overflow | None = None,
+        middleware: Iterable[ServingMiddleware] = (),
     ) -> Any:
         """Add a function to the service; the options are those of :func:`rpc`. Returns the same function."""
+        layers = checked_middleware(middleware, f"service {self._name!r}")
 
         def decorate(function: Any) -> Any:
+            scope = capture_scope(2)
             options = RpcOptions(
-                name, inline, idempotent, deprecated, resumable, overflow, scope=capture_scope(2)
+                name, inline, idempotent, deprecated, resumable, overflow, layers, scope=scope
             )
             self._add(function, options)
             return function
@@ -200,6 +217,7 @@ class Service:
         deprecated: str | None = None,
         resumable: bool | None = None,
         overflow: Overflow | None = None,
+        middleware: Iterable[ServingMiddleware] | None = None,
     ) -> None:
         """Add a function that was defined elsewhere: a bound method, a partial, somebody else's function.
 
@@ -220,6 +238,9 @@ class Service:
             deprecated=own.deprecated if deprecated is None else deprecated,
             resumable=own.resumable if resumable is None else resumable,
             overflow=own.overflow if overflow is None else overflow,
+            middleware=own.middleware
+            if middleware is None
+            else checked_middleware(middleware, f"service {self._name!r}"),
         )
         self._add(function, options)
 
@@ -231,6 +252,7 @@ class Service:
         name: str | None = None,
         version: str = "0.0.0",
         description: str | None = None,
+        middleware: Iterable[ServingMiddleware] = (),
     ) -> Service:
         """Make a service of the methods of an object that are decorated with :func:`rpc`, inherited ones too.
 
@@ -240,6 +262,7 @@ class Service:
                 name less a final ``Service``: ``UserStore`` gives ``user_store``.
             version: see :class:`Service`.
             description: see :class:`Service`; without it, the docstring of the class.
+            middleware: see :class:`Service`.
 
         Raises:
             ConfigurationError: nothing is decorated, or a class overrides a decorated method without
@@ -250,7 +273,9 @@ class Service:
             raise ConfigurationError(f"{instance.__name__} is a class; expose an instance of it")
         if description is None:
             description = inspect.cleandoc(owner.__doc__) if owner.__doc__ else None
-        service = cls(name or service_name_of(owner), version=version, description=description)
+        service = cls(
+            name or service_name_of(owner), version=version, description=description, middleware=middleware
+        )
         class_names = {base.__name__: base for base in owner.__mro__}
         for base in reversed(owner.__mro__):
             class_names.update(vars(base))
@@ -269,6 +294,7 @@ class Service:
         name: str | None = None,
         version: str | None = None,
         description: str | None = None,
+        middleware: Iterable[ServingMiddleware] = (),
     ) -> Service:
         """Make a service of the functions in a module, its own and imported ones, that :func:`rpc` decorates.
 
@@ -277,6 +303,7 @@ class Service:
             name: the name of the service; without it, the last word of the module's name.
             version: see :class:`Service`; without it, the module's ``__version__`` if it has one.
             description: see :class:`Service`; without it, the docstring of the module.
+            middleware: see :class:`Service`.
 
         Raises:
             ConfigurationError: nothing is decorated.
@@ -285,7 +312,9 @@ class Service:
             version = str(getattr(module, "__version__", "0.0.0"))
         if description is None:
             description = inspect.cleandoc(module.__doc__) if module.__doc__ else None
-        service = cls(name or _module_name(module), version=version, description=description)
+        service = cls(
+            name or _module_name(module), version=version, description=description, middleware=middleware
+        )
         for function, options in _decorated_functions(module):
             service._add(function, options)
         if not service._names():
@@ -307,14 +336,17 @@ class Service:
         if len(method.encode()) > MAX_NAME_BYTES:
             raise ConfigurationError(f"{method} is longer than {MAX_NAME_BYTES} bytes of UTF-8")
         try:
-            self._methods[name] = inspect_function(function, method, options)
+            self._methods[name] = self._inspect(function, method, options)
         except UnresolvedNameError:
             self._pending[name] = function, options
+
+    def _inspect(self, function: Any, method: str, options: RpcOptions) -> MethodSpec:
+        return inspect_function(function, method, options).behind(self._middleware)
 
     def _resolve_pending(self) -> None:
         for name, (function, options) in list(self._pending.items()):
             try:
-                self._methods[name] = inspect_function(function, f"{self._name}.{name}", options)
+                self._methods[name] = self._inspect(function, f"{self._name}.{name}", options)
             except UnresolvedNameError as error:
                 raise error.as_configuration_error() from None
             del self._pending[name]

@@ -32,6 +32,7 @@ from duplex._errors import ConfigurationError
 from duplex.codec._types import inspect_type
 from duplex.engine import _types as channels
 from duplex.engine._handler import Flavor, Kind
+from duplex.engine.serving import MiddlewareLayers
 from duplex.service._annotations import (
     UnresolvedNameError,
     bare,
@@ -120,6 +121,7 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
         deprecated=options.deprecated,
         resumable=options.resumable,
         overflow=options.overflow,
+        layers=MiddlewareLayers(options.middleware) if options.middleware else None,
         _binder=Binder(
             method,
             parameters,

@@ -12,6 +12,11 @@ from duplex.engine.serving._context import CallContext as CallContext
 from duplex.engine.serving._context import current_call as current_call
 from duplex.engine.serving._invocation import Invocation as Invocation
 from duplex.engine.serving._job import Job as Job
+from duplex.engine.serving._middleware import MiddlewareLayers as MiddlewareLayers
+from duplex.engine.serving._middleware import Next as Next
+from duplex.engine.serving._middleware import ServedCall as ServedCall
+from duplex.engine.serving._middleware import ServingMiddleware as ServingMiddleware
+from duplex.engine.serving._middleware import checked_middleware as checked_middleware
 from duplex.engine.serving._observer import Observer as Observer
 from duplex.engine.serving._observer import UnservedCall as UnservedCall
 from duplex.engine.serving._reception import Reception as Reception
@@ -29,12 +34,17 @@ __all__ = (
     "CallContext",
     "Invocation",
     "Job",
+    "MiddlewareLayers",
+    "Next",
     "Observer",
     "PeerInfo",
     "Reception",
     "ResultCache",
+    "ServedCall",
     "ServedChannel",
+    "ServingMiddleware",
     "UnservedCall",
+    "checked_middleware",
     "current_call",
     "refuse",
 )

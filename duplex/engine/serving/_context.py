@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any
 
 from duplex._errors import as_text
 from duplex._metadata import Metadata
@@ -34,7 +34,6 @@ def context_of(invocation: Invocation) -> CallContext:
     return context  # type: ignore[no-any-return]
 
 
-@final
 class CallContext:
     """The call that the running handler serves, as :func:`current_call` returns it.
 

@@ -65,7 +65,23 @@ class CallerLink(Protocol):
         """Return a snapshot."""
 
 
-class CallEnd(Protocol):
+class Port(Protocol):
+    """What a handler itself is joined to."""
+
+    def bind_now(self) -> Arguments | None:
+        """Return the arguments if they have come, decoded and checked; ``None`` if they have not.
+
+        Raises ``InvalidArgument``.
+        """
+
+    async def bind_later(self) -> Arguments:
+        """Wait for the arguments, and return them."""
+
+    def send_now(self, item: Any) -> Awaitable[None] | None:
+        """Send an item of the stream of results; return what has to be awaited, if anything."""
+
+
+class CallEnd(Port, Protocol):
     """Where the arguments of a run come from, and where its result or error goes."""
 
     @property
@@ -87,20 +103,8 @@ class CallEnd(Protocol):
     def statistics(self) -> ChannelStatistics:
         """Return a snapshot of the call's own channel."""
 
-    def bind_now(self) -> Arguments | None:
-        """Return the arguments if they have come, decoded and checked; ``None`` if they have not.
-
-        Raises ``InvalidArgument``.
-        """
-
-    async def bind_later(self) -> Arguments:
-        """Wait for the arguments, and return them."""
-
     def run_in_thread(self, function: Callable[[], Any], threads: Threads) -> Awaitable[Any]:
         """Run a plain function in a thread and return its result. Cancelled, it leaves the thread alone."""
-
-    def send_now(self, item: Any) -> Awaitable[None] | None:
-        """Send an item of the stream of results; return what has to be awaited, if anything."""
 
     async def finish_stream(self, trailers: Trailers) -> None:
         """The handler has sent all its items."""

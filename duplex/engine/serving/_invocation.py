@@ -29,7 +29,7 @@ from duplex.engine._failure import (
 from duplex.engine._generator import END_OF_ITEMS, GeneratorThread
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._threads import run_plain
-from duplex.engine.serving._end import CallEnd, CallerLink, Host
+from duplex.engine.serving._end import CallEnd, CallerLink, Host, Port
 from duplex.engine.serving._observer import UnservedCall, status_of
 
 logger = logging.getLogger("duplex")
@@ -101,7 +101,7 @@ class Invocation:
         self._rest: Coroutine[Any, Any, None] | None = None
         self._trailers: dict[str, str | bytes] | None = None
         self._state: dict[Any, Any] | None = None
-        #: What the handler sees of the call, once it has asked: see :mod:`duplex.engine.serving._context`.
+        #: What the handler sees of the call, once it or its middleware has asked: see :mod:`duplex.engine.serving._context`.
         self.context: Any = None
         #: Of what the handler's thread waits for on the event loop.
         self._waits: set[trio.CancelScope] | None = None
@@ -222,6 +222,7 @@ class Invocation:
         finally:
             served_call.reset(token)  # or the idle worker's context would keep the call
             self._scope = None
+            self.context = None  # which knows this run
 
     def ended(self) -> None:
         """The task that ran it goes on to other things."""
@@ -229,43 +230,63 @@ class Invocation:
 
     async def _run(self) -> None:
         end = self.end
-        arguments = end.bind_now()
-        args, kwargs = await end.bind_later() if arguments is None else arguments
-        del arguments
-        self.has_begun = True
         handler = self.handler
-        function = handler.function
-        flavor = handler.flavor
-        if flavor is Flavor.ASYNC:
-            handling = function(*args, **kwargs)
-            del args, kwargs  # what the handler lets go of is nobody's any more
+        if handler.layers is not None:
+            result = await handler.layers.run(self)
+        elif handler.flavor is Flavor.ASYNC:
+            # As invoke() does, in fewer steps: nearly all calls are of this kind.
+            arguments = end.bind_now()
+            args, kwargs = await end.bind_later() if arguments is None else arguments
+            self.has_begun = True
+            handling = handler.function(*args, **kwargs)
+            del arguments, args, kwargs  # what the handler lets go of is nobody's any more
             result = await handling
-        elif flavor is Flavor.ASYNC_GENERATOR:
-            generating = function(*args, **kwargs)
-            del args, kwargs
-            async with contextlib.aclosing(generating) as items:
-                async for item in items:
-                    if (rest := end.send_now(item)) is not None:
-                        await rest
-            result = END_OF_ITEMS
-        elif flavor is Flavor.SYNC:
-            if handler.inline:
-                result = function(*args, **kwargs)
-            else:
-                result = await self._in_thread(functools.partial(run_plain, function, args, kwargs))
         else:
-            await self._iterate(function(*args, **kwargs))
-            result = END_OF_ITEMS
+            result = await self.invoke(end)
         if self.notify:
             end.finish_notification()
-        elif result is END_OF_ITEMS or handler.kind.streams_output:
-            if result is not END_OF_ITEMS and result is not None:
-                raise TypeError(
-                    f"{self.method} answers through its channel, so it returns None, not a {type(result).__name__}"
-                )
+        elif handler.kind.streams_output:
+            if result is not None:
+                raise self._returned(result)
             await end.finish_stream(self._trailers)
         elif (rest := end.answer(result, self._trailers)) is not None:
             await rest
+
+    async def invoke(self, port: Port) -> Any:
+        """Run the handler alone, and return its result; ``None`` if it sends a stream.
+
+        Args:
+            port: where its arguments come from, and where the items go that it yields.
+        """
+        arguments = port.bind_now()
+        args, kwargs = await port.bind_later() if arguments is None else arguments
+        self.has_begun = True
+        handler = self.handler
+        if handler.flavor is Flavor.SYNC:
+            if handler.inline:
+                return handler.function(*args, **kwargs)
+            return await self._in_thread(functools.partial(run_plain, handler.function, args, kwargs))
+        handling = handler.function(*args, **kwargs)
+        del arguments, args, kwargs
+        if handler.flavor is Flavor.ASYNC:
+            return await handling
+        if handler.flavor is Flavor.ASYNC_GENERATOR:
+            async with contextlib.aclosing(handling) as items:
+                async for item in items:
+                    if (rest := port.send_now(item)) is not None:
+                        await rest
+        else:
+            await self._iterate(handling, port)
+        return None
+
+    def _returned(self, result: Any) -> TypeError:
+        what = type(result).__name__
+        if self.handler.layers is None:
+            return TypeError(f"{self.method} answers through its channel, so it returns None, not a {what}")
+        return TypeError(
+            f"{self.method} streams its results, so neither it nor its middleware returns anything, and this was a "
+            f"{what}: middleware that answers itself sends the items with call.send()"
+        )
 
     def run_inline(self) -> bool:
         """Run a plain function here and now, and answer; tell whether the rest needs a task, that is :meth:`run`.
@@ -291,20 +312,20 @@ class Invocation:
             raise
         except BaseException as error:
             self.fail(error)
+        self.context = None
         return self._rest is not None
 
-    async def _iterate(self, generator: Generator[Any, Any, Any]) -> None:
-        end = self.end
+    async def _iterate(self, generator: Generator[Any, Any, Any], port: Port) -> None:
         if self.handler.inline:
             with contextlib.closing(generator):
                 for item in generator:
-                    if (rest := end.send_now(item)) is not None:
+                    if (rest := port.send_now(item)) is not None:
                         await rest
             return
         steps = GeneratorThread(self.host.threads, generator, self._spawn_in_thread, self.method)
         try:
             while (item := await steps.next()) is not END_OF_ITEMS:
-                if (rest := end.send_now(item)) is not None:
+                if (rest := port.send_now(item)) is not None:
                     await rest
         finally:
             await steps.aclose()
@@ -440,7 +461,7 @@ class Invocation:
     def _observe(self, status: int, message: str) -> None:
         """Tell that the call was answered, if neither its handler nor any middleware has begun."""
         observer = self.host.observer
-        if observer is not None and not self.has_begun:
+        if observer is not None and not self.has_begun and self.context is None:
             observer.note(
                 UnservedCall(
                     method=self.method,

@@ -102,7 +102,12 @@ class Reception:
             return
         if event.metadata and self._take_reserved(link, event, handler, codec):
             return
-        is_inline = handler.inline and handler.flavor is Flavor.SYNC and can_run_inline(link, event, handler)
+        is_inline = (
+            handler.inline
+            and handler.flavor is Flavor.SYNC
+            and handler.layers is None
+            and can_run_inline(link, event, handler)
+        )
         if not is_inline:
             if owner is not None:
                 refusal = offers.callbacks.refusal(link, owner)

@@ -175,11 +175,13 @@ class KeyedRun:
 
     def bind_now(self) -> Arguments:
         """See :meth:`CallEnd.bind_now`: they came with the call."""
-        event, self._event = self._event, None
+        event = self._event
         assert event is not None
         assert event.payload is not None
         live = Unconnected(0, self._attempt.max_elements)
-        return self.handler.arguments(self.codec, event.payload, event.attachments, live)
+        arguments = self.handler.arguments(self.codec, event.payload, event.attachments, live)
+        self._event = None
+        return arguments
 
     async def bind_later(self) -> Arguments:
         """See :meth:`CallEnd.bind_later`."""
