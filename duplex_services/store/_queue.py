@@ -82,6 +82,15 @@ class CommitQueue:
         """How many commits wait for their turn."""
         return len(self._waiting)
 
+    def check_open(self) -> None:
+        """Make sure that the store is not closed.
+
+        Raises:
+            Unavailable: it is.
+        """
+        if self._is_closed:
+            raise Unavailable("this store is closed")
+
     async def submit(self, commit: Commit) -> int:
         """Make a commit and return its revision.
 
@@ -92,9 +101,7 @@ class CommitQueue:
             Unavailable: it was not sent.
             Unknown: nobody answered in time.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if self._is_closed:
-            raise Unavailable("this store is closed")
+        self.check_open()
         waiting = _Waiting(commit, trio.current_time() + self._patience)
         self._waiting.append(waiting)
         self._news.set()

@@ -156,6 +156,7 @@ class Store:
             Unavailable: the store does not answer.
         """
         check_key(key, own=True)
+        self._queue.check_open()
         entry = await self._backend.get(key)
         if entry is None and self._backend.hides_denied and key != SENTINEL:
             while await self._backend.get(SENTINEL) is None:
@@ -179,6 +180,7 @@ class Store:
 
     async def _list(self, prefix: str) -> tuple[Listing, Entry]:
         """List what there is, and the sentinel without which nothing is told."""
+        self._queue.check_open()
         while True:
             listing = await self._backend.list(prefix)
             if listing.sentinel is not None:
@@ -247,6 +249,7 @@ class Store:
     @contextlib.contextmanager
     def _reading(self, prefix: str | None) -> Iterator[Reader]:
         """Read from the one watch upstream, which the first reader begins; ``None`` is all, the store's own keys too."""
+        self._queue.check_open()
         if not self._is_watching:
             self._is_watching = True
             self._nursery.start_soon(self._upstream.run)
@@ -274,6 +277,7 @@ class Store:
             ValueError: the time makes no sense.
         """
         seconds = check_seconds("the ttl of a lease", ttl)
+        self._queue.check_open()
         asked = trio.current_time()
         lease = Lease(self._backend, await self._backend.grant(seconds), asked)
         self._nursery.start_soon(lease.keep)

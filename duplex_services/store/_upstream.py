@@ -44,13 +44,15 @@ class Upstream:
         self._epochs = epochs
         self._verify_every = verify_every
         self._opened = 0.0
+        #: How many questions were asked whose answer confirms the view.
+        self._questions = 0
         self._is_asked = trio.Event()
         self._confirmed = trio.Event()
         self._following: trio.CancelScope | None = None
 
     def open_reader(self, prefix: str | None) -> Reader:
         """Begin to tell somebody what is there, and what changes."""
-        reader = Reader(self.view, prefix, trio.current_time())
+        reader = Reader(self.view, prefix, self._questions)
         self.view.add(reader)
         self._is_asked.set()
         return reader
@@ -77,7 +79,7 @@ class Upstream:
     async def _list(self) -> Listing:
         """List everything, in whichever epoch that is now, and take it in."""
         while True:
-            asked = trio.current_time()
+            number, asked = self._question()
             listing = await self._backend.list("")
             self.listings += 1
             sentinel = listing.sentinel
@@ -89,7 +91,7 @@ class Upstream:
             else:
                 changes = difference(self.view.entries, _without_writers(listing))
                 self.view.move(changes, listing.revision, epoch_in(sentinel), is_full=True)
-                self._confirm(asked)
+                self._confirm(number, asked)
                 return listing
 
     # ---------------------------------------------------------------------------------------- changes
@@ -134,7 +136,8 @@ class Upstream:
             with trio.move_on_at(self._clock.ask_at):
                 await self._is_asked.wait()
             self._is_asked = trio.Event()
-            asked, before = trio.current_time(), view.revision
+            number, asked = self._question()
+            before = view.revision
             newest = await self._or_trouble(self._newest, before)
             sentinel = None if newest is None else await self._or_trouble(self._sentinel)
             if newest is None or sentinel is None:
@@ -150,7 +153,7 @@ class Upstream:
                 while view.revision < newest:
                     await view.moved()
             if view.revision >= newest:
-                self._confirm(asked)
+                self._confirm(number, asked)
             elif view.revision == before:
                 _log.info("the watch of %s was deaf: it is begun anew", self._backend.address)
                 following.cancel()
@@ -173,9 +176,13 @@ class Upstream:
     def _clock(self) -> WatchClock:
         return WatchClock(self._verify_every, ANSWER_WITHIN, self._opened, self.view.confirmed)
 
-    def _confirm(self, asked: float) -> None:
+    def _question(self) -> tuple[int, float]:
+        self._questions += 1
+        return self._questions, trio.current_time()
+
+    def _confirm(self, number: int, asked: float) -> None:
         clock = msgspec.structs.replace(self._clock, confirmed=asked)
-        self.view.confirm(asked, is_stale=clock.is_stale(trio.current_time()))
+        self.view.confirm(number, asked, is_stale=clock.is_stale(trio.current_time()))
         self._confirmed.set()
         self._confirmed = trio.Event()
 

@@ -22,6 +22,7 @@ class View:
         revision: how far they go.
         epoch: which life of the store they are of; empty before anything is known.
         confirmed: when the store was asked, the last time that it had nothing newer; ``None`` for never.
+        confirmed_by: the number of that question; 0 for none.
         stale_since: what :attr:`Update.stale_since` is to say.
         trouble: why nothing more is known.
     """
@@ -31,6 +32,7 @@ class View:
         self.revision = 0
         self.epoch = ""
         self.confirmed: float | None = None
+        self.confirmed_by = 0
         self.stale_since: float | None = None
         self.trouble: StoreError | None = None
         self._moved = trio.Event()
@@ -71,14 +73,16 @@ class View:
         self._moved.set()
         self._moved = trio.Event()
 
-    def confirm(self, asked: float, *, is_stale: bool) -> None:
+    def confirm(self, number: int, asked: float, *, is_stale: bool) -> None:
         """Note that the store, asked at that time, had nothing newer.
 
         Args:
+            number: of the question.
             asked: ``trio.current_time()`` then.
             is_stale: whether that is too long ago even so.
         """
-        self.confirmed = asked if self.confirmed is None else max(self.confirmed, asked)
+        self.confirmed = asked
+        self.confirmed_by = number
         if not is_stale:
             self.stale_since = None
             self.trouble = None
@@ -122,13 +126,13 @@ class Reader:
     Args:
         view: of what.
         prefix: which keys; ``None``: all, with the store's own.
-        opened: the time; what is told first is not older.
+        after: the number of the last question to the store; what is told first is confirmed by a later one.
     """
 
-    def __init__(self, view: View, prefix: str | None, opened: float) -> None:
+    def __init__(self, view: View, prefix: str | None, after: int) -> None:
         self.prefix = prefix
         self._view = view
-        self._opened = opened
+        self._after = after
         self._has_begun = False
         self._heard: dict[str, int | None] = {}
         self._is_full = False
@@ -174,8 +178,7 @@ class Reader:
     def _first(self) -> Update | None:
         view = self._view
         is_stale = view.stale_since is not None
-        is_fresh = view.confirmed is not None and view.confirmed >= self._opened
-        if view.epoch and (is_stale or is_fresh):
+        if view.epoch and (is_stale or view.confirmed_by > self._after):
             self._has_begun = True
             return self._told(view.under(self.prefix), (), is_full=True)
         if is_stale and self._stale_since != view.stale_since:

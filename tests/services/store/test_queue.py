@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import pytest
@@ -200,6 +201,7 @@ async def test_a_writers_key_that_was_swept_is_made_again(autojump_clock: trio.t
         for key in [key for key in state.entries if key.startswith("_w/")]:
             del state.entries[key]
         await store.commit({"a": b"2"}, when=ANY)
+        assert trio.current_time() == 0, "and nobody waits for that"
         assert state.values_of("a") == [b"1", b"2"]
 
 
@@ -280,6 +282,11 @@ def test_when_a_mark_was_made(mark: bytes, when: float) -> None:
     assert _written(mark) == when
 
 
+async def use(opened: AbstractAsyncContextManager[object]) -> None:
+    async with opened:
+        pass
+
+
 async def test_a_store_that_is_closed(autojump_clock: trio.testing.MockClock) -> None:
     outcomes: list[int | StoreError] = []
 
@@ -293,8 +300,15 @@ async def test_a_store_that_is_closed(autojump_clock: trio.testing.MockClock) ->
                 users.start_soon(commit, store, value)
                 await trio.testing.wait_all_tasks_blocked()
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Unavailable", "Unknown"]
-    with pytest.raises(Unavailable, match="this store is closed"):
-        await store.commit({"a": b""}, when=ANY)
+    for ask in (
+        store.commit({"a": b""}, when=ANY),
+        store.get("a"),
+        store.list(),
+        use(store.watch()),
+        use(store.lease(5)),
+    ):
+        with pytest.raises(Unavailable, match="this store is closed"):
+            await ask
 
 
 async def test_what_makes_no_commit_is_not_sent(autojump_clock: trio.testing.MockClock) -> None:

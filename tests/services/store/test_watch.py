@@ -387,9 +387,9 @@ async def test_a_listing_may_be_reported(autojump_clock: Clock) -> None:
 
 def test_a_view_without_readers() -> None:
     view = View()
-    reader = Reader(view, "a", 0.0)
+    reader = Reader(view, "a", 0)
     view.add(reader)
-    view.add(Reader(view, "a", 0.0))
+    view.add(Reader(view, "a", 0))
     assert view.reader_count == 2
     view.remove(reader)
     assert view.reader_count == 1
