@@ -12,6 +12,8 @@ Metadata: TypeAlias = Mapping[str, str | bytes]
 RESERVED_PREFIX = "duplex-"
 #: The caller's name for what a call is to do, so that it is done once: see :mod:`duplex.engine.serving.idempotency`.
 IDEMPOTENCY_KEY = "duplex-idempotency-key"
+#: Bytes of it, at most.
+MAX_IDEMPOTENCY_KEY = 255
 #: What a peer whose callee side keeps such keys announces in its ``HELLO``.
 IDEMPOTENCY_FEATURE = "idempotency-keys"
 #: The caller relies on the stream of results to be resumable.

@@ -13,11 +13,19 @@ import trio
 from duplex._errors import RPCError, Unavailable, Unimplemented
 from duplex.client._balancer import Balancer, Candidate, RoundRobin
 from duplex.engine._runs import check_run
-from duplex.engine.calling._caller import Caller, Opening
-from duplex.engine.calling._opening import Relayed
-from duplex.engine.calling._outcome import blame, never_began
-from duplex.engine.calling._request import Request, begun, in_time
-from duplex.engine.calling._resolution import Resolution, Situation, resolve
+from duplex.engine.calling import (
+    Caller,
+    Opening,
+    Relayed,
+    Request,
+    Resolution,
+    Situation,
+    begun,
+    blame,
+    in_time,
+    never_began,
+    resolve,
+)
 
 #: Seconds between looks at whether a first attempt to connect has failed.
 _LOOK: Final = 0.02

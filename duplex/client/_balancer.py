@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Protocol, TypeVar, final
 
-from duplex.engine.calling._request import Request
+from duplex.engine.calling import Request
 
 
 class Candidate(Protocol):

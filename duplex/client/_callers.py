@@ -8,7 +8,7 @@ from duplex._errors import ConfigurationError
 from duplex.client._options import Options
 from duplex.client._proxy import CallerFor
 from duplex.client._resume import Resuming
-from duplex.engine.calling._caller import Caller
+from duplex.engine.calling import Caller
 
 
 def over_any_link(balanced: Callable[[str], Caller], patience: float) -> CallerFor:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Never, final
 
-from duplex.engine.calling._caller import Opening
-from duplex.engine.calling._outgoing import OutgoingCall
+from duplex.engine.calling import Opening, OutgoingCall
 
 
 @final

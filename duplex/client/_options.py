@@ -8,10 +8,9 @@ from typing import Any, Final, cast, final, get_args
 
 from duplex._config import Overflow
 from duplex._errors import ConfigurationError
-from duplex._metadata import IDEMPOTENCY_KEY, RESERVED_PREFIX, Metadata, check_metadata
+from duplex._metadata import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY, RESERVED_PREFIX, Metadata, check_metadata
 from duplex._numbers import check_seconds
 from duplex.codec import Codec, get_codec
-from duplex.engine.serving import MAX_KEY
 
 
 @final
@@ -81,9 +80,9 @@ def _idempotency_key(value: Any) -> str | None:
         size = len(value.encode()) if isinstance(value, str) else 0
     except UnicodeEncodeError:  # a lone surrogate
         size = 0
-    if value is not None and not 0 < size <= MAX_KEY:
+    if value is not None and not 0 < size <= MAX_IDEMPOTENCY_KEY:
         raise ConfigurationError(
-            f"idempotency_key must be a text of 1 to {MAX_KEY} bytes or None, not {value!r}"
+            f"idempotency_key must be a text of 1 to {MAX_IDEMPOTENCY_KEY} bytes or None, not {value!r}"
         )
     return cast("str | None", value)
 

@@ -9,9 +9,7 @@ from typing import Any, Literal, NoReturn, Protocol, TypeAlias, Unpack, final, o
 from duplex.client._open import OpenCall
 from duplex.client._options import Options
 from duplex.engine._tracked import ResumableStream
-from duplex.engine._types import CallOptions, OtherOptions
-from duplex.engine.calling._caller import Caller
-from duplex.engine.calling._request import Request
+from duplex.engine.calling import Caller, CallOptions, OtherOptions, Request
 
 #: Gives what makes the calls of a service, by its name, that have some options. Raises ``ConfigurationError`` if its
 #: calls cannot have them.

@@ -24,10 +24,7 @@ from duplex._metadata import RESUME_KEY, Metadata
 from duplex.engine._deadlines import remaining
 from duplex.engine._tracked import ResumableStream, Tracked
 from duplex.engine._types import ChannelStatistics
-from duplex.engine.calling._caller import Caller, Opening
-from duplex.engine.calling._opening import LimitedOpening
-from duplex.engine.calling._outgoing import OutgoingCall
-from duplex.engine.calling._request import Request
+from duplex.engine.calling import Caller, LimitedOpening, Opening, OutgoingCall, Request
 
 T = TypeVar("T", covariant=True)
 

@@ -1,8 +1,6 @@
 """Which calls are taken: the limits of handlers that run at once, and shedding of load before memory grows.
 
-What is limited for all links together is not for the first who comes. A link may hold as much as :data:`GREED` times what
-is still free, so all links that want more end up with about as much, a link that is alone with nearly all, and something
-is left for who comes next. (Switches share their buffers so: "dynamic thresholds", Choudhury and Hahne 1998.)
+What is limited for all links together is shared as :mod:`duplex.engine._shares` has it.
 """
 
 from __future__ import annotations
@@ -10,27 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from duplex.engine._collector import collector
+from duplex.engine._shares import GREED, may_hold_more
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
     from duplex.engine._peer import BasePeer
 
-#: How many times what is free one link may hold.
-GREED: Final = 8
 #: Calls between two looks at how much all links hold together. A call is at most one message, and each link's
 #: own window bounds it anyway.
 CALLS_PER_LOOK: Final = 32
-#: Seconds after which a refused call may be tried again. Handlers end at times that nobody knows, so this only
-#: keeps callers from asking again at once.
-PUSH_BACK: Final = 0.1
-
-
-def may_hold_more(held: int, used: int, most: int) -> bool:
-    """Whether somebody who holds so much of something may have one more, of which so much is used by all, at most.
-
-    Of eight or fewer, one may have them all.
-    """
-    return held < GREED * (most - used)
 
 
 @final

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from duplex._config import Limits
-from duplex.engine._admission import GREED
+from duplex.engine._shares import GREED
 
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink

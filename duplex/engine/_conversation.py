@@ -29,7 +29,7 @@ from duplex.protocol import (
 )
 
 if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
+    from duplex.engine._host import ChannelHost
 
 #: A task that streams yields to others once in so many items, and sends no more in one message: a pass of the event
 #: loop costs as much as some 20 items (docs/design/performance.md).
@@ -98,7 +98,7 @@ class Conversation(CallValues):
     #: Whether it is a value in a message of a call, and no call itself.
     is_value = False
 
-    def __init__(self, link: BaseLink, channel: int, codec: Codec, item_type: Any = Any) -> None:
+    def __init__(self, link: ChannelHost, channel: int, codec: Codec, item_type: Any = Any) -> None:
         super().__init__()
         self.link = link
         self.channel = channel

@@ -33,8 +33,7 @@ from duplex.engine._table import ChannelUser
 from duplex.engine._throttle import Throttle
 from duplex.engine._unread import in_short, is_much_unread
 from duplex.engine._watch import LinkWatch
-from duplex.engine.calling._callback import RemoteCallback
-from duplex.engine.calling._link_caller import LinkCaller
+from duplex.engine.calling import LinkCaller, RemoteCallback
 from duplex.engine.serving import Job, refuse
 from duplex.protocol import (
     END,

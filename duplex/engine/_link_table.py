@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar, final
 import trio
 
 from duplex.engine._link import BaseLink
-from duplex.engine.calling._caller import Caller
+from duplex.engine.calling import Caller
 from duplex.engine.serving import BUILTIN
 
 LinkT = TypeVar("LinkT", bound=BaseLink)

@@ -27,7 +27,7 @@ from duplex.codec._base import LiveKind
 from duplex.engine._types import Callback
 
 if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
+    from duplex.engine._host import ChannelHost
     from duplex.engine._nested import NestedChannel
     from duplex.protocol import ChannelClosed
 
@@ -62,7 +62,7 @@ class CallValues:
 
     __slots__ = ("_children", "_exports", "_fresh", "channel", "link", "over")
 
-    link: BaseLink
+    link: ChannelHost
     channel: int
     over: bool
 

@@ -19,7 +19,7 @@ from duplex.engine._types import Channel, ChannelStatistics, ReceiveChannel, Sen
 from duplex.protocol import CancelReceived, ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
+    from duplex.engine._host import ChannelHost
 
 logger = logging.getLogger("duplex")
 
@@ -163,7 +163,7 @@ class NestedChannel(Conversation):
 
     def __init__(
         self,
-        link: BaseLink,
+        link: ChannelHost,
         channel: int,
         codec: Codec,
         root: CallValues,

@@ -19,7 +19,7 @@ from duplex._errors import ConfigurationError
 from duplex._metadata import IDEMPOTENCY_FEATURE
 from duplex._numbers import check_seconds
 from duplex.codec import CODECS, Codec
-from duplex.engine._admission import GREED, Admission, may_hold_more
+from duplex.engine._admission import Admission
 from duplex.engine._callbacks import Callbacks
 from duplex.engine._drain import drain
 from duplex.engine._dropped import Dropped
@@ -31,12 +31,12 @@ from duplex.engine._log import logger
 from duplex.engine._ports import Ports
 from duplex.engine._report import CallInfo, calls_of
 from duplex.engine._runs import check_run
+from duplex.engine._shares import GREED, may_hold_more
 from duplex.engine._statistics import PeerStatistics
 from duplex.engine._threads import Threads
 from duplex.engine._watch import SlowPeers
 from duplex.engine._workers import Workers
-from duplex.engine.calling._resolution import Situation
-from duplex.engine.calling._timers import Timers
+from duplex.engine.calling import Situation, Timers
 from duplex.engine.serving import BUILTIN, Observer, Reception, ResultCache, ServedChannel, ServingMiddleware
 from duplex.protocol import (
     MAX_NAME,

@@ -19,10 +19,10 @@ import outcome
 import trio
 
 from duplex._errors import ResourceExhausted
-from duplex.engine._admission import PUSH_BACK, may_hold_more
 from duplex.engine._deadlines import in_thread, served_call, thread_call
 from duplex.engine._failure import NotBegun
 from duplex.engine._interpreter import Interpreter
+from duplex.engine._shares import PUSH_BACK, may_hold_more
 
 T = TypeVar("T")
 

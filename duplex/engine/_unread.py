@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from duplex._metadata import RESERVED_PREFIX
 
 if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
+    from duplex.engine._host import ChannelHost
 
 logger = logging.getLogger("duplex")
 
@@ -22,13 +22,13 @@ logger = logging.getLogger("duplex")
 SHORT: Final = 256
 
 
-def is_much_unread(link: BaseLink) -> bool:
+def is_much_unread(link: ChannelHost) -> bool:
     """Whether much of what cost no credit is not known to have arrived."""
     return link.connection.free_unread > link.peer.limits.max_unsent // 2
 
 
 def in_short(
-    link: BaseLink, message: str, trailers: Mapping[str, str | bytes] | None
+    link: ChannelHost, message: str, trailers: Mapping[str, str | bytes] | None
 ) -> tuple[str, None, dict[str, str | bytes]]:
     """Return the message, details and trailers that are told of an error then."""
     more = link.throttle.note("errors without their details", link.now)

@@ -14,7 +14,7 @@ import duplex
 from duplex.client._balanced import BalancedServices
 from duplex.codec import CODECS
 from duplex.engine._link_table import LinkTable
-from duplex.engine.calling._request import Request
+from duplex.engine.calling import Request
 from tests.engine.helpers import until
 from tests.machine import fail_after
 

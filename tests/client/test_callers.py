@@ -15,8 +15,7 @@ from duplex.client import ServiceProxy
 from duplex.client._balanced import Balanced
 from duplex.client._balancer import Candidate
 from duplex.client._options import Options
-from duplex.engine.calling._caller import Caller
-from duplex.engine.calling._request import Request
+from duplex.engine.calling import Caller, Request
 from tests.engine.helpers import linked, outcome, until
 from tests.engine.named_service import named, serving
 from tests.machine import fail_after

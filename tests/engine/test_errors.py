@@ -42,7 +42,7 @@ async def test_unknown_service() -> None:
 
 
 async def test_name_that_is_no_method() -> None:
-    from duplex.engine.calling._request import Request
+    from duplex.engine.calling import Request
 
     async with linked(errors) as pair:
         request = Request("nodot", "nodot", pair.client.default_codec)

@@ -183,7 +183,7 @@ async def test_json_codec() -> None:
 async def test_json_codec_is_what_travels() -> None:
     """A codec that only pretended to be chosen would pass every other test."""
     from duplex.codec import get_codec
-    from duplex.engine.calling._request import Request
+    from duplex.engine.calling import Request
 
     service = duplex.Service("service")
 

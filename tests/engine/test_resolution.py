@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from duplex.engine.calling._resolution import Resolution, Situation, resolve
+from duplex.engine.calling import Resolution, Situation, resolve
 
 R = Resolution
 FIELDS = Situation.__struct_fields__

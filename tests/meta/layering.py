@@ -45,6 +45,9 @@ LEVELS: Final[Mapping[str, int]] = {
 #: What the table leaves out because it has no content of its own: the re-exports, and ``python -m duplex``.
 FRONT: Final[Mapping[str, int]] = {"duplex": 6, "duplex.__main__": 7}
 
+#: Parts of packages that know nobody who knows them, not even by a type.
+ROOMS: Final = ("duplex.engine.calling", "duplex.client")
+
 #: Imports (importer, imported) that the levels alone would allow.
 FORBIDDEN: Final = frozenset(
     {
@@ -303,6 +306,40 @@ def cycle(sources: Mapping[str, str], packages: frozenset[str]) -> list[str]:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         return list(error.args[1])
+    return []
+
+
+def circle_of(room: str, sources: Mapping[str, str], packages: frozenset[str]) -> list[str]:
+    """How what a room knows leads back to it: modules, each of which imports the next one, be it for types alone; empty
+    if it does not.
+
+    What is in the room is known by those above it, and knows nobody of whom that holds: then it can be read, tested and
+    changed by itself.
+    """
+    graph = {
+        module: {
+            target
+            for imported in imports_of(source, module, is_package=module in packages)
+            if (target := imported.full if imported.full in sources else imported.module) in sources
+        }
+        for module, source in sources.items()
+    }
+    within = {module for module in sources if module == room or module.startswith(f"{room}.")}
+    ways = [
+        [module, target]
+        for module in sorted(within)
+        for target in sorted(graph[module])
+        if target not in within
+    ]
+    seen = {way[-1] for way in ways}
+    while ways:
+        way = ways.pop(0)
+        for target in sorted(graph[way[-1]]):
+            if target in within:
+                return [*way, target]
+            if target not in seen:
+                seen.add(target)
+                ways.append([*way, target])
     return []
 
 

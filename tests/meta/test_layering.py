@@ -9,7 +9,9 @@ import pytest
 
 from tests.meta.layering import (
     LEVELS,
+    ROOMS,
     ROOT,
+    circle_of,
     cycle,
     imports_of,
     layer_problems,
@@ -54,6 +56,13 @@ def test_no_import_cycle_among_the_services() -> None:
     sources = {module: path.read_text(encoding="utf-8") for module, path in SERVICE_FILES.items()}
     packages = frozenset(module for module, path in SERVICE_FILES.items() if path.name == "__init__.py")
     assert cycle(sources, packages) == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_know_nobody_who_knows_them(room: str) -> None:
+    sources = {module: path.read_text(encoding="utf-8") for module, path in FILES.items()}
+    packages = frozenset(module for module, path in FILES.items() if path.name == "__init__.py")
+    assert circle_of(room, sources, packages) == []
 
 
 @pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(ROOT)))
@@ -194,6 +203,22 @@ def test_cycle_is_found() -> None:
     assert set(cycle(sources, packages)) == {"duplex.engine._a", "duplex.engine._b"}
     sources["duplex.engine._b"] = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from . import _a"
     assert cycle(sources, packages) == []
+
+
+def test_circle_of_knowledge_is_found() -> None:
+    sources = {
+        "duplex.room": "",
+        "duplex.room._a": "from duplex.below import b\nfrom duplex.room._c import C",
+        "duplex.room._c": "import duplex.room._a",
+        "duplex.below": "from duplex._deeper import D",
+        "duplex._deeper": "if TYPE_CHECKING:\n    from duplex.above import A",
+        "duplex.above": "import trio\nfrom duplex.room._a import a",
+    }
+    packages = frozenset({"duplex.room"})
+    way = ["duplex.room._a", "duplex.below", "duplex._deeper", "duplex.above", "duplex.room._a"]
+    assert circle_of("duplex.room", sources, packages) == way
+    sources["duplex._deeper"] = ""
+    assert circle_of("duplex.room", sources, packages) == []
 
 
 def test_relative_imports_are_resolved() -> None:

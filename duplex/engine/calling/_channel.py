@@ -12,12 +12,12 @@ from duplex.engine.calling._request import Request
 from duplex.protocol import NOTIFY
 
 if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
     from duplex.engine._table import ChannelUser
+    from duplex.engine.calling._host import CallHost
 
 
 def open_channel(
-    link: BaseLink,
+    link: CallHost,
     conversation: ChannelUser,
     request: Request,
     timeout: float | None,

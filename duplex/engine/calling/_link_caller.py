@@ -22,7 +22,7 @@ from duplex.engine.calling._unary import UnaryCall
 from duplex.protocol import END, NOTIFY
 
 if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
+    from duplex.engine.calling._host import CallHost
 
 
 @final
@@ -31,7 +31,7 @@ class LinkCaller:
 
     __slots__ = ("_link",)
 
-    def __init__(self, link: BaseLink) -> None:
+    def __init__(self, link: CallHost) -> None:
         self._link = link
 
     def unary(
@@ -88,7 +88,7 @@ class LinkCaller:
 
 @trio.lowlevel.enable_ki_protection
 async def _open_call(
-    link: BaseLink, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any]
+    link: CallHost, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any]
 ) -> OutgoingCall[Any, Any]:
     if request.overflow is None:
         call = OutgoingConversation(link, request)
@@ -130,7 +130,7 @@ class _NotifiedValues:
 
     __slots__ = ("max_attachments", "max_elements")
 
-    def __init__(self, link: BaseLink) -> None:
+    def __init__(self, link: CallHost) -> None:
         self.max_attachments = link.connection.max_attachments
         self.max_elements = 0  # nothing is decoded
 

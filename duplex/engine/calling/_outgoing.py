@@ -12,6 +12,7 @@ from duplex._metadata import Metadata
 from duplex.engine._conversation import NOTHING, Conversation
 from duplex.engine._deadlines import told_by_own
 from duplex.engine._overflow import Overflowing, OverflowState
+from duplex.engine._public_link import PublicLink
 from duplex.engine._threads import wait_rescheduled
 from duplex.engine._types import Channel, ChannelStatistics
 from duplex.engine.calling._channel import open_channel
@@ -21,7 +22,7 @@ from duplex.engine.calling._timers import Timer, cancel_timer
 from duplex.protocol import ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
+    from duplex.engine.calling._host import CallHost
 
 #: Seconds without an item until the other side is asked whether the method streams any, and those that it has to say so.
 SUSPICIOUS: Final = 0.5
@@ -45,9 +46,10 @@ class OutgoingConversation(Conversation):
         "timeout",
     )
 
+    link: CallHost  # type: ignore[mutable-override]  # set once, in __init__
     opener = True
 
-    def __init__(self, link: BaseLink, request: Request) -> None:
+    def __init__(self, link: CallHost, request: Request) -> None:
         super().__init__(link, 0, request.codec, request.result_type)
         self.request = request
         self.closed: ChannelClosed | None = None
@@ -168,7 +170,7 @@ class OverflowingConversation(OutgoingConversation, Overflowing):
 
     __slots__ = ("overflow",)
 
-    def __init__(self, link: BaseLink, request: Request, policy: Overflow) -> None:
+    def __init__(self, link: CallHost, request: Request, policy: Overflow) -> None:
         super().__init__(link, request)
         self.overflow = OverflowState(policy, link.peer.limits.channel_window)
 
@@ -211,7 +213,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         return self._call.link.peer_name
 
     @property
-    def link(self) -> BaseLink:
+    def link(self) -> PublicLink:
         """The link that the call takes."""
         return self._call.link
 

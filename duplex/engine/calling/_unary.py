@@ -19,8 +19,7 @@ from duplex.engine.calling._timers import Timer, cancel_timer
 from duplex.protocol import END, UNARY, CancelReceived, ChannelClosed, ItemsReceived, MessageReceived
 
 if TYPE_CHECKING:
-    from duplex.engine._lead import Lead
-    from duplex.engine._link import BaseLink
+    from duplex.engine.calling._host import CallHost, Leadership
 
 
 @final
@@ -38,12 +37,13 @@ class UnaryCall(CallValues):
         "started",
     )
 
+    link: CallHost  # type: ignore[mutable-override]  # set once, in __init__
     opener = True
     holds_up = True
     is_value = False
     queued = 0
 
-    def __init__(self, link: BaseLink, request: Request) -> None:
+    def __init__(self, link: CallHost, request: Request) -> None:
         super().__init__()
         self.link = link
         self.channel = 0
@@ -146,7 +146,7 @@ class UnaryCall(CallValues):
                 self.revoke_exports()
             self.release()
 
-    async def _receive(self, lead: Lead) -> None:
+    async def _receive(self, lead: Leadership) -> None:
         """Receive from the link's port until the outcome has come; see :mod:`duplex.engine._lead`."""
         lead.is_vacant = False
         turns = lead.turns

@@ -24,13 +24,11 @@ from duplex.engine.serving._refusal import refuse as refuse
 from duplex.engine.serving._who import BUILTIN as BUILTIN
 from duplex.engine.serving._who import CALLBACK as CALLBACK
 from duplex.engine.serving._who import PeerInfo as PeerInfo
-from duplex.engine.serving.idempotency import MAX_KEY as MAX_KEY
 from duplex.engine.serving.idempotency import ResultCache as ResultCache
 
 __all__ = (
     "BUILTIN",
     "CALLBACK",
-    "MAX_KEY",
     "CallContext",
     "Invocation",
     "Job",

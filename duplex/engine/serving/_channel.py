@@ -40,6 +40,7 @@ class ServedChannel(Conversation):
 
     __slots__ = ("_event", "_invocation", "_owner", "deadline", "handler")
 
+    link: BaseLink  # type: ignore[mutable-override]  # set once, in __init__
     deadline: float | None
 
     def __init__(self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:

@@ -8,8 +8,8 @@ from duplex._errors import as_text
 from duplex._metadata import Metadata
 from duplex.engine._deadlines import served_call
 from duplex.engine._handler import Handler
+from duplex.engine._public_link import PublicLink
 from duplex.engine._types import ChannelStatistics
-from duplex.engine.serving._end import CallerLink
 from duplex.engine.serving._invocation import Invocation
 from duplex.engine.serving._who import PeerInfo
 
@@ -50,7 +50,7 @@ class CallContext:
         return f"<call of {self.method} from {self.peer}>"
 
     @property
-    def link(self) -> CallerLink:
+    def link(self) -> PublicLink:
         """The link that the call came over; ``call.link.service(...)`` calls the caller's own services."""
         return self._call.end.link
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 from duplex.codec._base import Codec
 from duplex.engine._failure import Failure
-from duplex.engine._statistics import LinkStatistics
+from duplex.engine._public_link import PublicLink
 from duplex.engine._threads import Threads
 from duplex.engine._types import ChannelStatistics
 from duplex.engine.serving._observer import Observer
@@ -23,46 +23,6 @@ from duplex.engine.serving._who import PeerInfo
 Arguments: TypeAlias = tuple[Sequence[Any], Mapping[str, Any]]
 #: The trailers that a handler has set, if any.
 Trailers: TypeAlias = Mapping[str, str | bytes] | None
-
-
-class CallerLink(Protocol):
-    """The link that a call came over, as its handler sees it: a :class:`duplex.Link`."""
-
-    @property
-    def peer(self) -> Any:
-        """The peer at this side, which the link belongs to."""
-
-    @property
-    def peer_id(self) -> str:
-        """The caller's id."""
-
-    @property
-    def peer_name(self) -> str:
-        """The caller's name, or its id if it has none."""
-
-    @property
-    def endpoint(self) -> str:
-        """The endpoint that this side bound or connected."""
-
-    @property
-    def services(self) -> Mapping[str, str]:
-        """The services that the caller offers: name to version."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether calls can be made."""
-
-    def service(self, target: Any, *, name: str | None = None) -> Any:
-        """Return a proxy of a service of the caller's; see :meth:`duplex.Peer.service`."""
-
-    async def wait_closed(self) -> None:
-        """Return once the link is over."""
-
-    async def ping(self) -> float:
-        """Return the seconds that a message to the caller's event loop and back takes."""
-
-    def statistics(self) -> LinkStatistics:
-        """Return a snapshot."""
 
 
 class Port(Protocol):
@@ -85,7 +45,7 @@ class CallEnd(Port, Protocol):
     """Where the arguments of a run come from, and where its result or error goes."""
 
     @property
-    def link(self) -> CallerLink:
+    def link(self) -> PublicLink:
         """The link that the call came over, for its handler."""
 
     @property

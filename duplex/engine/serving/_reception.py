@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 from duplex._metadata import IDEMPOTENCY_KEY, RESUME_KEY
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
-from duplex.engine._admission import PUSH_BACK, Admission
+from duplex.engine._admission import Admission
 from duplex.engine._callbacks import Callbacks
 from duplex.engine._handler import Flavor, Handler
+from duplex.engine._shares import PUSH_BACK
 from duplex.engine.serving._channel import OverflowingChannel, ServedChannel, can_run_inline
 from duplex.engine.serving._refusal import refuse
 from duplex.engine.serving._who import BUILTIN

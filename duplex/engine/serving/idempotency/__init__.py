@@ -17,7 +17,6 @@ forgotten, and the next attempt runs; so is one whose arguments were refused, fo
 from __future__ import annotations
 
 from duplex.engine.serving.idempotency._cache import KEY_SIZE as KEY_SIZE
-from duplex.engine.serving.idempotency._cache import MAX_KEY as MAX_KEY
 from duplex.engine.serving.idempotency._cache import ResultCache as ResultCache
 
-__all__ = ("KEY_SIZE", "MAX_KEY", "ResultCache")
+__all__ = ("KEY_SIZE", "ResultCache")

@@ -48,6 +48,7 @@ class Attempt(Conversation):
     __slots__ = ("_awaited", "_has_run", "_result", "cancelled", "deadline", "event")
 
     holds_up = True
+    link: BaseLink  # type: ignore[mutable-override]  # set once, in __init__
     deadline: float | None
 
     def __init__(self, link: BaseLink, event: ChannelOpened, codec: Codec, awaited: Awaited | None) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, final
 import trio
 
 from duplex._config import Idempotency
-from duplex._metadata import IDEMPOTENCY_KEY
+from duplex._metadata import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
-from duplex.engine._admission import PUSH_BACK
 from duplex.engine._handler import Handler, Kind
+from duplex.engine._shares import PUSH_BACK
 from duplex.engine._throttle import Throttle
 from duplex.engine.serving._refusal import refuse
 from duplex.engine.serving.idempotency._attempt import Attempt
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("duplex")
 
-#: Bytes of a key.
-MAX_KEY: Final = 255
 #: What a key counts for whose outcome is forgotten, in bytes: the digest of its name, and when it expires.
 KEY_SIZE: Final = 160
 
@@ -45,8 +43,8 @@ def _digest(event: ChannelOpened) -> bytes:
 def _problem(event: ChannelOpened, handler: Handler) -> str | None:
     """Return why a call cannot have a key, or ``None``."""
     key = event.metadata[IDEMPOTENCY_KEY]
-    if not isinstance(key, str) or not 0 < len(key.encode()) <= MAX_KEY:
-        return f"an idempotency key is a text of 1 to {MAX_KEY} bytes"
+    if not isinstance(key, str) or not 0 < len(key.encode()) <= MAX_IDEMPOTENCY_KEY:
+        return f"an idempotency key is a text of 1 to {MAX_IDEMPOTENCY_KEY} bytes"
     if not isinstance(event.target, str) or handler.kind is not Kind.UNARY:
         what = "a callback" if not isinstance(event.target, str) else "a stream"
         return f"{handler.method} is {what}; idempotency keys are for methods with one result"

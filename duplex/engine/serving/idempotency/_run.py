@@ -17,10 +17,11 @@ from duplex.engine._failure import Failure, report_last
 from duplex.engine._handler import Handler
 from duplex.engine._live import FUNCTIONS
 from duplex.engine._nested import close_local
+from duplex.engine._public_link import PublicLink
 from duplex.engine._threads import Threads, run_in_thread
 from duplex.engine._types import ChannelStatistics
 from duplex.engine.serving._answers import NONE, UNTOLD, all_trailers, fail_somehow
-from duplex.engine.serving._end import Arguments, CallerLink, Trailers
+from duplex.engine.serving._end import Arguments, Trailers
 from duplex.engine.serving._invocation import Invocation
 from duplex.engine.serving._who import PeerInfo, peer_info
 from duplex.engine.serving.idempotency._attempt import Attempt
@@ -94,7 +95,7 @@ class KeyedRun:
         return self.handler.method
 
     @property
-    def link(self) -> CallerLink:
+    def link(self) -> PublicLink:
         """See :attr:`CallEnd.link`: that of the attempt that it began for."""
         return self._attempt.link
 

@@ -1,0 +1,116 @@
+"""What channels need of the link that they are on, and of the peer whose link it is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from duplex._config import Limits
+from duplex._errors import RPCError
+from duplex.codec._base import Buffer
+from duplex.engine._throttle import Throttle
+from duplex.protocol import Connection
+
+if TYPE_CHECKING:
+    from duplex.engine._conversation import Conversation
+    from duplex.engine._dropped import Dropped
+    from duplex.engine._live import CallValues
+    from duplex.engine._nested import NestedChannel
+    from duplex.engine._table import ChannelUser
+
+
+class Pass(Protocol):
+    """A pass of the event loop."""
+
+    def is_pass_long(self) -> bool:
+        """Whether streams should let other tasks run; asked so, the time begins anew."""
+
+
+class ChannelOwner(Protocol):
+    """The peer."""
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes and holds."""
+
+    @property
+    def flusher(self) -> Pass:
+        """The pass of the event loop that it is in."""
+
+    @property
+    def dropped(self) -> Dropped:
+        """Looks after ends that nobody holds any more."""
+
+    def check_thread(self) -> None:
+        """Raise ``RuntimeError`` in any other thread than its own."""
+
+    def spawn(self, function: Callable[..., Awaitable[object]], /, *args: Any) -> None:
+        """Run something until it ends or the peer does."""
+
+
+class ChannelHost(Protocol):
+    """The link."""
+
+    #: When the present batch of commands began, in or out, as :func:`trio.current_time` counts.
+    now: float
+    connection: Connection
+    throttle: Throttle
+    #: Why the link is over, once it is.
+    error: RPCError | None
+    #: Conversations that owe the other side credit for what was taken (an ordered set), how much that is
+    #: together, and from how much on it is given back.
+    bundles: dict[Conversation, None]
+    held_back: int
+    most_held_back: int
+    #: Bytes of items that may be taken as a whole.
+    longest_run: int
+    #: Items of streams that were dropped.
+    dropped_items: int
+
+    @property
+    def peer(self) -> ChannelOwner:
+        """This side's peer."""
+
+    @property
+    def peer_name(self) -> str:
+        """The name of the other one."""
+
+    @property
+    def credit_waiters(self) -> dict[ChannelUser, bool]:
+        """Those that wait for credit, in order; and whether what streams leave to others would do for it."""
+
+    def touch(self) -> None:
+        """Note that something was queued."""
+
+    def consumed(self, channel: int, cost: int) -> None:
+        """Note that the application took a message."""
+
+    def forget(self, channel: int) -> None:
+        """Take no more events for a channel."""
+
+    def cancel_channel(self, channel: int, reason: str = "") -> None:
+        """Abandon a channel that this side opened, if it is not over."""
+
+    def close_channel(
+        self,
+        channel: int,
+        status: int,
+        payload: bytes | None = None,
+        attachments: Sequence[Buffer] = (),
+        message: str = "",
+        details: bytes | None = None,
+        trailers: Mapping[str, str | bytes] | None = None,
+    ) -> None:
+        """Close a channel that the other side opened, if the link still stands."""
+
+    def export_callback(self, function: Callable[..., Any], root: CallValues) -> int:
+        """Make a function callable for the other side, as long as a call lives, and return its number."""
+
+    def withdraw_callbacks(self, numbers: Sequence[int]) -> None:
+        """Take back functions that were made callable."""
+
+    def import_callback(self, number: int, conversation: CallValues) -> object:
+        """Return the local object for a function of the other side."""
+
+    def open_nested(self, root: CallValues, *, sends_to_peer: bool) -> NestedChannel:
+        """Open a channel nested in a call."""
