@@ -42,9 +42,18 @@ def _of_one_end() -> int:
 _ALONE: Final = _of_one_end()
 
 
-def is_alone(end: _MemoryEnd) -> bool:
-    """Whether an end of a memory channel is the only one that there is, and nobody waits at the other."""
-    return hasattr(end, "_state") and _references(end) <= _ALONE
+def is_left_alone(end: _MemoryEnd) -> bool:
+    """Whether an end that is moved from or to waits for another one which was dropped without being closed.
+
+    An item that was taken from it and is on its way is no reason to wait, and neither is an end that was closed: who
+    moves items is told of that.
+    """
+    if not hasattr(end, "_state") or _references(end) > _ALONE:
+        return False
+    statistics = end.statistics()
+    if isinstance(end, trio.MemoryReceiveChannel):
+        return statistics.tasks_waiting_receive > 0
+    return statistics.open_receive_channels > 0
 
 
 @final
@@ -90,9 +99,7 @@ class Dropped:
                 _warn(f"a channel from {channel.link.peer_name} was dropped without being closed")
                 channel.close_dropped()
         for channel, local in list(self._pumped.items()):
-            if is_alone(local) and not (
-                isinstance(local, trio.MemoryReceiveChannel) and local.statistics().current_buffer_used
-            ):
+            if is_left_alone(local):
                 del self._pumped[channel]
                 what = "sending" if isinstance(local, trio.MemoryReceiveChannel) else "receiving"
                 why = f"its {what} end was dropped without being closed"

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine._dropped import is_alone
+from duplex.engine._dropped import is_left_alone
 from tests.engine.helpers import collect, linked, outcome, stray_tasks, until
 
 #: Seconds after which a peer has looked after its links, and after what was dropped a while before.
@@ -153,6 +153,45 @@ async def test_what_still_waits_in_a_channel_whose_sender_was_dropped_comes(auto
             await call.send_eof()
             keeps.go.set()
             assert await call.result() == "done"
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_the_last_item_that_waits_for_credit_comes(closes: bool, autojump_clock: object) -> None:
+    """It was taken from the memory channel, so that is empty."""
+    go, items = trio.Event(), list[bytes]()
+    service = duplex.Service("late")
+
+    @service.rpc
+    async def take(source: duplex.ReceiveChannel[bytes]) -> None:
+        await go.wait()
+        try:
+            async for item in source:
+                items.append(item[-1:])  # those before an error count
+        except duplex.RPCError as error:
+            items.append(str(error).encode())
+
+    limits = duplex.Limits(channel_window=1024)
+    async with (
+        linked(service, within=1000, server={"limits": limits}) as pair,
+        trio.open_nursery() as nursery,
+    ):
+        sink, source = trio.open_memory_channel[bytes](math.inf)
+        for number in range(3):
+            sink.send_nowait(bytes(500) + bytes([number]))
+        if closes:
+            sink.close()
+        del sink
+        nursery.start_soon(pair.service("late").take, source)
+        while source.statistics().current_buffer_used:
+            await trio.lowlevel.checkpoint()
+        del source
+        gc.collect()
+        await trio.sleep(LOOKED)
+        go.set()
+        await trio.sleep(LOOKED)
+        assert len(items) == (3 if closes else 4)
+    assert items[:3] == [b"\0", b"\1", b"\2"]
+    assert closes or b"sending end was dropped" in items[3]
 
 
 async def test_channels_that_came_and_were_dropped_are_closed_while_the_call_goes_on(
@@ -296,12 +335,26 @@ async def test_ends_may_be_dropped_by_any_thread(autojump_clock: object) -> None
             assert await call.result() == "done"
 
 
-def test_ends_of_memory_channels_are_told_apart() -> None:
+async def test_ends_of_memory_channels_are_told_apart() -> None:
     sink, source = trio.open_memory_channel[int](0)
-    assert not is_alone(sink)
-    assert not is_alone(source)
+    assert not is_left_alone(sink)
+    assert not is_left_alone(source)
     clone = sink.clone()
     del source
-    assert not is_alone(sink), "its clone may be where it is taken from, for all that is known"
+    assert not is_left_alone(sink), "its clone may be where it is taken from, for all that is known"
     del clone
-    assert is_alone(sink)
+    assert is_left_alone(sink)
+
+
+async def test_an_end_whose_other_one_was_closed_is_not_left_alone() -> None:
+    sink, source = trio.open_memory_channel[int](1)
+    source.close()
+    del source
+    assert not is_left_alone(sink)
+    sink, source = trio.open_memory_channel[int](1)
+    sink.send_nowait(1)
+    sink.close()
+    del sink
+    assert not is_left_alone(source)
+    assert await source.receive() == 1
+    assert not is_left_alone(source), "what was taken may be under way"
