@@ -25,10 +25,14 @@ import pytest
 import pytest_timeout
 import trio
 
+from tests.machine import crowding
+
 #: Seconds that a test has for its end after it has been cancelled, as many as before, within these bounds; then
 #: its process goes.
 MIN_GRACE: Final = 5.0
 MAX_GRACE: Final = 30.0
+#: Limits of as many seconds are there for what hangs: a busy machine gets more. Shorter ones are meant as they are.
+LONG: Final = 30.0
 #: Tasks and frames of one that a report shows.
 MAX_TASKS: Final = 30
 MAX_FRAMES: Final = 12
@@ -130,7 +134,8 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
-    _expiry.arm(item.nodeid, settings.timeout)
+    seconds = settings.timeout
+    _expiry.arm(item.nodeid, seconds * crowding() if seconds >= LONG else seconds)
     return True
 
 

@@ -104,11 +104,16 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def slowness() -> float:
-    """Return how many times longer something may take here than on a machine that has nothing else to do."""
+def crowding() -> float:
+    """Return how many processes want each processor; at least 1."""
     minute, _, _, runnable, _ = Path("/proc/loadavg").read_text(encoding="ascii").split()
     waiting = max(float(minute), float(runnable.partition("/")[0]))
-    return _SPARE * max(1.0, waiting / len(os.sched_getaffinity(0)))
+    return max(1.0, waiting / len(os.sched_getaffinity(0)))
+
+
+def slowness() -> float:
+    """Return how many times longer something may take here than on a machine that has nothing else to do."""
+    return _SPARE * crowding()
 
 
 def within(seconds: float) -> float:

@@ -17,6 +17,7 @@ from benchmarks._driver import ROOT, PeerFailedError, measure, plan, run_all
 from benchmarks._results import Outcome
 from benchmarks.peers import Entry, entry_of
 from benchmarks.scenarios import SCENARIOS
+from tests.machine import within
 
 SOUND, CRASHES_AT_START, HANGS_AT_START, SERVER_CRASHES, CLIENT_CRASHES, CLIENT_HANGS = (
     entry_of(f"tests.benchmarks.broken_peers:{name}")
@@ -140,7 +141,7 @@ def test_process_ends_with_its_standard_input() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"nowhere\n"
         process.stdin.close()
-        assert process.wait(timeout=30) == 1
+        assert process.wait(timeout=within(30)) == 1
 
 
 async def test_failed_peer_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from tests.machine import within
+
 ROOT = Path(__file__).parents[2]
 TARGETS = Path(__file__).parent / "targets"
 CALC = ROOT / "examples" / "calc.py"
@@ -53,7 +55,7 @@ def start(*words: object, **options: Any) -> Command:
 
 def finish(process: subprocess.Popen[str], given: str | None = None) -> Result:
     """Write to the command's stdin, close it, and return what the command left when it has ended."""
-    out, err = process.communicate(given, timeout=PATIENCE)
+    out, err = process.communicate(given, timeout=within(PATIENCE))
     return Result(process.returncode, out, err)
 
 

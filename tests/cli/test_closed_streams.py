@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from tests.cli.harness import COMMAND, ENVIRONMENT, PATIENCE, ROOT
+from tests.machine import within
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,7 @@ def shell(line: str) -> subprocess.CompletedProcess[str]:
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=within(PATIENCE),
         check=False,
     )
 

@@ -10,6 +10,7 @@ import pytest
 from duplex.conformance import FAILED, Result
 from tests.conformance import rounds
 from tests.conformance.helpers import SCENARIOS
+from tests.machine import within
 from tests.meta.layering import ROOT
 
 pytestmark = pytest.mark.slow
@@ -21,7 +22,7 @@ def test_a_round_of_both_roles() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=within(300),
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

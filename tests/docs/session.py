@@ -36,6 +36,7 @@ import trio.testing
 
 import duplex
 from tests.docs.markdown import ROOT, Block
+from tests.machine import within
 
 #: The endpoint that documents use; what is served really is bound to a free port.
 ENDPOINT: Final = "tcp://127.0.0.1:7700"
@@ -144,7 +145,7 @@ class Session:
                 # Both are in one trio run: the client knows of a service when nobody has anything to do.
                 await trio.testing.wait_all_tasks_blocked()
                 try:
-                    with trio.fail_after(PATIENCE):
+                    with trio.fail_after(within(PATIENCE)):
                         await self._run_block(block)
                 except Exception as error:
                     error.add_note(f"in the {block.language} block at line {block.line}")
@@ -215,7 +216,7 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=PATIENCE,
+            timeout=within(PATIENCE),
             check=False,
         )
         self._exit_code = ran.returncode
@@ -266,7 +267,7 @@ class Server:
         """End it."""
         self._process.terminate()
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(within(PATIENCE))
         finally:
             self._process.kill()
             self._process.wait()

@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from tests.docs.markdown import ROOT
+from tests.machine import within
 
 EXAMPLES: Final = ROOT / "examples"
 #: Seconds; it takes about two on a machine that has nothing else to do.
@@ -23,7 +24,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=EXAMPLES,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=within(PATIENCE),
         check=False,
     )
 

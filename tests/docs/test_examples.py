@@ -13,6 +13,7 @@ import pytest
 
 import duplex
 from tests.docs.markdown import ROOT
+from tests.machine import within
 
 EXAMPLES: Final = ROOT / "examples"
 EXPECTED: Final = Path(__file__).with_name("expected")
@@ -34,7 +35,7 @@ def run(example: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=within(PATIENCE),
         check=False,
     )
 

@@ -14,6 +14,7 @@ import trio
 
 import duplex
 from tests.engine.helpers import ROOT, feed, linked, until
+from tests.machine import within
 
 service = duplex.Service("service")
 
@@ -181,7 +182,7 @@ def test_ctrl_c_ends_a_busy_program(seed: int) -> None:
             # Bytes that arrive say nothing of where the program is, so time has to.
             trio.run(trio.sleep, 0.05 + 0.037 * seed)
             running.send_signal(signal.SIGINT)
-            out, err = running.communicate(timeout=20)
+            out, err = running.communicate(timeout=within(20))
         finally:
             running.kill()
     assert out == "interrupted\n", err

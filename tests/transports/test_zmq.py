@@ -21,7 +21,7 @@ import zmq
 from duplex import BindError, ConfigurationError
 from duplex.transports import CarrierDown, ZmqTransport, _zmq_dealer, _zmq_router, _zmq_socket
 from duplex.transports._zmq_options import Endpoint
-from tests.machine import fail_after
+from tests.machine import fail_after, within
 from tests.transports.helpers import CONNECTED, QUICK, Recorder, open_ports
 
 
@@ -320,7 +320,7 @@ def run_python(code: str) -> str:
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=within(20),
         check=False,
     )
     assert result.returncode == 0, result.stderr

@@ -572,7 +572,7 @@ def test_it_may_not_be_written() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=within(60),
         )
     assert "store.db cannot be opened for reading and writing: Permission denied" in ran.stdout
 
