@@ -243,6 +243,17 @@ async def test_writers_keys_are_tidied_up(autojump_clock: trio.testing.MockClock
     assert sorted(server.state.entries) == ["_epoch", "a"]
 
 
+async def test_writers_keys_are_tidied_up_by_who_is_cancelled(autojump_clock: trio.testing.MockClock) -> None:
+    server = Server()
+    with trio.move_on_after(1):
+        async with open_weather(server) as (store, backend):
+            await store.commit({"a": b"1"}, when=ANY)
+            backend.delay = 0.5
+            await trio.sleep_forever()
+    assert sorted(server.state.entries) == ["_epoch", "a"]
+    assert trio.current_time() == pytest.approx(1.5)
+
+
 async def test_a_writers_key_stays_where_a_copy_may_be_on_its_way(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
