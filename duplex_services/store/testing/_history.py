@@ -44,7 +44,7 @@ async def record(store: Store, key: str, client: str, count: int, seed: int) -> 
             seen = (None, 0) if entry is None else (entry.value.decode(), entry.modified)
             history.append(Operation("get", called, time.monotonic(), "ok", seen[0], client=client))
             continue
-        value = None if seen[0] is not None and chance.random() < 0.2 else f"{client}.{number}"
+        value = None if seen[0] is not None and chance.random() < 0.4 else f"{client}.{number}"
         operation, seen = await _set(store, key, seen, value, called)
         if operation is not None:
             history.append(msgspec.structs.replace(operation, client=client))

@@ -167,9 +167,13 @@ class Weather(MemoryBackend):
 
 @asynccontextmanager
 async def open_weather(
-    server: Server | None = None, *, patience: float = 10.0, verify_every: float = 5.0
+    server: Server | None = None,
+    *,
+    patience: float = 10.0,
+    verify_every: float = 5.0,
+    kind: Callable[[Server], Weather] | None = None,
 ) -> AsyncIterator[tuple[Store, Weather]]:
     """Open a store over such a backend."""
-    backend = (server or Server()).client()
+    backend = (kind or Weather)(server or Server())
     async with open_store(backend.opened(), patience=patience, verify_every=verify_every) as store:
         yield store, backend
