@@ -23,6 +23,9 @@ from duplex_services.store._backend import ANSWER_WITHIN
 from duplex_services.store._model import Denied, Unavailable
 
 _log: Final = logging.getLogger("duplex.store")
+#: For kazoo, which has a warning for every attempt to connect, several in a second.
+_kazoo_log: Final = logging.getLogger("duplex.store.kazoo")
+_kazoo_log.setLevel(logging.ERROR)
 
 #: Seconds that the end of a session may take; if nobody answers, ZooKeeper ends it itself.
 _END_WITHIN: Final = 2.0
@@ -91,7 +94,9 @@ class Session:
 
     def _note(self, client: KazooClient, state: str) -> None:
         if client is self._client:
-            self.is_connected = state == "CONNECTED"
+            was_connected, self.is_connected = self.is_connected, state == "CONNECTED"
+            if was_connected != self.is_connected:
+                _log.info("%s: the connection is %s", self._address, "there" if self.is_connected else "lost")
             self._changed.set()
             self._changed = trio.Event()
 
@@ -249,7 +254,7 @@ async def open_session(
 
     def make() -> KazooClient:
         for_ever = KazooRetry(max_tries=-1, delay=0.05, max_delay=0.5, max_jitter=0.4)
-        return client(timeout=seconds, connection_retry=for_ever)
+        return client(timeout=seconds, connection_retry=for_ever, logger=_kazoo_log)
 
     session = Session(address, seconds, make)
     try:

@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
+from tests.services.faults.cluster import KINDS, cluster_faults
 from tests.services.faults.report import Finding, table
 from tests.services.faults.served import served_faults
 from tests.services.faults.sqlite import full_disk, kills
@@ -22,6 +24,7 @@ Fault: TypeAlias = Callable[[float], Iterator[Finding]]
 GROUPS: Final[dict[str, tuple[Fault, ...]]] = {
     "sqlite": (kills, full_disk),
     "served": (served_faults,),
+    **{kind: (functools.partial(cluster_faults, kind),) for kind in KINDS},
 }
 
 

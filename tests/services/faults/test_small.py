@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tests.machine import missing, within
+from tests.machine import missing, require_namespaces, within
+from tests.services.faults.cluster import KINDS, cluster_faults, small_faults
 from tests.services.faults.report import Finding, table
 from tests.services.faults.sqlite import full_disk
 
@@ -19,6 +20,23 @@ def test_a_disk_that_is_full() -> None:
         missing("mounting a disk needs root, which this process is not,")
     (finding,) = full_disk(1.0)
     assert finding.is_right, finding.came
+
+
+@pytest.mark.services
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_three_nodes_whose_leader_is_killed(kind: str) -> None:
+    (finding,) = small_faults(kind)
+    assert finding.is_right, finding.came
+
+
+@pytest.mark.services
+@pytest.mark.slow
+def test_three_nodes_of_which_one_is_cut_off() -> None:
+    require_namespaces()
+    findings = [*cluster_faults("etcd", 0.1)]
+    assert [finding.what for finding in findings] == ["etcd: a follower cut off from its peers"]
+    assert findings[0].is_right, findings[0].came
 
 
 def test_the_table() -> None:
