@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
-from duplex.engine._collector import collector
+from duplex.engine._collector import MANY, collector
 from duplex.engine._shares import GREED, may_hold_more
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class Admission:
         self._calls += 1
         if not self._calls % CALLS_PER_LOOK or self._buffered >= self._much_buffered:
             self._buffered = self._look()
-            self.note_handlers()
+            if self.running >= MANY:
+                collector.note(self, self.running)
         if self._buffered >= self._much_buffered and held > self._most_buffered():
             why = (
                 f"{held} bytes that this link has sent wait for handlers, and {self._buffered} of all links: those that "
@@ -86,7 +87,7 @@ class Admission:
         return f"{why}; try again after a pause, or at another peer"
 
     def note_handlers(self) -> None:
-        """Take note of how many handlers run now."""
+        """Take note of how many handlers run now, also if they have become few. To be asked now and then."""
         collector.note(self, self.running)
 
     def end(self) -> None:

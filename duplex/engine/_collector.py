@@ -2,14 +2,16 @@
 
 A collection of its oldest generation looks at every object that there is, and nothing else runs meanwhile. A handler that
 waits is some forty objects, so ten thousand of them keep everybody waiting for a tenth of a second; and that happens again
-whenever a quarter more have come. So while many handlers run, what there is, and what such a collection has found alive, is
-frozen (:func:`gc.freeze`): it is not looked at again. What dies is freed as ever, unless it is part of a cycle. To keep
-these bounded everything is thawed when much more is frozen than the handlers that run account for, and when fewer run.
+whenever a quarter more have come. So once many handlers run, and whenever many more have come, what there is is frozen
+(:func:`gc.freeze`), and so is what such a collection has found alive: it is not looked at again. What dies is freed as ever,
+unless it is part of a cycle. To keep these bounded everything is thawed when there is much more than the handlers that run
+account for, and when fewer run.
 """
 
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import weakref
 from typing import Any, Final, final
@@ -17,10 +19,8 @@ from typing import Any, Final, final
 #: Handlers of one peer from which on they are many, and below which they are not any more.
 MANY: Final = 256
 FEW: Final = MANY // 2
-#: Objects that may be frozen for each handler, beside twice as many as there were when everything was looked at last.
-PER_HANDLER: Final = 100
-#: How many collections pass between two looks at how much is frozen, which takes a twentieth of one that looks at all.
-_LOOK: Final = 16
+#: Blocks of memory that there may be for each handler, beside twice as many as there were when everything was looked at last.
+PER_HANDLER: Final = 250
 _OLDEST: Final = 2
 
 
@@ -33,9 +33,10 @@ class Collector:
         #: Who has many handlers, and how many.
         self._busy: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._is_active = False
-        #: Objects that there were when everything was looked at last; ``None`` if that is due.
-        self._alive: int | None = None
-        self._collections = 0
+        #: The fewest handlers that there were since something was frozen for more of them.
+        self._fewest = 0
+        #: Blocks of memory that there were when everything was looked at last; 0 if that is due.
+        self._alive = 0
 
     def note(self, who: object, handlers: int) -> None:
         """Take note of how many handlers run.
@@ -52,6 +53,11 @@ class Collector:
                     del self._busy[who]
                 if self._is_active != bool(self._busy):
                     self._switch()
+                count = sum(self._busy.values())
+                self._fewest = min(self._fewest, count)
+                if self._is_active and count >= self._fewest + MANY:
+                    self._fewest = count
+                    gc.freeze()
 
     def _switch(self) -> None:
         if self._is_active:
@@ -63,20 +69,20 @@ class Collector:
             self._is_active = True
             gc.callbacks.append(self._collected)
             gc.freeze()
-            self._alive = gc.get_freeze_count()
+            self._fewest = sum(self._busy.values())
+            self._alive = sys.getallocatedblocks()
 
     def _collected(self, phase: str, info: dict[str, int]) -> None:
         if phase != "stop" or info["generation"] != _OLDEST:
             return
+        blocks = sys.getallocatedblocks()
+        if not self._alive:
+            self._alive = blocks
+        elif blocks > 2 * self._alive + PER_HANDLER * sum(self._busy.values()):
+            self._alive = 0
+            gc.unfreeze()
+            return
         gc.freeze()
-        self._collections += 1
-        if self._alive is None:
-            self._alive = gc.get_freeze_count()
-        elif not self._collections % _LOOK:
-            handlers = sum(self._busy.values())
-            if gc.get_freeze_count() > 2 * self._alive + PER_HANDLER * handlers:
-                self._alive = None
-                gc.unfreeze()
 
 
 collector: Final = Collector()

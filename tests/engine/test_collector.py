@@ -66,6 +66,22 @@ def test_few_more_or_less_change_nothing_either(collector: Collector) -> None:
     assert not gc.get_freeze_count()
 
 
+def test_what_is_frozen_grows_with_the_handlers(collector: Collector) -> None:
+    peer, other = Peer(), Peer()
+    collector.note(peer, MANY)
+    kept = [[number] for number in range(1000)]
+    collector.note(peer, 2 * MANY - 1)
+    assert any(thing is kept for thing in gc.get_objects())
+    collector.note(other, MANY)
+    assert not any(thing is kept for thing in gc.get_objects())
+    again: list[object] = [[]]
+    collector.note(other, MANY + FEW)
+    assert any(thing is again for thing in gc.get_objects())
+    collector.note(peer, MANY)
+    collector.note(peer, 2 * MANY)
+    assert not any(thing is again for thing in gc.get_objects()), "so many have gone, and come"
+
+
 def test_a_peer_that_is_gone_has_no_handlers(collector: Collector) -> None:
     peer, other = Peer(), Peer()
     collector.note(peer, MANY)
@@ -99,24 +115,23 @@ class Cycle:
 def test_cycles_are_kept_until_much_is_frozen(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, is_much: bool
 ) -> None:
-    monkeypatch.setattr(_collector, "_LOOK", 3)
     monkeypatch.setattr(_collector, "PER_HANDLER", 0)
     peer = Peer()
     collector.note(peer, MANY)
-    assert collector._alive is not None
-    if is_much:
-        collector._alive = collector._alive // 3
     cycle = Cycle()
     gone = weakref.ref(cycle)
     gc.collect()
     del cycle
     gc.collect()
     assert gone() is not None, "it is frozen"
-    for _ in range(3):
-        gc.collect()
+    assert collector._alive
+    if is_much:
+        collector._alive //= 3
+    gc.collect()
+    gc.collect()
     assert (gone() is None) is is_much
     assert gc.get_freeze_count(), "what has been looked at then is frozen again"
-    assert collector._alive is not None
+    assert collector._alive
 
 
 @pytest.mark.slow
