@@ -97,6 +97,8 @@ class Conversation(CallValues):
     holds_up = False
     #: Whether it is a value in a message of a call, and no call itself.
     is_value = False
+    #: Whether it goes on when the link is gone.
+    outlives_link = False
 
     def __init__(self, link: ChannelHost, channel: int, codec: Codec, item_type: Any = Any) -> None:
         super().__init__()
@@ -543,7 +545,7 @@ class Conversation(CallValues):
         if not self._closed_send:
             self._closed_send = True
             self.on_credit()
-            if not self.over and not self._stopped:
+            if not self.over and not self._stopped and self.link.connection.is_open:
                 self.link.connection.end(self.channel)
                 self.link.touch()
 

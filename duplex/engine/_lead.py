@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 #: Room was worth making if so many calls have received their answers themselves before it had to be filled.
 _WORTH_IT: Final = 8
-#: Seconds after which no further part of what waits is acted on in the same turn, what handlers do of it included; and how
-#: many parts it may be of each link.
+#: Seconds after which no further part of what waits is acted on in the same turn, what has come in it and what handlers do
+#: included; and how many parts it may be of each link.
 _LONG: Final = 0.001
-PARTS: Final = 4
+PARTS: Final = 8
 #: Room is made at least once in so many turns that it could be.
 _MOST_TURNS: Final = 1024
 
@@ -89,8 +89,8 @@ class Lead:
         #: Links of the port for which there is more to do than was done in a turn, in the order of their turns (an
         #: ordered set).
         self.backlog: dict[BaseLink, None] = {}
-        #: The pass of the event loop in which something of it was acted on, how long that may go on there, and how many
-        #: parts it may be.
+        #: The latest pass of the event loop with a turn in which something waited, until when that may go on, and how many
+        #: parts of what waited were acted on.
         self._pass = -1
         self._until = 0.0
         self._parts = 0
@@ -122,18 +122,21 @@ class Lead:
         self._over.set()
         return False
 
+    def begin(self) -> None:
+        """Count the time of a turn from now on, in which something waits."""
+        self._pass = self._flusher.passes
+        self._until = self._workers.clock() + _LONG
+        self._parts = 0
+
     def go_on(self) -> bool:
         """Act on one more part of what waits for its turn, that of the link whose turn it is; tell whether it was
-        done, or is left for the next turn: this one has been long enough."""
-        now = self._workers.clock()
+        done, or is left for the next turn: this one has been long enough. One part it is always."""
         if self._pass != self._flusher.passes:
-            self._pass = self._flusher.passes
-            self._until = now + _LONG
-            self._parts = PARTS * len(self.backlog)
-        if now >= self._until or not self._parts:
-            return False
-        self._parts -= 1
+            self.begin()
         backlog = self.backlog
+        if self._parts and (self._parts >= PARTS * len(backlog) or self._workers.clock() >= self._until):
+            return False
+        self._parts += 1
         link = next(iter(backlog))
         del backlog[link]
         if link.go_on():

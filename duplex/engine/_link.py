@@ -27,6 +27,7 @@ from duplex.engine._credit import CreditShare
 from duplex.engine._handler import Handler
 from duplex.engine._live import CallValues
 from duplex.engine._log import clean, logger
+from duplex.engine._lost import tell_all
 from duplex.engine._nested import NestedChannel
 from duplex.engine._statistics import LinkStatistics
 from duplex.engine._table import ChannelUser
@@ -65,8 +66,9 @@ if TYPE_CHECKING:
 
 #: Commands queued within one tick that are not held back until its end: the other side can begin.
 FLUSH_AT: Final = 32
-#: Events that are acted upon for one link before others have their turn.
+#: Events that are acted upon for one link before others have their turn: of a new message, and of one that waits.
 MOST_EVENTS: Final = 16
+PART: Final = 8
 
 
 def _proof_token() -> int:
@@ -303,7 +305,7 @@ class BaseLink:
         """Act on a little more of what has come; tell whether there is still more."""
         backlog = self.backlog
         assert backlog is not None
-        left = MOST_EVENTS
+        left = PART
         while left > 0 and not self._lost.is_set():
             if not self.connection.is_unfinished and not backlog.messages:
                 break
@@ -439,22 +441,12 @@ class BaseLink:
         self._lost.set()
         self.watch.over()
         self._pong.set()
-        # Nested channels first, or the end of their call would tell them something less to the point.
-        conversations = sorted(self.conversations.values(), key=lambda found: not found.is_value)
-        self.conversations.clear()
         self._callbacks.clear()
         self.bundles.clear()
-        for conversation in conversations:
-            sent = not conversation.opener or conversation.channel < self._unsent_channel
-            what = (
-                "the call may have executed" if sent else "the call was never sent, so it is safe to repeat"
-            )
-            error = PeerLost(f"{self.error.message}; {what}")
-            error.cancelled_by = "link"
-            error.may_have_executed = sent
-            conversation.on_lost(error)
+        tell_all(self, self._unsent_channel)
         for waiting in list(self.credit_waiters):
-            waiting.on_credit()
+            if waiting.channel not in self.conversations:  # the others are told in their turn
+                waiting.on_credit()
         self.carrier.close()
         self.peer.link_lost(self, reason)
 

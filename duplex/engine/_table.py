@@ -32,6 +32,10 @@ class ChannelUser(Protocol):
         """Whether the channel is a value in a message of a call, and no call itself."""
 
     @property
+    def outlives_link(self) -> bool:
+        """Whether it goes on when the link is gone."""
+
+    @property
     def holds_up(self) -> bool:
         """Whether a peer that drains waits for its end."""
 

@@ -30,7 +30,7 @@ logger = logging.getLogger("duplex")
 #: Worker tasks kept waiting for the next call; more exist only while more calls run.
 MAX_IDLE_WORKERS: Final = 256
 #: Calls that were handed to tasks, up to which more of what waits for its turn is acted on before these have begun.
-_MOST_HANDED_OVER: Final = 16
+_MOST_HANDED_OVER: Final = 8
 #: A method whose handler had to wait is not begun by the task that receives for so many calls.
 _CALLS_UNTIL_NEXT_TRY: Final = 64
 
@@ -231,6 +231,7 @@ class Workers:
                         break
                     if not self._go_on(lead):
                         await trio.lowlevel.checkpoint()
+                        lead.begin()
                         break
             self._hand_over_arrived()
         except trio.Cancelled:

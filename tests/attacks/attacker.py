@@ -251,6 +251,17 @@ def reconnects(context: Context, endpoint: str, end: float) -> None:
         one.socket.close()
 
 
+def disconnects(context: Context, endpoint: str, end: float) -> None:
+    """As many calls as there may be, whose link ends while they run."""
+    for _ in _until(end):
+        one = Attacker(context, endpoint)
+        for _ in range(8):
+            one.say(*[one.opened("nap", 3600) for _ in range(_BATCH)])
+        one.read(0.3)
+        one.read(0.3)
+        one.socket.close()
+
+
 KINDS: Final[dict[str, Callable[[Context, str, float], None]]] = {
     function.__name__: function
     for function in (
@@ -272,6 +283,7 @@ KINDS: Final[dict[str, Callable[[Context, str, float], None]]] = {
         announcements,
         metadata,
         reconnects,
+        disconnects,
     )
 }
 

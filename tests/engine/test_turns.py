@@ -13,14 +13,14 @@ import trio.testing
 
 import duplex
 from duplex.engine._lead import PARTS, Lead
-from duplex.engine._link import MOST_EVENTS
+from duplex.engine._link import MOST_EVENTS, PART
 from duplex.protocol import END, UNARY
 from tests.engine.helpers import Pair, linked, quiet, until
 from tests.engine.hostile import NONE
 from tests.engine.raw import batch
 
 #: What may be acted on for one link in one turn, in parts, between which others have theirs.
-TURN = PARTS * MOST_EVENTS
+TURN = PARTS * PART
 
 pytestmark = pytest.mark.plain_wire("counts turns, and what is in one message")
 
@@ -371,4 +371,4 @@ async def test_no_more_calls_are_taken_than_can_begin(monkeypatch: pytest.Monkey
         _calls(pair.link, "many", 1000)
         pair.link.transmit()
         await until(lambda: done == 1000)
-        assert MOST_EVENTS <= most <= 3 * MOST_EVENTS
+        assert PART <= most <= 2 * MOST_EVENTS

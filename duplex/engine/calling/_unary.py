@@ -41,6 +41,7 @@ class UnaryCall(CallValues):
     opener = True
     holds_up = True
     is_value = False
+    outlives_link = False
     queued = 0
 
     def __init__(self, link: CallHost, request: Request) -> None:

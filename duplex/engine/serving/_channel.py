@@ -69,6 +69,11 @@ class ServedChannel(Conversation):
         return peer_info(self.link.connection)
 
     @property
+    def outlives_link(self) -> bool:  # type: ignore[override]
+        """Whether it goes on when the link is gone: a notification, for whose result nobody waits in any case."""
+        return self._event.notify
+
+    @property
     def holds_up(self) -> bool:  # type: ignore[override]
         """Whether a peer that drains waits for its end: not for that of a stream which goes on elsewhere, or of
         one that watches the peer itself."""
@@ -112,7 +117,7 @@ class ServedChannel(Conversation):
         self._stop("deadline" if late else "remote")
 
     def on_lost(self, error: RPCError) -> None:
-        """The link is gone: nobody waits for the result, as nobody does for that of a notification in any case."""
+        """The link is gone: nobody waits for the result."""
         if self._event.notify:
             self.link.peer.left_behind[self] = None
             return

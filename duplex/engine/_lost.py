@@ -1,0 +1,64 @@
+"""Telling those who used a link that it is lost: not all at once, if the other side had thousands of calls served on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from duplex._errors import PeerLost
+
+if TYPE_CHECKING:
+    from duplex.engine._link import BaseLink
+
+#: How many are told at once, and in each pass of the event loop after that: each of them has a task that ends then.
+AT_ONCE: Final = 64
+IN_A_PASS: Final = 16
+
+
+def tell_all(link: BaseLink, unsent_channel: int) -> None:
+    """Tell all users of a link's channels that it is lost.
+
+    Args:
+        link: the link.
+        unsent_channel: the first of this side's channels that was not handed to the transport.
+    """
+    users = link.conversations
+    # Nested channels first, or the end of their call would tell them something less to the point.
+    ordered = sorted(users.values(), key=lambda user: not user.is_value)
+    users.clear()
+    users.update((user.channel, user) for user in ordered if not user.outlives_link)
+    _tell(link, unsent_channel, len(users) if link.peer.is_closed else AT_ONCE)
+    if users:
+        link.peer.spawn(_tell_rest, link, unsent_channel, name="duplex lost link")
+    for user in ordered:
+        if user.outlives_link:
+            user.on_lost(_error(link, sent=True))
+
+
+async def _tell_rest(link: BaseLink, unsent_channel: int) -> None:
+    users = link.conversations
+    try:
+        while users:
+            await trio.lowlevel.checkpoint()
+            _tell(link, unsent_channel, IN_A_PASS)
+    finally:
+        # The peer ends, which nobody has to wait for.
+        _tell(link, unsent_channel, len(users))
+
+
+def _tell(link: BaseLink, unsent_channel: int, most: int) -> None:
+    users = link.conversations
+    while users and most > 0:
+        most -= 1
+        user = users.pop(next(iter(users)))
+        user.on_lost(_error(link, sent=not user.opener or user.channel < unsent_channel))
+
+
+def _error(link: BaseLink, *, sent: bool) -> PeerLost:
+    assert link.error is not None
+    what = "the call may have executed" if sent else "the call was never sent, so it is safe to repeat"
+    error = PeerLost(f"{link.error.message}; {what}")
+    error.cancelled_by = "link"
+    error.may_have_executed = sent
+    return error
