@@ -348,11 +348,6 @@ async def test_a_cancelled_receive_loses_nothing(autojump_clock: Clock) -> None:
 # -------------------------------------------------------------------- reports that a backend should not give
 
 
-async def open_view(store: Store) -> None:
-    async with store.watch() as watch:
-        await watch.receive()
-
-
 async def test_a_report_of_what_is_known_is_no_news(autojump_clock: Clock) -> None:
     async with open_weather() as (store, _), store.watch() as watch:
         await store.commit({"a": b"1"}, when=ANY)
@@ -393,3 +388,34 @@ def test_a_view_without_readers() -> None:
     assert view.reader_count == 2
     view.remove(reader)
     assert view.reader_count == 1
+
+
+async def test_what_was_heard_of_another_epoch_is_told_again(autojump_clock: Clock) -> None:
+    """By chance the same revision in two epochs, for a key that changed in both while the reader did not look."""
+    view = View()
+    view.move({"a": Entry("a", b"old", 5, 5), "b": Entry("b", b"", 5, 5)}, 5, "one")
+    reader = Reader(view, "", 0)
+    view.add(reader)
+    view.confirm(1, 0.0, is_stale=False)
+    await reader.receive()
+    view.move({"a": Entry("a", b"other", 6, 6)}, 6, "one")
+    view.move({"a": Entry("a", b"new", 5, 5), "b": None}, 5, "two", is_full=True)
+    update = await reader.receive()
+    assert (values(update), update.deletes, update.full) == ({"a": b"new"}, ("b",), True)
+
+
+async def test_no_key_to_read(autojump_clock: Clock) -> None:
+    async with open_weather() as (store, backend):
+        asked = dict(backend.asked)
+        with pytest.raises(ValueError, match="no key"):
+            await store.get("a//b")
+        with pytest.raises(ValueError, match="control characters"):
+            await store.list("\0")
+        with pytest.raises(TypeError, match="a key is a str"):
+            await open_watch(store, 5)
+        assert backend.asked == asked
+
+
+async def open_watch(store: Store, prefix: object) -> None:
+    async with store.watch(prefix):  # type: ignore[arg-type]
+        pass
