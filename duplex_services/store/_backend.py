@@ -86,7 +86,8 @@ class Backend(Protocol):
 
     **Errors** of all methods, beside what each says: :class:`Unavailable` if the store cannot be asked or does not
     answer within :data:`ANSWER_WITHIN` (each endpoint is tried once, and the one that failed is not tried first next
-    time); :class:`Denied` if it will not answer us. Nothing else may be raised, no library's own error and no
+    time); :class:`Denied` if it will not answer us, and another :class:`Refused` if it will not do this, for want of room
+    for example. Nothing else may be raised, no library's own error and no
     ``ExceptionGroup``. An answer that makes no sense is ``Unavailable`` too, with what was wrong about it.
 
     **Cancellation**: ``get``, ``list``, ``newest`` and ``follow`` are cancelled at any time, and leave no

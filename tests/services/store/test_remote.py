@@ -66,7 +66,7 @@ async def open_served(store: Store, **options: Any) -> AsyncIterator[str]:
 async def test_check(check: str) -> None:
     async with open_store("memory:") as store, open_served(store) as url:
         (result,) = await check_store(
-            lambda **options: open_store(url, **options), only=[check], ttl=0.5, slack=within(10)
+            lambda **options: open_store(url, **options), only=[check], ttl=2.0, slack=within(10)
         )
         assert result.left_out == ""
 
