@@ -168,18 +168,23 @@ async def test_a_lock_that_says_nothing(path: Path) -> None:
 
 
 async def test_a_fork_does_not_hold_the_file(path: Path) -> None:
+    reading, writing = os.pipe()
     async with open_store(f"sqlite:{path}"):
         pid = os.fork()
         if pid == 0:
             # Lives until it is killed, and keeps nothing but what it was born with.
+            os.write(writing, b".")
             signal.pause()
             os._exit(0)
+        assert os.read(reading, 1) == b"."
     try:
         async with open_store(f"sqlite:{path}") as store:
             await store.commit({"a": b""}, when=ANY)
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
+        os.close(reading)
+        os.close(writing)
 
 
 def test_killed_at_random_moments_it_loses_nothing() -> None:
