@@ -38,6 +38,9 @@ async def open_store(
     ``sqlite:///PATH``                        a file, which one process has open
     ``duplex+tcp://HOST:PORT``                a store that another process serves (``store_service``)
     ``duplex+ipc:///PATH``                    the same, over a Unix socket
+    ``consul://HOST,HOST/PREFIX``             Consul's key-value store
+    ``etcd://HOST,HOST/PREFIX``               etcd
+    ``zookeeper://HOST,HOST/ROOT``            ZooKeeper
     ========================================  ==========================================================
 
     Leaving the block closes it: what waits to be committed ends as :class:`Unavailable`.
