@@ -19,6 +19,9 @@ IDEMPOTENCY_FEATURE = "idempotency-keys"
 #: The caller relies on the stream of results to be resumable.
 RESUME_KEY = "duplex-resume"
 
+#: How often the same caller has made the call before, as decimal text; not there if it has not.
+PREVIOUS_ATTEMPTS = "duplex-previous-attempts"
+
 #: A trailer: after how many milliseconds, as decimal text, the same call may be tried again.
 RETRY_AFTER = "duplex-retry-after"
 #: A trailer, with any value: the call was refused before its handler began.
@@ -64,6 +67,14 @@ def without_reserved(metadata: Mapping[Any, Any]) -> tuple[dict[Any, Any], list[
     """
     reserved = [key for key in metadata if isinstance(key, str) and key.startswith(RESERVED_PREFIX)]
     return {key: value for key, value in metadata.items() if key not in reserved}, reserved
+
+
+def read_previous_attempts(metadata: Metadata) -> int:
+    """Return what :data:`PREVIOUS_ATTEMPTS` of metadata says; 0 if it is not there or is nonsense."""
+    value = metadata.get(PREVIOUS_ATTEMPTS)
+    if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > 9:
+        return 0
+    return int(value)
 
 
 def retry_after_text(seconds: float) -> str:

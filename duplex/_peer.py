@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import ModuleType
-from typing import Any, NoReturn, Protocol, TypeVar, final, overload
+from typing import Any, NoReturn, Protocol, TypeVar, cast, final, overload
 
 import trio
 
@@ -17,8 +17,7 @@ from duplex._made import Made
 from duplex._numbers import check_seconds, check_whole
 from duplex.builtin import health_service, reflection_service
 from duplex.client import ServiceProxy, typed_proxy
-from duplex.client._balanced import BalancedServices
-from duplex.client._callers import over_any_link, over_one_link
+from duplex.client._callers import Callers
 from duplex.client._options import Options
 from duplex.client._proxy import CallerFor
 from duplex.engine._flush import acquire_flusher, release_flusher
@@ -78,7 +77,8 @@ class Link(BaseLink, metaclass=Made):
 
     def service(self, target: Any, *, name: str | None = None) -> Any:
         """Return a proxy whose calls all take this link. Arguments as in :meth:`Peer.service`."""
-        return _proxy(over_one_link(self.caller), target, name, Options(self.peer.default_codec))
+        peer = cast("Peer", self.peer)
+        return _proxy(peer._callers.over_one_link(self.caller), target, name, Options(peer.default_codec))
 
     async def aclose(self) -> None:
         """Say goodbye and close the link; calls that run on it fail with ``PeerLost``. Idempotent.
@@ -97,8 +97,7 @@ class Peer(BasePeer[Link, Service], metaclass=Made):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        services = BalancedServices(self)
-        self._caller_for = over_any_link(services.__getitem__, self.connect_timeout)
+        self._callers = Callers(self)
 
     def __repr__(self) -> str:
         return f"<Peer {self.name or self.id} with {len(self.links)} links>"
@@ -166,7 +165,7 @@ class Peer(BasePeer[Link, Service], metaclass=Made):
         that class, not an object of it, because an object's methods are called here and not over a link: of
         the class, each decorated method is a :class:`Unary` or a :class:`Streaming`.
         """
-        return _proxy(self._caller_for, target, name, Options(self.default_codec))
+        return _proxy(self._callers.over_any_link, target, name, Options(self.default_codec))
 
     async def aclose(self) -> None:
         """Say goodbye on every link and close every port. Calls that run fail. Idempotent."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast, final, get_args
+from typing import Any, Final, TypeVar, cast, final, get_args
 
 from duplex._config import Overflow
 from duplex._errors import ConfigurationError
 from duplex._metadata import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY, RESERVED_PREFIX, Metadata, check_metadata
 from duplex._numbers import check_seconds
+from duplex._policies import RetryPolicy
 from duplex.codec import Codec, get_codec
+
+PolicyT = TypeVar("PolicyT")
 
 
 @final
@@ -25,6 +28,8 @@ class Options:
     idempotency_key: str | None = None
     overflow: Overflow | None = None
     resume: bool = False
+    idempotent: bool | None = None
+    retry: RetryPolicy | None = None
 
     def replace(self, **changes: Any) -> Options:
         """Return these options with some changed.
@@ -75,6 +80,24 @@ def _flag(name: str) -> Callable[[Any], bool]:
     return check
 
 
+def _flag_or_none(name: str) -> Callable[[Any], bool | None]:
+    def check(value: Any) -> bool | None:
+        if value is not None and not isinstance(value, bool):
+            raise ConfigurationError(f"{name} must be True, False or None, not {value!r}")
+        return value
+
+    return check
+
+
+def _policy(name: str, kind: type[PolicyT]) -> Callable[[Any], PolicyT | None]:
+    def check(value: Any) -> PolicyT | None:
+        if value is not None and not isinstance(value, kind):
+            raise ConfigurationError(f"{name} must be a duplex.{kind.__name__} or None, not {value!r}")
+        return value
+
+    return check
+
+
 def _idempotency_key(value: Any) -> str | None:
     try:
         size = len(value.encode()) if isinstance(value, str) else 0
@@ -112,6 +135,8 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "idempotency_key": _idempotency_key,
     "overflow": _overflow,
     "resume": _flag("resume"),
+    "idempotent": _flag_or_none("idempotent"),
+    "retry": _policy("retry", RetryPolicy),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, NoReturn, Protocol, TypeAlias, Unpack, final, overload
+from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol, TypeAlias, Unpack, final, overload
 
 from duplex.client._open import OpenCall
 from duplex.client._options import Options
@@ -23,6 +23,21 @@ class ResumingMethod(Protocol):
         """Open a stream that goes on after a lost link."""
 
 
+@final
+class Declared(NamedTuple):
+    """What is known of a method before it is called."""
+
+    #: The type of its result, or of each item.
+    result_type: Any = Any
+    #: It is sure to return one value.
+    single: bool = False
+    #: It may run twice for one call.
+    idempotent: bool = False
+
+
+NOTHING_DECLARED: Final = Declared()
+
+
 def _bound_to_peer(proxy: object) -> TypeError:
     return TypeError(f"{proxy!r} belongs to its peer and can be neither copied nor pickled: use the same one")
 
@@ -35,7 +50,7 @@ class MethodProxy:
     the only way for one that streams; ``await method.notify(...)`` calls without an answer.
     """
 
-    __slots__ = ("_caller", "_caller_for", "_name", "_options", "_request", "_service")
+    __slots__ = ("_caller", "_caller_for", "_declared", "_name", "_options", "_request", "_service")
 
     def __init__(
         self,
@@ -43,25 +58,25 @@ class MethodProxy:
         service: str,
         name: str,
         options: Options,
-        result_type: Any = Any,
-        *,
-        single: bool = False,
+        declared: Declared = NOTHING_DECLARED,
     ) -> None:
         self._caller_for = caller_for
         self._caller = caller_for(service, options)
         self._service = service
         self._name = name
         self._options = options
+        self._declared = declared
         target = f"{service}.{name}"
         self._request = Request(
             target,
             target,
             options.codec,
-            result_type,
+            declared.result_type,
             options.timeout,
             options.all_metadata,
             overflow=options.overflow,
-            single=single,
+            single=declared.single,
+            idempotent=declared.idempotent if options.idempotent is None else options.idempotent,
             wait_for_ready=options.wait_for_ready,
         )
 
@@ -86,8 +101,7 @@ class MethodProxy:
             self._service,
             self._name,
             self._options.replace(**options),
-            self._request.result_type,
-            single=self._request.single,
+            self._declared,
         )
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
@@ -175,6 +189,10 @@ class ServiceProxy:
                 ``"error"`` the call fails. Bounds are this peer's ``Limits.channel_window``.
             resume: whether an opened stream goes on after a lost link, on whichever link offers the service;
                 for methods that are resumable. See :class:`duplex.ResumableStream`.
+            idempotent: whether a method may run twice for one call; ``None`` for what its class says
+                (``@rpc(idempotent=True)``), and no where there is none.
+            retry: when a call that failed is made again, a :class:`duplex.RetryPolicy`; ``None`` for never, but for calls
+                that certainly never began, which take another link once.
 
         Raises:
             ConfigurationError: an option is unknown or its value is wrong.

@@ -21,10 +21,9 @@ from duplex._backoff import pause_after
 from duplex._config import Reconnect
 from duplex._errors import RPCError, Unavailable, Unimplemented
 from duplex._metadata import RESUME_KEY, Metadata
-from duplex.engine._deadlines import remaining
 from duplex.engine._tracked import ResumableStream, Tracked
 from duplex.engine._types import ChannelStatistics
-from duplex.engine.calling import Caller, LimitedOpening, Opening, OutgoingCall, Request
+from duplex.engine.calling import Caller, LimitedOpening, Opening, OutgoingCall, Request, bounded
 
 T = TypeVar("T", covariant=True)
 
@@ -37,12 +36,9 @@ CURSOR: Final = "cursor"
 
 def _request_of_one_attempt(request: Request) -> Request:
     """Return what is asked each time a stream is opened, from within what bounds the stream as a whole."""
-    left = remaining()
     return msgspec.structs.replace(
-        request,
+        bounded(request),
         result_type=_item_type(request.result_type),
-        deadline=None if left is None else trio.current_time() + left,
-        is_bounded=True,
         metadata={**(request.metadata or {}), RESUME_KEY: ""},
     )
 
@@ -227,15 +223,17 @@ class ResumedStream(ResumableStream[T]):
 
 @final
 class Resuming:
-    """Opens streams that go on after a lost link; all other calls are as ever.
+    """Opens streams that go on after a lost link.
 
     Args:
-        caller: makes the calls, each over any link.
+        caller: makes all other calls.
+        opener: opens each stream, over any link, as often as need be.
         patience: seconds within which a stream has to be opened again.
     """
 
-    def __init__(self, caller: Caller, patience: float) -> None:
+    def __init__(self, caller: Caller, opener: Caller, patience: float) -> None:
         self._caller = caller
+        self._opener = opener
         self._patience = patience
 
     def unary(
@@ -257,7 +255,7 @@ class Resuming:
 
         async def begin(request: Request) -> ResumedStream[Any]:
             attempt = _request_of_one_attempt(request)
-            stream = ResumedStream[Any](self._caller, self._patience, attempt, positional, keyword)
+            stream = ResumedStream[Any](self._opener, self._patience, attempt, positional, keyword)
             await stream.open()
             return stream
 

@@ -10,17 +10,16 @@ from typing import Any, Final, Unpack, final
 from duplex._errors import ConfigurationError
 from duplex._names import service_name_of
 from duplex.client._options import Options
-from duplex.client._proxy import CallerFor, MethodProxy, ServiceProxy
+from duplex.client._proxy import CallerFor, Declared, MethodProxy, ServiceProxy
 from duplex.engine._types import Channel
 from duplex.engine.calling import CallOptions, Streaming, Unary
 
 _ITERATORS: Final = (AsyncGenerator, AsyncIterator, AsyncIterable, Generator, Iterator, Iterable)
 
 
-def _method_types(cls: type) -> dict[str, Any]:
-    """Map the names of a class's methods to those of the service, the types of their results, or of each streamed
-    result, and whether they are sure to return one value."""
-    found: dict[str, Any] = {}
+def _method_types(cls: type) -> dict[str, tuple[str, Declared]]:
+    """Map the names of a class's methods to those of the service, and to what the class says of them."""
+    found: dict[str, tuple[str, Declared]] = {}
     try:
         attributes = typing.get_type_hints(cls)
     except NameError as error:
@@ -28,12 +27,13 @@ def _method_types(cls: type) -> dict[str, Any]:
     for name, annotation in attributes.items():
         if typing.get_origin(annotation) in (Unary, Streaming):
             single = typing.get_origin(annotation) is Unary
-            found[name] = (name, typing.get_args(annotation)[-1], single)
+            found[name] = name, Declared(typing.get_args(annotation)[-1], single)
     for name, function in inspect.getmembers(cls, callable):
         if name.startswith("_") or inspect.isclass(function):
             continue
         options = getattr(function, "__duplex_rpc__", None)
         remote = getattr(options, "name", None) or name
+        idempotent = getattr(options, "idempotent", False)
         try:
             hints = typing.get_type_hints(function)
         except NameError as error:
@@ -46,14 +46,16 @@ def _method_types(cls: type) -> dict[str, Any]:
         )
         if channel is not None:
             # Its answers are what the handler sends.
-            found[name] = (remote, (typing.get_args(channel) or (Any,))[0], False)
+            item_type = (typing.get_args(channel) or (Any,))[0]
+            found[name] = remote, Declared(item_type, idempotent=idempotent)
         elif (typing.get_origin(annotation) or annotation) in _ITERATORS and not (
             inspect.iscoroutinefunction(function)
         ):
-            found[name] = (remote, (typing.get_args(annotation) or (Any,))[0], False)
+            item_type = (typing.get_args(annotation) or (Any,))[0]
+            found[name] = remote, Declared(item_type, idempotent=idempotent)
         else:
             # What is declared without types may have a channel for its answers.
-            found[name] = (remote, annotation, annotation is not Any)
+            found[name] = remote, Declared(annotation, annotation is not Any, idempotent)
     return found
 
 
@@ -62,10 +64,10 @@ class _TypedProxy(ServiceProxy):
     """A proxy that knows its methods."""
 
     def __init__(
-        self, caller_for: CallerFor, service: str, options: Options, methods: dict[str, Any] | None = None
+        self, caller_for: CallerFor, service: str, options: Options, methods: dict[str, tuple[str, Declared]]
     ) -> None:
         super().__init__(caller_for, service, options)
-        self._methods = methods or {}
+        self._methods = methods
 
     def __getattr__(self, name: str) -> MethodProxy:
         if name.startswith("_"):
@@ -74,10 +76,8 @@ class _TypedProxy(ServiceProxy):
             raise AttributeError(
                 f"{self._service!r} has no method {name!r}; its class declares {', '.join(sorted(self._methods))}"
             )
-        remote, annotation, single = self._methods[name]
-        method = MethodProxy(
-            self._caller_for, self._service, remote, self._options, annotation, single=single
-        )
+        remote, declared = self._methods[name]
+        method = MethodProxy(self._caller_for, self._service, remote, self._options, declared)
         self.__dict__[name] = method
         return method
 

@@ -36,7 +36,7 @@ from duplex.engine._statistics import PeerStatistics
 from duplex.engine._threads import Threads
 from duplex.engine._watch import SlowPeers
 from duplex.engine._workers import Workers
-from duplex.engine.calling import Situation, Timers
+from duplex.engine.calling import CallCounts, Situation, Timers
 from duplex.engine.serving import BUILTIN, Observer, Reception, ResultCache, ServedChannel, ServingMiddleware
 from duplex.protocol import (
     MAX_NAME,
@@ -164,6 +164,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.callbacks = Callbacks(limits)
         self.workers = Workers(nursery, self.base_context, flusher, self.clock)
         self.timers = Timers(self.spawn)
+        self.call_counts = CallCounts()
         self.threads = Threads(max_threads, self.spawn, flusher.interpreter)
         #: Notifications that run, or are about to, and whose links are gone (an ordered set).
         self.left_behind: dict[ServedChannel, None] = {}
@@ -463,6 +464,8 @@ class BasePeer(Generic[LinkT, ServiceT]):
             idempotency_bytes=results.size,
             outcomes_lost=results.lost,
             keys_refused=results.refused,
+            retries=self.call_counts.retries,
+            retries_throttled=self.call_counts.throttled,
         )
 
     def calls(self) -> list[CallInfo]:

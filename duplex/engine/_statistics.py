@@ -60,3 +60,7 @@ class PeerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     #: refused, both for lack of room (``Idempotency.max_bytes``).
     outcomes_lost: int
     keys_refused: int
+    #: Since the peer was opened: attempts that it made because another one of the same call had failed, and calls that
+    #: were not tried again because too many others had failed (:class:`duplex.RetryPolicy`).
+    retries: int
+    retries_throttled: int

@@ -81,7 +81,7 @@ def proxy(caller: Caller, peer: duplex.Peer) -> ServiceProxy:
 
 async def test_a_caller_around_a_balanced_service() -> None:
     async with linked(named("x")) as pair:
-        noted = Noted(pair.client._caller_for("who", Options(pair.client.default_codec)))
+        noted = Noted(pair.client._callers.over_any_link("who", Options(pair.client.default_codec)))
         remote = proxy(noted, pair.client)
         assert await remote.name_() == "x"
         async with remote.name_.open() as call:

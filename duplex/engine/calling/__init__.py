@@ -9,6 +9,7 @@ from __future__ import annotations
 from duplex.engine.calling._callback import RemoteCallback as RemoteCallback
 from duplex.engine.calling._caller import Caller as Caller
 from duplex.engine.calling._caller import Opening as Opening
+from duplex.engine.calling._counts import CallCounts as CallCounts
 from duplex.engine.calling._link_caller import LinkCaller as LinkCaller
 from duplex.engine.calling._opening import LimitedOpening as LimitedOpening
 from duplex.engine.calling._opening import Relayed as Relayed
@@ -17,6 +18,7 @@ from duplex.engine.calling._outcome import never_began as never_began
 from duplex.engine.calling._outgoing import OutgoingCall as OutgoingCall
 from duplex.engine.calling._request import Request as Request
 from duplex.engine.calling._request import begun as begun
+from duplex.engine.calling._request import bounded as bounded
 from duplex.engine.calling._request import in_time as in_time
 from duplex.engine.calling._resolution import Resolution as Resolution
 from duplex.engine.calling._resolution import Situation as Situation
@@ -28,6 +30,7 @@ from duplex.engine.calling._types import Streaming as Streaming
 from duplex.engine.calling._types import Unary as Unary
 
 __all__ = (
+    "CallCounts",
     "CallOptions",
     "Caller",
     "LimitedOpening",
@@ -45,6 +48,7 @@ __all__ = (
     "Unary",
     "begun",
     "blame",
+    "bounded",
     "in_time",
     "never_began",
     "resolve",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 import trio
@@ -152,6 +153,16 @@ class OutgoingConversation(Conversation):
             f"{self.method} returns one value: use `await call.result()`, or await the method itself"
         )
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether no item has come, and none was sent or is about to be."""
+        return not (self._received or self._inbox or self._sent or self._credit_waiters)
+
+    @property
+    def has_ended_sending(self) -> bool:
+        """Whether the input stream was ended."""
+        return self._closed_send
+
     def finish(self, error: RPCError | None) -> None:
         if self._timer is not None:
             cancel_timer(self._timer)
@@ -178,6 +189,10 @@ class OverflowingConversation(OutgoingConversation, Overflowing):
     def method(self) -> str:
         return self.request.method
 
+    @property
+    def is_untouched(self) -> bool:
+        return super().is_untouched and not self.overflow.queue
+
     def fail_receiving(self, error: ResourceExhausted) -> None:
         error.cancelled_by = "local"
         self.link.cancel_channel(self.channel, error.message)
@@ -191,11 +206,29 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
     Made by ``async with remote.method.open(...) as call``. Leaving the block cancels a call that goes on.
     """
 
-    __slots__ = ("_call", "_value")
+    __slots__ = ("_call", "_make_again", "_note_success", "_value")
 
     def __init__(self, conversation: OutgoingConversation) -> None:
         self._call = conversation
         self._value: Any = _NONE
+        self._make_again: Callable[[RPCError], Awaitable[OutgoingCall[Any, Any]]] | None = None
+        self._note_success: Callable[[], None] | None = None
+
+    def with_retry(
+        self,
+        make_again: Callable[[RPCError], Awaitable[OutgoingCall[Any, Any]]],
+        note_success: Callable[[], None],
+    ) -> OutgoingCall[SendT, ReceiveT]:
+        """Return an object for the same call, which makes it again if it fails before anything came of it.
+
+        Args:
+            make_again: makes it after it has failed so, or raises the error.
+            note_success: told once, when something has come or the call has succeeded.
+        """
+        call = OutgoingCall[SendT, ReceiveT](self._call)
+        call._make_again = make_again
+        call._note_success = note_success
+        return call
 
     @property
     def method(self) -> str:
@@ -228,11 +261,13 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
             item = await call.receive_item()
         except trio.EndOfChannel:
             self._check_streams()
+            self._has_succeeded()
             await call.wait_forwarded()
             raise StopAsyncIteration from None
         except RPCError as error:
-            await told_by_own(error, call.deadline)
-            raise
+            await self._failed(error)
+            return await self.__anext__()
+        self._has_succeeded()
         return item
 
     def _check_streams(self) -> None:
@@ -254,12 +289,34 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
             item: ReceiveT = await self._call.receive_item()
         except trio.EndOfChannel:
             self._check_streams()
+            self._has_succeeded()
             await self._call.wait_forwarded()
             raise
         except RPCError as error:
-            await told_by_own(error, self._call.deadline)
-            raise
+            await self._failed(error)
+            return await self.receive()
+        self._has_succeeded()
         return item
+
+    async def _failed(self, error: RPCError) -> None:
+        """Raise the error that the call has failed with, or make it again, if it can be as if it had not been."""
+        call = self._call
+        await told_by_own(error, call.deadline)
+        if self._make_again is None or not call.is_untouched:
+            raise error
+        try:
+            made = await self._make_again(error)
+        except RPCError:
+            self._make_again = None  # that is how it has ended, whoever asks again
+            raise
+        if call.has_ended_sending:
+            made._call.end_now()
+        self._call = made._call
+
+    def _has_succeeded(self) -> None:
+        if self._note_success is not None:
+            self._note_success()
+            self._note_success = None
 
     @trio.lowlevel.enable_ki_protection
     async def send(self, value: SendT) -> None:
@@ -302,7 +359,12 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         Conversation.check_can_receive(call)  # a single result is what is asked for
         if end:
             call.end_now()
-        message: Any = await self._wait_result()
+        try:
+            message: Any = await self._wait_result()
+        except RPCError as error:
+            await self._failed(error)
+            return await self.result(end=end)
+        self._has_succeeded()
         if message is None:
             await call.wait_forwarded()
             return cast("ReceiveT", None)
@@ -323,9 +385,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         if call.result_message is not None:
             return call.result_message
         if call.error is not None:
-            error = call.error_for_caller()
-            await told_by_own(error, call.deadline)
-            raise error
+            raise call.error_for_caller()
         if call.ended and not call.queued and call.closed is not None and call.closed.payload is None:
             return None
         if call.queued or call.closed is None or call.closed.payload is None:

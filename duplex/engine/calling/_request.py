@@ -36,6 +36,8 @@ class Request(msgspec.Struct, frozen=True):
     overflow: Overflow | None = None
     #: The method is known to return one value, and to stream none.
     single: bool = False
+    #: The method may run twice for one call.
+    idempotent: bool = False
     #: Whether the call waits for a link if there is none.
     wait_for_ready: bool = True
     #: When the timeout has passed, as :func:`trio.current_time` counts: set by :func:`begun`, so that it is the same for
@@ -87,6 +89,16 @@ def begun(request: Request) -> Request:
     except RuntimeError:
         raise outside_trio() from None
     return msgspec.structs.replace(request, timeout=timeout, deadline=now + timeout)
+
+
+def bounded(request: Request) -> Request:
+    """Return the same for what is called from within a scope that bounds it, then or later, and by whatever task: it has the
+    deadline that the running task has now."""
+    if request.is_bounded:
+        return request
+    left = remaining()
+    deadline = None if left is None else trio.current_time() + left
+    return msgspec.structs.replace(request, deadline=deadline, is_bounded=True)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Any, Literal, Never, ParamSpec, Protocol, Self, TypedDict, Ty
 
 from duplex._config import Overflow
 from duplex._metadata import Metadata
+from duplex._policies import RetryPolicy
 from duplex.codec import Codec
 from duplex.engine._tracked import ResumableStream
 from duplex.engine.calling._outgoing import OutgoingCall
@@ -26,6 +27,8 @@ class OtherOptions(TypedDict, total=False):
     wait_for_ready: bool
     idempotency_key: str | None
     overflow: Overflow | None
+    idempotent: bool | None
+    retry: RetryPolicy | None
 
 
 class CallOptions(OtherOptions, total=False):

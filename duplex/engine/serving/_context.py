@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from duplex._errors import as_text
-from duplex._metadata import Metadata
+from duplex._metadata import Metadata, read_previous_attempts
 from duplex.engine._deadlines import served_call
 from duplex.engine._handler import Handler
 from duplex.engine._public_link import PublicLink
@@ -83,6 +83,11 @@ class CallContext:
     def metadata(self) -> Metadata:
         """The caller's headers."""
         return self._call.metadata
+
+    @property
+    def attempt(self) -> int:
+        """How often the caller has made the call, this time included: 1, or more if it tries again or hedges."""
+        return 1 + read_previous_attempts(self._call.metadata)
 
     @property
     def deadline(self) -> float | None:
