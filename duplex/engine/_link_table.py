@@ -85,8 +85,9 @@ class LinkTable(Generic[LinkT]):
     def __init__(self) -> None:
         #: In the order in which they were made (an ordered set).
         self.links: dict[LinkT, None] = {}
-        #: The same by what is offered over them: a call must not cost more where there are many other links.
-        self._by_service: dict[str, dict[LinkT, None]] = {}
+        #: The same by what is offered over them, as far as somebody has asked for it since it changed: a call must not cost
+        #: more where there are many other links, and an announcement not more than it says.
+        self._by_service: dict[str, tuple[LinkT, ...]] = {}
         self._waiting: dict[object, tuple[str, float]] = {}
         #: Set, and replaced, when links or what they offer have changed.
         self.changed = trio.Event()
@@ -104,16 +105,16 @@ class LinkTable(Generic[LinkT]):
         if remote is None:
             remote = self._remotes[link.peer_id] = Remote(link.peer_id, next(self._numbers))
         remote.add(link)
-        self._index(link, link.offers)
-        self.note_change(link)
+        self._forget(link.offers)
+        self.tell()
 
     def remove(self, link: LinkT) -> None:
         """Forget a link that is over."""
         del self.links[link]
         if self._remotes[link.peer_id].remove(link):
             del self._remotes[link.peer_id]
-        self._unindex(link, link.offers)
-        self.note_change(link)
+        self._forget(link.offers)
+        self.tell()
 
     def offers_changed(self, link: LinkT, before: Collection[str]) -> None:
         """A link offers something else.
@@ -123,21 +124,24 @@ class LinkTable(Generic[LinkT]):
             before: the services that it offered.
         """
         if link in self.links:
-            self._unindex(link, before)
-            self._index(link, link.offers)
-            self.note_change(link)
+            self._forget(before)
+            self._forget(link.offers)
+            self.tell()
 
-    def _index(self, link: LinkT, services: Collection[str]) -> None:
+    def _forget(self, services: Collection[str]) -> None:
+        """Forget who offers some services."""
         for service in services:
-            self._by_service.setdefault(service, {})[link] = None
-
-    def _unindex(self, link: LinkT, services: Collection[str]) -> None:
-        for service in services:
-            others = self._by_service[service]
-            del others[link]
-            if not others:
-                del self._by_service[service]
+            self._by_service.pop(service, None)
             self._offering.pop(service, None)
+
+    def _offered_by(self, service: str) -> tuple[LinkT, ...]:
+        """Return the links over which a service is offered, in the order in which they were made."""
+        found = self._by_service.get(service)
+        if found is None:
+            found = tuple(link for link in self.links if service in link.offers)
+            if found:  # what nobody offers may be anything
+                self._by_service[service] = found
+        return found
 
     def note_change(self, link: LinkT) -> None:
         """A link takes other calls than before."""
@@ -160,7 +164,7 @@ class LinkTable(Generic[LinkT]):
         if found is None:
             links = [
                 link
-                for link in self._by_service.get(service, ())
+                for link in self._offered_by(service)
                 if link.connection.is_open and not link.connection.remote_leaving
             ]
             # What this side finishes while it leaves may have to call, and have no other way.
@@ -174,16 +178,14 @@ class LinkTable(Generic[LinkT]):
     def full_caller(self, service: str) -> Caller | None:
         """Return what makes calls over a link that offers a service and is not about to end; which takes none now, if none
         does at all. ``None`` if there is no such link."""
-        for link in self._by_service.get(service, ()):
+        for link in self._offered_by(service):
             if link.connection.is_open and not link.connection.remote_leaving:
                 return link.caller
         return None
 
     def is_replaced(self, service: str) -> bool:
         """Whether this side is to connect anew to somebody who offers a service, because the other side has left."""
-        return any(
-            link.connecting and link.connection.remote_leaving for link in self._by_service.get(service, ())
-        )
+        return any(link.connecting and link.connection.remote_leaving for link in self._offered_by(service))
 
     # -- services that nobody offers yet ---------------------------------------------------------------
 

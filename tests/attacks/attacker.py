@@ -222,11 +222,11 @@ def dribble(context: Context, endpoint: str, end: float) -> None:
 
 
 def announcements(context: Context, endpoint: str, end: float) -> None:
-    """As many services as there may be, announced again and again."""
+    """As many services as there may be, announced again and again, in batches whose elements nobody counts."""
     one = Attacker(context, endpoint)
     services = [{"name": f"{number:04}"} for number in range(1024)]
     for _ in _until(end):
-        if not one.say(*[[2, services] for _ in range(_BATCH)]):
+        if not one.say(*[[2, services] for _ in range(80)]):
             one.read(0.01)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,8 +21,13 @@ SECONDS: Final = 0.05
 #: By how much the target may grow. What is sent and not read is 16 MiB twice by default; what Python, ZeroMQ and
 #: the C library keep for it is as much again.
 GROWTH: Final = 80 * MB
-#: Kinds whose memory another limit bounds: Limits.max_buffered, and the windows of twenty links.
-MORE_GROWTH: Final = {"uploads": (256 + 20 * 16 + 64) * 1024 * 1024, "handlers": 250 * MB}
+#: Kinds whose memory another limit bounds: Limits.max_buffered, and the windows of twenty links; Limits.max_handlers; and
+#: two windows, a message and the metadata of as many calls as there may be, which wait for their turn.
+MORE_GROWTH: Final = {
+    "uploads": (256 + 20 * 16 + 64) * 1024 * 1024,
+    "handlers": 250 * MB,
+    "metadata": (2 * 16 + 16 + 32 + 16) * 1024 * 1024,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +57,23 @@ class Outcome:
         return found
 
 
-def attack(kind: str, seconds: float) -> Outcome:
-    """Attack for so long."""
+def attack(kind: str, seconds: float, *, first: bool = False) -> Outcome:
+    """Attack for so long.
+
+    Args:
+        kind: how.
+        seconds: for how long.
+        first: the target and the honest client go before whatever else runs on this machine, the attacker included. What
+            the client sees is then the target's doing, and not that of the kernel, which has more processes to run than
+            cores. Needs the right to set real-time priorities.
+    """
     with (
         process("tests.attacks.target", "tcp://127.0.0.1:*") as (target, endpoint),
         _probe(endpoint) as probe,
     ):
+        if first:
+            _put_first(target.pid, 1)
+            _put_first(probe.pid, 2)
         _ask(probe, 0.3)  # what is done once is done
         quiet = _ask(probe, seconds / 2)
         before = _peak(target.pid)
@@ -77,6 +94,12 @@ def attack(kind: str, seconds: float) -> Outcome:
         attacked["failures"],
         is_alive,
     )
+
+
+def _put_first(pid: int, priority: int) -> None:
+    """Let a process run whenever it can, and the threads that it starts."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setscheduler(int(thread.name), os.SCHED_FIFO, os.sched_param(priority))
 
 
 @contextlib.contextmanager

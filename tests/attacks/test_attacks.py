@@ -8,7 +8,18 @@ from tests.attacks.attacker import KINDS
 from tests.attacks.stage import attack
 
 #: Those that memory or calls of others would suffer from within a second.
-QUICK = ("window", "grant", "refusals", "pongs", "notifications", "threads", "handlers", "questions")
+QUICK = (
+    "window",
+    "grant",
+    "refusals",
+    "pongs",
+    "notifications",
+    "threads",
+    "handlers",
+    "questions",
+    "dribble",
+    "disconnects",
+)
 
 
 @pytest.mark.slow

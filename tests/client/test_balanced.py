@@ -120,6 +120,23 @@ def test_who_offers_a_service_is_found_anew_only_if_that_has_changed() -> None:
     assert not dealer.table._by_service
 
 
+def test_an_announcement_makes_nothing_for_each_service() -> None:
+    """What lives from one to the next, again and again, is what the garbage collector looks at everything for."""
+    a, b = Link("a", "s"), Link("b", "s")
+    dealer = _dealing(a, b)
+    assert dealer.pick("s") is not None
+    for number in range(10):
+        before, a.offers = a.offers, {"s", *(f"{number} of {other}" for other in range(1000))}
+        dealer.table.offers_changed(a, before)
+        assert not dealer.table._by_service
+        assert {repr(dealer.pick("s")) for _ in range(2)} == {"a", "b"}
+        assert repr(dealer.pick(f"{number} of 7")) == "a"
+        assert len(dealer.table._by_service) <= 2
+    for number in range(1000):
+        assert dealer.pick(f"nobody's {number}") is None
+    assert len(dealer.table._by_service) <= 2
+
+
 def test_who_comes_is_last_of_the_round() -> None:
     a, b, c = (Link(name, "s") for name in "abc")
     dealer = _dealing(a, b)
