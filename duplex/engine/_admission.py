@@ -5,25 +5,63 @@ What is limited for all links together is shared as :mod:`duplex.engine._shares`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from collections.abc import Sequence, Sized
+from typing import Final, Protocol, final
 
+from duplex._config import Limits
 from duplex.engine._collector import MANY, collector
 from duplex.engine._shares import GREED, may_hold_more
-
-if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
-    from duplex.engine._peer import BasePeer
+from duplex.protocol import Connection
 
 #: Calls between two looks at how much all links hold together. A call is at most one message, and each link's
 #: own window bounds it anyway.
 CALLS_PER_LOOK: Final = 32
 
 
+class Running(Protocol):
+    """Whatever runs handlers."""
+
+    @property
+    def running(self) -> int:
+        """How many run now."""
+
+
+class AdmittedLink(Running, Protocol):
+    """A link, as far as it counts."""
+
+    #: Bytes that nobody had taken yet when :class:`Admission` saw the link last.
+    seen_buffered: int
+
+    @property
+    def connection(self) -> Connection:
+        """The protocol."""
+
+
+class Admitting(Protocol):
+    """The peer."""
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes and holds."""
+
+    @property
+    def links(self) -> Sequence[AdmittedLink]:
+        """Those that are open."""
+
+    @property
+    def left_behind(self) -> Sized:
+        """Notifications that run, and whose links are gone."""
+
+    @property
+    def results(self) -> Running:
+        """The idempotency keys."""
+
+
 @final
 class Admission:
     """What one peer has running, and whether it takes more."""
 
-    def __init__(self, peer: BasePeer[Any, Any]) -> None:
+    def __init__(self, peer: Admitting) -> None:
         self._peer = peer
         limits = peer.limits
         self._max_handlers = limits.max_handlers
@@ -43,7 +81,7 @@ class Admission:
         self._seen = 0
         self._see_all_at = 0
 
-    def refusal(self, link: BaseLink, *, lasting: bool = False) -> str | None:
+    def refusal(self, link: AdmittedLink, *, lasting: bool = False) -> str | None:
         """Return why a call that came over a link is not taken; ``None`` if it is.
 
         Args:

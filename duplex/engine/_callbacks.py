@@ -8,14 +8,18 @@ So nested calls, however deep, go on, and nothing ever waits for room.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import Protocol, final
 
 from duplex._config import Limits
+from duplex.engine._live import CallValues
 from duplex.engine._shares import GREED
 
-if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
-    from duplex.engine._live import CallValues
+
+class RunsCallbacks(Protocol):
+    """A link over which callbacks are called."""
+
+    #: Those that run now.
+    callbacks: int
 
 
 @final
@@ -34,7 +38,7 @@ class Callbacks:
         #: How many of them each call has.
         self._of_call: dict[CallValues, int] = {}
 
-    def refusal(self, link: BaseLink, call: CallValues) -> str | None:
+    def refusal(self, link: RunsCallbacks, call: CallValues) -> str | None:
         """Return why a callback is not run; ``None`` if it is.
 
         Args:
@@ -55,13 +59,13 @@ class Callbacks:
             return None
         return f"{why}; try again after a pause"
 
-    def begin(self, link: BaseLink, call: CallValues) -> None:
+    def begin(self, link: RunsCallbacks, call: CallValues) -> None:
         """A callback is about to run."""
         self.running += 1
         link.callbacks += 1
         self._of_call[call] = self._of_call.get(call, 0) + 1
 
-    def end(self, link: BaseLink, call: CallValues) -> None:
+    def end(self, link: RunsCallbacks, call: CallValues) -> None:
         """A callback has ended."""
         self.running -= 1
         link.callbacks -= 1

@@ -47,6 +47,8 @@ served_call: Final[contextvars.ContextVar[Any]] = contextvars.ContextVar("duplex
 #: What ends a call this many seconds before its deadline, or less, does so on account of it: the other side has a clock
 #: of its own, and is told milliseconds.
 ABOUT: Final = 0.005
+#: Seconds that handlers have to clean up and answer once they were cancelled because a link ends.
+CLEAN_UP: Final = 1.0
 #: Parts of a second. Deadlines in the same one are one for the scopes of workers: setting it costs some microseconds.
 _TICKS: Final = 1024
 

@@ -86,7 +86,7 @@ class BaseLink:
         #: The receiving from the port, for callers that may do it themselves: those of its only link.
         self.lead = peer.workers.leads.get(port) if connecting else None
         self._clock = peer.clock
-        self.made_at = self._clock()
+        self.made_at: float = self._clock()
         #: When the present or the latest batch of commands began, in or out: near enough to date a call.
         self.now = self.made_at
         #: Handlers that run for the other side, and callbacks that do.

@@ -160,16 +160,16 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.codecs: Mapping[str, Codec] = CODECS
         self.default_codec: Codec = CODECS["msgpack"]
         self.base_context = contextvars.copy_context()
-        self.admission = Admission(self)
+        self.admission: Admission = Admission(self)
         self.callbacks = Callbacks(limits)
-        self.workers = Workers(nursery, self.base_context, flusher, self.clock)
+        self.workers: Workers = Workers(nursery, self.base_context, flusher, self.clock)
         self.timers = Timers(self.spawn)
         self.call_counts = CallCounts()
         self.threads = Threads(max_threads, self.spawn, flusher.interpreter)
         #: Notifications that run, or are about to, and whose links are gone (an ordered set).
         self.left_behind: dict[ServedChannel, None] = {}
         self.results = ResultCache(idempotency)
-        self.reception = Reception(self)
+        self.reception: Reception = Reception(self)
         self.observer = observer
         self._middleware = middleware
         self.make_callback_handler = callback_handler

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
+from duplex.engine._deadlines import CLEAN_UP
+
 if TYPE_CHECKING:
     from duplex.engine._link import BaseLink
     from duplex.engine._peer import BasePeer
 
 logger = logging.getLogger("duplex")
 
-#: Seconds that handlers have to clean up and answer once they were cancelled because a link ends.
-CLEAN_UP: Final = 1.0
 #: Links that are looked after at once. More are spread over a part of the period, or the pings of a thousand links and
 #: their answers would keep both event loops busy for a tenth of a second.
 _AT_ONCE: Final = 32

@@ -19,13 +19,12 @@ from duplex.engine._overflow import Overflowing, OverflowState
 from duplex.engine._threads import Threads, run_in_thread
 from duplex.engine._unread import is_much_unread
 from duplex.engine.serving._answers import NONE, UNTOLD, all_trailers, fail_somehow
-from duplex.engine.serving._end import Arguments, Trailers
+from duplex.engine.serving._end import Arguments, ServingLink, Trailers
 from duplex.engine.serving._invocation import Invocation
 from duplex.engine.serving._who import BUILTIN, PeerInfo, peer_info
 from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
     from duplex.engine._live import CallValues
 
 #: What another task is told that still receives from the call's stream, or sends on it.
@@ -40,10 +39,10 @@ class ServedChannel(Conversation):
 
     __slots__ = ("_event", "_invocation", "_owner", "deadline", "handler")
 
-    link: BaseLink  # type: ignore[mutable-override]  # set once, in __init__
+    link: ServingLink  # type: ignore[mutable-override]  # set once, in __init__
     deadline: float | None
 
-    def __init__(self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:
+    def __init__(self, link: ServingLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:
         super().__init__(link, event.channel, codec, handler.input_type)
         self.handler = handler
         self.started = now = link.now
@@ -308,7 +307,7 @@ class OverflowingChannel(ServedChannel, Overflowing):
 
     __slots__ = ("overflow",)
 
-    def __init__(self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:
+    def __init__(self, link: ServingLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:
         super().__init__(link, event, handler, codec)
         assert handler.overflow is not None
         self.overflow = OverflowState(
@@ -322,7 +321,7 @@ class OverflowingChannel(ServedChannel, Overflowing):
         self.wake_receiver()
 
 
-def can_run_inline(link: BaseLink, event: ChannelOpened, handler: Handler) -> bool:
+def can_run_inline(link: ServingLink, event: ChannelOpened, handler: Handler) -> bool:
     """Whether a call can be answered without a task: one message in, one out, and room for it."""
     connection = link.connection
     return (

@@ -13,11 +13,17 @@ from typing import Any, Protocol, TypeAlias
 
 from duplex.codec._base import Codec
 from duplex.engine._failure import Failure
+from duplex.engine._handler import Handler
+from duplex.engine._host import ChannelHost, ChannelOwner
+from duplex.engine._live import CallValues
 from duplex.engine._public_link import PublicLink
+from duplex.engine._table import ChannelUser
 from duplex.engine._threads import Threads
 from duplex.engine._types import ChannelStatistics
+from duplex.engine.serving._job import Job
 from duplex.engine.serving._observer import Observer
 from duplex.engine.serving._who import PeerInfo
+from duplex.protocol import ChannelOpened
 
 #: What a handler is called with, by position and by name.
 Arguments: TypeAlias = tuple[Sequence[Any], Mapping[str, Any]]
@@ -130,3 +136,42 @@ class Host(Protocol):
 
     def spawn_here(self, function: Callable[..., Awaitable[object]], *args: Any, name: str) -> None:
         """Run something of the peer's own until it ends or the peer does, in the context of whoever asks for it."""
+
+
+class ServingPeer(Host, ChannelOwner, Protocol):
+    """The peer, as the channels of calls that it serves see it."""
+
+    @property
+    def left_behind(self) -> dict[Any, None]:
+        """Channels of notifications that run, or are about to, and whose links are gone (an ordered set)."""
+
+    def note_call_ended(self) -> None:
+        """A call has ended on a link that is being left, or such a link has."""
+
+
+class ServingLink(ChannelHost, PublicLink, Protocol):
+    """The link, as the channels of calls that come over it see it."""
+
+    #: Handlers that run for the other side, but for callbacks; and callbacks.
+    running: int
+    callbacks: int
+    #: Bytes that nobody had taken yet when they were counted last.
+    seen_buffered: int
+    #: Those who use its channels, by number.
+    conversations: dict[int, ChannelUser]
+
+    @property
+    def peer(self) -> ServingPeer:
+        """The peer at this side."""
+
+    def submit(self, job: Job, owner: CallValues | None = None) -> None:
+        """Have a worker run a handler, or a callback that was passed in the call ``owner``."""
+
+    def ran(self, owner: CallValues | None = None) -> None:
+        """What was submitted has ended."""
+
+    def callback(self, event: ChannelOpened) -> tuple[Handler, CallValues] | None:
+        """Return what the call of a callback runs, and the call that it was passed in; ``None`` if there is none."""
+
+    def say_goodbye(self, reason: str, message: str = "") -> None:
+        """Tell the other side that the link ends now, and end it."""

@@ -13,13 +13,13 @@ from duplex.engine._callbacks import Callbacks
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._shares import PUSH_BACK
 from duplex.engine.serving._channel import OverflowingChannel, ServedChannel, can_run_inline
+from duplex.engine.serving._end import ServingLink
 from duplex.engine.serving._refusal import refuse
 from duplex.engine.serving._who import BUILTIN
 from duplex.engine.serving.idempotency import ResultCache
 from duplex.protocol import ChannelOpened
 
 if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
     from duplex.engine._live import CallValues
 
 #: Handlers that run for a link, below which Duplex's own methods are called however many run for others: whether a peer
@@ -65,7 +65,7 @@ class Reception:
     def __init__(self, offers: Offers) -> None:
         self._offers = offers
 
-    def take(self, link: BaseLink, event: ChannelOpened) -> None:
+    def take(self, link: ServingLink, event: ChannelOpened) -> None:
         """Take a call: run it, or refuse it."""
         offers = self._offers
         target = event.target
@@ -126,7 +126,7 @@ class Reception:
         else:
             channel.start(owner)
 
-    def _take_reserved(self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec) -> bool:
+    def _take_reserved(self, link: ServingLink, event: ChannelOpened, handler: Handler, codec: Codec) -> bool:
         """Return whether a call was dealt with because of a key of the protocol's own; else it is an ordinary one."""
         metadata = event.metadata
         if RESUME_KEY in metadata and not handler.resumable:
@@ -139,6 +139,6 @@ class Reception:
             )
             return True
         if IDEMPOTENCY_KEY in metadata:
-            self._offers.results.admit(link, event, handler, codec)
+            self._offers.results.admit(link, event, handler, codec, self._offers.admission)
             return True
         return False

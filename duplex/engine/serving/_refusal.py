@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from duplex._metadata import REFUSED, RETRY_AFTER, metadata_size, retry_after_text
 from duplex._status import StatusCode
+from duplex.engine.serving._end import ServingLink
 from duplex.engine.serving._observer import UnservedCall
 from duplex.engine.serving._who import CALLBACK, peer_info
 from duplex.protocol import ChannelOpened, ChannelState
-
-if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
 
 logger = logging.getLogger("duplex")
 
@@ -21,7 +19,7 @@ MOST_REFUSAL: Final = 1024
 
 
 def refuse(
-    link: BaseLink,
+    link: ServingLink,
     event: ChannelOpened,
     status: StatusCode,
     message: str,

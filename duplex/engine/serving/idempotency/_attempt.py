@@ -7,7 +7,7 @@ comes.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol, final
+from typing import Protocol, final
 
 import msgspec
 import trio
@@ -17,13 +17,11 @@ from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._conversation import Conversation
 from duplex.engine._unread import is_much_unread
+from duplex.engine.serving._end import ServingLink
 from duplex.engine.serving._observer import Observer, UnservedCall, status_of
 from duplex.engine.serving._who import peer_info
 from duplex.engine.serving.idempotency._result import GIVEN_UP, CallResult
 from duplex.protocol import CancelReceived, ChannelOpened
-
-if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
 
 logger = logging.getLogger("duplex")
 
@@ -48,10 +46,12 @@ class Attempt(Conversation):
     __slots__ = ("_awaited", "_has_run", "_result", "cancelled", "deadline", "event")
 
     holds_up = True
-    link: BaseLink  # type: ignore[mutable-override]  # set once, in __init__
+    link: ServingLink  # type: ignore[mutable-override]  # set once, in __init__
     deadline: float | None
 
-    def __init__(self, link: BaseLink, event: ChannelOpened, codec: Codec, awaited: Awaited | None) -> None:
+    def __init__(
+        self, link: ServingLink, event: ChannelOpened, codec: Codec, awaited: Awaited | None
+    ) -> None:
         super().__init__(link, event.channel, codec)
         #: The caller gave it up; it is answered when the handler has stopped.
         self.cancelled = False

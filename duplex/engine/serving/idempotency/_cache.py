@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 import trio
 
@@ -12,17 +12,16 @@ from duplex._config import Idempotency
 from duplex._metadata import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
+from duplex.engine._admission import Admission
 from duplex.engine._handler import Handler, Kind
 from duplex.engine._shares import PUSH_BACK
 from duplex.engine._throttle import Throttle
+from duplex.engine.serving._end import ServingLink
 from duplex.engine.serving._refusal import refuse
 from duplex.engine.serving.idempotency._attempt import Attempt
 from duplex.engine.serving.idempotency._entry import Entry, Name
 from duplex.engine.serving.idempotency._result import JOINED, CallResult
 from duplex.protocol import ChannelOpened
-
-if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
 
 logger = logging.getLogger("duplex")
 
@@ -118,7 +117,9 @@ class ResultCache:
         for entry in list(self._running.values()):
             entry.cut(status, message)
 
-    def admit(self, link: BaseLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:
+    def admit(
+        self, link: ServingLink, event: ChannelOpened, handler: Handler, codec: Codec, admission: Admission
+    ) -> None:
         """Take a call with a key: run it, let it wait, or answer it."""
         problem = _problem(event, handler)
         if problem is not None:
@@ -132,7 +133,7 @@ class ResultCache:
             if self._forgotten and _name_digest(name) in self._forgotten:
                 Attempt(link, event, codec, None).answer(JOINED if event.notify else self._executed)
                 return
-            refusal = link.peer.admission.refusal(link, lasting=True) or self._no_room()
+            refusal = admission.refusal(link, lasting=True) or self._no_room()
             if refusal is not None:
                 refuse(link, event, StatusCode.RESOURCE_EXHAUSTED, refusal, retry_after=PUSH_BACK)
                 return

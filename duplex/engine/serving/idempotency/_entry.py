@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias, final
+from typing import Protocol, TypeAlias, final
 
 import msgspec
 
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._handler import Handler
+from duplex.engine.serving._end import ServingLink
 from duplex.engine.serving.idempotency._attempt import Attempt
 from duplex.engine.serving.idempotency._result import GIVEN_UP, JOINED, CallResult
 from duplex.engine.serving.idempotency._run import KeyedRun
 from duplex.protocol import ChannelOpened
-
-if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
 
 #: The method, and the key.
 Name: TypeAlias = tuple[str, str]
@@ -82,7 +80,7 @@ class Entry:
         #: A notification asked for the run: nobody waits, and still it is wanted.
         self._kept = False
 
-    def join(self, link: BaseLink, event: ChannelOpened) -> None:
+    def join(self, link: ServingLink, event: ChannelOpened) -> None:
         """Take an attempt: start the run, or wait for it, or answer at once."""
         attempt = Attempt(link, event, self._codec, self)
         if self.result is not None:
