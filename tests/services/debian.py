@@ -88,12 +88,20 @@ class _Apt:
             "Dir::State::Lists": folder / "lists",
             "Dir::State::Status": folder / "status",
             "Dir::Cache": folder / "cache",
+            "Dir::Cache::pkgcache": "pkgcache.bin",
+            "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
             "APT::Sandbox::User": "",
             "Acquire::Languages": "none",
             "Acquire::Retries": "3",
             "Debug::NoLocking": "1",
         }
-        self._command = ["apt-get", "-q", *(f"-o{name}={value}" for name, value in options.items())]
+        # The machine's own settings come before these: its proxies count, but nothing is run of what it has run.
+        hooks = ("APT::Update::Pre-Invoke", "APT::Update::Post-Invoke", "APT::Update::Post-Invoke-Success")
+        lines = [f"#clear {hook};" for hook in hooks] + [
+            f'{name} "{value}";' for name, value in options.items()
+        ]
+        self._configuration = folder / "apt.conf"
+        self._configuration.write_text("\n".join([*lines, ""]))
 
     def unpack(self, package: str, only: str, folder: Path) -> None:
         """Unpack a package, and of those that it needs the ones that match, into ``tree`` of a folder."""
@@ -101,7 +109,7 @@ class _Apt:
             self._download(package, only, folder)
         except CannotInstallError:
             # There are no lists yet, or they are old and name what the mirror has replaced since.
-            self._run("update")
+            self._run("apt-get", "update")
             self._download(package, only, folder)
         for deb in sorted(folder.glob("*.deb")):
             subprocess.run(["dpkg-deb", "-x", deb, folder / "tree"], check=True)
@@ -109,13 +117,15 @@ class _Apt:
     def _download(self, package: str, only: str, folder: Path) -> None:
         names = {package}
         if only:
-            simulated = self._run("install", "-s", "--no-install-recommends", package)
-            needed = re.findall(r"^Inst (\S+)", simulated, re.MULTILINE)
-            names.update(name for name in needed if re.search(only, name))
-        self._run("download", *sorted(names), folder=folder)
+            # What it depends on is indented; what that is, in turn, begins a line.
+            needed = self._run("apt-cache", "depends", "--recurse", "--important", package)
+            names.update(
+                name for name in needed.splitlines() if re.match(r"[a-z]", name) and re.search(only, name)
+            )
+        self._run("apt-get", "download", *sorted(names), folder=folder)
 
-    def _run(self, *words: str, folder: Path | None = None) -> str:
-        command = [*self._command, *words]
+    def _run(self, program: str, *words: str, folder: Path | None = None) -> str:
+        command = [program, "-q", "-c", str(self._configuration), *words]
         problem = ""
         for last in (False, False, True):
             try:
@@ -133,11 +143,11 @@ class _Apt:
             if done.returncode == 0:
                 return done.stdout
             problem = done.stderr.strip()
-            if last or "Unable to locate package" in problem:
+            if last or "Unable to locate" in problem or "No packages found" in problem:
                 break
             # A mirror that is being renewed is well again a moment later.
             time.sleep(1)
-        raise CannotInstallError(f"apt-get {' '.join(words)}: {problem}")
+        raise CannotInstallError(f"{program} {' '.join(words)}: {problem}")
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, TypeVar, final
 import msgspec
 import trio
 
-from duplex_services._shared._http_client import Headers, HttpClient, HttpError, Stream
+from duplex_services._shared._http_client import Answer, Headers, HttpClient, HttpError, Stream
 from duplex_services.store._backend import SENTINEL, WRITERS, Changes, Grant, Listing, Outcome, Report
 from duplex_services.store._backends import _etcd_words as words
 from duplex_services.store._backends._http import (
@@ -301,7 +301,7 @@ class EtcdBackend:
                 raise LeaseLost(str(body["ID"])) from error
             raise self._read_failed(error) from error
 
-    async def _ask(self, path: str, body: dict[str, Any], answer: type[T], *, is_read: bool) -> T:
+    async def _ask(self, path: str, body: dict[str, Any], kind: type[T], *, is_read: bool) -> T:
         """Ask, and once more if etcd has forgotten who we are.
 
         Raises:
@@ -310,22 +310,25 @@ class EtcdBackend:
             Unavailable, Unknown: nobody answers.
         """
         content = msgspec.json.encode(body)
-        for is_last in (False, True):
-            headers = await self._in_words(self._login.headers())
-            try:
-                found = await self._http.request("POST", path, content, headers=headers, repeatable=is_read)
-            except HttpError as error:
-                raise failure_of(error, is_read=is_read) from error
-            if found.status == 200:
-                try:
-                    return msgspec.json.decode(found.body, type=answer, strict=False)
-                except msgspec.DecodeError as error:
-                    kind = Unavailable if is_read else Unknown
-                    raise kind(f"{self.address} answers what makes no sense: {error}") from error
-            problem = words.error_of(found.status, found.body)
-            if is_last or not (problem.asks_who and self._login.forget(headers)):
-                raise problem
-        raise AssertionError("the second time something was raised or returned")
+        headers = await self._in_words(self._login.headers())
+        answer = await self._send(path, content, headers, is_read=is_read)
+        if answer.status != 200 and words.error_of(answer.status, answer.body).asks_who:
+            if self._login.forget(headers):
+                headers = await self._in_words(self._login.headers())
+                answer = await self._send(path, content, headers, is_read=is_read)
+        if answer.status != 200:
+            raise words.error_of(answer.status, answer.body)
+        try:
+            return msgspec.json.decode(answer.body, type=kind, strict=False)
+        except msgspec.DecodeError as error:
+            problem = f"{self.address} answers what makes no sense: {error}"
+            raise (Unavailable if is_read else Unknown)(problem) from error
+
+    async def _send(self, path: str, content: bytes, headers: Headers, *, is_read: bool) -> Answer:
+        try:
+            return await self._http.request("POST", path, content, headers=headers, repeatable=is_read)
+        except HttpError as error:
+            raise failure_of(error, is_read=is_read) from error
 
     async def _in_words(self, asking: Awaitable[Headers]) -> Headers:
         try:
