@@ -312,10 +312,10 @@ class EtcdBackend:
         content = msgspec.json.encode(body)
         headers = await self._in_words(self._login.headers())
         answer = await self._send(path, content, headers, is_read=is_read)
-        if answer.status != 200 and words.error_of(answer.status, answer.body).asks_who:
-            if self._login.forget(headers):
-                headers = await self._in_words(self._login.headers())
-                answer = await self._send(path, content, headers, is_read=is_read)
+        is_asked = answer.status != 200 and words.error_of(answer.status, answer.body).asks_who
+        if is_asked and self._login.forget(headers):
+            headers = await self._in_words(self._login.headers())
+            answer = await self._send(path, content, headers, is_read=is_read)
         if answer.status != 200:
             raise words.error_of(answer.status, answer.body)
         try:
