@@ -197,7 +197,7 @@ class Flaky:
         async def slow() -> int:
             begin()
             if len(self.attempts) < 3:
-                await trio.sleep(100)
+                await trio.sleep(100)  # the point: the server takes its time
             return 3
 
         @service.rpc
