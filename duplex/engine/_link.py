@@ -11,6 +11,7 @@ import trio
 
 from duplex._errors import (
     HandshakeError,
+    LocalProtocolError,
     PeerLost,
     RemoteProtocolError,
     RPCError,
@@ -42,6 +43,7 @@ from duplex.protocol import (
     CancelReceived,
     ChannelClosed,
     ChannelOpened,
+    ChannelState,
     Connection,
     CreditReceived,
     EndReceived,
@@ -576,7 +578,12 @@ class BaseLink:
         if self.connection.is_open:
             if status and is_much_unread(self):
                 message, details, trailers = in_short(self, message, trailers)
-            self.connection.close(channel, status, payload, attachments, message, details, trailers)
+            try:
+                self.connection.close(channel, status, payload, attachments, message, details, trailers)
+            except LocalProtocolError:
+                # What came with it, in the same message, has broken the channel, which is told next.
+                if self.connection.channel_state(channel) is not ChannelState.OVER:
+                    raise
             self.touch()
 
     def _on_message(self, event: MessageReceived) -> None:

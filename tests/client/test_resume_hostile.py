@@ -67,7 +67,7 @@ async def served(*answers: list[Any], timeout: float = 10.0) -> AsyncIterator[tu
         async with duplex.open_peer(connect_timeout=timeout) as client:
             await client.connect("memory://hostile")
             yield server, client
-            await trio.sleep(1)
+            await trio.sleep(1)  # of virtual time
             for link in client.links:
                 assert leftovers(link) == []
         server.port.close()

@@ -57,7 +57,7 @@ class Flooder:
                 [7, next(self._numbers), "work.hang", 2, NONE, 0, None, None, None, parent] for _ in range(20)
             ]
             self.carrier.send([batch(*calls)])
-            await trio.sleep(0.01)
+            await trio.sleep(0.01)  # of virtual time
 
 
 @pytest.mark.parametrize("answers_pings", [True, False])

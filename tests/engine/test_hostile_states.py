@@ -309,3 +309,90 @@ async def test_a_client_that_answers_what_it_was_not_asked() -> None:
                 assert results == []
                 go.set()
             assert results == [42]
+
+
+#: A call, or a channel within one, that is broken by what comes with it in the same message, before anybody could act.
+BROKEN_AT_ONCE: Final[dict[str, list[Any]]] = {
+    "a key that is known, and an end too much": [
+        [7, 11, "svc.echo", 3, ONE, 0, None, {"duplex-idempotency-key": "k"}],
+        [9, 11],
+    ],
+    "a key that is known, and a close": [
+        [7, 11, "svc.echo", 3, ONE, 0, None, {"duplex-idempotency-key": "k"}],
+        [10, 11],
+    ],
+    "a key that failed, and an end too much": [
+        [7, 11, "svc.fail", 3, ONE, 0, None, {"duplex-idempotency-key": "k"}],
+        [9, 11],
+    ],
+    "a key with other arguments, and an end too much": [
+        [7, 11, "svc.echo", 3, b"\x91\x91\x02", 0, None, {"duplex-idempotency-key": "k"}],
+        [9, 11],
+    ],
+    "a new key, and an end too much": [
+        [7, 11, "svc.echo", 3, ONE, 0, None, {"duplex-idempotency-key": "new"}],
+        [9, 11],
+    ],
+    "a channel that is cancelled, and closed": [
+        [7, 11, "svc.listen", 0, NONE],
+        [7, 13, None, 0, None, 0, None, None, None, 11],
+        [11, 13],
+        [10, 13],
+    ],
+    "a channel that is ended, and closed": [
+        [7, 11, "svc.listen", 0, NONE],
+        [7, 13, None, 0, None, 0, None, None, None, 11],
+        [9, 13],
+        [10, 13],
+    ],
+    "a call that is cancelled, and closed": [[7, 11, "svc.listen", 0, NONE], [11, 11], [10, 11]],
+    "a function that answers at once, and an end too much": [[7, 11, "svc.quick", 3, ONE], [9, 11]],
+    "a generator that ends at once, and an end too much": [[7, 11, "svc.numbers", 1, ONE], [9, 11]],
+    "a method that is not there, and an end too much": [[7, 11, "svc.none", 3, ONE], [9, 11]],
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_AT_ONCE)
+async def test_what_is_broken_before_it_could_be_answered(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Costs the channel, and not the link."""
+    service = duplex.Service("svc")
+
+    @service.rpc
+    async def echo(number: int) -> int:
+        return number
+
+    @service.rpc
+    async def fail(number: int) -> int:
+        raise duplex.NotFound("no")
+
+    @service.rpc(inline=True)
+    def quick(number: int) -> int:
+        return number
+
+    @service.rpc
+    async def numbers(number: int) -> AsyncIterator[int]:
+        yield number
+
+    @service.rpc
+    async def listen(items: duplex.ReceiveChannel[Any]) -> list[Any]:
+        return [item async for item in items]
+
+    with fail_after(5):
+        async with duplex.open_peer(services=[service]) as server:
+            with RawDealer(await server.bind("tcp://127.0.0.1:*")) as raw:
+                key = {"duplex-idempotency-key": "k"}
+                await raw.shake_hands(
+                    [7, 1, "svc.echo", 3, ONE, 0, None, key], [7, 3, "svc.fail", 3, ONE, 0, None, key]
+                )
+                await raw.commands(10, 2)
+                raw.say(*BROKEN_AT_ONCE[name])
+                raw.say([7, 15, "svc.echo", 3, ONE])
+                while [10, 15, 0, b"\x01"] not in [command[:4] for command in raw.received]:
+                    await raw.more()
+                if "svc.listen" in [part for command in BROKEN_AT_ONCE[name] for part in command[2:3]]:
+                    raw.say([11, 11])
+                await until(lambda: all(leftovers(link) == [] for link in server.links))
+                assert len(server.links) == 1
+    assert not [record for record in caplog.records if record.exc_info]
