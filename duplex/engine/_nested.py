@@ -362,6 +362,8 @@ class NestedChannel(Conversation):
         """Begin to move items between the wire and the local channel that was passed."""
         self._pumps_out = isinstance(local, trio.abc.ReceiveChannel)
         self._forwards = isinstance(local, SendChannel)
+        # What is sent against the direction of a channel is nobody's, and its credit goes back at once.
+        self._closed_receive = self._pumps_out
         self.link.peer.dropped.pumped(self, local)
         self.link.peer.spawn(self.pump_out if self._pumps_out else self.pump_in, local)
 

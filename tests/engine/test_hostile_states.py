@@ -396,3 +396,27 @@ async def test_what_is_broken_before_it_could_be_answered(
                 await until(lambda: all(leftovers(link) == [] for link in server.links))
                 assert len(server.links) == 1
     assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_items_against_the_direction_of_a_channel_are_nobodys() -> None:
+    """A client gets a channel to receive from, and sends on it, also when all has been sent and until it closes it."""
+    service = duplex.Service("svc")
+
+    @service.rpc
+    async def numbers() -> duplex.ReceiveChannel[int]:
+        sink, source = trio.open_memory_channel[int](1)
+        sink.send_nowait(1)
+        sink.close()
+        return source  # type: ignore[return-value]
+
+    with fail_after(5):
+        async with duplex.open_peer(services=[service]) as server:
+            with RawDealer(await server.bind("tcp://127.0.0.1:*")) as raw:
+                await raw.shake_hands([7, 1, "svc.numbers", 3, NONE])
+                opened = next(command for command in await raw.commands(7) if command[2] is None)
+                await raw.commands(9)
+                raw.say(*[[8, opened[1], b"\x01"]] * 5)
+                raw.say([10, opened[1], 0])
+                await raw.commands(10)
+                await until(lambda: all(leftovers(link) == [] for link in server.links))
+                assert len(server.links) == 1
