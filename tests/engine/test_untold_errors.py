@@ -481,6 +481,7 @@ async def test_handler_reaches_nothing_by_which_it_could_answer() -> None:
         await goes_on(pair)
     assert found == [
         [
+            "attempt",
             "cancel",
             "cancelled_by",
             "codec",
