@@ -46,6 +46,9 @@ from duplex._metadata import Metadata as Metadata
 from duplex._peer import Link as Link
 from duplex._peer import Peer as Peer
 from duplex._peer import open_peer as open_peer
+from duplex._policies import CircuitBreaker as CircuitBreaker
+from duplex._policies import HedgingPolicy as HedgingPolicy
+from duplex._policies import OutlierDetection as OutlierDetection
 from duplex._policies import RetryPolicy as RetryPolicy
 from duplex._status import StatusCode as StatusCode
 from duplex._version import __version__ as __version__

@@ -15,6 +15,7 @@ from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError
 from duplex._made import Made
 from duplex._numbers import check_seconds, check_whole
+from duplex._policies import CircuitBreaker, OutlierDetection
 from duplex.builtin import health_service, reflection_service
 from duplex.client import ServiceProxy, typed_proxy
 from duplex.client._callers import Callers
@@ -95,9 +96,15 @@ class Peer(BasePeer[Link, Service], metaclass=Made):
 
     MADE_BY = "async with duplex.open_peer(...) as peer"
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        circuit_breaker: CircuitBreaker | None,
+        outlier_detection: OutlierDetection | None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        self._callers = Callers(self)
+        self._callers = Callers(self, circuit_breaker, outlier_detection)
 
     def __repr__(self) -> str:
         return f"<Peer {self.name or self.id} with {len(self.links)} links>"
@@ -208,6 +215,8 @@ async def open_peer(
     reflection: bool = True,
     debug: bool | None = None,
     idempotency: Idempotency | None = None,
+    circuit_breaker: CircuitBreaker | None = None,
+    outlier_detection: OutlierDetection | None = None,
     middleware: Iterable[ServingMiddleware] = (),
     observer: Callable[[UnservedCall], object] | None = None,
 ) -> AsyncIterator[Peer]:
@@ -229,6 +238,8 @@ async def open_peer(
         debug: whether tracebacks of unexpected exceptions travel to callers; ``None`` for what the
             environment variable ``DUPLEX_DEBUG`` says (off unless it is ``1``).
         idempotency: for how long, and in how much room, calls with an idempotency key are remembered.
+        circuit_breaker: when a peer whose calls fail gets none for a while; ``None``: never.
+        outlier_detection: when a peer whose calls fail more often than those of others gets none for a while; ``None``: never.
         middleware: what runs around everything that this peer serves, its own two services and callbacks included, the
             outermost first. See :class:`ServingMiddleware`.
         observer: is called with each call that this peer answers though neither its handler nor any middleware has begun:
@@ -242,6 +253,12 @@ async def open_peer(
     _check_options(services, limits, keepalive, reconnect, connect_timeout, max_threads)
     if not isinstance(idempotency, Idempotency | None):
         raise ConfigurationError(f"idempotency must be a duplex.Idempotency, not {idempotency!r}")
+    if not isinstance(circuit_breaker, CircuitBreaker | None):
+        raise ConfigurationError(f"circuit_breaker must be a duplex.CircuitBreaker, not {circuit_breaker!r}")
+    if not isinstance(outlier_detection, OutlierDetection | None):
+        raise ConfigurationError(
+            f"outlier_detection must be a duplex.OutlierDetection, not {outlier_detection!r}"
+        )
     if observer is not None and not callable(observer):
         raise ConfigurationError(f"observer must be a function, not {observer!r}")
     layers = checked_middleware(middleware, "open_peer()")
@@ -263,6 +280,8 @@ async def open_peer(
                 max_threads=max_threads,
                 debug=os.environ.get("DUPLEX_DEBUG") == "1" if debug is None else debug,
                 idempotency=idempotency or Idempotency(),
+                circuit_breaker=circuit_breaker,
+                outlier_detection=outlier_detection,
                 observer=None if observer is None else Observer(observer),
                 middleware=layers,
             )

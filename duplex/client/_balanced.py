@@ -8,12 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, final
 
+import msgspec
 import trio
 
 from duplex._errors import RPCError, Unavailable, Unimplemented
+from duplex._policies import CircuitBreaker, OutlierDetection
 from duplex.client._balancer import Balancer, Candidate, RoundRobin
+from duplex.client._health import Health
 from duplex.engine._runs import check_run
 from duplex.engine.calling import (
+    CallCounts,
     Caller,
     Opening,
     Relayed,
@@ -35,6 +39,10 @@ _MOST_UNUSED: Final = 64
 
 class Remote(Candidate, Protocol):
     """A peer that offers the service."""
+
+    @property
+    def name(self) -> str:
+        """What it calls itself."""
 
     def takes(self, service: str) -> bool:
         """Whether it takes a call to a service now."""
@@ -72,6 +80,10 @@ class Host(Protocol):
         """Who is linked and offers what."""
 
     @property
+    def call_counts(self) -> CallCounts:
+        """What is counted of its calls."""
+
+    @property
     def clock(self) -> Callable[[], float]:
         """Tells the time, as :func:`trio.current_time` does."""
 
@@ -100,14 +112,23 @@ class Balanced:
         service: the name of the service.
         balancer: chooses.
         chance: for what it leaves to chance.
+        health: says who gets calls at present; ``None``: whoever offers the service.
     """
 
-    def __init__(self, host: Host, service: str, balancer: Balancer, chance: random.Random) -> None:
+    def __init__(
+        self,
+        host: Host,
+        service: str,
+        balancer: Balancer,
+        chance: random.Random,
+        health: Health | None = None,
+    ) -> None:
         self._host = host
         self._table = host.table
         self._service = service
         self._balancer = balancer
         self._chance = chance
+        self._health = health
 
     async def unary(self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any], /) -> Any:
         """See :meth:`Caller.unary`."""
@@ -159,6 +180,8 @@ class Balanced:
     def _choose(self, request: Request) -> Caller | None:
         """Return what makes the call, if anybody takes it at once."""
         remotes = self._table.offering(self._service)
+        if self._health is not None:
+            return self._choose_watched(self._health, remotes, request)
         if len(remotes) == 1:
             return remotes[0].caller_for(self._service)
         if not remotes:
@@ -169,6 +192,17 @@ class Balanced:
             if free:
                 caller = self._choose_among(free, request).caller_for(self._service)
         return caller
+
+    def _choose_watched(self, health: Health, remotes: tuple[Remote, ...], request: Request) -> Caller | None:
+        """The same of those who get calls at present, and whose calls say who gets more."""
+        admitted = health.admitted(remotes, self._host.clock())
+        while admitted:
+            remote = self._choose_among(admitted, request)
+            caller = remote.caller_for(self._service)
+            if caller is not None:
+                return health.watching(caller, remote.id)
+            admitted = tuple(one for one in admitted if one is not remote and one.takes(self._service))
+        return None
 
     def _choose_among(self, remotes: tuple[Remote, ...], request: Request) -> Remote:
         return self._balancer.choose(remotes, request, self._host.clock(), self._chance)
@@ -198,7 +232,10 @@ class Balanced:
             if caller is not None:
                 return caller
             host.wake()
-            resolution = resolve(host.situation(self._service), wait_for_ready=request.wait_for_ready)
+            situation = host.situation(self._service)
+            if self._is_broken():
+                situation = msgspec.structs.replace(situation, is_broken=True)
+            resolution = resolve(situation, wait_for_ready=request.wait_for_ready)
             if resolution is Resolution.FULL and (full := self._table.full_caller(self._service)) is not None:
                 return full
             if resolution is not Resolution.WAIT:
@@ -207,6 +244,15 @@ class Balanced:
             # A first attempt that fails is not announced, so whoever waits for no second one looks.
             with trio.move_on_after(math.inf if request.wait_for_ready else _LOOK):
                 await self._table.changed.wait()
+
+    def _is_broken(self) -> bool:
+        """Whether peers offer the service, and none of them gets calls at present."""
+        remotes = self._table.offering(self._service)
+        return (
+            self._health is not None
+            and bool(remotes)
+            and not self._health.admitted(remotes, self._host.clock())
+        )
 
     def _refusal(self, resolution: Resolution) -> RPCError:
         if resolution is Resolution.NOT_OFFERED:
@@ -217,6 +263,7 @@ class Balanced:
             return error
         return self._unavailable(
             {
+                Resolution.BROKEN: "the calls to all who offer it have failed lately, and it is not asked again yet",
                 Resolution.CLOSED: "this peer is closed",
                 Resolution.DRAINING: "this peer is draining and takes no new links",
                 Resolution.ALONE: "this peer has not connected or bound anywhere: await peer.connect(...) first",
@@ -236,10 +283,16 @@ class BalancedServices:
 
     Args:
         host: the peer.
+        breaker: see :class:`Callers`.
+        detection: see :class:`Callers`.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(
+        self, host: Host, breaker: CircuitBreaker | None = None, detection: OutlierDetection | None = None
+    ) -> None:
         self._host = host
+        self._breaker = breaker
+        self._detection = detection
         self._chance = random.Random()
         self._services: dict[str, Balanced] = {}
         self._sweep_at = _MOST_UNUSED
@@ -249,8 +302,16 @@ class BalancedServices:
         if found is None:
             if len(self._services) >= self._sweep_at:
                 self._sweep()
-            found = self._services[service] = Balanced(self._host, service, RoundRobin(), self._chance)
+            health = self._health_of(service)
+            found = Balanced(self._host, service, RoundRobin(), self._chance, health)
+            self._services[service] = found
         return found
+
+    def _health_of(self, service: str) -> Health | None:
+        if self._breaker is None and self._detection is None:
+            return None
+        host = self._host
+        return Health(service, self._breaker, self._detection, self._chance, host.call_counts, host.clock())
 
     def _sweep(self) -> None:
         """Forget services that nobody offers, or a program that calls ever other ones would remember them all."""

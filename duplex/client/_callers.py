@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol, final
+from typing import final
 
 from duplex._errors import ConfigurationError
-from duplex.client._balanced import BalancedServices
-from duplex.client._balanced import Host as BalancingHost
+from duplex._policies import CircuitBreaker, OutlierDetection
+from duplex.client._balanced import BalancedServices, Host
 from duplex.client._budget import Budgets
+from duplex.client._hedge import Hedging
 from duplex.client._options import Options
 from duplex.client._proxy import CallerFor
 from duplex.client._resume import Resuming
 from duplex.client._retry import Retrying
-from duplex.engine.calling import CallCounts, Caller
-
-
-class Host(BalancingHost, Protocol):
-    """What callers have to know of the peer whose calls they make."""
-
-    @property
-    def call_counts(self) -> CallCounts:
-        """What is counted of its calls."""
+from duplex.engine.calling import Caller
 
 
 @final
@@ -29,11 +22,18 @@ class Callers:
 
     Args:
         host: the peer.
+        breaker: which peers get no calls for a while, because they fail; ``None``: all get some.
+        detection: the same for those that fail more often than others.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(
+        self,
+        host: Host,
+        breaker: CircuitBreaker | None = None,
+        detection: OutlierDetection | None = None,
+    ) -> None:
         self._host = host
-        self._balanced = BalancedServices(host)
+        self._balanced = BalancedServices(host, breaker, detection)
         self._budgets = Budgets()
 
     def over_any_link(self, service: str, options: Options) -> Caller:
@@ -63,4 +63,7 @@ class Callers:
         if options.retry is not None:
             budget = self._budgets.of(service, options.retry)
             return Retrying(caller, options.retry, budget, self._host.call_counts)
+        if options.hedging is not None:
+            budget = self._budgets.of(service, options.hedging)
+            return Hedging(caller, options.hedging, budget, self._host.call_counts)
         return caller

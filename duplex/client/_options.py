@@ -10,7 +10,7 @@ from duplex._config import Overflow
 from duplex._errors import ConfigurationError
 from duplex._metadata import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY, RESERVED_PREFIX, Metadata, check_metadata
 from duplex._numbers import check_seconds
-from duplex._policies import RetryPolicy
+from duplex._policies import HedgingPolicy, RetryPolicy
 from duplex.codec import Codec, get_codec
 
 PolicyT = TypeVar("PolicyT")
@@ -30,6 +30,7 @@ class Options:
     resume: bool = False
     idempotent: bool | None = None
     retry: RetryPolicy | None = None
+    hedging: HedgingPolicy | None = None
 
     def replace(self, **changes: Any) -> Options:
         """Return these options with some changed.
@@ -44,6 +45,9 @@ class Options:
             )
         for name, value in changes.items():
             changes[name] = _CHECKS[name](value)
+        for one, other in (("retry", "hedging"), ("hedging", "retry")):
+            if changes.get(one) is not None and changes.get(other, getattr(self, other)) is not None:
+                raise ConfigurationError("calls have either retry= or hedging=; set the other one to None")
         if changes.get("metadata") is not None:
             changes["metadata"] = {**(self.metadata or {}), **changes["metadata"]}
         return dataclasses.replace(self, **changes)
@@ -137,6 +141,7 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "resume": _flag("resume"),
     "idempotent": _flag_or_none("idempotent"),
     "retry": _policy("retry", RetryPolicy),
+    "hedging": _policy("hedging", HedgingPolicy),
 }
 
 

@@ -193,6 +193,8 @@ class ServiceProxy:
                 (``@rpc(idempotent=True)``), and no where there is none.
             retry: when a call that failed is made again, a :class:`duplex.RetryPolicy`; ``None`` for never, but for calls
                 that certainly never began, which take another link once.
+            hedging: when a unary call that takes long is made once more beside the first, a :class:`duplex.HedgingPolicy`;
+                ``None`` for never. Not together with ``retry``.
 
         Raises:
             ConfigurationError: an option is unknown or its value is wrong.

@@ -33,6 +33,11 @@ class Remote(Generic[LinkT]):
         self._links: list[LinkT] = []
 
     @property
+    def name(self) -> str:
+        """What it calls itself, or its id if it has no name."""
+        return self._links[0].peer_name if self._links else self.id
+
+    @property
     def in_flight(self) -> int:
         """Calls that this side has under way there."""
         return sum(link.connection.channels_here for link in self._links)

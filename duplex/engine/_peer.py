@@ -466,6 +466,8 @@ class BasePeer(Generic[LinkT, ServiceT]):
             keys_refused=results.refused,
             retries=self.call_counts.retries,
             retries_throttled=self.call_counts.throttled,
+            hedges=self.call_counts.hedges,
+            ejections=self.call_counts.ejections,
         )
 
     def calls(self) -> list[CallInfo]:

@@ -64,3 +64,7 @@ class PeerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     #: were not tried again because too many others had failed (:class:`duplex.RetryPolicy`).
     retries: int
     retries_throttled: int
+    #: Likewise: attempts that it made because another one took long (:class:`duplex.HedgingPolicy`), and how often it has
+    #: given a peer no calls of a service for a while (:class:`duplex.CircuitBreaker`, :class:`duplex.OutlierDetection`).
+    hedges: int
+    ejections: int

@@ -29,6 +29,9 @@ TABLE = [
     ("resolving", R.WAIT, R.WAIT),
     ("resolving linked", R.WAIT, R.WAIT),
     ("resolving linked bound", R.WAIT, R.WAIT),
+    ("broken linked", R.BROKEN, R.BROKEN),
+    ("broken full linked connecting hopeful resolving bound", R.BROKEN, R.BROKEN),
+    ("broken draining linked", R.BROKEN, R.BROKEN),
     ("full linked", R.FULL, R.FULL),
     ("full linked connecting", R.FULL, R.FULL),
     ("full linked draining", R.FULL, R.FULL),
@@ -38,7 +41,7 @@ TABLE = [
     ("draining resolving linked", R.DRAINING, R.DRAINING),
     ("draining connecting linked", R.WAIT, R.NOT_READY),
     ("closed", R.CLOSED, R.CLOSED),
-    ("closed linked full connecting hopeful resolving bound", R.CLOSED, R.CLOSED),
+    ("closed linked full broken connecting hopeful resolving bound", R.CLOSED, R.CLOSED),
 ]
 
 

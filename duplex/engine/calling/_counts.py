@@ -15,3 +15,7 @@ class CallCounts:
     retries: int = 0
     #: Calls that failed and would have been made again, had not too many others failed.
     throttled: int = 0
+    #: Those that were made because another one took long.
+    hedges: int = 0
+    #: How often a peer was given no calls of a service any more.
+    ejections: int = 0

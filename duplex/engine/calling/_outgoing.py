@@ -392,6 +392,13 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
             raise TypeError(f"{self.method} streams its results: iterate over the call instead")
         return call.closed
 
+    @property
+    def ending(self) -> tuple[bool, RPCError | None]:
+        """Whether the other side, or the link, has ended the call, and the error that it has ended with."""
+        call = self._call
+        error = call.error
+        return call.over and (error is None or error.cancelled_by != "local"), error
+
     def cancel(self, reason: str = "") -> None:
         """Abandon the call: the remote handler is cancelled, and what still comes is dropped. Idempotent."""
         call = self._call

@@ -16,6 +16,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     is_closed: bool = False
     #: The peer is draining, and takes no new links.
     is_draining: bool = False
+    #: Those who offer the service get no calls at present, because their calls have failed.
+    is_broken: bool = False
     #: A link offers the service, and has as many calls as it may.
     is_full: bool = False
     #: Somebody is finding out where the service is: see :meth:`duplex.Peer.resolving`.
@@ -42,6 +44,8 @@ class Resolution(enum.Enum):
     NOT_READY = enum.auto()
     #: ``Unimplemented``: whoever could be linked is, and nobody offers the service.
     NOT_OFFERED = enum.auto()
+    #: ``Unavailable``: those who offer the service have failed, and are not asked again yet.
+    BROKEN = enum.auto()
     #: ``Unavailable``: the peer is draining.
     DRAINING = enum.auto()
     #: ``Unavailable``: the peer is closed.
@@ -62,6 +66,8 @@ def resolve(situation: Situation, *, wait_for_ready: bool) -> Resolution:
     """
     if situation.is_closed:
         return Resolution.CLOSED
+    if situation.is_broken:
+        return Resolution.BROKEN
     if situation.is_full:
         return Resolution.FULL
     # Who drains takes no new links and makes none, but for those that take the place of others.

@@ -8,7 +8,7 @@ from typing import Any, Literal, Never, ParamSpec, Protocol, Self, TypedDict, Ty
 
 from duplex._config import Overflow
 from duplex._metadata import Metadata
-from duplex._policies import RetryPolicy
+from duplex._policies import HedgingPolicy, RetryPolicy
 from duplex.codec import Codec
 from duplex.engine._tracked import ResumableStream
 from duplex.engine.calling._outgoing import OutgoingCall
@@ -29,6 +29,7 @@ class OtherOptions(TypedDict, total=False):
     overflow: Overflow | None
     idempotent: bool | None
     retry: RetryPolicy | None
+    hedging: HedgingPolicy | None
 
 
 class CallOptions(OtherOptions, total=False):
