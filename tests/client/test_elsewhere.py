@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import trio
 
 import duplex
-from tests.engine.helpers import outcome, until
+from tests.engine.helpers import linked, outcome, until
 from tests.engine.raw import RawRouter
 from tests.machine import fail_after
 
@@ -105,3 +106,84 @@ async def test_channels_that_were_not_sent_are_passed_again() -> None:
                 assert results == []
                 router.say([5, 0, "closing", "bye"])
             assert results == [3]
+
+
+class LeavesOnce:
+    """A link that takes no more calls when the first one comes, which nobody could know when it was chosen."""
+
+    def __init__(self, caller: Any) -> None:
+        self._caller = caller
+        self.refused = 0
+
+    def _refuse(self) -> None:
+        if not self.refused:
+            self.refused += 1
+            error = duplex.Unavailable("the link is closing")
+            error.may_have_executed = False
+            raise error
+
+    async def unary(self, *call: Any) -> Any:
+        self._refuse()
+        return await self._caller.unary(*call)
+
+    async def notify(self, *call: Any) -> None:
+        self._refuse()
+        await self._caller.notify(*call)
+
+    @contextlib.asynccontextmanager
+    async def open(self, *call: Any) -> AsyncIterator[Any]:
+        self._refuse()
+        async with self._caller.open(*call) as opened:
+            yield opened
+
+
+@pytest.mark.parametrize("kind", ["unary", "open", "notify"])
+async def test_calls_of_every_kind_are_made_elsewhere(kind: str) -> None:
+    async with linked(service) as pair:
+        link: Any = pair.link
+        link.caller = leaves = LeavesOnce(link.caller)
+        method = pair.service("raw").add
+        if kind == "unary":
+            assert await method(1, 2) == 3
+        elif kind == "open":
+            async with method.open(1, 2) as call:
+                assert await call.result() == 3
+        else:
+            await method.notify(1, 2)
+        assert leaves.refused == 1
+        leaves.refused = 0
+        proxy: Any = pair.link.service("raw").add
+        made = {"unary": proxy, "open": lambda *of: proxy.open(*of).__aenter__(), "notify": proxy.notify}
+        with pytest.raises(duplex.Unavailable, match="the link is closing"):
+            await made[kind](1, 2)
+
+
+@pytest.mark.parametrize("kind", ["unary", "open", "notify"])
+async def test_what_may_have_been_executed_is_not_made_elsewhere(kind: str) -> None:
+    async with linked(service) as pair:
+        link: Any = pair.link
+
+        class Fails:
+            calls = 0
+
+            async def unary(self, *_: Any) -> None:
+                self.calls += 1
+                raise duplex.Unavailable("lost")
+
+            notify = unary
+
+            @contextlib.asynccontextmanager
+            async def open(self, *_: Any) -> AsyncIterator[None]:
+                await self.unary()
+                yield
+
+        link.caller = fails = Fails()
+        method = pair.service("raw").add
+        made: dict[str, Any] = {
+            "unary": method,
+            "open": lambda *of: method.open(*of).__aenter__(),
+            "notify": method.notify,
+        }
+        with pytest.raises(duplex.Unavailable, match="lost"):
+            await made[kind](1, 2)
+        assert fails.calls == 1
