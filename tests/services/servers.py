@@ -432,6 +432,8 @@ class ConsulServers(Servers):
                 f'data_dir = "{folder / "data"}"',
                 f"retry_join = [{', '.join(joins)}]",
                 'retry_interval = "1s"',
+                # Who was away for a moment would have no vote for ten seconds after it.
+                "autopilot { cleanup_dead_servers = false }",
             ]
         if (tls := self._certificates) is not None:
             lines += [

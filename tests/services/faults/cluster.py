@@ -38,7 +38,7 @@ Harm = Callable[[], contextlib.AbstractAsyncContextManager[None]]
 
 #: How to start each kind, what follows its URL, and the shortest lease, in seconds.
 KINDS: Final[dict[str, tuple[type[Servers], str, float]]] = {
-    "etcd": (EtcdServers, "", 3.0),
+    "etcd": (EtcdServers, "", 5.0),
     "consul": (ConsulServers, "", 10.0),
     "zookeeper": (ZooKeeperServers, "?session=6", 4.5),
 }
