@@ -491,6 +491,40 @@ async def test_commit_that_is_refused(answer: bytes, kind: type[Exception]) -> N
 
 
 @pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ('{"error": {"grpc_code": 5, "message": "etcdserver: requested lease not found"}}', LeaseLost),
+        ('{"error": {"grpc_code": 14, "message": "etcdserver: no leader"}}', Unavailable),
+        ('{"result": {"ID": "7"}}', LeaseLost),
+    ],
+)
+async def test_beat_that_is_answered_with_an_error(answer: str, kind: type[Exception]) -> None:
+    async with (
+        served(answering(said(answer))) as (_, port),
+        backend_at(f"etcd://127.0.0.1:{port}/x") as backend,
+    ):
+        with pytest.raises(kind):
+            await backend.beat("7")
+
+
+async def test_nobody_is_there_to_be_told_who_we_are() -> None:
+    async with backend_at("etcd://user:secret@127.0.0.1:1/x") as backend:
+        with pytest.raises(Unavailable):
+            await backend.get("a")
+        (outcome,) = await backend.commit([Commit({"a": b""})])
+        assert isinstance(outcome, Unavailable), "nothing was sent"
+
+
+async def test_token_that_makes_no_sense() -> None:
+    async with (
+        served(answering(said("{}x"))) as (_, port),
+        backend_at(f"etcd://user:secret@127.0.0.1:{port}/x") as backend,
+    ):
+        with pytest.raises(Unavailable, match="a token that makes no sense"):
+            await backend.get("a")
+
+
+@pytest.mark.parametrize(
     ("url", "why"),
     [
         ("etcd://h/x?ttl=5", "no option 'ttl'"),
