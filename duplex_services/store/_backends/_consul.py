@@ -30,6 +30,7 @@ from duplex_services.store._backends._http import (
     root_of,
     secret_of,
 )
+from duplex_services.store._backends._parts import in_parts
 from duplex_services.store._model import (
     Commit,
     Conflict,
@@ -147,10 +148,10 @@ class ConsulBackend:
         while len(outcomes) < len(commits):
             rounds += 1
             left = [index for index in range(len(commits)) if index not in outcomes]
-            for count in words.transactions([commits[index] for index in left]):
-                part, left = left[:count], left[count:]
-                found = await self._commit([commits[index] for index in part], is_last=rounds > _TRIES)
-                outcomes.update((part[place], outcome) for place, outcome in found.items())
+            for part in in_parts([commits[index] for index in left], words.cost_of, words.LIMITS):
+                places, left = left[: len(part)], left[len(part) :]
+                found = await self._commit(part, is_last=rounds > _TRIES)
+                outcomes.update((places[place], outcome) for place, outcome in found.items())
         return [outcomes[index] for index in range(len(commits))]
 
     async def _commit(self, commits: Sequence[Commit], *, is_last: bool) -> Mapping[int, Outcome]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import secrets
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -21,10 +21,9 @@ import msgspec
 from duplex_services.store._backend import WRITERS, Listing
 from duplex_services.store._model import Commit, Condition, Entry, Exists, Missing, Unchanged
 
-#: Operations that one transaction may have; of these one is the revision's and one the lease's.
-MAX_OPERATIONS: Final = 64
-#: Bytes of JSON that one may have, and what an operation has beside its key and its value.
-_MAX_BYTES: Final = 480 * 1024
+#: Operations that one transaction may have, of 64 with the revision's own; and bytes of JSON.
+LIMITS: Final = (63, 480 * 1024)
+#: Bytes of an operation beside its key and its value.
 _OPERATION_BYTES: Final = 160
 
 _LEASE_SHIFT: Final = 32
@@ -179,25 +178,15 @@ def lease_number(name: str) -> int:
     return int(name, 16) if re.fullmatch(r"[0-9a-f]{8}", name) else 0
 
 
-def transactions(commits: Sequence[Commit]) -> Iterator[int]:
-    """Split commits so that Consul takes each part as one transaction; give the length of each part."""
-    length = 0
-    operations, size = MAX_OPERATIONS, _MAX_BYTES
-    for commit in commits:
-        count = len(commit.puts) + len(commit.deletes) + len(commit.when) + (commit.lease is not None)
-        needed = (
-            sum(len(value) * 4 // 3 for value in commit.puts.values())
-            + sum(len(key.encode()) for key in (*commit.puts, *commit.deletes))
-            + count * _OPERATION_BYTES
-        )
-        if length and (count >= operations or needed > size):
-            yield length
-            length, operations, size = 0, MAX_OPERATIONS, _MAX_BYTES
-        length += 1
-        operations -= count
-        size -= needed
-    if length:
-        yield length
+def cost_of(commit: Commit) -> tuple[int, int]:
+    """Return how many operations a commit is, and about how many bytes of JSON."""
+    operations = len(commit.puts) + len(commit.deletes) + len(commit.when) + (commit.lease is not None)
+    size = (
+        sum(len(value) * 4 // 3 for value in commit.puts.values())
+        + sum(len(key.encode()) for key in (*commit.puts, *commit.deletes))
+        + operations * _OPERATION_BYTES
+    )
+    return operations, size
 
 
 def blame(errors: Iterable[OpError], lengths: Sequence[int]) -> dict[int, OpError]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, Final, NoReturn, TypeVar, final
 
 import msgspec
@@ -26,6 +26,7 @@ from duplex_services.store._backends._http import (
     root_of,
     secret_of,
 )
+from duplex_services.store._backends._parts import in_parts
 from duplex_services.store._model import (
     Commit,
     Conflict,
@@ -125,8 +126,8 @@ class EtcdBackend:
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
         outcomes: list[Outcome] = []
-        for chunk in _chunks(commits):
-            outcomes += await self._commit_or_error(chunk)
+        for part in in_parts(commits, _cost, (_GROUP_BYTES,)):
+            outcomes += await self._commit_or_error(part)
         return outcomes
 
     async def _commit_or_error(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
@@ -400,18 +401,9 @@ def _refusal_of(error: words.EtcdError, address: str) -> Refused | Unavailable |
     return Unknown(message)
 
 
-def _chunks(commits: Iterable[Commit]) -> Iterator[list[Commit]]:
-    """Split a group so that etcd takes each part as one request."""
-    chunk: list[Commit] = []
-    left = _GROUP_BYTES
-    for commit in commits:
-        size = sum(len(value) for value in commit.puts.values()) + 1000 * len(commit.when)
-        if chunk and size > left:
-            yield chunk
-            chunk, left = [], _GROUP_BYTES
-        chunk.append(commit)
-        left -= size
-    yield chunk
+def _cost(commit: Commit) -> tuple[int]:
+    """About how many bytes a commit makes a request longer."""
+    return (sum(map(len, commit.puts.values())) + 1000 * len(commit.when),)
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, final
 
 import trio
@@ -24,6 +24,7 @@ from duplex_services._shared._background import background
 from duplex_services.store._backend import SENTINEL, Grant, Listing, Outcome, Report
 from duplex_services.store._backends import _zookeeper_words as words
 from duplex_services.store._backends._http import SECRET_OPTION, TLS_OPTIONS, root_of, secret_of, tls_of
+from duplex_services.store._backends._parts import in_parts
 from duplex_services.store._backends._zookeeper_leases import Leases
 from duplex_services.store._backends._zookeeper_mirror import Mirror
 from duplex_services.store._backends._zookeeper_reader import Reader
@@ -123,11 +124,11 @@ class ZooKeeperBackend:
     async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
         outcomes: list[Outcome] = []
         async with self._committing:
-            for chunk in _chunks(commits):
+            for part in in_parts(commits, words.cost_of, (_GROUP_BYTES,)):
                 try:
-                    outcomes += await self._commit(chunk)
+                    outcomes += await self._commit(part)
                 except (Denied, Unavailable, Unknown) as error:
-                    outcomes += [error] * len(chunk)
+                    outcomes += [error] * len(part)
         return outcomes
 
     async def _commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
@@ -264,20 +265,6 @@ def _is_reason(result: object) -> bool:
     """Whether a result of a transaction is why all of it failed."""
     rest = exceptions.RolledBackError, exceptions.RuntimeInconsistency
     return isinstance(result, Exception) and not isinstance(result, rest)
-
-
-def _chunks(commits: Iterable[Commit]) -> Iterator[list[Commit]]:
-    """Split a group so that each part is one request."""
-    chunk: list[Commit] = []
-    left = _GROUP_BYTES
-    for commit in commits:
-        size = words.size_of(commit)
-        if chunk and size > left:
-            yield chunk
-            chunk, left = [], _GROUP_BYTES
-        chunk.append(commit)
-        left -= size
-    yield chunk
 
 
 @contextlib.asynccontextmanager

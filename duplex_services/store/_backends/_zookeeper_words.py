@@ -194,7 +194,7 @@ def read_head(data: bytes) -> Head:
     return msgspec.json.decode(data, type=Head)
 
 
-def size_of(commit: Commit) -> int:
+def cost_of(commit: Commit) -> tuple[int]:
     """Return about how many bytes a commit makes a request longer."""
     changed = (*commit.puts, *commit.deletes)
-    return sum(200 + 3 * len(key.encode()) for key in changed) + sum(map(len, commit.puts.values()))
+    return (sum(200 + 3 * len(key.encode()) for key in changed) + sum(map(len, commit.puts.values())),)

@@ -30,6 +30,7 @@ from duplex_services.store import (
 from duplex_services.store._backend import Changes, Listing
 from duplex_services.store._backends import _consul_words as words
 from duplex_services.store._backends._consul import ConsulBackend, open_backend
+from duplex_services.store._backends._parts import in_parts
 from duplex_services.store._model import Commit, Entry
 from duplex_services.store._url import parse_url
 from duplex_services.store.testing import Faults
@@ -537,10 +538,14 @@ def test_parts_of_a_group() -> None:
     def of(puts: int, size: int = 0) -> Commit:
         return Commit({f"{number}": bytes(size) for number in range(puts)})
 
-    assert list(words.transactions([])) == []
-    assert list(words.transactions([of(63)])) == [1]
-    assert list(words.transactions([of(40), of(23), of(1)])) == [2, 1]
-    assert list(words.transactions([of(1, 200_000), of(1, 200_000), of(1)])) == [1, 2]
+    def lengths(*commits: Commit) -> list[int]:
+        return [len(part) for part in in_parts(commits, words.cost_of, words.LIMITS)]
+
+    assert lengths() == []
+    assert lengths(of(63)) == [1]
+    assert lengths(of(40), of(23), of(1)) == [2, 1]
+    assert lengths(of(1, 200_000), of(1, 200_000), of(1)) == [1, 2]
+    assert lengths(of(70), of(1)) == [1, 1]
 
 
 def test_names_of_leases() -> None:
