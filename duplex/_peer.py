@@ -21,12 +21,12 @@ from duplex.client import ServiceProxy, typed_proxy
 from duplex.client._callers import Callers
 from duplex.client._options import Options
 from duplex.client._proxy import CallerFor
-from duplex.engine._flush import acquire_flusher, release_flusher
 from duplex.engine._link import BaseLink
 from duplex.engine._peer import BasePeer
 from duplex.engine._runs import check_run
 from duplex.engine._watch import watch_links
 from duplex.engine.serving import CALLBACK, Observer, ServingMiddleware, UnservedCall, checked_middleware
+from duplex.engine.tasks import acquire_flusher, release_flusher
 from duplex.service import Service, callback_spec
 
 T = TypeVar("T")

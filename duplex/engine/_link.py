@@ -36,7 +36,8 @@ from duplex.engine._throttle import Throttle
 from duplex.engine._unread import in_short, is_much_unread
 from duplex.engine._watch import LinkWatch
 from duplex.engine.calling import LinkCaller, RemoteCallback
-from duplex.engine.serving import Job, refuse
+from duplex.engine.serving import refuse
+from duplex.engine.tasks import Job
 from duplex.protocol import (
     END,
     FIRST_PROOF,
@@ -366,7 +367,7 @@ class BaseLink:
         if connection.is_unfinished:
             if self.backlog is None:
                 self.backlog = Backlog(self.peer.limits)
-                self.peer.workers.leads[self.port].backlog[self] = None
+                self.peer.workers.leads[self.port].wait_for_turn(self)
         elif self._goodbye is not None:
             self.lose(self._goodbye)
             return 0

@@ -23,7 +23,6 @@ from duplex.engine._admission import Admission
 from duplex.engine._callbacks import Callbacks
 from duplex.engine._drain import drain
 from duplex.engine._dropped import Dropped
-from duplex.engine._flush import Flusher
 from duplex.engine._handler import Handler
 from duplex.engine._link import BaseLink
 from duplex.engine._link_table import LinkTable
@@ -35,9 +34,9 @@ from duplex.engine._shares import GREED, may_hold_more
 from duplex.engine._statistics import PeerStatistics
 from duplex.engine._threads import Threads
 from duplex.engine._watch import SlowPeers
-from duplex.engine._workers import Workers
 from duplex.engine.calling import CallCounts, Situation, Timers
 from duplex.engine.serving import BUILTIN, Observer, Reception, ResultCache, ServedChannel, ServingMiddleware
+from duplex.engine.tasks import Flusher, Workers
 from duplex.protocol import (
     MAX_NAME,
     MAX_SERVICES,

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.engine._flush import LONG_PASS, Flusher
+from duplex.engine.tasks._flush import LONG_PASS, Flusher
 from tests.engine.helpers import collect, linked
 
 busy = duplex.Service("busy")

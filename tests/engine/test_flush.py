@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine._flush import MOST_POSTPONED, Flusher, acquire_flusher, release_flusher
+from duplex.engine.tasks._flush import MOST_POSTPONED, Flusher, acquire_flusher, release_flusher
 from tests.engine.helpers import linked
 
 
@@ -67,13 +67,13 @@ def test_ports_are_asked_before_the_loop_sleeps_and_not_in_every_pass() -> None:
 def test_ports_are_asked_also_if_the_loop_never_sleeps() -> None:
     port: Any = Port()
     flusher = Flusher()
-    flusher.unsettled[port] = None
+    flusher.received(port)
     for _ in range(MOST_POSTPONED):
         flusher.before_io_wait(0)
     assert port.done == 0
     flusher.before_io_wait(0)
     assert port.done == 1
-    flusher.unsettled[port] = None
+    flusher.received(port)
     flusher.before_io_wait(0)
     assert port.done == 1, "it is postponed anew"
 
@@ -108,11 +108,11 @@ def _asked_in_a_pass_without_sleep() -> int:
     flusher = acquire_flusher()
     port: Any = Port()
     try:
-        flusher.unsettled[port] = None
+        flusher.received(port)
         flusher.before_io_wait(0)
         return int(port.done)
     finally:
-        flusher.unsettled.pop(port, None)
+        flusher._unsettled.pop(port, None)
         release_flusher(flusher)
 
 

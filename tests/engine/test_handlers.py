@@ -369,7 +369,7 @@ async def test_exposed_module() -> None:
 
 
 async def test_more_calls_than_workers_are_kept() -> None:
-    from duplex.engine._workers import MAX_IDLE_WORKERS
+    from duplex.engine.tasks._workers import MAX_IDLE_WORKERS
 
     go = trio.Event()
     service = duplex.Service("service")

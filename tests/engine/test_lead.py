@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.engine._lead import Lead
+from duplex.engine.tasks._leader import Leadership
 from tests.engine.helpers import ROOT, Pair, linked, outcome, until
 from tests.machine import fail_after, within
 
@@ -39,7 +39,7 @@ class Work:
             return "waited"
 
 
-def lead_of(pair: Pair) -> Lead:
+def lead_of(pair: Pair) -> Leadership:
     """Who receives for the client."""
     (lead,) = pair.client.workers.leads.values()
     return lead
@@ -95,7 +95,7 @@ async def test_calls_that_go_round_many_links_make_room_rarely() -> None:
         server = await stack.enter_async_context(duplex.open_peer(services=[work.service]))
         address = await server.bind("memory://*")
         clients = [await stack.enter_async_context(duplex.open_peer()) for _ in range(30)]
-        leads: list[Lead] = []
+        leads: list[Leadership] = []
         for client in clients:
             await client.connect(address)
             leads += client.workers.leads.values()
@@ -218,7 +218,7 @@ async def test_a_caller_that_leaves_with_its_turn_due_leaves_it_to_the_next(endp
         remote = pair.service("work")
         await remote.echo(0)
         lead = lead_of(pair)
-        lead.is_turn_due = True
+        lead._is_turn_due = True
         taken: list[bool] = []
         take = lead.turns.take
 
@@ -235,7 +235,7 @@ async def test_a_caller_that_leaves_with_its_turn_due_leaves_it_to_the_next(endp
             patch.setattr(lead.turns, "wait", lambda: waits() if taken else never())
             assert await remote.echo(1) == 1
         assert taken[0]
-        assert not lead.is_turn_due
+        assert not lead._is_turn_due
 
 
 async def test_ctrl_c_in_the_turn_of_a_caller_ends_the_peer(endpoint: str) -> None:

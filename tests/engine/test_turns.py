@@ -12,8 +12,8 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.engine._lead import PARTS, Lead
 from duplex.engine._link import MOST_EVENTS, PART
+from duplex.engine.tasks._leader import PARTS, Leadership
 from duplex.protocol import END, UNARY
 from tests.engine.helpers import Pair, linked, quiet, until
 from tests.engine.hostile import NONE
@@ -323,9 +323,9 @@ async def test_calls_that_come_together_are_begun_part_by_part(monkeypatch: pyte
     """What handlers do counts: how many of them run in a turn is a matter of time."""
     now = 0.0
     in_turn: list[int] = []
-    take = Lead.take
+    take = Leadership.take
 
-    def count(lead: Lead, entirely: bool = True) -> bool:
+    def count(lead: Leadership, entirely: bool = True) -> bool:
         in_turn.append(0)
         return take(lead, entirely)
 
@@ -338,7 +338,7 @@ async def test_calls_that_come_together_are_begun_part_by_part(monkeypatch: pyte
         in_turn[-1] += 1
 
     async with linked(service, check=False) as pair:
-        monkeypatch.setattr(Lead, "take", count)
+        monkeypatch.setattr(Leadership, "take", count)
         monkeypatch.setattr(pair.server.workers, "clock", lambda: now)
         _calls(pair.link, "many", 500)
         pair.link.transmit()

@@ -12,8 +12,9 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.engine._lead import Lead
-from duplex.engine.serving import Invocation, Job, ServedChannel
+from duplex.engine.serving import Invocation, ServedChannel
+from duplex.engine.tasks import Job
+from duplex.engine.tasks._leader import Leadership
 from tests.engine.helpers import Pair, linked, outcome, until
 
 _variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -245,9 +246,9 @@ async def test_no_call_begins_before_one_of_an_earlier_turn(
     turns = 0
     came: list[int] = []
     begun: list[int] = []
-    take = Lead.take
+    take = Leadership.take
 
-    def count(lead: Lead, entirely: bool = True) -> bool:
+    def count(lead: Leadership, entirely: bool = True) -> bool:
         nonlocal turns
         turns += 1
         return take(lead, entirely)
@@ -264,7 +265,7 @@ async def test_no_call_begins_before_one_of_an_earlier_turn(
         begun.append(number)
 
     async with linked(service, endpoint=endpoint) as pair:
-        monkeypatch.setattr(Lead, "take", count)
+        monkeypatch.setattr(Leadership, "take", count)
         submit = pair.server.workers.submit
 
         def note(call: Job) -> None:

@@ -47,7 +47,7 @@ LEVELS: Final[Mapping[str, int]] = {
 FRONT: Final[Mapping[str, int]] = {"duplex": 6, "duplex.__main__": 7}
 
 #: Parts of packages that know nobody who knows them, not even by a type.
-ROOMS: Final = ("duplex.engine.calling", "duplex.engine.serving", "duplex.client")
+ROOMS: Final = ("duplex.engine.calling", "duplex.engine.serving", "duplex.engine.tasks", "duplex.client")
 
 #: Imports (importer, imported) that the levels alone would allow.
 FORBIDDEN: Final = frozenset(

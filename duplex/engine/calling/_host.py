@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from typing import Protocol
 
 from duplex._errors import RPCError
@@ -13,7 +13,6 @@ from duplex.engine._table import ChannelUser
 from duplex.engine.calling._caller import Caller
 from duplex.engine.calling._outcome import Callee
 from duplex.engine.calling._timers import Timers
-from duplex.transports import Turns
 
 
 class Wakeable(Protocol):
@@ -24,25 +23,26 @@ class Wakeable(Protocol):
 
 
 class Leadership(Protocol):
-    """The receiving from the port: see :mod:`duplex.engine._lead`."""
-
-    is_vacant: bool
-    has_idle_caller: bool
-    is_turn_due: bool
+    """The receiving from the port: see :mod:`duplex.engine.tasks._leader`."""
 
     @property
-    def turns(self) -> Turns:
-        """The turns of the port."""
+    def is_vacant(self) -> bool:
+        """Whether nobody receives, and a caller may."""
 
-    @property
-    def backlog(self) -> Sized:
-        """Links for which there is more to do than was done in a turn."""
+    def claim(self) -> None:
+        """Receive, until :meth:`give_up`."""
+
+    async def wait_turn(self) -> None:
+        """Wait until there may be a turn to take."""
 
     def take(self) -> bool:
         """Take a turn; tell whether to go on."""
 
+    def note_idle_caller(self) -> None:
+        """The only call on the link was answered, in the turn that is being taken."""
+
     def give_up(self, *, alone: bool) -> None:
-        """Leave the lead, as a caller who is answered, or waits no more."""
+        """Receive no longer: the call was answered, or is waited for no more."""
 
 
 class CallOwner(ChannelOwner, Protocol):

@@ -148,19 +148,13 @@ class UnaryCall(CallValues):
             self.release()
 
     async def _receive(self, lead: Leadership) -> None:
-        """Receive from the link's port until the outcome has come; see :mod:`duplex.engine._lead`."""
-        lead.is_vacant = False
-        turns = lead.turns
+        """Receive from the link's port until the outcome has come; see :mod:`duplex.engine.tasks._leader`."""
+        lead.claim()
         try:
             while True:
-                if not lead.is_turn_due:
-                    lead.is_turn_due = True
-                    self._waits_for_turn = True
-                    if lead.backlog:
-                        await trio.lowlevel.checkpoint()
-                    else:
-                        await turns.wait()
-                    self._waits_for_turn = False
+                self._waits_for_turn = True
+                await lead.wait_turn()
+                self._waits_for_turn = False
                 # It may be the call's own deadline that has ended the wait.
                 if self._result is not None or not lead.take() or self._result is not None:
                     return
@@ -250,7 +244,7 @@ class UnaryCall(CallValues):
         self._result = event
         link = self.link
         if link.lead is not None and not link.conversations:
-            link.lead.has_idle_caller = True
+            link.lead.note_idle_caller()
         self._wake()
 
     def on_message(self, event: MessageReceived) -> None:

@@ -11,7 +11,6 @@ from duplex.engine.serving._channel import ServedChannel as ServedChannel
 from duplex.engine.serving._context import CallContext as CallContext
 from duplex.engine.serving._context import current_call as current_call
 from duplex.engine.serving._invocation import Invocation as Invocation
-from duplex.engine.serving._job import Job as Job
 from duplex.engine.serving._middleware import MiddlewareLayers as MiddlewareLayers
 from duplex.engine.serving._middleware import Next as Next
 from duplex.engine.serving._middleware import ServedCall as ServedCall
@@ -31,7 +30,6 @@ __all__ = (
     "CALLBACK",
     "CallContext",
     "Invocation",
-    "Job",
     "MiddlewareLayers",
     "Next",
     "Observer",

@@ -20,9 +20,9 @@ from duplex.engine._public_link import PublicLink
 from duplex.engine._table import ChannelUser
 from duplex.engine._threads import Threads
 from duplex.engine._types import ChannelStatistics
-from duplex.engine.serving._job import Job
 from duplex.engine.serving._observer import Observer
 from duplex.engine.serving._who import PeerInfo
+from duplex.engine.tasks import Job
 from duplex.protocol import ChannelOpened
 
 #: What a handler is called with, by position and by name.

@@ -1,5 +1,29 @@
 """The tasks that run handlers, and those that receive: the same ones."""
 
+# What a worker does
+# ==================
+#
+# A worker waits to be given a duty. That is either a call to run, or a port to receive from: then it *leads* the port
+# (``_leader.py`` says why, and how the leadership passes on).
+#
+# Everything is measured against the cheapest call, whose handler returns at once. For that one
+#
+#  * no task is started: a worker that is idle costs half as much to wake as a new one to start;
+#  * no task is woken either, if the leader begins the handler itself, by hand: it makes the handler's coroutine and sends it its
+#    first ``None`` (``_run_here``). If that ends the coroutine, all is done, and the leader goes on to the next call;
+#  * no scope is opened: the worker has one for its life, and the call's deadline is set on it, if it is another than it has.
+#
+# When the handler does wait, its coroutine has *yielded* something that is meant for trio's loop, and that only a task can
+# ask of it. The leader's own task does: from there on it is the handler's task, and drives the coroutine by hand to its
+# end (``_go_on``), while another worker leads. This is why the handler sees the same current task before and after.
+#
+# That was one hand-over too many, for the next worker had to be woken for the port. So a method whose handler has waited is not
+# begun by a leader for its next calls (``_waited``), and what is known to wait, streams and threads, never is.
+#
+# Calls must not overtake one another: those that came in an earlier turn begin first. A call that was handed to another
+# worker begins in the next pass of the loop; so until it has, the leader begins no call of a later turn itself
+# (``_handed_over``), and within one turn none that comes after such a one (``keep_order``).
+
 from __future__ import annotations
 
 import contextvars
@@ -9,7 +33,7 @@ import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 import outcome
 import trio
@@ -17,13 +41,10 @@ import trio
 from duplex.engine._deadlines import shared
 from duplex.engine._failure import leaves
 from duplex.engine._handler import Flavor
-from duplex.engine._lead import Lead
-
-if TYPE_CHECKING:
-    from duplex.engine._flush import Flusher
-    from duplex.engine._link import BaseLink
-    from duplex.engine.serving._job import Job
-    from duplex.transports import Port, Turns
+from duplex.engine.tasks._flush import Flusher
+from duplex.engine.tasks._job import Job
+from duplex.engine.tasks._leader import Behind, Leadership
+from duplex.transports import Port, Turns
 
 logger = logging.getLogger("duplex")
 
@@ -46,11 +67,7 @@ class Workers:
     Setting a deadline costs trio some microseconds, so the scope keeps that of its last call until the next
     one needs another. A worker that is idle when it passes ends, as one whose call was late does.
 
-    **Leader and followers.** A worker also does the receiving: it *leads* a port. The calls that came in a turn
-    it begins itself, one after the other. Most handlers return without having waited for anything, and then
-    there was no hand-over to another task and no further pass of trio's loop, which together cost more than
-    the handler. When one does wait, the leader has become its worker, and another one leads. A method that was
-    seen to wait gets workers of its own for a while, as streams always do.
+    Implements :class:`duplex.engine.tasks._leader.Followers`.
     """
 
     def __init__(
@@ -62,11 +79,11 @@ class Workers:
     ) -> None:
         self._nursery = nursery
         self.clock = clock
-        self.flusher = flusher
+        self._flusher = flusher
         self._context = context
         self._idle: list[tuple[trio.lowlevel.Task, trio.CancelScope]] = []
         #: Who receives from each port.
-        self.leads: dict[Port, Lead] = {}
+        self.leads: dict[Port, Leadership] = {}
         #: Turns may leave for the next one what can wait; see :meth:`Turns.take`.
         self.lazily = True
         #: A leader is in a turn, and begins the next call that comes itself.
@@ -80,7 +97,7 @@ class Workers:
 
     async def receive(self, port: Port, turns: Turns) -> None:
         """Receive what comes through a port until nothing comes any more."""
-        lead = self.leads[port] = Lead(self, port, turns)
+        lead = self.leads[port] = Leadership(self, self._flusher, port, turns)
         try:
             # At once: what greets the other end must not leave later than the connection is made.
             if self._take(lead):
@@ -93,7 +110,7 @@ class Workers:
             for link in lead.backlog:
                 self._nursery.start_soon(self._finish, link, name="duplex backlog")
 
-    async def _finish(self, link: BaseLink) -> None:
+    async def _finish(self, link: Behind) -> None:
         """Act on what came over a link before its connection ended: that counts."""
         try:
             while link.go_on():
@@ -139,25 +156,27 @@ class Workers:
         else:
             self._start(call, deadline)
 
-    def pass_on(self, lead: Lead) -> None:
-        """Have another worker receive from a port."""
-        lead.task = None
-        lead.is_vacant = False
+    def is_current(self, leadership: Leadership) -> bool:
+        """See :meth:`Followers.is_current`."""
+        return self.leads.get(leadership.port) is leadership
+
+    def follow(self, leadership: Leadership) -> None:
+        """See :meth:`Followers.follow`."""
         if self._idle:
             task, scope = self._idle.pop()
             if scope.deadline != inf:
                 scope.deadline = inf
             task.context = self._context.copy()
-            trio.lowlevel.reschedule(task, outcome.Value(lead))
+            trio.lowlevel.reschedule(task, outcome.Value(leadership))
         else:
-            self._start(lead, inf)
+            self._start(leadership, inf)
 
-    def _start(self, duty: Job | Lead, deadline: float) -> None:
+    def _start(self, duty: Job | Leadership, deadline: float) -> None:
         self._context.copy().run(
             functools.partial(self._nursery.start_soon, self._work, duty, deadline, name="duplex worker")
         )
 
-    async def _work(self, duty: Job | Lead, deadline: float) -> None:
+    async def _work(self, duty: Job | Leadership, deadline: float) -> None:
         task = trio.lowlevel.current_task()
         #: The method of the call that is run.
         method = [""]
@@ -169,7 +188,7 @@ class Workers:
         try:
             with trio.CancelScope(deadline=deadline) as scope:
                 while True:
-                    if isinstance(duty, Lead):
+                    if isinstance(duty, Leadership):
                         await self._lead(duty, task, scope, method)
                     else:
                         self._handed_over -= 1
@@ -177,7 +196,7 @@ class Workers:
                         try:
                             await duty.run(scope)
                         finally:
-                            self._ended(duty)
+                            duty.ended()
                     del duty  # an idle worker must not keep it
                     if scope.cancel_called or len(self._idle) >= MAX_IDLE_WORKERS:
                         return
@@ -193,16 +212,13 @@ class Workers:
             if serious is not None:
                 raise serious from None
 
-    def _ended(self, call: Job) -> None:
-        call.ended()
-
     @trio.lowlevel.enable_ki_protection
     async def _lead(
-        self, lead: Lead, task: trio.lowlevel.Task, scope: trio.CancelScope, method: list[str]
+        self, lead: Leadership, task: trio.lowlevel.Task, scope: trio.CancelScope, method: list[str]
     ) -> None:
         """Receive, and run what came, until nothing comes any more, another worker has to go on, or room was made for
         a caller."""
-        lead.task = task
+        lead.led_by(task)
         turns = lead.turns
         arrived = self._arrived
         try:
@@ -240,16 +256,16 @@ class Workers:
                 self._step_down(lead)
             raise
 
-    def _step_down(self, lead: Lead) -> None:
+    def _step_down(self, lead: Leadership) -> None:
         """Let others receive from the port, and run what has come."""
-        self.pass_on(lead)
+        lead.pass_on()
         self._hand_over_arrived()
 
     def _hand_over_arrived(self) -> None:
         while self._arrived:
             self._hand_over(self._arrived.popleft())
 
-    def _take(self, lead: Lead) -> bool:
+    def _take(self, lead: Leadership) -> bool:
         # Not before what came in an earlier turn.
         self._begins_here = not self._handed_over
         try:
@@ -257,7 +273,7 @@ class Workers:
         finally:
             self._begins_here = False
 
-    def _go_on(self, lead: Lead) -> bool:
+    def _go_on(self, lead: Leadership) -> bool:
         """Act on a little more of what has come in earlier turns; tell whether that was done, or is for the next one."""
         if self._handed_over >= _MOST_HANDED_OVER:
             return False
@@ -271,7 +287,7 @@ class Workers:
             self._begins_here = False
 
     async def _run_here(
-        self, call: Job, lead: Lead, task: trio.lowlevel.Task, scope: trio.CancelScope
+        self, call: Job, lead: Leadership, task: trio.lowlevel.Task, scope: trio.CancelScope
     ) -> bool:
         """Run a call in the task that leads; return whether it still does."""
         context = self._context.copy()
@@ -288,7 +304,7 @@ class Workers:
             await _go_on(running, trap)
             return False
         finally:
-            self._ended(call)
+            call.ended()
 
 
 @trio.lowlevel.disable_ki_protection

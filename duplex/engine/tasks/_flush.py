@@ -14,7 +14,7 @@ from typing import Final, Protocol, final
 import trio
 
 from duplex.engine._interpreter import Interpreter
-from duplex.engine._lead import Lead, Room
+from duplex.engine.tasks._policy import LeaderPolicy
 from duplex.transports._base import Port
 
 logger = logging.getLogger("duplex")
@@ -36,6 +36,17 @@ class Flushable(Protocol):
         """Hand everything that is queued to the transport."""
 
 
+class Vacancy(Protocol):
+    """A port that nobody reads; in practice a ``Leadership``."""
+
+    @property
+    def is_vacant(self) -> bool:
+        """Whether nobody does, still."""
+
+    def fill(self) -> None:
+        """Have a worker read it."""
+
+
 @final
 class Flusher(trio.abc.Instrument):
     """The instrument of one ``trio.run``; made by :func:`acquire_flusher`.
@@ -49,12 +60,12 @@ class Flusher(trio.abc.Instrument):
         self.dirty: list[Flushable] = []
         #: Ports that sent or received, and were not asked since whether a message is left (an ordered set). To ask
         #: costs a tenth of a message, and is of no use before trio waits, so it is done once for all that was done.
-        self.unsettled: dict[Port, None] = {}
-        #: Leads that a worker is to take if nobody has at the end of this pass, or of the next one (ordered sets).
-        self.vacant: dict[Lead, None] = {}
-        self.soon_vacant: dict[Lead, None] = {}
-        #: How often room is made for callers who receive.
-        self.room = Room()
+        self._unsettled: dict[Port, None] = {}
+        #: What a worker is to fill if nobody has at the end of this pass, or of the next one (ordered sets).
+        self._vacant: dict[Vacancy, None] = {}
+        self._soon_vacant: dict[Vacancy, None] = {}
+        #: How often ports are vacated for callers who receive.
+        self.policy = LeaderPolicy()
         #: Threads that may wait for the interpreter.
         self.interpreter = Interpreter()
         self.users = 0
@@ -71,9 +82,9 @@ class Flusher(trio.abc.Instrument):
         self.passes += 1
         if self.dirty:
             self._transmit()
-        if self.vacant or self.soon_vacant:
+        if self._vacant or self._soon_vacant:
             self._fill()
-        if self.unsettled:
+        if self._unsettled:
             if timeout > 0 or self._postponed >= self._most_postponed:
                 self._settle()
             else:
@@ -88,6 +99,14 @@ class Flusher(trio.abc.Instrument):
             self._long_from = now + LONG_PASS
         return now >= self._long_from
 
+    def received(self, port: Port) -> None:
+        """Note that a port has received."""
+        self._unsettled[port] = None
+
+    def vacated(self, vacancy: Vacancy, *, soon: bool) -> None:
+        """Have a vacancy filled at the end of this pass, or ``soon``, at the end of the next one."""
+        (self._soon_vacant if soon else self._vacant)[vacancy] = None
+
     def flush(self) -> None:
         """Transmit everything now."""
         self._transmit()
@@ -96,22 +115,22 @@ class Flusher(trio.abc.Instrument):
     def _transmit(self) -> None:
         dirty, self.dirty = self.dirty, []
         for link in dirty:
-            self.unsettled[link.port] = None
+            self._unsettled[link.port] = None
             try:
                 link.transmit()
             except Exception:
                 logger.exception("transmitting failed")
 
     def _fill(self) -> None:
-        vacant, self.vacant, self.soon_vacant = self.vacant, self.soon_vacant, {}
-        for lead in vacant:
-            if lead.is_vacant:
+        vacant, self._vacant, self._soon_vacant = self._vacant, self._soon_vacant, {}
+        for vacancy in vacant:
+            if vacancy.is_vacant:
                 # Not at once: no task may be rescheduled from here.
-                trio.lowlevel.current_trio_token().run_sync_soon(lead.fill)
+                trio.lowlevel.current_trio_token().run_sync_soon(vacancy.fill)
 
     def _settle(self) -> None:
         self._postponed = 0
-        unsettled, self.unsettled = self.unsettled, {}
+        unsettled, self._unsettled = self._unsettled, {}
         for port in unsettled:
             try:
                 port.sends_done()
