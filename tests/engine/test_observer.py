@@ -161,9 +161,8 @@ async def test_calls_that_are_run_are_not_told() -> None:
         async with remote.count.open(2) as call:
             assert [item async for item in call] == [0, 1]
         await remote.double.with_options(idempotency_key="k")(1)
-        with trio.move_on_after(0.01):
-            await remote.wait()
-        await outcome(remote.wait.with_options(timeout=0.01)())
+        async with remote.wait.open():
+            await until(lambda: pair.back.running)
         assert seen == []
 
 
@@ -183,8 +182,9 @@ async def test_a_call_that_is_cancelled_before_it_begins() -> None:
     """A handler that waited gets workers of its own, so the next one can be given up before it has begun."""
     seen = Seen()
     async with linked(svc, server={"observer": seen.append}) as pair:
-        with trio.move_on_after(0.01):
-            await pair.service("svc").wait()
+        async with pair.service("svc").wait.open():
+            await until(lambda: pair.back.running)
+        await until(lambda: not pair.back.running)
         async with pair.service("svc").wait.open():
             pass  # its end is in the same message as its beginning
         await pair.settle()
