@@ -169,7 +169,7 @@ async def test_goodbye_in_the_middle_of_a_message(reason: str, count: int) -> No
         after = [[8, 3, b"\x02"] for _ in range(count)]
         place.router.say(*before, [5, 3, reason, "so it is"], *after, [10, 1, 0, b"\x05"])
         if reason == "draining":
-            await until(lambda: len(place.items) == 2 * count)
+            await until(lambda: len(place.items) == 2 * count and place.results)
             assert place.results == {"unary": 5}
             place.router.say([10, 3, 0])
             await until(lambda: "stream" in place.results)
