@@ -1,4 +1,4 @@
-"""Messages of one link that came while there was more to do for it than for one turn."""
+"""Messages and calls of one link that came while there was more to do for it than for one turn."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
     from duplex._config import Limits
+    from duplex.engine.tasks import Job
     from duplex.transports import Frames
 
 #: Bytes that a message counts for beside its own.
@@ -15,13 +16,15 @@ _OVERHEAD: Final = 64
 
 @final
 class Backlog:
-    """They are kept here, rather than left to the transport, because only what was received tells whose it is: other
+    """Messages are kept here, rather than left to the transport, because only what was received tells whose it is: other
     links' messages are behind them. Credit bounds what a peer may have sent, and the number of channels the metadata of
     its calls, which costs none; what else costs none is less than as much again as credit allows."""
 
-    __slots__ = ("_most", "messages", "size")
+    __slots__ = ("_most", "jobs", "messages", "size")
 
     def __init__(self, limits: Limits) -> None:
+        #: Calls of earlier messages that are not begun, for want of time.
+        self.jobs: deque[Job] = deque()
         self.messages: deque[Frames] = deque()
         #: Bytes of them.
         self.size = 0

@@ -309,18 +309,38 @@ class BaseLink:
         backlog = self.backlog
         assert backlog is not None
         left = PART
+        workers = self.peer.workers
+        while backlog.jobs and left > 0 and not workers.is_full:
+            workers.submit(backlog.jobs.popleft())
+            left -= 1
+        connection = self.connection
         while left > 0 and not self._lost.is_set():
-            if not self.connection.is_unfinished and not backlog.messages:
+            if backlog.jobs or not (connection.is_unfinished or backlog.messages):
                 break
             # Messages that mean nothing have to be read, too.
-            left -= 1 + self._take(None if self.connection.is_unfinished else backlog.take(), left)
-        else:
-            if not self._lost.is_set():
-                return True
+            left -= 1 + self._take(None if connection.is_unfinished else backlog.take(), left)
+        if not self._lost.is_set() and (backlog.jobs or connection.is_unfinished or backlog.messages):
+            return True
         self.backlog = None
         if self._down is not None:
             self.lose(self._down)
         return False
+
+    def _begin_backlog(self) -> Backlog:
+        self.backlog = Backlog(self.peer.limits)
+        self.peer.workers.leads[self.port].wait_for_turn(self)
+        return self.backlog
+
+    def postpone(self, job: Job, *, before: bool = False) -> bool:
+        """See :meth:`duplex.engine.tasks.Source.postpone`."""
+        if self._lost.is_set() or self.port not in self.peer.workers.leads:
+            return False
+        jobs = (self.backlog or self._begin_backlog()).jobs
+        if before:
+            jobs.appendleft(job)
+        else:
+            jobs.append(job)
+        return True
 
     def down(self, reason: str) -> None:
         """The connection has ended, and with it the link, as soon as all is taken that came before."""
@@ -366,8 +386,7 @@ class BaseLink:
             return 0
         if connection.is_unfinished:
             if self.backlog is None:
-                self.backlog = Backlog(self.peer.limits)
-                self.peer.workers.leads[self.port].wait_for_turn(self)
+                self._begin_backlog()
         elif self._goodbye is not None:
             self.lose(self._goodbye)
             return 0
@@ -446,6 +465,8 @@ class BaseLink:
         self._pong.set()
         self._callbacks.clear()
         self.bundles.clear()
+        if self.backlog is not None:
+            self.peer.workers.hand_over(self.backlog.jobs)
         tell_all(self, self._unsent_channel)
         for waiting in list(self.credit_waiters):
             if waiting.channel not in self.conversations:  # the others are told in their turn
@@ -534,7 +555,10 @@ class BaseLink:
             self.peer.admission.running += 1
         else:
             self.peer.callbacks.begin(self, owner)
-        self.peer.workers.submit(job)
+        if self.backlog is not None and self.backlog.jobs:
+            self.backlog.jobs.append(job)  # not before those that came earlier
+        else:
+            self.peer.workers.submit(job)
 
     def ran(self, owner: CallValues | None = None) -> None:
         """What was submitted has ended."""

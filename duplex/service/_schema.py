@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -121,21 +121,25 @@ class ServiceDescription(msgspec.Struct, frozen=True):
     methods: list[MethodDescription]
 
 
-def describe_service(service: Service, method: str | None = None) -> ServiceDescription:
+def describe_service(
+    service: Service,
+    method: str | None = None,
+    describe: Callable[[MethodSpec], MethodDescription] | None = None,
+) -> ServiceDescription:
     """Describe a service.
 
     Args:
         service: what to describe.
         method: the only method to describe; without it, all.
+        describe: describes a method; :func:`describe_method` by default.
 
     Raises:
         KeyError: there is no such method.
         ConfigurationError: an annotation in the service cannot be resolved.
     """
     specs = service.methods.values() if method is None else [service.methods[method]]
-    return ServiceDescription(
-        service.name, service.version, service.description or "", [describe_method(spec) for spec in specs]
-    )
+    methods = list(map(describe or describe_method, specs))
+    return ServiceDescription(service.name, service.version, service.description or "", methods)
 
 
 def describe_method(spec: MethodSpec) -> MethodDescription:

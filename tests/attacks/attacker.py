@@ -135,6 +135,40 @@ def arguments(context: Context, endpoint: str, end: float) -> None:
     _flood(context, endpoint, end, lambda one: [one.opened("add", "a" * 50, 1)])
 
 
+def singles(context: Context, endpoint: str, end: float) -> None:
+    """Calls with arguments of a wrong type, each in a message of its own."""
+    one = Attacker(context, endpoint)
+    for _ in _until(end):
+        for _ in range(50):
+            one.say(one.opened("add", "a" * 50, 1))
+        one.read(0.0)
+
+
+def plain(context: Context, endpoint: str, end: float) -> None:
+    """Calls of a plain function that takes no time."""
+    one = Attacker(context, endpoint)
+    asked = 0
+    for _ in _until(end):
+        while asked - one.answered < 2000 and one.say(*[one.opened("hold", 0.0) for _ in range(100)]):
+            asked += 100
+        one.read(1.0)
+
+
+def descriptions(context: Context, endpoint: str, end: float) -> None:
+    """Questions what there is to call, which is much."""
+    one = Attacker(context, endpoint, limits={"link_window": LARGEST, "channel_window": LARGEST})
+    asked = 0
+    for _ in _until(end):
+        while asked - one.answered < 64:
+            if one.say(*[_describe(one) for _ in range(8)]):
+                asked += 8
+        one.read(1.0)
+
+
+def _describe(one: Attacker) -> list[Any]:
+    return [7, next(one.channels), "duplex.reflection.describe", 3, _arguments("target")]
+
+
 def notifications(context: Context, endpoint: str, end: float) -> None:
     """Notifications to a method that is not there, as fast as they go."""
     _flood(context, endpoint, end, lambda one: [one.opened("nothing", flags=5)], wait=0.0)
@@ -271,6 +305,9 @@ KINDS: Final[dict[str, Callable[[Context, str, float], None]]] = {
         pongs,
         cancels,
         arguments,
+        singles,
+        plain,
+        descriptions,
         notifications,
         pings,
         calls,

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 import duplex
-from duplex.builtin import ServiceSummary
-from duplex.service import ServiceDescription
+from duplex.builtin import ServiceSummary, _reflection
+from duplex.engine._handler import Flavor
+from duplex.service import MethodDescription, MethodSpec, ServiceDescription, describe_method
 from tests.engine.helpers import linked
 
 
@@ -118,3 +119,28 @@ async def test_switched_off() -> None:
         with pytest.raises(duplex.Unimplemented):
             await pair.service("duplex.reflection").services()
         assert await pair.service("duplex.health").check("shapes") == "SERVING"
+
+
+async def test_what_is_asked_again_is_not_described_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    described: list[str] = []
+
+    def describe(spec: MethodSpec) -> MethodDescription:
+        described.append(spec.method)
+        return describe_method(spec)
+
+    monkeypatch.setattr(_reflection, "describe_method", describe)
+    async with linked(shapes) as pair:
+        reflection = pair.service("duplex.reflection")
+        for _ in range(3):
+            assert len((await reflection.describe("shapes"))["methods"]) == 3
+            assert len((await reflection.describe("shapes", "line"))["methods"]) == 1
+        assert described == ["shapes.middle", "shapes.line", "shapes.old"]
+
+
+async def test_answers_take_turns() -> None:
+    """They may be long, and what is run inline runs until its message has been acted on."""
+    async with linked(shapes) as pair:
+        own = [handler for name, handler in pair.server.handlers.items() if "reflection" in name]
+        assert len(own) == 2
+        assert not any(handler.inline for handler in own)
+        assert all(handler.flavor is Flavor.ASYNC for handler in own)

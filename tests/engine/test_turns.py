@@ -14,6 +14,7 @@ import trio.testing
 import duplex
 from duplex.engine._link import MOST_EVENTS, PART
 from duplex.engine.tasks._leader import PARTS, Leadership
+from duplex.engine.tasks._workers import MOST_HANDED_OVER
 from duplex.protocol import END, UNARY
 from tests.engine.helpers import Pair, linked, quiet, until
 from tests.engine.hostile import NONE
@@ -372,3 +373,133 @@ async def test_no_more_calls_are_taken_than_can_begin(monkeypatch: pytest.Monkey
         pair.link.transmit()
         await until(lambda: done == 1000)
         assert PART <= most <= 2 * MOST_EVENTS
+
+
+class Costly:
+    """A service whose handlers take two milliseconds each, by the clock of their peer."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.served: list[str] = []
+        self.service = service = duplex.Service("costly")
+
+        @service.rpc
+        async def work(who: str) -> None:
+            self.now += 0.002
+            self.served.append(who)
+
+        @service.rpc
+        async def arrive() -> None:
+            """Make the one who receives take the clock that counts."""
+            await trio.lowlevel.checkpoint()
+
+    def call(self, link: duplex.Link, *who: str) -> None:
+        """Call, each time in a message of its own."""
+        for name in who:
+            link.connection.open("costly.work", payload=batch([name]), flags=3)
+            link.transmit()
+
+
+@contextlib.asynccontextmanager
+async def costly_links(
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[tuple[Costly, Pair, duplex.Link]]:
+    costly = Costly()
+    async with linked(costly.service, check=False) as pair, duplex.open_peer(name="other") as other:
+        link = await other.connect(pair.endpoint)
+        monkeypatch.setattr(pair.server.workers, "clock", lambda: costly.now)
+        await pair.service("costly").arrive()
+        yield costly, pair, link
+
+
+async def test_calls_that_are_dear_take_turns_however_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with costly_links(monkeypatch) as (costly, pair, link):
+        costly.call(pair.link, *["many"] * 30)
+        costly.call(link, "one")
+        await until(lambda: len(costly.served) == 31)
+        assert costly.served.index("one") <= 4
+        await until(lambda: pair.back.backlog is None and not pair.back.running)
+
+
+async def test_calls_that_were_left_to_a_later_turn_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with costly_links(monkeypatch) as (costly, pair, link):
+        numbers = [f"{number:02}" for number in range(60)]
+        costly.call(pair.link, *numbers[:30])
+        costly.call(link, *numbers)
+        await until(lambda: len(costly.served) > 3)
+        costly.call(pair.link, *numbers[30:])
+        await until(lambda: len(costly.served) == 120)
+        first = [costly.served.index(number) for number in numbers]
+        assert first == sorted(first)
+        last = [119 - costly.served[::-1].index(number) for number in numbers]
+        assert last == sorted(last)
+
+
+@pytest.mark.parametrize("closes", [False, True])
+async def test_calls_that_were_left_to_a_later_turn_end_with_their_link(
+    monkeypatch: pytest.MonkeyPatch, closes: bool
+) -> None:
+    async with costly_links(monkeypatch) as (costly, pair, _):
+        costly.call(pair.link, *["many"] * 30)
+        await until(lambda: costly.served)
+        assert pair.back.backlog is not None
+        assert pair.back.backlog.jobs
+        if closes:
+            pair.server.close()
+        else:
+            pair.back.lose("a test")
+        await until(lambda: not pair.back.running)
+        assert not pair.server.admission.running
+        assert len(costly.served) < 30
+
+
+async def test_who_waits_for_a_task_holds_up_no_other_link(autojump_clock: object) -> None:
+    """A call that was handed to a task is a reason for what comes behind it to wait, but not for other links."""
+    begun: list[str] = []
+    service = duplex.Service("svc")
+
+    @service.rpc
+    async def wait(who: str) -> None:
+        await trio.lowlevel.checkpoint()
+        begun.append(who)
+
+    @service.rpc
+    async def at_once(who: str) -> None:
+        begun.append(who)
+
+    async with linked(service, check=False) as pair, duplex.open_peer(name="other") as other:
+        link = await other.connect(pair.endpoint)
+        await pair.service("svc").wait("first")  # from now on it is known to wait
+        for name in ("wait", "at_once"):
+            pair.link.connection.open(f"svc.{name}", payload=batch([name]), flags=3)
+        pair.link.transmit()
+        link.connection.open("svc.at_once", payload=batch(["other"]), flags=3)
+        link.transmit()
+        await until(lambda: len(begun) == 4)
+        assert begun.index("other") < begun.index("wait")
+        assert begun.index("other") < begun.index("at_once")
+
+
+async def test_calls_beyond_those_that_can_begin_keep_their_order(autojump_clock: object) -> None:
+    served: list[int] = []
+    service = duplex.Service("svc")
+
+    @service.rpc
+    async def wait(number: int) -> None:
+        served.append(number)
+        await trio.lowlevel.checkpoint()
+
+    @service.rpc
+    async def at_once(number: int) -> None:
+        served.append(number)
+
+    async with linked(service, check=False) as pair:
+        for start in range(0, 400, 40):
+            for number in range(start, start + 40):
+                method = "svc.at_once" if number % 7 == 0 else "svc.wait"
+                pair.link.connection.open(method, payload=batch([number]), flags=3)
+            pair.link.transmit()
+        await until(lambda: len(served) == 400)
+        # Which of those begins first that are handed to tasks in one pass is trio's business.
+        assert max(abs(place - number) for place, number in enumerate(served)) <= 2 * MOST_HANDED_OVER
+        await until(lambda: pair.back.backlog is None and not pair.server.workers.is_full)

@@ -22,7 +22,7 @@ from duplex.engine._threads import Threads
 from duplex.engine._types import ChannelStatistics
 from duplex.engine.serving._observer import Observer
 from duplex.engine.serving._who import PeerInfo
-from duplex.engine.tasks import Job
+from duplex.engine.tasks import Job, Source
 from duplex.protocol import ChannelOpened
 
 #: What a handler is called with, by position and by name.
@@ -47,12 +47,16 @@ class Port(Protocol):
         """Send an item of the stream of results; return what has to be awaited, if anything."""
 
 
+class CallLink(PublicLink, Source, Protocol):
+    """The link that a call came over: for its handler, and for the tasks that run it."""
+
+
 class CallEnd(Port, Protocol):
     """Where the arguments of a run come from, and where its result or error goes."""
 
     @property
-    def link(self) -> PublicLink:
-        """The link that the call came over, for its handler."""
+    def link(self) -> CallLink:
+        """The link that the call came over."""
 
     @property
     def peer(self) -> PeerInfo:
@@ -149,7 +153,7 @@ class ServingPeer(Host, ChannelOwner, Protocol):
         """A call has ended on a link that is being left, or such a link has."""
 
 
-class ServingLink(ChannelHost, PublicLink, Protocol):
+class ServingLink(ChannelHost, CallLink, Protocol):
     """The link, as the channels of calls that come over it see it."""
 
     #: Handlers that run for the other side, but for callbacks; and callbacks.

@@ -28,9 +28,8 @@ from duplex.engine._failure import (
 )
 from duplex.engine._generator import END_OF_ITEMS, GeneratorThread
 from duplex.engine._handler import Flavor, Handler
-from duplex.engine._public_link import PublicLink
 from duplex.engine._threads import run_plain
-from duplex.engine.serving._end import CallEnd, Host, Port
+from duplex.engine.serving._end import CallEnd, CallLink, Host, Port
 from duplex.engine.serving._observer import UnservedCall, status_of
 
 logger = logging.getLogger("duplex")
@@ -115,7 +114,7 @@ class Invocation:
         return self.handler.method
 
     @property
-    def link(self) -> PublicLink:
+    def link(self) -> CallLink:
         """See :attr:`CallContext.link`."""
         return self.end.link
 

@@ -1,4 +1,4 @@
-"""What a worker needs to know of what it runs."""
+"""What a worker needs to know of what it runs, and of where that comes from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ from typing import Protocol
 import trio
 
 from duplex.engine._handler import Handler
+
+
+class Source(Protocol):
+    """A link that calls come over."""
+
+    def postpone(self, job: Job, *, before: bool = False) -> bool:
+        """Keep a call that was submitted, and submit it again in the link's next turn; tell whether there will be one.
+
+        Args:
+            job: the call.
+            before: it comes before those that are kept already, rather than after them.
+        """
 
 
 class Job(Protocol):
@@ -19,6 +31,10 @@ class Job(Protocol):
     @property
     def method(self) -> str:
         """``service.method``."""
+
+    @property
+    def link(self) -> Source:
+        """The link that it came over."""
 
     @property
     def deadline(self) -> float | None:

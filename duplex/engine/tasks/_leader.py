@@ -53,7 +53,7 @@ from duplex.transports import Port, Turns
 
 #: Seconds after which no further part of what waits is acted on in the same turn, what has come in it and what handlers do
 #: included; and how many parts it may be of each link.
-_LONG: Final = 0.001
+LONG: Final = 0.001
 PARTS: Final = 8
 
 
@@ -168,8 +168,14 @@ class Leadership:
     def begin(self) -> None:
         """Count the time of a turn from now on, in which something waits."""
         self._pass = self._flusher.passes
-        self._until = self._workers.clock() + _LONG
+        self._until = self._workers.clock() + LONG
         self._parts = 0
+
+    def end(self) -> None:
+        """Leave what waits to the next turn: this one has been long enough."""
+        self._pass = self._flusher.passes
+        self._until = 0.0
+        self._parts = 1
 
     def go_on(self) -> bool:
         """Act on one more part of what waits for its turn, that of the link whose turn it is; tell whether it was

@@ -20,9 +20,14 @@
 # That was one hand-over too many, for the next worker had to be woken for the port. So a method whose handler has waited is not
 # begun by a leader for its next calls (``_waited``), and what is known to wait, streams and threads, never is.
 #
-# Calls must not overtake one another: those that came in an earlier turn begin first. A call that was handed to another
-# worker begins in the next pass of the loop; so until it has, the leader begins no call of a later turn itself
-# (``_handed_over``), and within one turn none that comes after such a one (``keep_order``).
+# Calls of one link must not overtake one another: those that came in an earlier turn begin first. A call that was handed to
+# another worker begins in the next pass of the loop; so until it has, the leader begins none that comes after it over the same
+# link (``_handed_over_of``), and within one turn none that comes after a cancellation (``keep_order``).
+#
+# Nor must the calls of one link hold up those of others. What handlers take is known only when they have run: so the leader looks
+# at the clock between one and the next, and leaves what is too much for this turn to the next one (``_put_back``). What other
+# workers take is not even known then: so a few calls are handed to them (``MOST_HANDED_OVER``), and the others wait until these
+# have begun. Calls wait with their link (``Source.postpone``), and links take turns.
 
 from __future__ import annotations
 
@@ -42,16 +47,19 @@ from duplex.engine._deadlines import shared
 from duplex.engine._failure import leaves
 from duplex.engine._handler import Flavor
 from duplex.engine.tasks._flush import Flusher
-from duplex.engine.tasks._job import Job
-from duplex.engine.tasks._leader import Behind, Leadership
+from duplex.engine.tasks._job import Job, Source
+from duplex.engine.tasks._leader import LONG, Behind, Leadership
 from duplex.transports import Port, Turns
 
 logger = logging.getLogger("duplex")
 
 #: Worker tasks kept waiting for the next call; more exist only while more calls run.
 MAX_IDLE_WORKERS: Final = 256
-#: Calls that were handed to tasks, up to which more of what waits for its turn is acted on before these have begun.
-_MOST_HANDED_OVER: Final = 8
+#: Calls that were handed to tasks, up to which more are before these have begun.
+MOST_HANDED_OVER: Final = 8
+#: How many calls are run before the clock is looked at: at the beginning of a turn, and later.
+_FIRST: Final = (None,)
+_NEXT: Final = (None, None)
 #: A method whose handler had to wait is not begun by the task that receives for so many calls.
 _CALLS_UNTIL_NEXT_TRY: Final = 64
 
@@ -90,8 +98,9 @@ class Workers:
         self._begins_here = False
         #: Calls that came in the turn, for the leader to begin.
         self._arrived: deque[Job] = deque()
-        #: Calls that were handed to tasks which have not begun them.
+        #: Calls that were handed to tasks which have not begun them: all, and by the links that they came over.
         self._handed_over = 0
+        self._handed_over_of: dict[Source, int] = {}
         #: By method: for how many calls it is not begun by a leader.
         self._waited: dict[str, int] = {}
 
@@ -103,7 +112,7 @@ class Workers:
             if self._take(lead):
                 self._step_down(lead)
             else:
-                self._hand_over_arrived()
+                self.hand_over(self._arrived)
             await lead.wait_over()
         finally:
             del self.leads[port]
@@ -120,22 +129,29 @@ class Workers:
 
     def submit(self, call: Job) -> None:
         """Run a call."""
-        if self._begins_here:
-            if call.handler.flavor is Flavor.ASYNC and not self._will_wait(call.handler.method):
+        # Not before what came earlier over the same link.
+        if self._begins_here and (not self._handed_over or call.link not in self._handed_over_of):
+            handler = call.handler
+            if handler.flavor is Flavor.ASYNC and (
+                handler.method not in self._waited or not self._will_wait(handler.method)
+            ):
                 self._arrived.append(call)
                 return
-            self.keep_order()
+        if self._handed_over >= MOST_HANDED_OVER and call.link.postpone(call):
+            return
         self._hand_over(call)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether tasks are to begin with what was handed to them before more is."""
+        return self._handed_over >= MOST_HANDED_OVER
+
     def keep_order(self) -> None:
-        """Let no call that comes later in the turn begin before that which has just been handed to another task: a
-        call, or the cancellation of one."""
+        """Let no call that comes later in the turn begin before a task has been told of the cancellation of its call."""
         self._begins_here = False
 
     def _will_wait(self, method: str) -> bool:
-        calls = self._waited.get(method)
-        if calls is None:
-            return False
+        calls = self._waited[method]
         if calls > 1:
             self._waited[method] = calls - 1
         else:
@@ -144,6 +160,8 @@ class Workers:
 
     def _hand_over(self, call: Job) -> None:
         self._handed_over += 1
+        link = call.link
+        self._handed_over_of[link] = self._handed_over_of.get(link, 0) + 1
         deadline = inf if call.deadline is None else shared(call.deadline)
         if self._idle:
             task, scope = self._idle.pop()
@@ -155,6 +173,14 @@ class Workers:
             trio.lowlevel.reschedule(task, outcome.Value(call))
         else:
             self._start(call, deadline)
+
+    def _note_begun(self, link: Source) -> None:
+        self._handed_over -= 1
+        left = self._handed_over_of[link] - 1
+        if left:
+            self._handed_over_of[link] = left
+        else:
+            del self._handed_over_of[link]
 
     def is_current(self, leadership: Leadership) -> bool:
         """See :meth:`Followers.is_current`."""
@@ -191,7 +217,7 @@ class Workers:
                     if isinstance(duty, Leadership):
                         await self._lead(duty, task, scope, method)
                     else:
-                        self._handed_over -= 1
+                        self._note_begun(duty.link)
                         method[0] = duty.method
                         try:
                             await duty.run(scope)
@@ -221,25 +247,37 @@ class Workers:
         lead.led_by(task)
         turns = lead.turns
         arrived = self._arrived
+        clock = self.clock
         try:
             while self._take(lead):
+                some: tuple[None, ...] = _FIRST
                 if scope.deadline != inf and scope.cancel_called:
                     # That of a call which is over, and whose deadline passed when something came.
                     self._step_down(lead)
                     return
                 while True:
                     while arrived:
-                        call = arrived.popleft()
-                        deadline = inf if call.deadline is None else shared(call.deadline)
-                        if scope.deadline != deadline:
-                            scope.deadline = deadline
-                        method[0] = call.method
-                        if not await self._run_here(call, lead, task, scope):
-                            return
-                        if call.was_cut:
-                            self._step_down(lead)
-                            return
-                        del call  # who waits for the next one must not keep it
+                        for _ in some:
+                            call = arrived.popleft()
+                            deadline = inf if call.deadline is None else shared(call.deadline)
+                            if scope.deadline != deadline:
+                                scope.deadline = deadline
+                            method[0] = call.method
+                            if not await self._run_here(call, lead, task, scope):
+                                return
+                            if call.was_cut:
+                                self._step_down(lead)
+                                return
+                            del call  # who waits for the next one must not keep it
+                            if not arrived:
+                                break
+                        else:
+                            now = clock()
+                            if some is _FIRST:
+                                some = _NEXT
+                                until = now + LONG
+                            elif now >= until:
+                                self._put_back(lead)
                     if lead.has_idle_caller and lead.make_room():
                         return
                     if not lead.backlog:
@@ -249,7 +287,7 @@ class Workers:
                         await trio.lowlevel.checkpoint()
                         lead.begin()
                         break
-            self._hand_over_arrived()
+            self.hand_over(self._arrived)
         except trio.Cancelled:
             # Perhaps by the deadline of a call that is over; if it is the peer that ends, its ports end, too.
             if scope.cancel_called and lead.task is task:
@@ -259,15 +297,24 @@ class Workers:
     def _step_down(self, lead: Leadership) -> None:
         """Let others receive from the port, and run what has come."""
         lead.pass_on()
-        self._hand_over_arrived()
+        self.hand_over(self._arrived)
 
-    def _hand_over_arrived(self) -> None:
-        while self._arrived:
-            self._hand_over(self._arrived.popleft())
+    def hand_over(self, calls: deque[Job]) -> None:
+        """Have tasks of their own run calls that were submitted, all that are left."""
+        while calls:
+            self._hand_over(calls.popleft())
+
+    def _put_back(self, lead: Leadership) -> None:
+        """Leave calls that have come to a later turn, in which other links have theirs."""
+        lead.end()
+        arrived = self._arrived
+        while arrived:
+            call = arrived.pop()
+            if not call.link.postpone(call, before=True):
+                self._hand_over(call)
 
     def _take(self, lead: Leadership) -> bool:
-        # Not before what came in an earlier turn.
-        self._begins_here = not self._handed_over
+        self._begins_here = True
         try:
             return lead.take(False)
         finally:
@@ -275,9 +322,9 @@ class Workers:
 
     def _go_on(self, lead: Leadership) -> bool:
         """Act on a little more of what has come in earlier turns; tell whether that was done, or is for the next one."""
-        if self._handed_over >= _MOST_HANDED_OVER:
+        if self._handed_over >= MOST_HANDED_OVER:
             return False
-        self._begins_here = not self._handed_over
+        self._begins_here = True
         try:
             return lead.go_on()
         except BaseException as error:

@@ -17,11 +17,10 @@ from duplex.engine._failure import Failure, report_last
 from duplex.engine._handler import Handler
 from duplex.engine._live import FUNCTIONS
 from duplex.engine._nested import close_local
-from duplex.engine._public_link import PublicLink
 from duplex.engine._threads import Threads, run_in_thread
 from duplex.engine._types import ChannelStatistics
 from duplex.engine.serving._answers import NONE, UNTOLD, all_trailers, fail_somehow
-from duplex.engine.serving._end import Arguments, Trailers
+from duplex.engine.serving._end import Arguments, CallLink, Trailers
 from duplex.engine.serving._invocation import Invocation
 from duplex.engine.serving._who import PeerInfo, peer_info
 from duplex.engine.serving.idempotency._attempt import Attempt
@@ -95,7 +94,7 @@ class KeyedRun:
         return self.handler.method
 
     @property
-    def link(self) -> PublicLink:
+    def link(self) -> CallLink:
         """See :attr:`CallEnd.link`: that of the attempt that it began for."""
         return self._attempt.link
 
