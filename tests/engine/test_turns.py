@@ -480,6 +480,34 @@ async def test_who_waits_for_a_task_holds_up_no_other_link(autojump_clock: objec
         assert begun.index("other") < begun.index("at_once")
 
 
+async def test_no_call_overtakes_one_that_others_keep_from_its_task(autojump_clock: object) -> None:
+    """It waits because tasks are busy with the calls of another link; what comes behind it needs no task."""
+    begun: list[str] = []
+    service = duplex.Service("svc")
+
+    @service.rpc
+    async def wait(who: str) -> None:
+        begun.append(who)
+        await trio.lowlevel.checkpoint()
+
+    @service.rpc
+    async def at_once(who: str) -> None:
+        begun.append(who)
+
+    async with linked(service, check=False) as pair, duplex.open_peer(name="other") as other:
+        link = await other.connect(pair.endpoint)
+        await pair.service("svc").wait("known to wait")
+        for _ in range(MOST_HANDED_OVER):
+            pair.link.connection.open("svc.wait", payload=batch(["many"]), flags=3)
+        pair.link.transmit()
+        for method, who in (("wait", "first"), ("at_once", "second"), ("at_once", "third")):
+            link.connection.open(f"svc.{method}", payload=batch([who]), flags=3)
+        link.transmit()
+        await until(lambda: len(begun) == MOST_HANDED_OVER + 4)
+        # Which of those begins first that are handed to tasks in one pass is trio's business.
+        assert begun[1:-3] == ["many"] * MOST_HANDED_OVER
+
+
 async def test_calls_beyond_those_that_can_begin_keep_their_order(autojump_clock: object) -> None:
     served: list[int] = []
     service = duplex.Service("svc")
