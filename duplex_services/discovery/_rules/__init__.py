@@ -1,0 +1,1 @@
+"""What discovery decides, as functions of values and a time."""
