@@ -20,7 +20,7 @@ def open_reading(**options: object) -> tuple[Told, Reading, Freshness]:
 
 
 def brief(batch: Batch) -> tuple[bool, list[tuple[str, str]], bool, int]:
-    changes = [(change.kind, change.id) for change in batch.changes]
+    changes: list[tuple[str, str]] = [(change.kind, change.id) for change in batch.changes]
     return batch.reset, changes, batch.current, batch.status.as_of
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import msgspec
 import pytest
@@ -572,7 +573,7 @@ def test_net_changes_are_what_all_changes_come_to(script: list[tuple[str, str, s
 def many(count: int, services: int) -> Update:
     entries = [server("here", "one", 1)]
     for number in range(count):
-        fields = {
+        fields: dict[str, Any] = {
             "host": f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}",
             "endpoint": f"tcp://10.{number >> 16}.{number >> 8 & 255}.{number & 255}:7700",
             "port": 7700,
