@@ -86,6 +86,7 @@ class Link(BaseLink, metaclass=Made):
 
         A peer that connected here connects again, unless it disconnects.
         """
+        self.peer.check_thread()
         self.say_goodbye("closing")
         await trio.lowlevel.checkpoint()
 

@@ -454,6 +454,7 @@ class Conversation(CallValues):
     @trio.lowlevel.enable_ki_protection
     async def _send_slowly(self, value: Any) -> None:
         """Send an item, whatever has to be waited for."""
+        self.link.peer.check_thread()
         if self.link.peer.flusher.is_pass_long() or self._sent >= self._yield_at:
             await self._let_others_run()
             self._yield_at = self._sent + ITEMS_PER_CHECKPOINT

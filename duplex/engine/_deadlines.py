@@ -118,10 +118,21 @@ def detached() -> Iterator[trio.CancelScope]:
 
     Gives the scope, which can be cancelled. Nothing else bounds what is within, so set a deadline there.
     Closing the peer ends its calls as ever.
+
+    A handler that is a plain function has no scopes in its thread: there it is for what the thread runs within by
+    ``trio.from_thread.run``, and what is given is of no use. In other threads, let the function that is run so have the
+    block.
+
+    Raises:
+        RuntimeError: this is neither a task of trio's nor a plain handler.
     """
+    is_task = trio.lowlevel.in_trio_task()
+    if not is_task and in_thread.get() is None:
+        raise outside_trio()
     token = thread_call.set(None)
+    scope = trio.CancelScope(shield=True)
     try:
-        with trio.CancelScope(shield=True) as scope:
+        with scope if is_task else contextlib.nullcontext():
             yield scope
     finally:
         thread_call.reset(token)

@@ -215,6 +215,7 @@ class BaseLink:
 
     async def wait_closed(self) -> None:
         """Return once the link is over."""
+        self.peer.check_thread()
         await self._lost.wait()
 
     async def ping(self) -> float:
@@ -237,6 +238,7 @@ class BaseLink:
 
     def statistics(self) -> LinkStatistics:
         """Return a snapshot."""
+        self.peer.check_thread()
         protocol = self.connection.statistics()
         now = trio.current_time()
         return LinkStatistics(

@@ -29,7 +29,7 @@ from duplex.engine._link_table import LinkTable
 from duplex.engine._log import logger
 from duplex.engine._ports import Ports
 from duplex.engine._report import CallInfo, calls_of
-from duplex.engine._runs import check_run
+from duplex.engine._runs import EventLoop, check_run
 from duplex.engine._shares import GREED, may_hold_more
 from duplex.engine._statistics import PeerStatistics
 from duplex.engine._threads import Threads
@@ -164,6 +164,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.workers: Workers = Workers(nursery, self.base_context, flusher, self.clock)
         self.timers = Timers(self.spawn)
         self.call_counts = CallCounts()
+        self.loop = EventLoop()
         self.threads = Threads(max_threads, self.spawn, flusher.interpreter)
         #: Notifications that run, or are about to, and whose links are gone (an ordered set).
         self.left_behind: dict[ServedChannel, None] = {}
@@ -199,6 +200,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         Raises:
             ConfigurationError: a service of that name is offered already.
         """
+        self.check_thread()
         if service.name in self._services:
             raise ConfigurationError(f"this peer offers a service named {service.name!r} already")
         if len(self._services) >= MAX_SERVICES:
@@ -383,6 +385,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         Raises:
             ConfigurationError: there is no such service.
         """
+        self.check_thread()
         if service and service not in self._services:
             raise ConfigurationError(f"this peer offers no service named {service!r}")
         if serving:
@@ -475,6 +478,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         What hangs, and on whom, can be read off it. A snapshot; from any code of the peer's thread, a signal
         handler too.
         """
+        self.check_thread()
         return calls_of(self)
 
     def check_thread(self) -> None:
@@ -501,6 +505,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any, name: str | None = None) -> None:
         """Run something of the peer's own until it ends or the peer does, in the peer's context, not that of
         whoever asks for it."""
+        self.check_thread()
         start = functools.partial(self._nursery.start_soon, _protected, function, *args, name=name)
         self.base_context.copy().run(start)
 
@@ -541,4 +546,5 @@ class BasePeer(Generic[LinkT, ServiceT]):
         Args:
             service: its name.
         """
+        self.check_thread()
         return self.table.resolving(service)

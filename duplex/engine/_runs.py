@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, final
 
 import trio
 
@@ -31,3 +33,25 @@ def outside_trio() -> RuntimeError:
     else:
         where = "this is not called from a task of trio's"
     return RuntimeError(f"Duplex runs on trio, and {where}: {_ADVICE}")
+
+
+@final
+class EventLoop:
+    """The run of trio's that a peer belongs to, for what handlers in threads may ask and do as well."""
+
+    def __init__(self) -> None:
+        self._clock = trio.lowlevel.current_clock()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def time(self) -> float:
+        """Return what :func:`trio.current_time` returns in a task of the run."""
+        return self._clock.current_time()
+
+    def call(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function on the event loop: at once if this is it. From a thread soon, in the order in which it is
+        asked for, and before what the thread returns has come."""
+        if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token:
+            function(*args)
+            return
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(function, *args)

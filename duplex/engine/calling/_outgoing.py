@@ -330,6 +330,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
 
     async def send_eof(self) -> None:
         """End the input stream. Idempotent. See :meth:`duplex.SendChannel.send_eof`."""
+        self._call.link.peer.check_thread()
         await trio.lowlevel.checkpoint()
         await self._call.send_queued()
         self._call.end_now()
@@ -403,6 +404,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         """Abandon the call: the remote handler is cancelled, and what still comes is dropped. Idempotent."""
         call = self._call
         if not call.over:
+            call.link.peer.check_thread()
             reason = as_text(reason)
             call.link.cancel_channel(call.channel, reason)
             error = error_for_status(1, reason or "cancelled by the caller")

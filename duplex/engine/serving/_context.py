@@ -38,7 +38,7 @@ class CallContext:
     """The call that the running handler serves, as :func:`current_call` returns it.
 
     There is one for each call. It tells of the call, and can end it by :meth:`cancel`; the call is answered by what
-    the handler returns or raises, and by nothing else.
+    the handler returns or raises, and by nothing else. Threads that work for the handler may ask and end it too.
     """
 
     __slots__ = ("_call",)

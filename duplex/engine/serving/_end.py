@@ -17,6 +17,7 @@ from duplex.engine._handler import Handler
 from duplex.engine._host import ChannelHost, ChannelOwner
 from duplex.engine._live import CallValues
 from duplex.engine._public_link import PublicLink
+from duplex.engine._runs import EventLoop
 from duplex.engine._table import ChannelUser
 from duplex.engine._threads import Threads
 from duplex.engine._types import ChannelStatistics
@@ -121,6 +122,10 @@ class Host(Protocol):
     @property
     def debug(self) -> bool:
         """Whether callers are told of unexpected errors."""
+
+    @property
+    def loop(self) -> EventLoop:
+        """The event loop, as threads may use it."""
 
     @property
     def threads(self) -> Threads:

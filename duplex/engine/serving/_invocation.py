@@ -135,20 +135,19 @@ class Invocation:
     @property
     def cancelled_by(self) -> str | None:
         """See :attr:`CallContext.cancelled_by`."""
-        if self._stopped_by is None and self.deadline is not None and trio.current_time() >= self.deadline:
+        if self._stopped_by is None and self.deadline is not None and self.host.loop.time() >= self.deadline:
             return "deadline"
         return self._stopped_by
 
     @property
     def time_remaining(self) -> float:
         """See :attr:`CallContext.time_remaining`."""
-        return math.inf if self.deadline is None else max(0.0, self.deadline - trio.current_time())
+        return math.inf if self.deadline is None else max(0.0, self.deadline - self.host.loop.time())
 
     def cancel(self, reason: str = "") -> None:
         """See :meth:`CallContext.cancel`."""
-        self.cut(
-            StatusCode.CANCELLED, f"the handler's side cancelled the call{': ' if reason else ''}{reason}"
-        )
+        message = f"the handler's side cancelled the call{': ' if reason else ''}{reason}"
+        self.host.loop.call(self.cut, StatusCode.CANCELLED, message)
 
     # -- its end before its time -----------------------------------------------------------------------
 
