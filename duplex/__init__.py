@@ -43,9 +43,9 @@ from duplex._errors import Unavailable as Unavailable
 from duplex._errors import Unimplemented as Unimplemented
 from duplex._errors import Unknown as Unknown
 from duplex._metadata import Metadata as Metadata
+from duplex._open import open_peer as open_peer
 from duplex._peer import Link as Link
 from duplex._peer import Peer as Peer
-from duplex._peer import open_peer as open_peer
 from duplex._policies import CircuitBreaker as CircuitBreaker
 from duplex._policies import HedgingPolicy as HedgingPolicy
 from duplex._policies import OutlierDetection as OutlierDetection

@@ -8,12 +8,12 @@ T = TypeVar("T")
 
 
 class Made(type):
-    """The type of classes that users name and never call. Each says in ``MADE_BY`` what gives its objects."""
+    """The type of classes that users name and never call. Each says in ``_MADE_BY`` what gives its objects."""
 
-    MADE_BY: str
+    _MADE_BY: str
 
     def __call__(cls, *_: object, **__: object) -> Never:
-        raise TypeError(f"a {cls.__name__} is not made by calling the class: {cls.MADE_BY}")
+        raise TypeError(f"a {cls.__name__} is not made by calling the class: {cls._MADE_BY}")
 
     def _make(cls: type[T], *args: Any, **kwargs: Any) -> T:
         made: T = type.__call__(cls, *args, **kwargs)

@@ -1,33 +1,27 @@
-"""The public face of the engine: :func:`open_peer`, :class:`Peer` and :class:`Link`."""
+"""What a program holds of the engine: :class:`Peer` and :class:`Link`. Each holds its inside, and shows what is documented."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, NoReturn, Protocol, TypeVar, cast, final, overload
 
 import trio
 
-from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError
 from duplex._made import Made
-from duplex._numbers import check_seconds, check_whole
 from duplex._policies import CircuitBreaker, OutlierDetection
-from duplex.builtin import health_service, reflection_service
 from duplex.client import ServiceProxy, typed_proxy
 from duplex.client._callers import Callers
 from duplex.client._options import Options
 from duplex.client._proxy import CallerFor
+from duplex.engine._engine import Engine
 from duplex.engine._link import BaseLink
-from duplex.engine._peer import BasePeer
-from duplex.engine._runs import check_run
-from duplex.engine._watch import watch_links
-from duplex.engine.serving import CALLBACK, Observer, ServingMiddleware, UnservedCall, checked_middleware
-from duplex.engine.tasks import acquire_flusher, release_flusher
-from duplex.service import Service, callback_spec
+from duplex.engine._report import CallInfo
+from duplex.engine._statistics import LinkStatistics, PeerStatistics
+from duplex.engine.serving import ServingMiddleware
+from duplex.service import Service
 
 T = TypeVar("T")
 
@@ -56,16 +50,52 @@ def _proxy(caller_for: CallerFor, target: object, name: str | None, options: Opt
 
 
 @final
-class Link(BaseLink, metaclass=Made):
+class Link(metaclass=Made):
     """One established connection to another peer, over which both sides call. Made by the peer."""
 
-    MADE_BY = "await peer.connect(endpoint) returns one, and peer.links has those there are"
+    _MADE_BY = "await peer.connect(endpoint) returns one, and peer.links has those there are"
+
+    __slots__ = ("_inside", "_peer")
+
+    def __init__(self, inside: BaseLink, peer: Peer) -> None:
+        self._inside = inside
+        self._peer = peer
 
     def __repr__(self) -> str:
         return f"<Link to {self.peer_name} over {self.endpoint}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} belongs to its peer and can be neither copied nor pickled")
+
+    @property
+    def peer(self) -> Peer:
+        """The peer at this side, which the link belongs to."""
+        return self._peer
+
+    @property
+    def peer_id(self) -> str:
+        """The other peer's id: random, made when its process opened it."""
+        return self._inside.peer_id
+
+    @property
+    def peer_name(self) -> str:
+        """The other peer's name, or its id if it has none. What cannot be printed in it is escaped."""
+        return self._inside.peer_name
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint that this side bound or connected."""
+        return self._inside.endpoint
+
+    @property
+    def services(self) -> Mapping[str, str]:
+        """The services that the other side offers: name to version."""
+        return {name: info.version for name, info in self._inside.offers.items()}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made."""
+        return self._inside.is_open
 
     @overload
     def service(self, target: str | Service) -> ServiceProxy: ...
@@ -78,24 +108,43 @@ class Link(BaseLink, metaclass=Made):
 
     def service(self, target: Any, *, name: str | None = None) -> Any:
         """Return a proxy whose calls all take this link. Arguments as in :meth:`Peer.service`."""
-        peer = cast("Peer", self.peer)
-        return _proxy(peer._callers.over_one_link(self.caller), target, name, Options(peer.default_codec))
+        inside = self._inside
+        caller_for = self._peer._callers.over_one_link(inside.caller)
+        return _proxy(caller_for, target, name, Options(inside.peer.default_codec))
+
+    async def ping(self) -> float:
+        """Return the seconds that a message to the other peer's event loop and back takes.
+
+        Raises:
+            Unavailable: the link is over. Bound the time with a trio cancel scope.
+        """
+        return await self._inside.ping()
+
+    def statistics(self) -> LinkStatistics:
+        """Return a snapshot."""
+        return self._inside.statistics()
+
+    async def wait_closed(self) -> None:
+        """Return once the link is over."""
+        await self._inside.wait_closed()
 
     async def aclose(self) -> None:
         """Say goodbye and close the link; calls that run on it fail with ``PeerLost``. Idempotent.
 
         A peer that connected here connects again, unless it disconnects.
         """
-        self.peer.check_thread()
-        self.say_goodbye("closing")
+        self._inside.peer.check_thread()
+        self._inside.say_goodbye("closing")
         await trio.lowlevel.checkpoint()
 
 
 @final
-class Peer(BasePeer[Link, Service], metaclass=Made):
+class Peer(metaclass=Made):
     """One process's end of everything: binds and connects, serves and calls. Made by :func:`open_peer`."""
 
-    MADE_BY = "async with duplex.open_peer(...) as peer"
+    _MADE_BY = "async with duplex.open_peer(...) as peer"
+
+    __slots__ = ("_callers", "_inside")
 
     def __init__(
         self,
@@ -104,14 +153,34 @@ class Peer(BasePeer[Link, Service], metaclass=Made):
         outlier_detection: OutlierDetection | None,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
-        self._callers = Callers(self, circuit_breaker, outlier_detection)
+        self._inside: Engine[Service] = Engine(publish=self._publish, **options)
+        self._callers = Callers(self._inside, circuit_breaker, outlier_detection)
+
+    def _publish(self, link: BaseLink) -> Link:
+        return Link._make(link, self)
 
     def __repr__(self) -> str:
-        return f"<Peer {self.name or self.id} with {len(self.links)} links>"
+        return f"<Peer {self.name or self.id} with {len(self._inside.links)} links>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} belongs to its event loop and can be neither copied nor pickled")
+
+    @property
+    def id(self) -> str:
+        """Random, made when the peer was opened."""
+        return self._inside.id
+
+    @property
+    def name(self) -> str:
+        """What :func:`open_peer` was given: for humans, in errors and listings of other peers."""
+        return self._inside.name
+
+    # -- what it offers --------------------------------------------------------------------------------
+
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """The services this peer offers, by name."""
+        return self._inside.services
 
     def add_service(self, service: Service) -> None:
         """Offer a service from now on; peers that are linked learn of it.
@@ -124,7 +193,7 @@ class Peer(BasePeer[Link, Service], metaclass=Made):
                 f"a service is made with duplex.Service(name) or from a module, not {type(service).__name__}; "
                 f"an object with @duplex.rpc methods is offered with peer.expose(obj, name=...)"
             )
-        self.serve(service)
+        self._inside.serve(service)
 
     def expose(
         self,
@@ -152,6 +221,16 @@ class Peer(BasePeer[Link, Service], metaclass=Made):
         self.add_service(service)
         return service
 
+    def set_health(self, service: str, *, serving: bool) -> None:
+        """Say whether a service takes calls, for whoever checks; the empty name stands for the whole peer.
+
+        Raises:
+            ConfigurationError: there is no such service.
+        """
+        self._inside.set_health(service, serving=serving)
+
+    # -- calls -----------------------------------------------------------------------------------------
+
     @overload
     def service(self, target: str | Service) -> ServiceProxy: ...
 
@@ -173,140 +252,128 @@ class Peer(BasePeer[Link, Service], metaclass=Made):
         that class, not an object of it, because an object's methods are called here and not over a link: of
         the class, each decorated method is a :class:`Unary` or a :class:`Streaming`.
         """
-        return _proxy(self._callers.over_any_link, target, name, Options(self.default_codec))
+        return _proxy(self._callers.over_any_link, target, name, Options(self._inside.default_codec))
+
+    def resolving(self, service: str) -> AbstractContextManager[None]:
+        """Let calls to a service wait while somebody finds out where it is: ``with peer.resolving("calc"): ...``.
+
+        A call to a service that no linked peer offers waits if this peer is bound, or connects somewhere, for whoever
+        may come. Otherwise it fails at once with ``Unimplemented``. In this block it waits too, as long as the block
+        runs, up to the peer's ``connect_timeout``. Connect within, with :meth:`connect` or :meth:`connect_soon`.
+
+        Args:
+            service: its name.
+        """
+        return self._inside.resolving(service)
+
+    def calls(self) -> list[CallInfo]:
+        """List the calls that are under way at this peer, in both directions, the oldest first.
+
+        What hangs, and on whom, can be read off it. A snapshot; from any code of the peer's thread, a signal
+        handler too.
+        """
+        return self._inside.calls()
+
+    def statistics(self) -> PeerStatistics:
+        """Return a snapshot of what concerns the peer as a whole; a link has :meth:`Link.statistics` of its own."""
+        return self._inside.statistics()
+
+    # -- endpoints and links ---------------------------------------------------------------------------
+
+    async def bind(self, endpoint: str) -> str:
+        """Take links at an endpoint, and return the real one.
+
+        Args:
+            endpoint: such as ``tcp://127.0.0.1:*`` (any free port), ``ipc:///run/x``, ``inproc://x``.
+
+        Raises:
+            ConfigurationError: it is malformed.
+            BindError: it cannot be bound.
+        """
+        return await self._inside.bind(endpoint)
+
+    async def connect(self, endpoint: str, *, timeout: float | None = None) -> Link:
+        """Connect to an endpoint and return the link, once both sides have greeted.
+
+        When the link is lost, the peer keeps trying to connect, with pauses as ``reconnect`` of
+        :func:`open_peer` has them, and a new link takes its place, until :meth:`disconnect`.
+
+        Args:
+            endpoint: where the other peer is bound.
+            timeout: seconds; ``None`` for the peer's ``connect_timeout``, ``math.inf`` for ever.
+
+        Raises:
+            ConfigurationError: the endpoint is malformed.
+            ConnectError: no link within the timeout; nothing goes on trying.
+            HandshakeError: the other side refused.
+
+        Cancelled means not connected.
+        """
+        link = await self._inside.connect(endpoint, timeout=timeout)
+        return cast("Link", link.public)
+
+    def connect_soon(self, endpoint: str) -> None:
+        """Begin to connect to an endpoint, and go on until there is a link, be the other peer there yet or not.
+
+        Calls wait for the link as they do for one that was lost. All else is as for :meth:`connect`.
+
+        Raises:
+            ConfigurationError: the endpoint is malformed.
+        """
+        self._inside.connect_soon(endpoint)
+
+    async def unbind(self, endpoint: str) -> None:
+        """Stop taking links at an endpoint and close those that came through it.
+
+        Raises:
+            ConfigurationError: it is not bound; the message lists what is.
+        """
+        await self._inside.unbind(endpoint)
+
+    async def disconnect(self, endpoint: str) -> None:
+        """Close the link to an endpoint and stop connecting to it.
+
+        Raises:
+            ConfigurationError: it is not connected; the message lists what is.
+        """
+        await self._inside.disconnect(endpoint)
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds that :meth:`connect`, and calls without a link, wait for one."""
+        return self._inside.connect_timeout
+
+    @property
+    def endpoints(self) -> list[str]:
+        """The real endpoints this peer is bound to."""
+        return self._inside.endpoints
+
+    @property
+    def links(self) -> list[Link]:
+        """The links that are open now."""
+        return [cast("Link", link.public) for link in self._inside.links]
+
+    # -- the end ---------------------------------------------------------------------------------------
+
+    async def drain(self, timeout: float = 30.0) -> None:
+        """Leave in order: take no new calls, let those that run finish, and close the peer.
+
+        Health turns to ``NOT_SERVING``, every linked peer is told to send its calls elsewhere, and new links
+        are refused. Then the calls that this peer serves, and the unary calls that it makes, may finish;
+        what its handlers call in turn is still made. What runs on after the timeout is cancelled, and
+        fails at its caller with ``Unavailable``. Last, once the other sides have what was sent to them, links
+        and sockets are closed. Streams that this peer opened itself do not hold it up: they end with the links.
+
+        Args:
+            timeout: seconds for the calls; 0 cancels them at once, ``math.inf`` gives them all the time they need.
+
+        May be called again, and by several tasks. Cancelled, it stops to wait: the peer takes no new calls
+        and is not closed, so that :meth:`aclose` or another :meth:`drain` has to follow.
+        """
+        await self._inside.drain(timeout)
 
     async def aclose(self) -> None:
         """Say goodbye on every link and close every port. Calls that run fail. Idempotent."""
-        self.check_thread()
-        self.close()
+        self._inside.check_thread()
+        self._inside.close()
         await trio.lowlevel.checkpoint()
-
-
-def _check_options(
-    services: object,
-    limits: object,
-    keepalive: object,
-    reconnect: object,
-    connect_timeout: object,
-    max_threads: object,
-) -> None:
-    """Raise ``ConfigurationError`` that names the first argument of ``open_peer`` that is wrong."""
-    if isinstance(services, Service) or not isinstance(services, Iterable):
-        raise ConfigurationError(f"services must be a list of duplex.Service, not {services!r}")
-    if not isinstance(limits, Limits | None):
-        raise ConfigurationError(f"limits must be a duplex.Limits, not {limits!r}")
-    if not isinstance(keepalive, Keepalive | None):
-        raise ConfigurationError(f"keepalive must be a duplex.Keepalive, not {keepalive!r}")
-    if not isinstance(reconnect, Reconnect | None):
-        raise ConfigurationError(f"reconnect must be a duplex.Reconnect, not {reconnect!r}")
-    check_seconds("connect_timeout", connect_timeout, forever=True)
-    check_whole("max_threads", max_threads, low=1)
-
-
-@contextlib.asynccontextmanager
-async def open_peer(
-    *,
-    services: Iterable[Service] = (),
-    name: str = "",
-    limits: Limits | None = None,
-    keepalive: Keepalive | None = None,
-    reconnect: Reconnect | None = None,
-    connect_timeout: float = 10.0,
-    max_threads: int = 40,
-    reflection: bool = True,
-    debug: bool | None = None,
-    idempotency: Idempotency | None = None,
-    circuit_breaker: CircuitBreaker | None = None,
-    outlier_detection: OutlierDetection | None = None,
-    middleware: Iterable[ServingMiddleware] = (),
-    observer: Callable[[UnservedCall], object] | None = None,
-) -> AsyncIterator[Peer]:
-    """Open a peer: ``async with duplex.open_peer(services=[calc]) as peer``.
-
-    Leaving the block closes all links and cancels all handlers.
-
-    Args:
-        services: what to offer from the beginning.
-        name: for humans, in errors and listings of other peers; need not be unique.
-        limits: what this peer takes from others.
-        keepalive: how links are watched, and how long they are kept.
-        reconnect: the pauses between attempts to connect.
-        connect_timeout: seconds that :meth:`Peer.connect`, and calls without a link, wait for one; ``math.inf``:
-            for ever.
-        max_threads: handlers that are plain functions run in at most so many threads; while they wait for calls
-            that they made, and nothing moves, in up to as many more, or 16.
-        reflection: whether callers can list and describe what is offered.
-        debug: whether tracebacks of unexpected exceptions travel to callers; ``None`` for what the
-            environment variable ``DUPLEX_DEBUG`` says (off unless it is ``1``).
-        idempotency: for how long, and in how much room, calls with an idempotency key are remembered.
-        circuit_breaker: when a peer whose calls fail gets none for a while; ``None``: never.
-        outlier_detection: when a peer whose calls fail more often than those of others gets none for a while; ``None``: never.
-        middleware: what runs around everything that this peer serves, its own two services and callbacks included, the
-            outermost first. See :class:`ServingMiddleware`.
-        observer: is called with each call that this peer answers though neither its handler nor any middleware has begun:
-            an unknown method, bad arguments, a limit, a repetition. Called on the event loop, so it must return at once.
-
-    Raises:
-        ConfigurationError: an argument is wrong.
-        RuntimeError: there is no trio here; the message says what to do.
-    """
-    check_run()
-    _check_options(services, limits, keepalive, reconnect, connect_timeout, max_threads)
-    if not isinstance(idempotency, Idempotency | None):
-        raise ConfigurationError(f"idempotency must be a duplex.Idempotency, not {idempotency!r}")
-    if not isinstance(circuit_breaker, CircuitBreaker | None):
-        raise ConfigurationError(f"circuit_breaker must be a duplex.CircuitBreaker, not {circuit_breaker!r}")
-    if not isinstance(outlier_detection, OutlierDetection | None):
-        raise ConfigurationError(
-            f"outlier_detection must be a duplex.OutlierDetection, not {outlier_detection!r}"
-        )
-    if observer is not None and not callable(observer):
-        raise ConfigurationError(f"observer must be a function, not {observer!r}")
-    layers = checked_middleware(middleware, "open_peer()")
-    flusher = acquire_flusher()
-    body_error: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            peer = Peer._make(
-                link_class=Link._make,
-                nursery=nursery,
-                flusher=flusher,
-                callback_handler=lambda function: callback_spec(function, CALLBACK).behind(layers),
-                peer_id=secrets.token_hex(16),
-                name=name,
-                limits=limits or Limits(),
-                keepalive=keepalive or Keepalive(),
-                reconnect=reconnect or Reconnect(),
-                connect_timeout=connect_timeout,
-                max_threads=max_threads,
-                debug=os.environ.get("DUPLEX_DEBUG") == "1" if debug is None else debug,
-                idempotency=idempotency or Idempotency(),
-                circuit_breaker=circuit_breaker,
-                outlier_detection=outlier_detection,
-                observer=None if observer is None else Observer(observer),
-                middleware=layers,
-            )
-            for service in services:
-                peer.add_service(service)
-            if reflection:
-                peer.serve(reflection_service(peer))
-            peer.serve(health_service(peer))
-            nursery.start_soon(watch_links, peer)
-            try:
-                yield peer
-            except BaseException as error:
-                # Raised again below: a nursery would wrap the user's exception in a group.
-                body_error = error
-            finally:
-                peer.close()
-                nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        serious = group.split(trio.Cancelled)[1]
-        if serious is not None and body_error is None and len(serious.exceptions) == 1:
-            body_error = serious.exceptions[0]
-        elif serious is not None or body_error is None:
-            raise
-    finally:
-        release_flusher(flusher)
-    if body_error is not None:
-        raise body_error

@@ -15,8 +15,8 @@ from duplex.engine._deadlines import CLEAN_UP
 from duplex.engine._runs import check_run
 
 if TYPE_CHECKING:
+    from duplex.engine._engine import Engine
     from duplex.engine._link import BaseLink
-    from duplex.engine._peer import BasePeer
 
 logger = logging.getLogger("duplex")
 
@@ -26,7 +26,7 @@ LATE: Final = "the peer is draining and the call did not end in time"
 CONFIRM: Final = 1.0
 
 
-async def drain(peer: BasePeer[Any, Any], timeout: float) -> None:
+async def drain(peer: Engine[Any], timeout: float) -> None:
     """See :meth:`duplex.Peer.drain`."""
     check_seconds("the timeout of drain()", timeout, forever=True)
     peer.check_thread()
@@ -66,7 +66,7 @@ class _Rest:
     """The calls that a drain waits for. Those with a link are looked for only when all that were found are over: there
     may be thousands, of which one ends after the other, and others that nobody waits for."""
 
-    def __init__(self, peer: BasePeer[Any, Any]) -> None:
+    def __init__(self, peer: Engine[Any]) -> None:
         self._peer = peer
         self._found: list[tuple[BaseLink, int]] = []
 
@@ -102,7 +102,7 @@ class _Rest:
         return len(self._found) + len(self._peer.left_behind) + self._peer.results.unattended
 
 
-async def _until(peer: BasePeer[Any, Any], condition: Callable[[], bool], seconds: float) -> None:
+async def _until(peer: Engine[Any], condition: Callable[[], bool], seconds: float) -> None:
     """Wait until a condition holds which only a call's end can bring about, or the time is over."""
     with trio.move_on_after(max(0.0, seconds)):
         while not condition() and not peer.is_closed:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from duplex._config import Limits
 from duplex._errors import RPCError
 from duplex.codec._base import Buffer
+from duplex.engine._public_link import PublicLink
 from duplex.engine._throttle import Throttle
 from duplex.protocol import Connection
 
@@ -70,6 +71,10 @@ class ChannelHost(Protocol):
     @property
     def peer(self) -> ChannelOwner:
         """This side's peer."""
+
+    @property
+    def public(self) -> PublicLink:
+        """What the program sees of the link."""
 
     @property
     def peer_name(self) -> str:

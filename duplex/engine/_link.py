@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
@@ -30,6 +30,7 @@ from duplex.engine._live import CallValues
 from duplex.engine._log import clean, logger
 from duplex.engine._lost import tell_all
 from duplex.engine._nested import NestedChannel
+from duplex.engine._public_link import PublicLink
 from duplex.engine._statistics import LinkStatistics
 from duplex.engine._table import ChannelUser
 from duplex.engine._throttle import Throttle
@@ -64,7 +65,7 @@ from duplex.protocol import (
 from duplex.transports._base import Carrier, CarrierDown, Frames, Port
 
 if TYPE_CHECKING:
-    from duplex.engine._peer import BasePeer
+    from duplex.engine._engine import Engine
 
 
 #: Commands queued within one tick that are not held back until its end: the other side can begin.
@@ -78,10 +79,11 @@ def _proof_token() -> int:
     return FIRST_PROOF + secrets.randbelow(FIRST_PROOF)
 
 
+@final
 class BaseLink:
-    """One link; made by the engine, never by users."""
+    """One link, which the program sees as a :class:`duplex.Link`."""
 
-    def __init__(self, peer: BasePeer[Any, Any], port: Port, carrier: Carrier, *, connecting: bool) -> None:
+    def __init__(self, peer: Engine[Any], port: Port, carrier: Carrier, *, connecting: bool) -> None:
         self.peer = peer
         self.port = port
         self.carrier = carrier
@@ -136,6 +138,7 @@ class BaseLink:
         self.refusal: HandshakeError | None = None
         self.round_trip: float | None = None
         self.remote_delay: float | None = None
+        self._public: PublicLink | None = None
         self._lost = trio.Event()
         self._goodbye: str | None = None
         self.throttle = Throttle()
@@ -172,7 +175,15 @@ class BaseLink:
             self.connection.greet()
             self.touch()
 
-    # -- what users see --------------------------------------------------------------------------------
+    # -- what is known of it ---------------------------------------------------------------------------
+
+    @property
+    def public(self) -> PublicLink:
+        """What the program sees of it: one object, made when it is first asked for."""
+        public = self._public
+        if public is None:
+            public = self._public = self.peer.publish(self)
+        return public
 
     @property
     def peer_id(self) -> str:
@@ -208,10 +219,6 @@ class BaseLink:
     def is_open(self) -> bool:
         """Whether calls can be made."""
         return self.connection.is_open
-
-    def service(self, target: Any, *, name: str | None = None) -> Any:
-        """Return a proxy whose calls take this link; see :meth:`duplex.Peer.service`."""
-        raise NotImplementedError  # pragma: no cover - every link is a duplex.Link
 
     async def wait_closed(self) -> None:
         """Return once the link is over."""

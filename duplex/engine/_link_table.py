@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from typing import Final, Generic, TypeVar, final
+from typing import Final, final
 
 import trio
 
@@ -14,14 +14,12 @@ from duplex.engine._link import BaseLink
 from duplex.engine.calling import Caller
 from duplex.engine.serving import BUILTIN
 
-LinkT = TypeVar("LinkT", bound=BaseLink)
-
 #: Links and services that a text about them lists, at most.
 _MOST_LISTED: Final = 8
 
 
 @final
-class Remote(Generic[LinkT]):
+class Remote:
     """A remote peer, with the links to it. Two peers that connected to each other have two."""
 
     __slots__ = ("_links", "id", "number")
@@ -30,7 +28,7 @@ class Remote(Generic[LinkT]):
         self.id = peer_id
         #: Greater than that of all that were linked before.
         self.number = number
-        self._links: list[LinkT] = []
+        self._links: list[BaseLink] = []
 
     @property
     def name(self) -> str:
@@ -52,11 +50,11 @@ class Remote(Generic[LinkT]):
         """Seconds by which its event loop ran a timer late, as it said last: how busy it is."""
         return max((link.remote_delay or 0.0 for link in self._links), default=0.0)
 
-    def add(self, link: LinkT) -> None:
+    def add(self, link: BaseLink) -> None:
         """Take note of a link to the peer."""
         self._links.append(link)
 
-    def remove(self, link: LinkT) -> bool:
+    def remove(self, link: BaseLink) -> bool:
         """Forget a link that is over; tell whether there is no other."""
         self._links.remove(link)
         return not self._links
@@ -68,7 +66,7 @@ class Remote(Generic[LinkT]):
         if len(links) == 1:
             (link,) = links
             return link.caller if link.connection.can_open and service in link.offers else None
-        last_resort: LinkT | None = None
+        last_resort: BaseLink | None = None
         for place, link in enumerate(links):
             if service in link.offers and link.connection.can_open:
                 if link.is_left:
@@ -84,26 +82,26 @@ class Remote(Generic[LinkT]):
 
 
 @final
-class LinkTable(Generic[LinkT]):
+class LinkTable:
     """The links of one peer that are open, who offers what, and who waits for a link."""
 
     def __init__(self) -> None:
         #: In the order in which they were made (an ordered set).
-        self.links: dict[LinkT, None] = {}
+        self.links: dict[BaseLink, None] = {}
         #: The same by what is offered over them, as far as somebody has asked for it since it changed: a call must not cost
         #: more where there are many other links, and an announcement not more than it says.
-        self._by_service: dict[str, tuple[LinkT, ...]] = {}
+        self._by_service: dict[str, tuple[BaseLink, ...]] = {}
         self._waiting: dict[object, tuple[str, float]] = {}
         #: Set, and replaced, when links or what they offer have changed.
         self.changed = trio.Event()
-        self._remotes: dict[str, Remote[LinkT]] = {}
+        self._remotes: dict[str, Remote] = {}
         self._numbers = itertools.count()
         #: What :meth:`offering` has found since the last change that concerns the service.
-        self._offering: dict[str, tuple[Remote[LinkT], ...]] = {}
+        self._offering: dict[str, tuple[Remote, ...]] = {}
         #: How many are finding out where a service is.
         self._resolving: Counter[str] = Counter()
 
-    def add(self, link: LinkT) -> None:
+    def add(self, link: BaseLink) -> None:
         """Take note of a link whose handshake is done."""
         self.links[link] = None
         remote = self._remotes.get(link.peer_id)
@@ -113,7 +111,7 @@ class LinkTable(Generic[LinkT]):
         self._forget(link.offers)
         self.tell()
 
-    def remove(self, link: LinkT) -> None:
+    def remove(self, link: BaseLink) -> None:
         """Forget a link that is over."""
         del self.links[link]
         if self._remotes[link.peer_id].remove(link):
@@ -121,7 +119,7 @@ class LinkTable(Generic[LinkT]):
         self._forget(link.offers)
         self.tell()
 
-    def offers_changed(self, link: LinkT, before: Collection[str]) -> None:
+    def offers_changed(self, link: BaseLink, before: Collection[str]) -> None:
         """A link offers something else.
 
         Args:
@@ -139,7 +137,7 @@ class LinkTable(Generic[LinkT]):
             self._by_service.pop(service, None)
             self._offering.pop(service, None)
 
-    def _offered_by(self, service: str) -> tuple[LinkT, ...]:
+    def _offered_by(self, service: str) -> tuple[BaseLink, ...]:
         """Return the links over which a service is offered, in the order in which they were made."""
         found = self._by_service.get(service)
         if found is None:
@@ -148,7 +146,7 @@ class LinkTable(Generic[LinkT]):
                 self._by_service[service] = found
         return found
 
-    def note_change(self, link: LinkT) -> None:
+    def note_change(self, link: BaseLink) -> None:
         """A link takes other calls than before."""
         for service in link.offers:
             self._offering.pop(service, None)
@@ -159,7 +157,7 @@ class LinkTable(Generic[LinkT]):
         self.changed.set()
         self.changed = trio.Event()
 
-    def offering(self, service: str) -> tuple[Remote[LinkT], ...]:
+    def offering(self, service: str) -> tuple[Remote, ...]:
         """Return the remote peers that offer a service, in the order in which they were linked.
 
         The same tuple until something changes. Peers to which all links are full are among them; those whose links this

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
@@ -24,26 +24,24 @@ from duplex.transports import (
 )
 
 if TYPE_CHECKING:
-    from duplex.engine._peer import BasePeer
+    from duplex.engine._engine import Engine
 
 #: Seconds between attempts to bind an endpoint that is not free.
 _RETRY: Final = 0.001
 
-LinkT = TypeVar("LinkT", bound=BaseLink)
-
 
 @final
-class PortReceiver(Generic[LinkT]):
+class PortReceiver:
     """What the peer knows of one port: turns its callbacks into links."""
 
     def __init__(
-        self, peer: BasePeer[LinkT, Any], requested: str, *, connecting: bool, succession: Succession
+        self, peer: Engine[Any], requested: str, *, connecting: bool, succession: Succession
     ) -> None:
         self.peer = peer
         self.requested = requested
         self.connecting = connecting
         self.port: Port
-        self.links: dict[Carrier, LinkT] = {}
+        self.links: dict[Carrier, BaseLink] = {}
         self.refusal: HandshakeError | None = None
         self.attempts = 0
         self.closed = False
@@ -122,17 +120,17 @@ class PortReceiver(Generic[LinkT]):
 
 
 @final
-class Ports(Generic[LinkT]):
+class Ports:
     """All ports of one peer."""
 
-    def __init__(self, peer: BasePeer[LinkT, Any]) -> None:
+    def __init__(self, peer: Engine[Any]) -> None:
         self._peer = peer
-        self._by_port: dict[Port, PortReceiver[LinkT]] = {}
+        self._by_port: dict[Port, PortReceiver] = {}
         #: Endpoints that were connected, and are connected again when somebody needs a link; and not before when.
         self.asleep: dict[str, tuple[Succession, float]] = {}
 
     @property
-    def receivers(self) -> Collection[PortReceiver[LinkT]]:
+    def receivers(self) -> Collection[PortReceiver]:
         """What the peer knows of each port, in the order in which they were opened."""
         return self._by_port.values()
 
@@ -147,7 +145,7 @@ class Ports(Generic[LinkT]):
             blocking=False,
         )
 
-    async def bind(self, endpoint: str) -> PortReceiver[LinkT]:
+    async def bind(self, endpoint: str) -> PortReceiver:
         """Open a port that takes links, as soon as its endpoint is free if that may be in a moment. Raises as :meth:`open`
         does. Cancelled, nothing is bound."""
         began = time.monotonic()
@@ -159,7 +157,7 @@ class Ports(Generic[LinkT]):
                     raise BindError(str(busy)) from None
             await trio.sleep(_RETRY)
 
-    def open(self, endpoint: str, *, connecting: bool) -> PortReceiver[LinkT]:
+    def open(self, endpoint: str, *, connecting: bool) -> PortReceiver:
         """Open a port and let it run.
 
         Raises ``ConfigurationError``, ``BindError``, and ``ClosedResourceError`` if the peer is closed.
@@ -176,11 +174,11 @@ class Ports(Generic[LinkT]):
 
     def _open(
         self, endpoint: str, *, connecting: bool, succession: Succession | None = None, pause: float = 0.0
-    ) -> PortReceiver[LinkT]:
+    ) -> PortReceiver:
         transport = transport_for(endpoint)
         if succession is None:
             succession = Succession(self._peer.reconnect)
-        receiver: PortReceiver[LinkT] = PortReceiver(
+        receiver: PortReceiver = PortReceiver(
             self._peer, endpoint, connecting=connecting, succession=succession
         )
         make = transport.connect if connecting else transport.bind
@@ -191,10 +189,10 @@ class Ports(Generic[LinkT]):
             self.asleep.pop(endpoint, None)
         return receiver
 
-    async def connect(self, endpoint: str, seconds: float) -> LinkT:
+    async def connect(self, endpoint: str, seconds: float) -> BaseLink:
         """Connect and wait for the link; see :meth:`duplex.Peer.connect`."""
         receiver = self.open(endpoint, connecting=True)
-        link: LinkT | None = None
+        link: BaseLink | None = None
         try:
             with trio.move_on_after(seconds):
                 link = await self._wait_link(receiver)
@@ -205,7 +203,7 @@ class Ports(Generic[LinkT]):
                 self.close(receiver)
         return link
 
-    async def _wait_link(self, receiver: PortReceiver[LinkT]) -> LinkT:
+    async def _wait_link(self, receiver: PortReceiver) -> BaseLink:
         await trio.lowlevel.checkpoint()
         while True:
             for link in receiver.links.values():
@@ -239,7 +237,7 @@ class Ports(Generic[LinkT]):
                 f"{', '.join(known) or 'nothing'} is"
             )
 
-    def close(self, receiver: PortReceiver[LinkT], linger: float | None = None) -> None:
+    def close(self, receiver: PortReceiver, linger: float | None = None) -> None:
         """Say goodbye on a port's links and close it. Idempotent."""
         self._by_port.pop(receiver.port, None)
         receiver.closed = True
@@ -262,7 +260,7 @@ class Ports(Generic[LinkT]):
 
     # -- one link after another ------------------------------------------------------------------------
 
-    def receiver_of(self, link: BaseLink) -> PortReceiver[LinkT] | None:
+    def receiver_of(self, link: BaseLink) -> PortReceiver | None:
         """Return the port that a link came by; ``None`` if it is closed."""
         return self._by_port.get(link.port)
 

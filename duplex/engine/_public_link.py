@@ -38,6 +38,9 @@ class PublicLink(Protocol):
     def service(self, target: Any, *, name: str | None = None) -> Any:
         """Return a proxy of a service of the other peer's; see :meth:`duplex.Peer.service`."""
 
+    async def aclose(self) -> None:
+        """Say goodbye and close the link."""
+
     async def wait_closed(self) -> None:
         """Return once the link is over."""
 

@@ -8,7 +8,7 @@ import msgspec
 import trio
 
 if TYPE_CHECKING:
-    from duplex.engine._peer import BasePeer
+    from duplex.engine._engine import Engine
 
 
 @final
@@ -52,7 +52,7 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
         return text
 
 
-def calls_of(peer: BasePeer[Any, Any]) -> list[CallInfo]:
+def calls_of(peer: Engine[Any]) -> list[CallInfo]:
     """See :meth:`duplex.Peer.calls`."""
     now = trio.current_time()
     found = [

@@ -18,8 +18,8 @@ import trio
 from duplex.engine._deadlines import CLEAN_UP
 
 if TYPE_CHECKING:
+    from duplex.engine._engine import Engine
     from duplex.engine._link import BaseLink
-    from duplex.engine._peer import BasePeer
 
 logger = logging.getLogger("duplex")
 
@@ -28,7 +28,7 @@ logger = logging.getLogger("duplex")
 _AT_ONCE: Final = 32
 
 
-async def watch_links(peer: BasePeer[Any, Any]) -> None:
+async def watch_links(peer: Engine[Any]) -> None:
     """Look after every link of a peer, for as long as the peer lives."""
     keepalive = peer.keepalive
     # Links are closed for age and idleness within a fraction of the time that they were given.

@@ -232,7 +232,7 @@ async def test_what_cannot_be_opened_counts(autojump_clock: object) -> None:
             async with client.service("s").count.open(object()):
                 pass
         assert await _many(client, 1) == {"one": 1}, "a mistake of the caller is none of the server's"
-        link: Any = client.links[0]
+        link: Any = client.links[0]._inside
         unavailable = duplex.Unavailable("not now")
 
         class Failing:

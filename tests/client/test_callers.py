@@ -76,12 +76,12 @@ class Sticky:
 
 
 def proxy(caller: Caller, peer: duplex.Peer) -> ServiceProxy:
-    return ServiceProxy(lambda service, options: caller, "who", Options(peer.default_codec))
+    return ServiceProxy(lambda service, options: caller, "who", Options(peer._inside.default_codec))
 
 
 async def test_a_caller_around_a_balanced_service() -> None:
     async with linked(named("x")) as pair:
-        noted = Noted(pair.client._callers.over_any_link("who", Options(pair.client.default_codec)))
+        noted = Noted(pair.client._callers.over_any_link("who", Options(pair.client._inside.default_codec)))
         remote = proxy(noted, pair.client)
         assert await remote.name_() == "x"
         async with remote.name_.open() as call:
@@ -103,7 +103,7 @@ async def test_a_caller_around_a_balanced_service() -> None:
 
 async def test_a_caller_around_one_link() -> None:
     async with linked(named("x")) as pair:
-        noted = Noted(pair.link.caller)
+        noted = Noted(pair.link._inside.caller)
         assert await proxy(noted, pair.client).name_() == "x"
         assert noted.calls == [("unary", "who.name_", "OK")]
 
@@ -119,7 +119,7 @@ async def test_callbacks_are_calls_like_any_other() -> None:
         return 2 * value
 
     async with linked(service) as pair:
-        link: Any = pair.back
+        link: Any = pair.back._inside
         link.caller = noted = Noted(link.caller)
         assert await pair.service("service").apply(double) == 40
         assert noted.calls == [("unary", "callback 1", "OK")]
@@ -134,7 +134,7 @@ async def test_a_policy_is_told_of_the_call_and_of_the_candidates() -> None:
                 ids.append(link.peer_id)
             await client.links[0].ping()
             sticky = Sticky()
-            caller = Balanced(client, "who", sticky, random.Random())
+            caller = Balanced(client._inside, "who", sticky, random.Random())
             remote = proxy(caller, client)
             to_b = remote.with_options(metadata={"to": "1"})
             keyed = remote.with_options(idempotency_key="1")

@@ -140,7 +140,7 @@ class LeavesOnce:
 @pytest.mark.parametrize("kind", ["unary", "open", "notify"])
 async def test_calls_of_every_kind_are_made_elsewhere(kind: str) -> None:
     async with linked(service) as pair:
-        link: Any = pair.link
+        link: Any = pair.link._inside
         link.caller = leaves = LeavesOnce(link.caller)
         method = pair.service("raw").add
         if kind == "unary":
@@ -161,7 +161,7 @@ async def test_calls_of_every_kind_are_made_elsewhere(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["unary", "open", "notify"])
 async def test_what_may_have_been_executed_is_not_made_elsewhere(kind: str) -> None:
     async with linked(service) as pair:
-        link: Any = pair.link
+        link: Any = pair.link._inside
 
         class Fails:
             calls = 0

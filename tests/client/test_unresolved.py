@@ -125,9 +125,9 @@ async def test_nobody_offers_it_and_nobody_resolves_it(
 async def test_it_is_not_asked_of_a_peer_that_does_not_offer_it(opened: bool) -> None:
     """Nothing is sent."""
     async with linked() as pair:
-        opened_before = pair.link.connection.next_channel
+        opened_before = pair.link._inside.connection.next_channel
         assert type(await _ask(pair.client, opened=opened)) is duplex.Unimplemented
-        assert pair.link.connection.next_channel == opened_before
+        assert pair.link._inside.connection.next_channel == opened_before
         answered = await outcome(made(pair.link.service("who").name_, opened=opened))
         assert type(answered) is duplex.Unimplemented
         assert answered.peer == "server"

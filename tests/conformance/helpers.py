@@ -49,7 +49,7 @@ async def connect_for_ever(endpoint: str) -> None:
         peer.connect_soon(endpoint)
         while True:
             await trio.sleep(0.1)  # nothing tells of a link that is left because it was idle
-            peer.ports.wake()
+            peer._inside.ports.wake()
 
 
 async def results_of(endpoint: str, scenarios: list[Scenario], timing: Timing = TIMING) -> dict[str, Result]:

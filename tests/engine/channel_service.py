@@ -69,7 +69,7 @@ async def converse() -> dict[str, Any]:
             async for number in question_source:
                 await answer_sink.send(number + 1)
 
-    duplex.current_call().link.peer.spawn(answer)
+    duplex.current_call().link.peer._inside.spawn(answer)
     return {"ask": question_sink, "answers": answer_source}
 
 

@@ -19,10 +19,10 @@ class Held:
 
     def __init__(self, link: duplex.Link) -> None:
         self._link = link
-        self._carrier = link.carrier
+        self._carrier = link._inside.carrier
         #: What is kept.
         self.messages: list[list[bytes]] = []
-        link.carrier = self
+        link._inside.carrier = self
 
     @property
     def address(self) -> str:
@@ -45,7 +45,7 @@ class Held:
 
     def release(self) -> None:
         """Deliver all that was kept, in one turn of whoever receives it, and from now on without delay. Idempotent."""
-        self._link.carrier = self._carrier
+        self._link._inside.carrier = self._carrier
         messages, self.messages = self.messages, []
         for message in messages:
             self._carrier.send(message)
@@ -72,10 +72,10 @@ def late_tasks(peer: duplex.Peer) -> Iterator[None]:
     def spawn(function: Any, *args: Any, name: str | None = None) -> None:
         waiting.append((function, *args))
 
-    vars(peer)["spawn"] = spawn
+    vars(peer._inside)["spawn"] = spawn
     try:
         yield
     finally:
-        del vars(peer)["spawn"]
+        del vars(peer._inside)["spawn"]
         for task in waiting:
-            peer.spawn(*task)
+            peer._inside.spawn(*task)

@@ -166,7 +166,7 @@ async def quiet(*links: duplex.Link) -> None:
 
 def leftovers(link: duplex.Link) -> list[str]:
     """List what is left over on one end of a link, and of its peer's tasks."""
-    connection = link.connection
+    connection = link._inside.connection
     statistics = link.statistics()
     incoming = connection._incoming
     held = {
@@ -176,15 +176,15 @@ def leftovers(link: duplex.Link) -> list[str]:
         "bytes that nobody takes": statistics.unconsumed if link.is_open else 0,
         "messages of channels that are over": connection._unread,
         "notifications that run": connection._notified,
-        "conversations": link.conversations,
-        "callbacks": link._callbacks,
-        "waiters for credit": link.credit_waiters,
-        "conversations that owe credit": link.bundles,
-        "credit that is owed": link.held_back if link.is_open else 0,
+        "conversations": link._inside.conversations,
+        "callbacks": link._inside._callbacks,
+        "waiters for credit": link._inside.credit_waiters,
+        "conversations that owe credit": link._inside.bundles,
+        "credit that is owed": link._inside.held_back if link.is_open else 0,
         "tasks": stray_tasks(link.peer),
     }
     found = [f"{link.peer.name}: {what}: {repr(value)[:200]}" for what, value in held.items() if value]
-    window = link.peer.limits.link_window
+    window = link.peer._inside.limits.link_window
     if link.is_open and incoming.balance + incoming.consumed + incoming.unconsumed != window:
         found.append(f"{link.peer.name}: the accounts of the link do not add up to {window}")
     return found
@@ -197,7 +197,7 @@ def _owed(links: Iterable[duplex.Link]) -> list[str]:
     for link in by_peer.values():
         other = by_peer.get(link.peer_id)
         if other is not None and other is not link:
-            mine, theirs = link.statistics().send_credit, other.connection._incoming.balance
+            mine, theirs = link.statistics().send_credit, other._inside.connection._incoming.balance
             if mine != theirs:
                 found.append(
                     f"{link.peer.name} may send {mine} bytes, but {other.peer.name} expects {theirs}"
@@ -205,12 +205,12 @@ def _owed(links: Iterable[duplex.Link]) -> list[str]:
     return found
 
 
-def stray_tasks(peer: Any) -> list[str]:
+def stray_tasks(peer: duplex.Peer) -> list[str]:
     """List a peer's tasks but for its ports, its watchmen and the workers that are idle or receive."""
-    own_workers = [task for task, _ in peer.workers._idle] + [
-        lead.task for lead in peer.workers.leads.values()
+    own_workers = [task for task, _ in peer._inside.workers._idle] + [
+        lead.task for lead in peer._inside.workers.leads.values()
     ]
-    names = [task.name for task in peer._nursery.child_tasks if task not in own_workers]
+    names = [task.name for task in peer._inside._nursery.child_tasks if task not in own_workers]
     own = ("duplex port", "duplex timers")
     return [name for name in names if not name.startswith(own) and "watch_links" not in name]
 

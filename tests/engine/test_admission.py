@@ -98,9 +98,9 @@ async def test_handlers_beyond_the_limit_are_refused(limits: duplex.Limits, name
             busy.go.set()
         assert results[7:] == ["done"] * 5
         assert busy.most == 5
-        assert pair.server.admission.refused == 7
+        assert pair.server._inside.admission.refused == 7
         assert await pair.service("busy").work() == "done", "and there is room again"
-        assert pair.server.admission.running == pair.back.running == 0
+        assert pair.server._inside.admission.running == pair.back._inside.running == 0
 
 
 async def test_own_methods_are_shared_too() -> None:
@@ -399,7 +399,7 @@ async def test_links_of_one_address_leave_some_to_others() -> None:
             duplex.HandshakeError, match=r"18 of them with tcp://127.0.0.1.*Limits.max_links: 20"
         ):
             await clients[18].connect(f"tcp://127.0.0.1:{port}")
-        assert server.judge("tcp://10.0.0.1") is None
+        assert server._inside.judge("tcp://10.0.0.1") is None
 
 
 def test_nothing_is_refused_for_what_was_taken_meanwhile() -> None:
@@ -433,7 +433,7 @@ async def test_links_that_come_and_go_leave_handlers_to_other_calls(keyed: bool)
                     else:
                         await remote.work.notify()
                 await comer.links[0].ping()
-                comer.links[0].carrier.close()
+                comer.links[0]._inside.carrier.close()
                 await until(lambda: len(pair.server.links) == 1)
                 nursery.cancel_scope.cancel()
         assert busy.running <= 36

@@ -70,9 +70,9 @@ async def test_callbacks_beyond_the_limit_are_refused() -> None:
             await until(lambda: held.running == 10)
             await pair.settle()
             assert held.most == 10
-            assert pair.client.callbacks.running == 10
+            assert pair.client._inside.callbacks.running == 10
             assert pair.link.statistics().running == 10
-            assert pair.client.admission.running == 0, "they take nothing of what calls have"
+            assert pair.client._inside.admission.running == 0, "they take nothing of what calls have"
             assert await pair.back.service("held").work() == "done"
             held.go.set()
         assert sorted(results)[40:] == ["done"] * 10
@@ -80,7 +80,7 @@ async def test_callbacks_beyond_the_limit_are_refused() -> None:
         assert all(text.startswith("ResourceExhausted: ") for text in refused)
         assert all("10 callbacks run for this link" in text for text in refused)
         assert all("Limits.max_handlers_per_link" in text for text in refused)
-        assert pair.client.callbacks.running == 0
+        assert pair.client._inside.callbacks.running == 0
         assert await pair.service("storm").call(held.callback, 10) == ["done"] * 10, "and there is room again"
 
 
@@ -178,7 +178,7 @@ async def test_a_server_that_calls_a_callback_without_end() -> None:
             refused = [command for command in router.received if command[0] == 10]
             assert len(refused) == 5000 - 10
             assert {command[2] for command in refused} == {8}
-            assert len([task for task in client._nursery.child_tasks if "worker" in task.name]) <= 12
+            assert len([task for task in client._inside._nursery.child_tasks if "worker" in task.name]) <= 12
             held.go.set()
             router.say([10, 1, 0, b"\x2a"])
             await until(lambda: results)

@@ -201,7 +201,7 @@ async def test_reader_of_a_result_closes_early() -> None:
             except trio.BrokenResourceError as error:
                 seen.append(error)
 
-        duplex.current_call().link.peer.spawn(keep_on)
+        duplex.current_call().link.peer._inside.spawn(keep_on)
         return source
 
     async with linked(service) as pair:

@@ -224,7 +224,7 @@ async def test_result_that_cannot_be_sent_releases_its_channel() -> None:
             except trio.BrokenResourceError as error:
                 seen.append(error)
 
-        duplex.current_call().link.peer.spawn(keep_on)
+        duplex.current_call().link.peer._inside.spawn(keep_on)
         return [source, object()]
 
     async with linked(service) as pair:

@@ -147,12 +147,12 @@ async def test_a_peer_with_many_handlers_freezes_what_waits(autojump_clock: obje
     async with linked(service, within=100) as pair, trio.open_nursery() as nursery:
         for _ in range(2 * MANY):
             nursery.start_soon(pair.service("svc").wait)
-        await until(lambda: pair.back.running == 2 * MANY)
+        await until(lambda: pair.back._inside.running == 2 * MANY)
         assert gc.get_freeze_count()
         go.set()
-        await until(lambda: not pair.back.running)
+        await until(lambda: not pair.back._inside.running)
         # Nobody calls any more, so it is found out when the peer looks after its links.
-        await trio.sleep(pair.server.keepalive.interval + 1)
+        await trio.sleep(pair.server._inside.keepalive.interval + 1)
         assert not gc.get_freeze_count()
 
 
@@ -167,7 +167,7 @@ async def test_a_peer_that_ends_leaves_nothing_frozen() -> None:
     async with linked(service, check=False) as pair, trio.open_nursery() as nursery:
         for _ in range(2 * MANY):
             nursery.start_soon(pair.service("svc").wait)
-        await until(lambda: pair.back.running == 2 * MANY)
+        await until(lambda: pair.back._inside.running == 2 * MANY)
         assert gc.get_freeze_count()
         nursery.cancel_scope.cancel()
     assert not gc.get_freeze_count()

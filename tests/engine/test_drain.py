@@ -186,7 +186,7 @@ async def test_a_handler_that_finishes_may_call_others() -> None:
             result: int = await pair.server.service("backend").value()
             return result
 
-        pair.server.handlers["front.forward"] = front.methods["forward"]
+        pair.server._inside.handlers["front.forward"] = front.methods["forward"]
         results: list[Any] = []
 
         async def call() -> None:
@@ -246,7 +246,7 @@ async def test_cancelled_drain_leaves_the_peer_open_and_draining() -> None:
             await pair.server.drain()
         assert scope.cancelled_caught
         assert pair.link.is_open
-        assert pair.server.is_draining
+        assert pair.server._inside.is_draining
         work.go.set()
         await pair.server.drain()
         await pair.link.wait_closed()

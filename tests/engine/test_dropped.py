@@ -98,7 +98,7 @@ async def test_a_reader_that_was_dropped_holds_no_task_once_the_call_is_over(
         assert len(stray_tasks(pair.client)) == 1
         await trio.sleep(LOOKED)
         assert stray_tasks(pair.client) == []
-        assert not pair.client.dropped._pumped
+        assert not pair.client._inside.dropped._pumped
     assert keeps.errors == []
 
 
@@ -146,8 +146,8 @@ async def test_what_still_waits_in_a_channel_whose_sender_was_dropped_comes(auto
             assert waiting
             del sink
             gc.collect()
-            pair.client.dropped.look(trio.current_time())
-            assert pair.client.dropped._pumped
+            pair.client._inside.dropped.look(trio.current_time())
+            assert pair.client._inside.dropped._pumped
             assert source.statistics().current_buffer_used == waiting
             del source
             await call.send_eof()
@@ -207,10 +207,10 @@ async def test_channels_that_came_and_were_dropped_are_closed_while_the_call_goe
                 await call.send(source)
             await pair.settle()
             assert len(stray_tasks(pair.client)) == 20
-            assert len(pair.back.conversations) == 21
+            assert len(pair.back._inside.conversations) == 21
             await trio.sleep(LOOKED)
             assert stray_tasks(pair.client) == []
-            assert len(pair.back.conversations) == len(pair.link.conversations) == 1
+            assert len(pair.back._inside.conversations) == len(pair.link._inside.conversations) == 1
             for sink in sinks:
                 with pytest.raises(trio.BrokenResourceError):
                     await sink.send(1)
@@ -261,7 +261,7 @@ async def test_who_only_takes_his_time_has_dropped_nothing(autojump_clock: objec
             assert await clone.receive() == number
         with pytest.raises(trio.EndOfChannel):
             await clone.receive()
-    assert not pair.client.dropped._pumped
+    assert not pair.client._inside.dropped._pumped
 
 
 async def test_ends_that_go_with_their_call_are_no_mistake(autojump_clock: object) -> None:
@@ -282,7 +282,7 @@ async def test_ends_that_go_with_their_call_are_no_mistake(autojump_clock: objec
             assert await pair.service("service").one(sink, source) == 2
             assert await results.receive() == 1
             await trio.sleep(LOOKED)
-            assert not pair.server.dropped._channels
+            assert not pair.server._inside.dropped._channels
             results.close()
             items.close()
 

@@ -98,15 +98,15 @@ async def test_times_to_wait(value: Any) -> None:
     async with duplex.open_peer() as peer:
         with pytest.raises(duplex.ConfigurationError, match=r"^timeout must be .*, or math.inf, not "):
             await peer.connect("memory://nobody", timeout=value)
-        assert not peer.ports.receivers
+        assert not peer._inside.ports.receivers
         with pytest.raises(
             duplex.ConfigurationError, match=r"^the timeout of drain\(\) must be .*, or math.inf, "
         ):
             await peer.drain(value)
         with pytest.raises(duplex.ConfigurationError, match=r"^linger must be "):
-            peer.close(value)
-        assert not peer.is_draining
-        assert not peer.is_closed
+            peer._inside.close(value)
+        assert not peer._inside.is_draining
+        assert not peer._inside.is_closed
 
 
 @pytest.mark.parametrize("value", NONSENSE, ids=_shown)
@@ -122,7 +122,7 @@ async def test_waiting_for_ever() -> None:
             async with duplex.open_peer() as other:
                 await other.connect(pair.endpoint, timeout=math.inf)
                 await other.drain(math.inf)
-                assert other.is_closed
+                assert other._inside.is_closed
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e400, 1.0, -1, True, "1", None, 10**5000], ids=_shown)

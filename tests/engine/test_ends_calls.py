@@ -27,7 +27,7 @@ async def _end(how: str) -> None:
     if how == "link":
         await link.aclose()
     elif how == "drain":
-        link.peer.spawn(link.peer.drain, 0)
+        link.peer._inside.spawn(link.peer.drain, 0)
         await trio.sleep_forever()
     elif how == "cut":
         duplex.current_call().cancel("enough")
@@ -226,7 +226,7 @@ async def test_items_that_wait_for_credit_when_the_handler_ends() -> None:
                 told.append(error)
 
         peer: Any = duplex.current_call().link.peer
-        peer.spawn(feed)
+        peer._inside.spawn(feed)
         await trio.testing.wait_all_tasks_blocked()
         return "gone"
 
@@ -247,7 +247,7 @@ async def test_handler_that_ends_while_another_task_still_receives(ended: bool) 
     @service.rpc
     async def keep(both: duplex.Channel[int, int]) -> None:
         peer: Any = duplex.current_call().link.peer
-        peer.spawn(gather, both)
+        peer._inside.spawn(gather, both)
         await both.receive()
 
     async def gather(both: duplex.Channel[int, int]) -> None:
@@ -290,7 +290,7 @@ async def test_callback_that_is_called_just_before_the_result() -> None:
             answers.append(await visit(20))
 
         peer: Any = duplex.current_call().link.peer
-        peer.spawn(call)
+        peer._inside.spawn(call)
         for _ in range(10):
             await trio.lowlevel.checkpoint()
         return "gone"

@@ -195,7 +195,7 @@ async def test_handler_that_ends_while_another_still_receives(own: bool, ended: 
             seen.append("end")
 
     async def handle(source: duplex.ReceiveChannel[int]) -> str:
-        far.client.spawn(far.client.service("service").gather, source)
+        far.client._inside.spawn(far.client.service("service").gather, source)
         await trio.testing.wait_all_tasks_blocked()
         return "done"
 

@@ -76,7 +76,7 @@ async def test_channel_that_is_complete_outlives_its_call(method: str) -> None:
             assert item["number"] == number
             assert await collect(item["items"]) == list(range(number))
         assert await collect(source) == []
-        assert not pair.link.conversations
+        assert not pair.link._inside.conversations
 
 
 @pytest.mark.parametrize("early", [False, True])
@@ -181,7 +181,7 @@ async def test_handler_ends_while_its_channel_is_received_elsewhere() -> None:
 
     @service.rpc
     async def keep(source: duplex.ReceiveChannel[int]) -> str:
-        duplex.current_call().link.peer.spawn(gather, source)
+        duplex.current_call().link.peer._inside.spawn(gather, source)
         return "kept"
 
     async def gather(source: duplex.ReceiveChannel[int]) -> None:

@@ -45,9 +45,9 @@ async def test_name_that_is_no_method() -> None:
     from duplex.engine.calling import Request
 
     async with linked(errors) as pair:
-        request = Request("nodot", "nodot", pair.client.default_codec)
+        request = Request("nodot", "nodot", pair.client._inside.default_codec)
         with pytest.raises(duplex.Unimplemented, match=r"named service\.method"):
-            await pair.link.caller.unary(request, [], {})
+            await pair.link._inside.caller.unary(request, [], {})
         with pytest.raises(duplex.LocalProtocolError, match="method name"):
             await pair.service("errors")["x" * 300]()
         await goes_on(pair)
@@ -273,7 +273,7 @@ async def test_status_number_of_a_newer_peer() -> None:
                 error.code = 77  # type: ignore[assignment]
                 raise error
 
-        pair.server.handlers["errors.none"] = Future()
+        pair.server._inside.handlers["errors.none"] = Future()
         error = await outcome(pair.service("errors").none())
         assert type(error) is duplex.Unknown
         assert error.message == "from the future"

@@ -98,7 +98,7 @@ async def test_links_that_do_not_last_become_rare(way: str, autojump_clock: obje
         assert max(gaps) <= 5.001
         # Nor do links add up that the other side does not end.
         assert len(client.links) <= MOST_LEFT + 1
-        assert len(client.ports.receivers) <= MOST_LEFT + 2
+        assert len(client._inside.ports.receivers) <= MOST_LEFT + 2
         assert len(remote.carriers) <= MOST_LEFT + 1
 
 
@@ -186,12 +186,12 @@ async def test_disconnecting_ends_the_pause(autojump_clock: object) -> None:
     ):
         client.connect_soon("memory://fickle")
         await trio.sleep(30)
-        while not any(receiver.is_pausing for receiver in client.ports.receivers):
+        while not any(receiver.is_pausing for receiver in client._inside.ports.receivers):
             await trio.sleep(0.1)
         greeted = len(remote.greeted)
         await client.disconnect("memory://fickle")
         await trio.testing.wait_all_tasks_blocked()
-        assert not [task.name for task in client._nursery.child_tasks if "port" in task.name]
+        assert not [task.name for task in client._inside._nursery.child_tasks if "port" in task.name]
         await trio.sleep(30)
         assert len(remote.greeted) == greeted
 

@@ -160,14 +160,14 @@ async def test_what_is_queued_in_one_pass_is_one_message(monkeypatch: pytest.Mon
 
     async with linked(service) as pair:
         messages = 0
-        receive: Callable[..., Any] = pair.back.connection.receive
+        receive: Callable[..., Any] = pair.back._inside.connection.receive
 
         def count(*arguments: Any) -> Any:
             nonlocal messages
             messages += 1
             return receive(*arguments)
 
-        monkeypatch.setattr(pair.back.connection, "receive", count)
+        monkeypatch.setattr(pair.back._inside.connection, "receive", count)
         async with trio.open_nursery() as nursery:
             for _ in range(10):
                 nursery.start_soon(pair.service("service").good)
@@ -182,7 +182,7 @@ async def test_a_bug_in_handling_a_message_costs_its_link_only(caplog: pytest.Lo
         def broken(event: Any) -> None:
             raise ZeroDivisionError("a bug of ours")
 
-        back._dispatch = dict.fromkeys(back._dispatch, broken)
+        back._inside._dispatch = dict.fromkeys(back._inside._dispatch, broken)
         with pytest.raises(duplex.PeerLost):
             await link.service("duplex.health").check()
         assert "a bug of ours" in caplog.text

@@ -72,7 +72,7 @@ def endpoint_of(scheme: str) -> str:
 
 async def all_ended(pair: Pair) -> None:
     """Wait until no generator has a thread any more."""
-    threads = pair.server.threads
+    threads = pair.server._inside.threads
     await until(lambda: (threads.generators, threads.running, threads.waiting) == (0, 0, 0))
 
 
@@ -160,7 +160,7 @@ async def test_idle_generators_keep_nobody_from_a_thread() -> None:
         async with remote.users.open(count) as first, remote.users.open(count) as second:
             assert await first.receive() == await second.receive() == "ada"
             assert await remote.lookup("x") == "x: nobody"
-            assert pair.server.threads.generators == 2
+            assert pair.server._inside.threads.generators == 2
         await all_ended(pair)
 
 
@@ -195,7 +195,7 @@ async def test_steps_count_towards_the_limit() -> None:
             for _ in range(2):
                 await until(lambda: entered.acquire(blocking=False))
             await pair.settle()
-            assert pair.server.threads.waiting == 3
+            assert pair.server._inside.threads.waiting == 3
             go.set()
         assert results == [[1]] * 5
         await all_ended(pair)
@@ -228,18 +228,18 @@ async def test_more_generators_than_there_may_be_threads_for() -> None:
         async with remote.users.open(1) as call:
             assert await collect(call) == ["ada"]
         await all_ended(pair)
-        assert not pair.server.threads._kept
+        assert not pair.server._inside.threads._kept
 
 
 async def test_given_up_before_its_thread_begins() -> None:
     """Whichever task runs first: the one that makes it stop, or the one that is to hold the thread."""
     async with linked(plain, server={"max_threads": 1}) as pair:
-        threads = pair.server.threads
+        threads = pair.server._inside.threads
         for _ in range(20):
             async with pair.service("plain").users.open(1 << 20):
                 while not threads.generators:
                     await trio.lowlevel.checkpoint()
-                pair.back.cancel_calls("a test")
+                pair.back._inside.cancel_calls("a test")
             await all_ended(pair)
         assert await pair.service("plain").lookup("x") == "x: nobody"
 
@@ -293,7 +293,7 @@ async def test_generator_that_blocks_holds_up_nobody(
     limits = duplex.Limits(channel_window=1024)
     async with duplex.open_peer(limits=limits) as client:
         async with duplex.open_peer(services=[service, plain]) as server:
-            threads = server.threads
+            threads = server._inside.threads
             link = await client.connect(await server.bind("memory://*"))
             with fail_after(8):
                 async with client.service("service").blocked.open() as call:
@@ -304,7 +304,7 @@ async def test_generator_that_blocks_holds_up_nobody(
                     # Between two steps no thread runs either, and another step may have begun.
                     await until(lambda: is_there(threads))
                     if end == "lose":
-                        server.links[0].lose("a test")
+                        server.links[0]._inside.lose("a test")
                     elif end == "close":
                         await server.aclose()
                     elif end == "drain":
@@ -379,12 +379,12 @@ async def test_generator_ends_with_its_peer_before_a_thread_was_there() -> None:
         await client.connect(await server.bind("memory://*"))
         async with client.service("service").blocked.open(), client.service("plain").users.open(1):
             await until(entered.is_set)
-            await until(lambda: server.threads.waiting == 1)
+            await until(lambda: server._inside.threads.waiting == 1)
             with fail_after(5):
                 await server.aclose()
-                await until(lambda: server.threads.waiting == 0)
+                await until(lambda: server._inside.threads.waiting == 0)
         go.set()
-        await until(lambda: server.threads.running == 0)
+        await until(lambda: server._inside.threads.running == 0)
 
 
 @pytest.mark.parametrize("steps", [0, 1])
@@ -392,7 +392,7 @@ async def test_refusal_of_a_step_says_whether_the_generator_had_begun(
     monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     async with linked(plain) as pair:
-        threads = pair.server.threads
+        threads = pair.server._inside.threads
         acquire = threads.acquire
         made = 0
 
@@ -422,7 +422,7 @@ async def test_inline_generator_takes_no_thread(monkeypatch: pytest.MonkeyPatch)
 
     async with linked(service) as pair:
         taken: list[Any] = []
-        monkeypatch.setattr(type(pair.server.threads), "keep_for_generator", taken.append)
+        monkeypatch.setattr(type(pair.server._inside.threads), "keep_for_generator", taken.append)
         async with pair.service("service").numbers.open(3) as call:
             assert await collect(call) == [0, 1, 2]
         await pair.settle()

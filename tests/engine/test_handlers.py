@@ -220,11 +220,11 @@ async def test_abandoned_threads_keep_their_place() -> None:
         for _ in range(3):
             async with pair.service("service").blocked.open():
                 await pair.settle()
-        assert pair.server.threads.running == 1
+        assert pair.server._inside.threads.running == 1
         assert entered.acquire(timeout=5)
         assert not entered.acquire(blocking=False)
         go.set()
-        await until(lambda: pair.server.threads.running == 0)
+        await until(lambda: pair.server._inside.threads.running == 0)
 
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -385,7 +385,7 @@ async def test_more_calls_than_workers_are_kept() -> None:
             await pair.settle()
             assert pair.back.statistics().incoming == MAX_IDLE_WORKERS + 20
             go.set()
-        assert len(pair.server.workers._idle) == MAX_IDLE_WORKERS
+        assert len(pair.server._inside.workers._idle) == MAX_IDLE_WORKERS
 
 
 async def test_inline_function_that_returns_live_values() -> None:
@@ -437,7 +437,7 @@ async def test_handler_that_closes_its_own_peer(inline: bool) -> None:
         await closing[0].aclose()
 
     def leave_inline() -> None:
-        closing[0].close()
+        closing[0]._inside.close()
 
     service.add(leave_inline if inline else leave, name="leave", inline=inline)
     async with linked(service, check=False) as pair:

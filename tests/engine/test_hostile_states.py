@@ -135,7 +135,7 @@ async def test_what_a_server_says_of_what_was_never_there_ends_the_link(name: st
         assert isinstance(place.results["stream"], duplex.PeerLost)
         assert place.results["unary"] == 1 or isinstance(place.results["unary"], duplex.PeerLost)
         assert not place.link.is_open
-        assert not place.link.conversations
+        assert not place.link._inside.conversations
         await place.router.commands(5)
         assert place.router.received[-1][2] == "protocol"
 
@@ -152,7 +152,7 @@ async def test_what_a_server_says_too_late_or_of_others_means_nothing(name: str)
         assert (place.items, place.results["stream"]) == ([7], "ended")
         # Those that it is to end itself.
         for number in (2, 4, 6, 8):
-            if place.link.connection.channel_state(number).name not in ("OVER", "CANCELLED"):
+            if place.link._inside.connection.channel_state(number).name not in ("OVER", "CANCELLED"):
                 place.router.say([11, number])
         place.router.say([3, 1])
         await place.router.commands(4)
@@ -272,7 +272,7 @@ async def test_a_client_that_uses_a_number_again(first: list[Any], again: list[A
                 await until(lambda: not server.links)
                 await trio.testing.wait_all_tasks_blocked()
                 assert began == ran
-                assert server.admission.running == len(server.left_behind)
+                assert server._inside.admission.running == len(server._inside.left_behind)
 
 
 async def test_a_client_that_answers_what_it_was_not_asked() -> None:
@@ -299,7 +299,7 @@ async def test_a_client_that_answers_what_it_was_not_asked() -> None:
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(call)
-                await until(lambda: any(back.connection.channels for back in server.links))
+                await until(lambda: any(back._inside.connection.channels for back in server.links))
                 with RawDealer(endpoint) as raw:
                     await raw.shake_hands()
                     await trio.testing.wait_all_tasks_blocked(0.01)

@@ -80,7 +80,7 @@ async def test_outcome_is_forgotten_after_its_time(till: Till, autojump_clock: o
         assert await remote.charge(1) == 101
         await trio.sleep(0.2)
         assert await remote.charge(1) == 102
-        assert pair.server.results.remembered[0] == 1
+        assert pair.server._inside.results.remembered[0] == 1
 
 
 async def test_result_is_remembered_as_it_was(till: Till) -> None:
@@ -255,7 +255,7 @@ async def test_channels_opened_for_a_keyed_call_are_harmless(till: Till) -> None
     async with linked(till.service) as pair:
         async with till.keyed(pair).slow.open(1) as call:
             root = call._call
-            nested = pair.link.open_nested(root, sends_to_peer=True)
+            nested = pair.link._inside.open_nested(root, sends_to_peer=True)
             await pair.settle()
             till.go.set()
             assert await call.result() == 101
@@ -305,8 +305,8 @@ async def test_caller_that_breaks_the_rules_of_its_channel(till: Till) -> None:
             raw.say([8, 3, b"after its end"])
             await raw.commands(10, 2)
             await until(lambda: till.cancelled)
-            await until(lambda: server.results.running == 0)
-            assert not server.links[0].conversations
+            await until(lambda: server._inside.results.running == 0)
+            assert not server.links[0]._inside.conversations
 
 
 async def test_malformed_trailers_are_told_as_of_any_call(till: Till) -> None:
@@ -333,7 +333,7 @@ async def test_a_key_is_known_longer_than_its_outcome(till: Till, caplog: pytest
         statistics = pair.server.statistics()
         assert statistics.outcomes_remembered + statistics.outcomes_forgotten == 8
         assert statistics.outcomes_forgotten == statistics.outcomes_lost > 0
-        assert statistics.idempotency_bytes <= pair.server.results._config.max_bytes
+        assert statistics.idempotency_bytes <= pair.server._inside.results._config.max_bytes
         for number in range(8):
             answer = await outcome(till.keyed(pair, str(number)).charge(0))
             if number >= statistics.outcomes_forgotten:
@@ -413,8 +413,8 @@ async def test_bytes_are_bounded(till: Till) -> None:
     async with linked(till.service, server={"idempotency": duplex.Idempotency(max_bytes=100_000)}) as pair:
         for number in range(20):
             assert len(await till.keyed(pair, str(number)).blob(30_000)) == 30_000
-            assert pair.server.results.remembered[1] <= 100_000
-        assert pair.server.results.remembered[0] == 3
+            assert pair.server._inside.results.remembered[1] <= 100_000
+        assert pair.server._inside.results.remembered[0] == 3
         assert pair.server.statistics().outcomes_lost == 17
 
 
@@ -458,7 +458,7 @@ async def test_answer_waits_for_credit(till: Till) -> None:
     async with linked(till.service, client={"limits": limits}) as pair:
         remote = pair.service("till")
         async with remote.blobs.open(3) as hog:
-            await until(lambda: pair.back.connection.link_credit <= 0)
+            await until(lambda: pair.back._inside.connection.link_credit <= 0)
             results: list[Any] = []
 
             async def call() -> None:
@@ -471,7 +471,7 @@ async def test_answer_waits_for_credit(till: Till) -> None:
                 await given_up(lambda: pair.back.statistics().incoming == 4, call)
                 await until(lambda: pair.back.statistics().incoming == 3)
                 assert results == []
-                assert len(pair.back.credit_waiters) == 3
+                assert len(pair.back._inside.credit_waiters) == 3
                 await collect(hog)
         assert results == [101, 101]
 
@@ -480,13 +480,13 @@ async def test_link_lost_while_an_answer_waits_for_credit(till: Till) -> None:
     limits = duplex.Limits(link_window=1024, channel_window=1024, link_buffer=0)
     async with linked(till.service, client={"limits": limits}, check=False) as pair:
         async with pair.service("till").blobs.open(3):
-            await until(lambda: pair.back.connection.link_credit <= 0)
+            await until(lambda: pair.back._inside.connection.link_credit <= 0)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(outcome, till.keyed(pair).charge(1))
-                await until(lambda: pair.server.results.remembered[0])
+                await until(lambda: pair.server._inside.results.remembered[0])
                 await pair.back.aclose()
-        assert not pair.back.credit_waiters
-        assert not pair.back.conversations
+        assert not pair.back._inside.credit_waiters
+        assert not pair.back._inside.conversations
 
 
 async def test_result_that_one_caller_cannot_take(till: Till) -> None:

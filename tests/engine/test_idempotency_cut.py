@@ -47,7 +47,7 @@ async def test_handler_outlives_the_link(till: Till, endpoint: str) -> None:
             till.go.set()
         assert results == [701]
         assert (till.runs, till.cancelled) == (1, 0)
-        assert pair.server.results.running == 0
+        assert pair.server._inside.results.running == 0
 
 
 async def test_outcome_that_came_while_nobody_was_linked(till: Till) -> None:
@@ -65,15 +65,15 @@ async def test_outcome_that_came_while_nobody_was_linked(till: Till) -> None:
 
 async def test_link_lost_before_the_handler_has_begun(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     async with linked(till.service, check=False) as pair:
-        submit = pair.server.workers.submit
+        submit = pair.server._inside.workers.submit
 
         def submit_and_lose(call: Any) -> None:
             submit(call)
-            pair.back.say_goodbye("closing")
+            pair.back._inside.say_goodbye("closing")
 
-        monkeypatch.setattr(pair.server.workers, "submit", submit_and_lose)
+        monkeypatch.setattr(pair.server._inside.workers, "submit", submit_and_lose)
         assert type(await outcome(till.keyed(pair).charge(1))) is duplex.PeerLost
-        await until(lambda: pair.server.results.remembered[0])
+        await until(lambda: pair.server._inside.results.remembered[0])
         monkeypatch.undo()
         await until(lambda: pair.client.links)
         assert await till.keyed(pair).charge(1) == 101
@@ -155,7 +155,7 @@ async def test_draining_waits_for_the_run(till: Till, linked_still: bool) -> Non
                 drained = True
 
             nursery.start_soon(drain)
-            await until(lambda: pair.server.is_draining)
+            await until(lambda: pair.server._inside.is_draining)
             await trio.testing.wait_all_tasks_blocked(0.01)
             assert not drained
             till.go.set()
@@ -215,7 +215,7 @@ async def test_handler_cancels_its_own_call(till: Till) -> None:
             nursery.start_soon(call)
             nursery.start_soon(call)
             await until(lambda: pair.back.statistics().incoming == 2 and till.running)
-            (entry,) = pair.server.results._running.values()
+            (entry,) = pair.server._inside.results._running.values()
             assert entry.run is not None
             entry.run.invocation.cancel("enough")
         assert [error.message for error in results] == ["the handler's side cancelled the call: enough"] * 2
@@ -247,7 +247,7 @@ async def test_cancelling_the_only_attempt_cancels_the_handler(till: Till) -> No
         await given_up(lambda: till.running, till.keyed(pair).slow, 1)
         await pair.settle()
         assert till.cancelled == 1
-        assert pair.server.results.running == 0
+        assert pair.server._inside.results.running == 0
         till.go.set()
         assert await till.keyed(pair).slow(1) == 102
 
@@ -368,7 +368,7 @@ async def test_deadline_holds_for_a_run_whose_link_is_lost(till: Till, autojump_
             await pair.back.aclose()
         await trio.sleep(6)
         assert till.cancelled == 1
-        assert pair.server.results.running == 0
+        assert pair.server._inside.results.running == 0
 
 
 async def test_function_in_a_thread_goes_on_and_its_outcome_counts(till: Till) -> None:
@@ -376,7 +376,7 @@ async def test_function_in_a_thread_goes_on_and_its_outcome_counts(till: Till) -
     async with linked(till.service) as pair:
         await given_up(till.thread_began.is_set, till.keyed(pair).thread)
         await until(lambda: pair.back.statistics().incoming == 0)
-        assert pair.server.results.running == 1
+        assert pair.server._inside.results.running == 1
         results: list[Any] = []
 
         async def call() -> None:
@@ -398,8 +398,8 @@ async def test_function_that_still_waits_for_a_thread_never_runs(till: Till) -> 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pair.service("till").thread)
             await until(till.thread_began.is_set)
-            await given_up(lambda: pair.server.results.running, till.keyed(pair).thread)
-            await until(lambda: pair.server.results.running == 0)
+            await given_up(lambda: pair.server._inside.results.running, till.keyed(pair).thread)
+            await until(lambda: pair.server._inside.results.running == 0)
             till.thread_may_end.set()
         assert till.runs == 1
 
@@ -425,7 +425,7 @@ async def test_function_that_ends_just_when_it_is_cancelled(
 
             nursery.start_soon(call)
             await until(till.thread_began.is_set)
-            (entry,) = pair.server.results._running.values()
+            (entry,) = pair.server._inside.results._running.values()
             assert entry.run is not None
             # The event loop stands still until the function has ended, and so hears of the cancellation first.
             till.thread_may_end.set()

@@ -73,7 +73,7 @@ async def test_one_run_at_a_time_and_one_outcome(seed: int, autojump_clock: obje
         assert finished == {str(n): 1 for n in range(KEYS)}
         while len(pair.server.links) < 2:
             await trio.sleep(1)  # on the test's own clock
-        assert pair.server.results.running == 0
+        assert pair.server._inside.results.running == 0
         assert stray_tasks(pair.server) == []
         for back in pair.server.links:
             (link,) = next(peer for peer in (pair.client, other) if peer.id == back.peer_id).links

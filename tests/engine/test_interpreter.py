@@ -63,7 +63,7 @@ async def test_a_busy_loop_waits_for_handlers_that_are_to_begin(waited: list[obj
         for number in range(5):
             assert await pair.service("svc").plain(number) == number + 1
             assert len(waited) == number + 1
-        assert not pair.server.flusher.interpreter.waiting
+        assert not pair.server._inside.flusher.interpreter.waiting
 
 
 @pytest.mark.plain_wire("looks into the server's engine")
@@ -72,7 +72,7 @@ async def test_a_busy_loop_waits_for_generators_that_are_to_make_a_step(waited: 
         async with pair.service("svc").steps.open(5) as stream:
             assert [number async for number in stream] == list(range(5))
         assert len(waited) == 1, "one generator"
-        assert not pair.server.flusher.interpreter.waiting
+        assert not pair.server._inside.flusher.interpreter.waiting
 
 
 @pytest.mark.plain_wire("looks into the server's engine")
@@ -95,7 +95,7 @@ async def test_each_step_is_waited_for(waited: list[object], monkeypatch: pytest
 @pytest.mark.plain_wire("looks into the server's engine")
 async def test_a_loop_that_sleeps_does_not_wait(waited: list[object]) -> None:
     async with linked(service) as pair:
-        interpreter = pair.server.flusher.interpreter
+        interpreter = pair.server._inside.flusher.interpreter
         interpreter.give("somebody")
         waits = len(waited)
         interpreter.before_io_wait(0.5)
@@ -174,4 +174,4 @@ async def test_a_thread_that_cannot_be_started_is_not_waited_for(monkeypatch: py
         async with pair.service("svc").steps.open(1) as stream:
             with pytest.raises(duplex.Internal):
                 await stream.receive()
-        assert not pair.server.flusher.interpreter.waiting
+        assert not pair.server._inside.flusher.interpreter.waiting

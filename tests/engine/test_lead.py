@@ -41,7 +41,7 @@ class Work:
 
 def lead_of(pair: Pair) -> Leadership:
     """Who receives for the client."""
-    (lead,) = pair.client.workers.leads.values()
+    (lead,) = pair.client._inside.workers.leads.values()
     return lead
 
 
@@ -98,7 +98,7 @@ async def test_calls_that_go_round_many_links_make_room_rarely() -> None:
         leads: list[Leadership] = []
         for client in clients:
             await client.connect(address)
-            leads += client.workers.leads.values()
+            leads += client._inside.workers.leads.values()
         for _ in range(5):
             for client in clients:
                 assert await client.service("work").echo(1) == 1
@@ -118,7 +118,7 @@ async def test_others_are_served_while_a_caller_receives(endpoint: str) -> None:
 
         await remote.echo(0)
         nursery.start_soon(wait)
-        await until(lambda: pair.back.running)
+        await until(lambda: pair.back._inside.running)
         assert [await remote.echo(number) for number in range(5)] == list(range(5))
         work.go.set()
         await until(lambda: results)
@@ -134,7 +134,7 @@ async def test_a_caller_that_receives_is_cancelled(endpoint: str) -> None:
         with trio.move_on_after(0.05) as scope:  # long enough for the call to begin
             await remote.wait()
         assert scope.cancelled_caught
-        await until(lambda: not pair.back.running)
+        await until(lambda: not pair.back._inside.running)
         assert await remote.echo(1) == 1
 
 
@@ -169,9 +169,9 @@ async def test_the_link_of_a_caller_that_receives_is_lost(endpoint: str) -> None
 
         await remote.echo(0)
         nursery.start_soon(call)
-        await until(lambda: pair.back.running)
+        await until(lambda: pair.back._inside.running)
         assert not lead_of(pair).is_vacant
-        pair.link.say_goodbye("closing")
+        pair.link._inside.say_goodbye("closing")
         await until(lambda: results)
         assert isinstance(results[0], duplex.PeerLost)
 
@@ -180,8 +180,8 @@ async def test_a_peer_with_a_vacant_lead_closes(endpoint: str) -> None:
     async with linked(Work().service, endpoint=endpoint, check=False) as pair:
         await pair.service("work").echo(0)
         assert lead_of(pair).is_vacant
-        pair.client.close()
-        await until(lambda: not pair.client.workers.leads)
+        pair.client._inside.close()
+        await until(lambda: not pair.client._inside.workers.leads)
 
 
 @pytest.mark.parametrize("passes", range(4))
@@ -200,7 +200,7 @@ async def test_the_connection_ends_while_nobody_receives(passes: int) -> None:
             remote = client.service("work")
             for number in range(20):
                 await remote.echo(number)
-            (lead,) = client.workers.leads.values()
+            (lead,) = client._inside.workers.leads.values()
             assert lead.is_vacant
             process.kill()
             process.wait()

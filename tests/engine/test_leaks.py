@@ -13,6 +13,7 @@ import trio
 
 import duplex
 from duplex.engine._conversation import Conversation
+from duplex.engine._link import BaseLink
 from duplex.engine._live import CallValues
 from duplex.engine._nested import NestedChannel
 from duplex.engine.calling._unary import UnaryCall
@@ -194,7 +195,7 @@ async def test_many_calls(kind: str) -> None:
         await quiet(pair.link, pair.back)
         grown = _census() - before
         assert grown.total() <= 5, grown
-        workers = len(pair.server.workers._idle) + len(pair.client.workers._idle)
+        workers = len(pair.server._inside.workers._idle) + len(pair.client._inside.workers._idle)
         assert _tasks(pair) <= tasks + workers
 
 
@@ -239,19 +240,19 @@ async def test_idle_workers_hold_nothing() -> None:
             await pair.settle()
             go.set()
         await quiet(pair.link, pair.back)
-        assert len(pair.server.workers._idle) == 50
+        assert len(pair.server._inside.workers._idle) == 50
         assert (_census() - before).total() <= 1
 
 
 def _tasks(pair: Pair) -> int:
-    return len(pair.server._nursery.child_tasks) + len(pair.client._nursery.child_tasks)
+    return len(pair.server._inside._nursery.child_tasks) + len(pair.client._inside._nursery.child_tasks)
 
 
 @pytest.mark.slow
 async def test_hundred_links_leave_nothing() -> None:
     def links() -> int:
         gc.collect()
-        return sum(isinstance(thing, duplex.Link) for thing in gc.get_objects())
+        return sum(isinstance(thing, BaseLink) for thing in gc.get_objects())
 
     with fail_after(20):
         async with duplex.open_peer(services=[leaky]) as server:

@@ -107,7 +107,7 @@ async def test_a_large_answer_is_waited_for(autojump_clock: object) -> None:
 
         nursery.start_soon(call)
         await until(lambda: pair.server.calls())
-        deliver = pair.link.on_frames
+        deliver = pair.link._inside.on_frames
 
         def late(frames: Any) -> None:
             nursery.start_soon(deliver_later, frames)
@@ -116,7 +116,7 @@ async def test_a_large_answer_is_waited_for(autojump_clock: object) -> None:
             await trio.sleep(8)  # a slow network
             deliver(frames)
 
-        pair.link.on_frames = late  # type: ignore[method-assign]
+        pair.link._inside.on_frames = late  # type: ignore[method-assign]
         began = trio.current_time()
         await pair.server.drain(30)
         assert trio.current_time() - began >= 8
@@ -128,7 +128,7 @@ async def test_a_wrong_timeout_changes_nothing(value: Any) -> None:
     async with linked(leaf) as pair:
         with pytest.raises(duplex.ConfigurationError, match="timeout of drain"):
             await pair.server.drain(value)
-        assert not pair.server.is_draining
+        assert not pair.server._inside.is_draining
         assert await pair.service("leaf").value() == 7
 
 
@@ -225,9 +225,9 @@ async def test_a_refusal_is_forgotten_once_something_else_is_known() -> None:
                 nursery.start_soon(pair.server.drain)
                 async with duplex.open_peer(reconnect=duplex.Reconnect(initial=0.02, maximum=0.02)) as other:
                     other.connect_soon(pair.endpoint)
-                    await until(lambda: "draining" in "".join(other.ports.situation()))
+                    await until(lambda: "draining" in "".join(other._inside.ports.situation()))
                     go.set()
-                    await until(lambda: "did not accept" in "".join(other.ports.situation()))
+                    await until(lambda: "did not accept" in "".join(other._inside.ports.situation()))
 
 
 async def test_a_cancellation_that_is_not_the_handlers_own_is_its_error() -> None:

@@ -89,7 +89,7 @@ async def test_server_closes_during_calls(endpoint: str) -> None:
         calls.check("server")
         assert not pair.link.is_open
         assert pair.client.links == []
-        assert pair.link.conversations == {}
+        assert pair.link._inside.conversations == {}
 
 
 async def test_errors_say_what_cut_the_call_short() -> None:
@@ -113,7 +113,7 @@ async def test_link_is_closed_by_the_side_that_calls(endpoint: str) -> None:
             await pair.link.aclose()
         calls.check("server")
         await pair.back.wait_closed()
-        await until(lambda: not pair.back.conversations)
+        await until(lambda: not pair.back._inside.conversations)
 
 
 async def test_server_leaves_its_block_during_calls() -> None:
@@ -387,7 +387,7 @@ class Deaf:
 
 async def test_silent_peer_does_not_hold_a_call_with_a_timeout(autojump_clock: object) -> None:
     async with linked(loss, within=100, check=False) as pair:
-        pair.link.carrier = Deaf(pair.link.carrier)
+        pair.link._inside.carrier = Deaf(pair.link._inside.carrier)
         started = trio.current_time()
         with pytest.raises(duplex.DeadlineExceeded):
             await pair.link.service("loss").with_options(timeout=3).good()
@@ -401,7 +401,7 @@ async def test_port_that_is_gone_without_a_goodbye(endpoint: str, side: str) -> 
     options = {"keepalive": keepalive}
     async with linked(loss, endpoint=endpoint, check=False, server=options, client=options) as pair:
         peer, other = (pair.server, pair.link) if side == "server" else (pair.client, pair.back)
-        for receiver in peer.ports.receivers:
+        for receiver in peer._inside.ports.receivers:
             receiver.port.close()
         with fail_after(PROMPT):
             await other.wait_closed()
@@ -445,7 +445,7 @@ async def test_handler_that_ends_after_the_link(how: str, caplog: pytest.LogCapt
             await ended.wait()
         await trio.testing.wait_all_tasks_blocked()
         assert ("the secret of the handler" in caplog.text) is (how == "error")
-        assert not pair.back.conversations
+        assert not pair.back._inside.conversations
         assert await pair.service("duplex.health").check() == "SERVING", "the peer goes on"
 
 
@@ -506,4 +506,4 @@ async def test_items_that_came_before_the_loss_are_still_received(count: int) ->
             assert seen[:3] == [0, 1, 2]
             assert type(seen[3]) is duplex.PeerLost
         await trio.testing.wait_all_tasks_blocked()
-        assert not pair.back.bundles
+        assert not pair.back._inside.bundles

@@ -34,7 +34,7 @@ class Work:
             try:
                 await self.go.wait()
             finally:
-                now = self.server.flusher.passes
+                now = self.server._inside.flusher.passes
                 self.ended[now] = self.ended.get(now, 0) + 1
 
         @service.rpc
@@ -62,10 +62,10 @@ async def _busy(work: Work, method: str = "wait", flags: int = 3) -> AsyncIterat
     async with linked(work.service, check=False) as pair:
         work.server = pair.server
         for _ in range(MANY):
-            pair.link.connection.open(
+            pair.link._inside.connection.open(
                 f"work.{method}", payload=b"\x91\x90" if flags == 3 else None, flags=flags
             )
-        pair.link.transmit()
+        pair.link._inside.transmit()
         if flags == 3:
             await until(lambda: work.begun == MANY)
         yield pair
@@ -75,15 +75,15 @@ async def test_handlers_are_cancelled_a_few_in_each_pass(autojump_clock: object)
     work = Work()
     async with _busy(work) as pair, duplex.open_peer() as other:
         await other.connect(pair.endpoint)
-        pair.back.lose("a test")
-        assert pair.back.error is not None
+        pair.back._inside.lose("a test")
+        assert pair.back._inside.error is not None
         assert await other.service("work").at_once() == "here"
         assert 0 < work.count < MANY
-        await until(lambda: not pair.back.running)
+        await until(lambda: not pair.back._inside.running)
         assert work.count == MANY
         assert max(work.ended.values()) <= AT_ONCE + IN_A_PASS
         assert sorted(work.ended.values())[-2] <= IN_A_PASS
-        assert not pair.back.conversations
+        assert not pair.back._inside.conversations
 
 
 async def test_callers_are_told_a_few_in_each_pass(autojump_clock: object) -> None:
@@ -101,30 +101,30 @@ async def test_callers_are_told_a_few_in_each_pass(autojump_clock: object) -> No
         async def call() -> None:
             with pytest.raises(duplex.PeerLost):
                 await pair.link.service("work").wait()
-            now = pair.client.flusher.passes
+            now = pair.client._inside.flusher.passes
             told[now] = told.get(now, 0) + 1
 
         await until(lambda: work.begun == MANY)
-        pair.link.lose("a test")
+        pair.link._inside.lose("a test")
         await until(lambda: sum(told.values()) == MANY)
         assert max(told.values()) <= AT_ONCE + IN_A_PASS
-        pair.server.close()
+        pair.server._inside.close()
 
 
 async def test_a_peer_that_ends_tells_all(autojump_clock: object) -> None:
     work = Work()
     async with _busy(work) as pair:
-        pair.back.lose("a test")
-        pair.server.close()
+        pair.back._inside.lose("a test")
+        pair.server._inside.close()
     assert work.count == MANY
-    assert not pair.back.conversations
+    assert not pair.back._inside.conversations
 
 
 async def test_a_peer_that_is_closed_tells_all_at_once(autojump_clock: object) -> None:
     work = Work()
     async with _busy(work) as pair:
-        pair.server.close()
-        assert not pair.back.conversations
+        pair.server._inside.close()
+        assert not pair.back._inside.conversations
         await until(lambda: work.count == MANY)
         assert len(work.ended) == 1
 
@@ -137,24 +137,24 @@ async def test_notifications_are_left_behind_at_once(autojump_clock: object) -> 
         for _ in range(MANY):
             await pair.link.service("work").wait.notify()
         await until(lambda: work.begun == MANY)
-        pair.back.lose("a test")
-        assert len(pair.server.left_behind) == MANY
-        assert not pair.back.conversations
+        pair.back._inside.lose("a test")
+        assert len(pair.server._inside.left_behind) == MANY
+        assert not pair.back._inside.conversations
         work.go.set()
-        await until(lambda: not pair.server.left_behind)
+        await until(lambda: not pair.server._inside.left_behind)
         assert work.count == MANY
 
 
 async def test_handlers_that_go_on_before_they_are_told_see_nothing_odd(autojump_clock: object) -> None:
     work = Work()
     async with _busy(work, "stream", flags=0) as pair:
-        for channel in list(pair.link.connection._channels):
-            pair.link.connection.send(channel, b"\x91\x90")
-        pair.link.transmit()
+        for channel in list(pair.link._inside.connection._channels):
+            pair.link._inside.connection.send(channel, b"\x91\x90")
+        pair.link._inside.transmit()
         await until(lambda: work.begun == MANY)
-        pair.back.lose("a test")
+        pair.back._inside.lose("a test")
         work.go.set()
-        await until(lambda: not pair.back.running)
+        await until(lambda: not pair.back._inside.running)
         kinds = {type(problem) for problem in work.problems}
         assert kinds <= {trio.Cancelled, duplex.CallCancelled, trio.BrokenResourceError}
-        assert not pair.back.conversations
+        assert not pair.back._inside.conversations

@@ -194,7 +194,7 @@ async def test_json_codec_is_what_travels() -> None:
 
     async with linked(service) as pair:
         request = Request("service.echo", "service.echo", get_codec("json"))
-        assert await pair.link.caller.unary(request, [1], {}) == 1
+        assert await pair.link._inside.caller.unary(request, [1], {}) == 1
 
 
 async def test_raw_codec() -> None:

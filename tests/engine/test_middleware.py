@@ -247,11 +247,11 @@ async def test_a_call_that_ends_before_any_middleware_begins_is_told_to_the_obse
     async with linked(every_kind(note), server={"observer": unserved.append}) as pair:
         async with pair.service("svc").waiting.open("word"):
             await until(lambda: begun)
-        await until(lambda: not pair.back.running)
+        await until(lambda: not pair.back._inside.running)
         async with pair.service("svc").waiting.open("word"):
             pass  # its end is in the same message as its beginning
         await pair.settle()
-        await until(lambda: not pair.back.running)
+        await until(lambda: not pair.back._inside.running)
     assert len(begun) == 1
     assert [call.method for call in unserved] == ["svc.waiting"]
 

@@ -239,7 +239,7 @@ async def test_a_key_whose_first_run_was_cut_short_was_executed(
 ) -> None:
     """Who waited for it is refused the second run before that begins, but the first did something."""
     async with linked(till.service) as pair:
-        workers = pair.server.workers
+        workers = pair.server._inside.workers
         submit = workers.submit
 
         def submit_and_cut(call: Any) -> None:
@@ -283,7 +283,7 @@ async def test_a_key_whose_second_run_gets_no_thread_was_executed(monkeypatch: p
 
     async with linked(service) as pair:
         method = pair.service("s").work.with_options(idempotency_key="k")
-        threads = pair.server.threads
+        threads = pair.server._inside.threads
 
         async def refuse(_: object) -> None:
             raise threads.refusal()

@@ -162,7 +162,7 @@ async def test_calls_that_are_run_are_not_told() -> None:
             assert [item async for item in call] == [0, 1]
         await remote.double.with_options(idempotency_key="k")(1)
         async with remote.wait.open():
-            await until(lambda: pair.back.running)
+            await until(lambda: pair.back._inside.running)
         assert seen == []
 
 
@@ -171,7 +171,7 @@ async def test_calls_over_a_limit() -> None:
     options = {"observer": seen.append, "limits": duplex.Limits(max_handlers=1)}
     async with linked(svc, server=options) as pair, trio.open_nursery() as nursery:
         nursery.start_soon(pair.service("svc").wait)
-        await until(lambda: pair.back.running)
+        await until(lambda: pair.back._inside.running)
         error = await outcome(pair.service("svc").double(1))
         assert isinstance(error, duplex.ResourceExhausted)
         assert seen.in_short == [("svc.double", "RESOURCE_EXHAUSTED")]
@@ -183,12 +183,12 @@ async def test_a_call_that_is_cancelled_before_it_begins() -> None:
     seen = Seen()
     async with linked(svc, server={"observer": seen.append}) as pair:
         async with pair.service("svc").wait.open():
-            await until(lambda: pair.back.running)
-        await until(lambda: not pair.back.running)
+            await until(lambda: pair.back._inside.running)
+        await until(lambda: not pair.back._inside.running)
         async with pair.service("svc").wait.open():
             pass  # its end is in the same message as its beginning
         await pair.settle()
-        await until(lambda: not pair.back.running)
+        await until(lambda: not pair.back._inside.running)
         assert seen.in_short == [("svc.wait", "CANCELLED")]
 
 

@@ -40,7 +40,7 @@ async def test_not_waiting_says_at_once_what_was_tried(opened: bool) -> None:
     async with duplex.open_peer() as peer:
         peer.connect_soon("tcp://127.0.0.1:9")
         peer.connect_soon("memory://nowhere")
-        await until(lambda: "did not accept" in "".join(peer.ports.situation()))
+        await until(lambda: "did not accept" in "".join(peer._inside.ports.situation()))
         began = trio.current_time()
         with pytest.raises(duplex.Unavailable) as caught:
             await made(peer.service("service").with_options(wait_for_ready=False).good, opened=opened)
@@ -95,7 +95,7 @@ async def test_connect_soon_takes_only_endpoints() -> None:
     async with duplex.open_peer() as peer:
         with pytest.raises(duplex.ConfigurationError, match="does not begin with a known scheme"):
             peer.connect_soon("nowhere")
-        assert not peer.ports.receivers
+        assert not peer._inside.ports.receivers
 
 
 async def test_a_handshake_under_way_is_waited_for() -> None:
@@ -178,13 +178,13 @@ async def test_lost_links_say_which_calls_were_sent() -> None:
         async def lose() -> None:
             while pair.link.statistics().outgoing < 2:
                 await trio.lowlevel.cancel_shielded_checkpoint()
-            pair.link.lose("a test says so")
+            pair.link._inside.lose("a test says so")
 
-        with_pending = pair.link.transmit
-        pair.link.transmit = lambda: None  # type: ignore[method-assign] # the transport is busy
+        with_pending = pair.link._inside.transmit
+        pair.link._inside.transmit = lambda: None  # type: ignore[method-assign] # the transport is busy
         nursery.start_soon(lose)
         await until(lambda: len(results) == 2)
-        pair.link.transmit = with_pending  # type: ignore[method-assign]
+        pair.link._inside.transmit = with_pending  # type: ignore[method-assign]
     assert type(results["sent"]) is type(results["queued"]) is duplex.PeerLost
     assert results["sent"].may_have_executed is True
     assert "the call may have executed" in results["sent"].message

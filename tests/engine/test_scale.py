@@ -53,11 +53,11 @@ def deaf(link: duplex.Link) -> Iterator[None]:
     def wait(frames: Frames) -> None:
         waiting.append(frames)
 
-    link.on_frames = wait  # type: ignore[method-assign]
+    link._inside.on_frames = wait  # type: ignore[method-assign]
     yield
-    del link.on_frames
+    del link._inside.on_frames
     for frames in waiting:
-        link.on_frames(frames)
+        link._inside.on_frames(frames)
 
 
 async def connect_one_by_one(number: int) -> float:
@@ -109,7 +109,7 @@ async def drain(number: int) -> float:
             nursery.start_soon(watch, link)
             await trio.testing.wait_all_tasks_blocked()
             nursery.start_soon(call, link, place)
-        await until(lambda: server.admission.running == 2 * number)
+        await until(lambda: server._inside.admission.running == 2 * number)
         with counted() as work:
             nursery.start_soon(server.drain, 100_000)
             await trio.testing.wait_all_tasks_blocked()
@@ -194,7 +194,7 @@ async def test_a_peer_that_turns_slow_is_told_once(
         # Of a peer whose links have ended nothing is kept.
         with deaf(server.links[0]), deaf(server.links[1]):
             await trio.sleep(10)
-            assert client.slow._slow
+            assert client._inside.slow._slow
             await server.aclose()
             await until(lambda: len(client.links) == 1)
-            assert not client.slow._slow
+            assert not client._inside.slow._slow

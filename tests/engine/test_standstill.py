@@ -87,8 +87,8 @@ async def test_threads_that_all_wait_for_calls_back(scheme: str, threads: int) -
             for number in range(threads):
                 nursery.start_soon(one, number)
         assert sorted(done) == [2 * number for number in range(threads)]
-        assert pair.server.threads.calling == pair.client.threads.calling == 0
-        assert pair.server.threads.running == pair.client.threads.running == 0
+        assert pair.server._inside.threads.calling == pair.client._inside.threads.calling == 0
+        assert pair.server._inside.threads.running == pair.client._inside.threads.running == 0
 
 
 @pytest.mark.slow
@@ -182,7 +182,7 @@ async def test_what_is_refused_a_thread_never_began(hasty: None) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(remote.block)
             nursery.start_soon(remote.block)
-            await until(lambda: pair.server.threads.calling == 2)
+            await until(lambda: pair.server._inside.threads.calling == 2)
             keyed = remote.run.with_options(idempotency_key="k")
             for method in (remote.run, keyed):
                 with pytest.raises(duplex.ResourceExhausted, match="max_threads") as caught:
@@ -214,7 +214,7 @@ async def test_threads_that_are_busy_let_nobody_in() -> None:
             nursery.start_soon(pair.service("service").work, "a")
             await until(entered.is_set)
             nursery.start_soon(pair.service("service").work, "b")
-            await until(lambda: pair.server.threads.waiting)
+            await until(lambda: pair.server._inside.threads.waiting)
             await trio.sleep(4 * _threads.STILL)  # nothing is to happen in it, and no event says so
             assert order == ["a begins"]
             go.set()
@@ -346,7 +346,7 @@ async def test_peer_that_says_anything_of_what_it_offers(
     """That costs the caller nothing, whatever it is."""
     async with linked(streams, within=1000) as pair:
         name = "duplex.reflection.describe"
-        told: Any = pair.server.handlers[name]
+        told: Any = pair.server._inside.handlers[name]
         answers: list[Any] = [
             [],
             {"methods": 1},
@@ -355,7 +355,7 @@ async def test_peer_that_says_anything_of_what_it_offers(
         ]
         for answer in answers:
             handler = dataclasses.replace(told, function=lambda *_, answer=answer: answer)
-            monkeypatch.setitem(pair.server.handlers, name, handler)
+            monkeypatch.setitem(pair.server._inside.handlers, name, handler)
             async with pair.service("streams").total.open() as call:
                 with trio.move_on_after(60) as scope:
                     await call.receive()
@@ -367,12 +367,12 @@ async def test_nobody_is_asked_about_a_stream_that_goes_on(
     autojump_clock: object,
 ) -> None:
     async with linked(streams, within=1000) as pair:
-        begun = pair.link.connection.channels_begun
+        begun = pair.link._inside.connection.channels_begun
         async with pair.service("streams").late.open(0.1) as call:
             assert await call.receive() == 1
             with trio.move_on_after(100):
                 await trio.sleep_forever()
-        assert pair.link.connection.channels_begun - begun == 2, "the stream's own channel"
+        assert pair.link._inside.connection.channels_begun - begun == 2, "the stream's own channel"
 
 
 @pytest.mark.parametrize("scheme", ["memory", "tcp"])
@@ -497,7 +497,7 @@ async def test_draining_while_handlers_call_each_other(method: str, depth: int, 
             nursery.start_soon(call)
             await entered.wait()
             nursery.start_soon(pair.server.drain, 60)
-            await until(lambda: pair.server.is_draining)
+            await until(lambda: pair.server._inside.is_draining)
             go.set()
     assert found[0] == 1 if expected == 1 else type(found[0]) is expected
 
@@ -575,11 +575,11 @@ async def test_thread_that_waits_for_its_call_is_told_of_the_end(method: str, ho
     begun.clear()
     ended.clear()
     async with linked(waiting, offers=[endless], server={"max_threads": 1}, check=how == "cancel") as pair:
-        threads = pair.server.threads
+        threads = pair.server._inside.threads
         async with pair.service("waiting")[method].open():
             await until(lambda: begun and threads.calling == 1)
             if how == "handler":
-                (served,) = [call for call in pair.back.conversations.values() if not call.opener]
+                (served,) = [call for call in pair.back._inside.conversations.values() if not call.opener]
                 served.cut(duplex.StatusCode.CANCELLED, "enough")
             elif how == "drain":
                 await pair.server.drain(0)

@@ -62,7 +62,7 @@ async def test_one_link_leaves_threads_to_others() -> None:
     async with _greedy_and_other(20) as (holding, server, greedy, other, nursery):
         for _ in range(60):
             nursery.start_soon(greedy.hold, "greedy")
-        await until(lambda: len(holding.begun) == 18 and server.threads.waiting == 42)
+        await until(lambda: len(holding.begun) == 18 and server._inside.threads.waiting == 42)
         assert await other.step("other") == "other"
 
 
@@ -73,9 +73,9 @@ async def test_a_thread_that_comes_free_is_for_the_link_with_the_fewest() -> Non
         await until(lambda: len(holding.begun) == 2)
         for _ in range(20):
             nursery.start_soon(greedy.step, "greedy")
-        await until(lambda: server.threads.waiting == 20)
+        await until(lambda: server._inside.threads.waiting == 20)
         nursery.start_soon(other.step, "other")
-        await until(lambda: server.threads.waiting == 21)
+        await until(lambda: server._inside.threads.waiting == 21)
         holding.go.set()
         await until(lambda: len(holding.begun) == 23)
         assert holding.begun.index("other") <= 4
@@ -89,15 +89,15 @@ async def test_a_link_that_gives_up_waiting_is_forgotten() -> None:
         async with trio.open_nursery() as patience:
             for _ in range(5):
                 patience.start_soon(other.step, "other")
-            await until(lambda: server.threads.waiting == 5)
+            await until(lambda: server._inside.threads.waiting == 5)
             patience.cancel_scope.cancel()
-        await until(lambda: server.threads.waiting == 0)
+        await until(lambda: server._inside.threads.waiting == 0)
         holding.go.set()
         assert await other.step("again") == "again"
-        await until(lambda: server.threads.running == 0)
-        assert not server.threads._held
-        assert not server.threads._owners
-        assert not server.threads._waiting
+        await until(lambda: server._inside.threads.running == 0)
+        assert not server._inside.threads._held
+        assert not server._inside.threads._owners
+        assert not server._inside.threads._waiting
 
 
 async def test_threads_that_wait_for_one_link_leave_some_to_others() -> None:
@@ -116,7 +116,7 @@ async def test_threads_that_wait_for_one_link_leave_some_to_others() -> None:
 
         for _ in range(60):
             nursery.start_soon(ask)
-        await until(lambda: server.threads.calling == 16)
+        await until(lambda: server._inside.threads.calling == 16)
         began = trio.current_time()
         for _ in range(3):
             assert await other.step("other") == "other"

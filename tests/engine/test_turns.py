@@ -48,7 +48,7 @@ def _calls(link: duplex.Link, who: str, count: int) -> None:
     """Open calls, which go out in as few messages as can be."""
     for _ in range(count):
         payload = batch([who])
-        link.connection.open("order.note", payload=payload, flags=3)
+        link._inside.connection.open("order.note", payload=payload, flags=3)
 
 
 @contextlib.asynccontextmanager
@@ -65,20 +65,20 @@ async def test_one_call_does_not_wait_for_a_thousand(autojump_clock: object) -> 
     order = Order()
     async with two_links(order) as (pair, link):
         _calls(pair.link, "many", 800)
-        pair.link.transmit()
+        pair.link._inside.transmit()
         _calls(link, "one", 1)
-        link.transmit()
+        link._inside.transmit()
         await until(lambda: len(order.served) == 801)
         assert order.served.index("one") <= MOST_EVENTS
         # And one that comes later waits for a turn of the others, not for all that they have sent.
         del order.served[:]
         for _ in range(5):
             _calls(pair.link, "many", 600)
-            pair.link.transmit()
+            pair.link._inside.transmit()
         await until(lambda: len(order.served) > 3 * TURN)
         began = len(order.served)
         _calls(link, "one", 1)
-        link.transmit()
+        link._inside.transmit()
         await until(lambda: len(order.served) == 3001)
         assert order.served.index("one") <= began + 2 * TURN
 
@@ -89,8 +89,8 @@ async def test_links_with_much_to_do_take_turns(autojump_clock: object) -> None:
         for _ in range(3):
             _calls(pair.link, "a", 700)
             _calls(link, "b", 700)
-            pair.link.transmit()
-            link.transmit()
+            pair.link._inside.transmit()
+            link._inside.transmit()
         await until(lambda: len(order.served) == 4200)
         for end in range(4 * MOST_EVENTS, 4000, MOST_EVENTS):
             share = order.served[:end].count("a")
@@ -106,20 +106,20 @@ async def test_what_a_link_sends_is_acted_on_in_order(autojump_clock: object) ->
             for number in range(start, start + 200):
                 expected.append(str(number))
                 _calls(pair.link, str(number), 1)
-            pair.link.transmit()
+            pair.link._inside.transmit()
         await until(lambda: len(order.served) == 2000)
         assert order.served == expected
-        await until(lambda: pair.back.backlog is None)
+        await until(lambda: pair.back._inside.backlog is None)
 
 
 async def test_small_messages_behind_a_large_one_go_on_as_fast(autojump_clock: object) -> None:
     order = Order()
     async with two_links(order) as (pair, _):
         _calls(pair.link, "many", 500)
-        pair.link.transmit()
+        pair.link._inside.transmit()
         for _ in range(500):
             _calls(pair.link, "many", 1)
-            pair.link.transmit()
+            pair.link._inside.transmit()
         await until(lambda: order.served)
         passes = 0
         while len(order.served) < 1000:
@@ -136,7 +136,7 @@ async def test_a_caller_that_receives_itself_sees_all_of_a_message() -> None:
     async def talk(count: int) -> int:
         for _ in range(count):
             link: Any = duplex.current_call().link
-            link.connection.ping(0.0)
+            link._inside.connection.ping(0.0)
         return count
 
     async with linked(service, endpoint="tcp://127.0.0.1:*") as pair:
@@ -158,11 +158,11 @@ async def test_what_came_before_the_end_of_a_connection_counts(endpoint: str) ->
 
             for _ in range(10 * MOST_EVENTS):
                 nursery.start_soon(call)
-            await until(lambda: pair.back.running == 10 * MOST_EVENTS)
-            for channel in list(pair.back.conversations):
-                pair.back.connection.close(channel, 0, b"\xc0")
-            pair.back.transmit()
-            pair.server.close()
+            await until(lambda: pair.back._inside.running == 10 * MOST_EVENTS)
+            for channel in list(pair.back._inside.conversations):
+                pair.back._inside.connection.close(channel, 0, b"\xc0")
+            pair.back._inside.transmit()
+            pair.server._inside.close()
     assert len(results) == 10 * MOST_EVENTS
 
 
@@ -170,17 +170,17 @@ async def test_a_link_that_ends_with_a_backlog_is_lost_after_it(autojump_clock: 
     order = Order()
     async with linked(order.service, check=False) as pair:
         _calls(pair.link, "one", 900)
-        pair.link.transmit()
+        pair.link._inside.transmit()
         _calls(pair.link, "two", 900)
-        pair.link.transmit()
-        pair.link.carrier.close()
+        pair.link._inside.transmit()
+        pair.link._inside.carrier.close()
         await pair.back.wait_closed()
         assert order.served.count("two") > 0
         await trio.testing.wait_all_tasks_blocked()
         # Those that have not begun when the link is lost never do: nobody waits for them.
         assert order.served == (["one"] * 900 + ["two"] * 900)[: len(order.served)]
         assert len(order.served) >= 1800 - MOST_EVENTS
-        assert pair.back.backlog is None
+        assert pair.back._inside.backlog is None
 
 
 async def test_metadata_costs_no_credit(autojump_clock: object) -> None:
@@ -190,13 +190,13 @@ async def test_metadata_costs_no_credit(autojump_clock: object) -> None:
     async with linked(order.service, server={"limits": limits}, check=False) as pair:
         for _ in range(4):
             for _ in range(100):
-                pair.link.connection.open(
+                pair.link._inside.connection.open(
                     "order.note",
                     payload=b"\x91\x91\xa1x",
                     flags=UNARY | END,
                     metadata={"token": "x" * 5000},
                 )
-            pair.link.transmit()
+            pair.link._inside.transmit()
         while len(order.served) < 400:
             await pair.link.ping()
         assert pair.link.is_open
@@ -208,13 +208,13 @@ async def test_who_sends_more_than_credit_allows_is_cut(
     order = Order()
     limits = duplex.Limits(link_window=10_000, max_message=10_000, max_channels=10, max_metadata=1000)
     async with linked(order.service, server={"limits": limits}, check=False) as pair:
-        pair.link.carrier.send([batch(*[[3, token] for token in range(1000)])])
+        pair.link._inside.carrier.send([batch(*[[3, token] for token in range(1000)])])
         for _ in range(100):
-            pair.link.carrier.send([batch([2, [{"name": "y" * 200}] * 2])])
+            pair.link._inside.carrier.send([batch([2, [{"name": "y" * 200}] * 2])])
         with trio.move_on_after(5):
             await pair.back.wait_closed()
-        assert pair.back.error is not None
-        assert "more than credit can have let it send" in pair.back.error.message
+        assert pair.back._inside.error is not None
+        assert "more than credit can have let it send" in pair.back._inside.error.message
     assert any(
         "is cut" in record.getMessage() and record.levelno == logging.WARNING for record in caplog.records
     )
@@ -224,32 +224,32 @@ async def test_a_goodbye_behind_much_is_said_after_it(autojump_clock: object) ->
     order = Order()
     async with linked(order.service, check=False) as pair:
         _calls(pair.link, "x", 5 * MOST_EVENTS)
-        pair.link.say_goodbye("closing", "enough")
+        pair.link._inside.say_goodbye("closing", "enough")
         await pair.back.wait_closed()
         assert len(order.served) == 5 * MOST_EVENTS
-        assert pair.back.error is not None
-        assert "enough" in pair.back.error.message
+        assert pair.back._inside.error is not None
+        assert "enough" in pair.back._inside.error.message
 
 
 async def test_a_violation_in_a_later_part_of_a_message_ends_the_link(autojump_clock: object) -> None:
     order = Order()
     async with linked(order.service, check=False) as pair:
         calls = [[7, 1 + 2 * n, "order.note", 3, batch(["x"])] for n in range(3 * MOST_EVENTS)]
-        pair.link.carrier.send([batch(*calls, [9, 77777])])
+        pair.link._inside.carrier.send([batch(*calls, [9, 77777])])
         await pair.back.wait_closed()
-        assert pair.back.error is not None
-        assert "END for channel 77777" in pair.back.error.message
+        assert pair.back._inside.error is not None
+        assert "END for channel 77777" in pair.back._inside.error.message
         assert len(order.served) >= 2 * MOST_EVENTS, "what came before it is not undone"
-        assert pair.back.backlog is None
+        assert pair.back._inside.backlog is None
 
 
 async def test_closing_a_peer_drops_what_it_has_not_looked_at() -> None:
     order = Order()
     async with linked(order.service, check=False) as pair:
-        pair.link.carrier.send([batch(*[[7, 1 + 2 * n, "order.note", 3, NONE] for n in range(1000)])])
-        await until(lambda: pair.back.backlog)
-        pair.server.close()
-        await until(lambda: pair.back.backlog is None)
+        pair.link._inside.carrier.send([batch(*[[7, 1 + 2 * n, "order.note", 3, NONE] for n in range(1000)])])
+        await until(lambda: pair.back._inside.backlog)
+        pair.server._inside.close()
+        await until(lambda: pair.back._inside.backlog is None)
         assert not pair.back.is_open
 
 
@@ -260,17 +260,19 @@ async def test_closing_a_peer_does_not_wait_for_a_backlog_whose_sender_has_gone(
     async with linked(order.service, check=False) as pair:
         for _ in range(4):
             _calls(pair.link, "x", 900)
-            pair.link.transmit()
-        pair.link.carrier.close()
-        await until(lambda: pair.back.carrier not in next(iter(pair.server.ports.receivers)).links)
-        assert not pair.back.error
-        pair.server.close()
-        assert pair.back.error
+            pair.link._inside.transmit()
+        pair.link._inside.carrier.close()
+        await until(
+            lambda: pair.back._inside.carrier not in next(iter(pair.server._inside.ports.receivers)).links
+        )
+        assert not pair.back._inside.error
+        pair.server._inside.close()
+        assert pair.back._inside.error
         served = len(order.served)
         assert served < 3000
         await trio.testing.wait_all_tasks_blocked()
         assert len(order.served) == served
-        assert pair.back.backlog is None
+        assert pair.back._inside.backlog is None
 
 
 async def test_a_client_acts_on_a_backlog_without_holding_up_others() -> None:
@@ -285,12 +287,12 @@ async def test_a_client_acts_on_a_backlog_without_holding_up_others() -> None:
 
             for _ in range(20 * TURN):
                 nursery.start_soon(call)
-            await until(lambda: pair.back.running == 20 * TURN)
-            for channel in list(pair.back.conversations):
-                pair.back.connection.close(channel, 0, b"\xc0")
-            pair.back.transmit()
-            pair.server.close()
-            while not pair.link.error:
+            await until(lambda: pair.back._inside.running == 20 * TURN)
+            for channel in list(pair.back._inside.conversations):
+                pair.back._inside.connection.close(channel, 0, b"\xc0")
+            pair.back._inside.transmit()
+            pair.server._inside.close()
+            while not pair.link._inside.error:
                 passes += 1
                 await trio.lowlevel.checkpoint()
     assert passes >= 20
@@ -303,19 +305,19 @@ async def test_commands_that_mean_nothing_take_turns_too(autojump_clock: object)
         await pair.service("order").note("first")
         del order.served[:]
         for _ in range(800):
-            pair.link.connection._push([9, 1], 8)
-        pair.link.transmit()
+            pair.link._inside.connection._push([9, 1], 8)
+        pair.link._inside.transmit()
         _calls(link, "one", 1)
-        link.transmit()
+        link._inside.transmit()
         await until(lambda: order.served == ["one"])
         assert pair.back.statistics().dropped_commands <= 4 * TURN
         await until(lambda: pair.back.statistics().dropped_commands == 800)
         for _ in range(100):  # and if they come in many messages
             for _ in range(50):
-                pair.link.connection._push([9, 1], 8)
-            pair.link.transmit()
+                pair.link._inside.connection._push([9, 1], 8)
+            pair.link._inside.transmit()
         _calls(pair.link, "last", 1)
-        pair.link.transmit()
+        pair.link._inside.transmit()
         await until(lambda: order.served == ["one", "last"])
         assert pair.back.statistics().dropped_commands == 800 + 5000
 
@@ -340,9 +342,9 @@ async def test_calls_that_come_together_are_begun_part_by_part(monkeypatch: pyte
 
     async with linked(service, check=False) as pair:
         monkeypatch.setattr(Leadership, "take", count)
-        monkeypatch.setattr(pair.server.workers, "clock", lambda: now)
+        monkeypatch.setattr(pair.server._inside.workers, "clock", lambda: now)
         _calls(pair.link, "many", 500)
-        pair.link.transmit()
+        pair.link._inside.transmit()
         await until(lambda: sum(in_turn) == 500)
         # Those of a new message, and one part of the backlog, which has taken too long then.
         assert max(in_turn) <= 2 * MOST_EVENTS
@@ -360,7 +362,7 @@ async def test_no_more_calls_are_taken_than_can_begin(monkeypatch: pytest.Monkey
         done += 1
 
     async with linked(service, check=False) as pair:
-        workers = pair.server.workers
+        workers = pair.server._inside.workers
         hand_over = type(workers)._hand_over
 
         def watch(self: Any, call: Any) -> None:
@@ -370,7 +372,7 @@ async def test_no_more_calls_are_taken_than_can_begin(monkeypatch: pytest.Monkey
 
         monkeypatch.setattr(type(workers), "_hand_over", watch)
         _calls(pair.link, "many", 1000)
-        pair.link.transmit()
+        pair.link._inside.transmit()
         await until(lambda: done == 1000)
         assert PART <= most <= 2 * MOST_EVENTS
 
@@ -396,8 +398,8 @@ class Costly:
     def call(self, link: duplex.Link, *who: str) -> None:
         """Call, each time in a message of its own."""
         for name in who:
-            link.connection.open("costly.work", payload=batch([name]), flags=3)
-            link.transmit()
+            link._inside.connection.open("costly.work", payload=batch([name]), flags=3)
+            link._inside.transmit()
 
 
 @contextlib.asynccontextmanager
@@ -407,7 +409,7 @@ async def costly_links(
     costly = Costly()
     async with linked(costly.service, check=False) as pair, duplex.open_peer(name="other") as other:
         link = await other.connect(pair.endpoint)
-        monkeypatch.setattr(pair.server.workers, "clock", lambda: costly.now)
+        monkeypatch.setattr(pair.server._inside.workers, "clock", lambda: costly.now)
         await pair.service("costly").arrive()
         yield costly, pair, link
 
@@ -418,7 +420,7 @@ async def test_calls_that_are_dear_take_turns_however_they_come(monkeypatch: pyt
         costly.call(link, "one")
         await until(lambda: len(costly.served) == 31)
         assert costly.served.index("one") <= 4
-        await until(lambda: pair.back.backlog is None and not pair.back.running)
+        await until(lambda: pair.back._inside.backlog is None and not pair.back._inside.running)
 
 
 async def test_calls_that_were_left_to_a_later_turn_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,14 +444,14 @@ async def test_calls_that_were_left_to_a_later_turn_end_with_their_link(
     async with costly_links(monkeypatch) as (costly, pair, _):
         costly.call(pair.link, *["many"] * 30)
         await until(lambda: costly.served)
-        assert pair.back.backlog is not None
-        assert pair.back.backlog.jobs
+        assert pair.back._inside.backlog is not None
+        assert pair.back._inside.backlog.jobs
         if closes:
-            pair.server.close()
+            pair.server._inside.close()
         else:
-            pair.back.lose("a test")
-        await until(lambda: not pair.back.running)
-        assert not pair.server.admission.running
+            pair.back._inside.lose("a test")
+        await until(lambda: not pair.back._inside.running)
+        assert not pair.server._inside.admission.running
         assert len(costly.served) < 30
 
 
@@ -471,10 +473,10 @@ async def test_who_waits_for_a_task_holds_up_no_other_link(autojump_clock: objec
         link = await other.connect(pair.endpoint)
         await pair.service("svc").wait("first")  # from now on it is known to wait
         for name in ("wait", "at_once"):
-            pair.link.connection.open(f"svc.{name}", payload=batch([name]), flags=3)
-        pair.link.transmit()
-        link.connection.open("svc.at_once", payload=batch(["other"]), flags=3)
-        link.transmit()
+            pair.link._inside.connection.open(f"svc.{name}", payload=batch([name]), flags=3)
+        pair.link._inside.transmit()
+        link._inside.connection.open("svc.at_once", payload=batch(["other"]), flags=3)
+        link._inside.transmit()
         await until(lambda: len(begun) == 4)
         assert begun.index("other") < begun.index("wait")
         assert begun.index("other") < begun.index("at_once")
@@ -498,11 +500,11 @@ async def test_no_call_overtakes_one_that_others_keep_from_its_task(autojump_clo
         link = await other.connect(pair.endpoint)
         await pair.service("svc").wait("known to wait")
         for _ in range(MOST_HANDED_OVER):
-            pair.link.connection.open("svc.wait", payload=batch(["many"]), flags=3)
-        pair.link.transmit()
+            pair.link._inside.connection.open("svc.wait", payload=batch(["many"]), flags=3)
+        pair.link._inside.transmit()
         for method, who in (("wait", "first"), ("at_once", "second"), ("at_once", "third")):
-            link.connection.open(f"svc.{method}", payload=batch([who]), flags=3)
-        link.transmit()
+            link._inside.connection.open(f"svc.{method}", payload=batch([who]), flags=3)
+        link._inside.transmit()
         await until(lambda: len(begun) == MOST_HANDED_OVER + 4)
         # Which of those begins first that are handed to tasks in one pass is trio's business.
         assert begun[1:-3] == ["many"] * MOST_HANDED_OVER
@@ -525,9 +527,9 @@ async def test_calls_beyond_those_that_can_begin_keep_their_order(autojump_clock
         for start in range(0, 400, 40):
             for number in range(start, start + 40):
                 method = "svc.at_once" if number % 7 == 0 else "svc.wait"
-                pair.link.connection.open(method, payload=batch([number]), flags=3)
-            pair.link.transmit()
+                pair.link._inside.connection.open(method, payload=batch([number]), flags=3)
+            pair.link._inside.transmit()
         await until(lambda: len(served) == 400)
         # Which of those begins first that are handed to tasks in one pass is trio's business.
         assert max(abs(place - number) for place, number in enumerate(served)) <= 2 * MOST_HANDED_OVER
-        await until(lambda: pair.back.backlog is None and not pair.server.workers.is_full)
+        await until(lambda: pair.back._inside.backlog is None and not pair.server._inside.workers.is_full)

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.engine._peer import nearest
+from duplex.engine._engine import nearest
 from tests.engine.helpers import linked, outcome, until
 from tests.engine.raw import HELLO, RawDealer
 from tests.machine import fail_after
@@ -147,7 +147,9 @@ async def test_the_names_in_a_refusal_are_the_nearest() -> None:
             ("cc", "b, c, d, e, f"),
             ("zz", "f, g, h, i, j"),
         ):
-            assert pair.server.explain_missing(f"svc.{wrong}").endswith(f"it has {named} and 5 others")
+            assert pair.server._inside.explain_missing(f"svc.{wrong}").endswith(
+                f"it has {named} and 5 others"
+            )
 
 
 @pytest.mark.parametrize("more", [0, 1])
@@ -207,7 +209,7 @@ async def test_many_calls_that_fail_at_once_are_told_in_short(
         async with trio.open_nursery() as nursery:
             for number in range(60):
                 nursery.start_soon(call, number)
-            await until(lambda: pair.server.admission.running == 60)
+            await until(lambda: pair.server._inside.admission.running == 60)
             go.set()
         assert {type(error) for error in errors} == {duplex.Unavailable}
         whole = [error for error in errors if error.details]
@@ -271,7 +273,7 @@ async def test_many_results_with_trailers_wait_for_each_other(key: str | None) -
         async with trio.open_nursery() as nursery:
             for number in range(100):
                 nursery.start_soon(call, number)
-            await until(lambda: pair.server.admission.running == 100)
+            await until(lambda: pair.server._inside.admission.running == 100)
             go.set()
         assert sorted(results) == list(range(100))
         assert pair.link.is_open

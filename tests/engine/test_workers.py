@@ -71,7 +71,7 @@ class Tasks:
 
 def leaders(pair: Pair) -> list[trio.lowlevel.Task | None]:
     """The tasks that receive for the server."""
-    return [lead.task for lead in pair.server.workers.leads.values()]
+    return [lead.task for lead in pair.server._inside.workers.leads.values()]
 
 
 async def test_handlers_that_do_not_wait_run_in_the_task_that_receives(endpoint: str) -> None:
@@ -128,7 +128,7 @@ async def test_each_call_has_context_variables_of_its_own() -> None:
             assert await remote.set_variable("one", pause) == "one"
             assert await remote.get_variable(pause) == "unset"
             assert await remote.get_variable(not pause) == "unset"
-        for lead in pair.server.workers.leads.values():
+        for lead in pair.server._inside.workers.leads.values():
             assert lead.task is not None
             assert _variable not in lead.task.context
 
@@ -155,7 +155,7 @@ async def test_the_calls_after_one_that_was_cancelled_are_not() -> None:
         for _ in range(8):  # the order in which trio runs the two is left to chance
             nursery.start_soon(remote.end_itself)
             nursery.start_soon(remote.later, 1)
-        await until(lambda: pair.server.admission.running == 8)
+        await until(lambda: pair.server._inside.admission.running == 8)
         tasks.go.set()
 
 
@@ -212,7 +212,7 @@ async def test_what_ends_the_receiving_ends_the_peer(monkeypatch: pytest.MonkeyP
 
     async def use() -> None:
         async with linked(Tasks().service, check=False) as pair:
-            (lead,) = pair.server.workers.leads.values()
+            (lead,) = pair.server._inside.workers.leads.values()
             monkeypatch.setattr(lead.turns, "take", broken)
             await pair.service("tasks").at_once(1)
 
@@ -225,19 +225,19 @@ async def test_calls_that_came_in_the_last_turn_are_run(monkeypatch: pytest.Monk
     """A turn may bring both calls and the end."""
     tasks = Tasks()
     async with linked(tasks.service, check=False) as pair:
-        (lead,) = pair.server.workers.leads.values()
+        (lead,) = pair.server._inside.workers.leads.values()
         take = lead.turns.take
 
         def last(*, lazily: bool = False) -> bool:
             take(lazily=lazily)
-            pair.server.close()
+            pair.server._inside.close()
             return False
 
         monkeypatch.setattr(lead.turns, "take", last)
         await pair.service("tasks").at_once.notify(1)
-        await until(lambda: pair.server.is_closed)
-        await until(lambda: not pair.server.admission.running)
-        assert not pair.server.workers._arrived
+        await until(lambda: pair.server._inside.is_closed)
+        await until(lambda: not pair.server._inside.admission.running)
+        assert not pair.server._inside.workers._arrived
 
 
 async def test_no_call_begins_before_one_of_an_earlier_turn(
@@ -266,18 +266,18 @@ async def test_no_call_begins_before_one_of_an_earlier_turn(
 
     async with linked(service, endpoint=endpoint) as pair:
         monkeypatch.setattr(Leadership, "take", count)
-        submit = pair.server.workers.submit
+        submit = pair.server._inside.workers.submit
 
         def note(call: Job) -> None:
             came[call] = turns  # what is left to a later turn is submitted again then
             submit(call)
 
-        monkeypatch.setattr(pair.server.workers, "submit", note)
+        monkeypatch.setattr(pair.server._inside.workers, "submit", note)
         remote = pair.service("service")
         for number in range(600):
             await (remote.at_once if number % 2 else remote.wait).notify(number)
-            pair.link.transmit()  # in a message of its own
-            pair.link.port.sends_done()
+            pair.link._inside.transmit()  # in a message of its own
+            pair.link._inside.port.sends_done()
             if number % 5 == 0:
                 await trio.lowlevel.checkpoint()
         await until(lambda: len(begun) == 600)
@@ -294,7 +294,7 @@ async def test_a_leader_that_waits_keeps_no_call() -> None:
         gc.collect()
         served = [thing for thing in gc.get_objects() if isinstance(thing, (Invocation, ServedChannel))]
         # The logs of other tests may keep calls of theirs.
-        assert not [call for call in served if call.link is pair.back]
+        assert not [call for call in served if call.link is pair.back._inside]
 
 
 @pytest.mark.parametrize("calls_before", [0, 1])
@@ -324,5 +324,5 @@ async def test_the_log_names_the_method_that_failed_in_its_clean_up(
         with trio.move_on_after(0.05):  # long enough for the call to begin
             await pair.service("service").fail()
         with caplog.at_level(logging.ERROR):
-            await until(lambda: not pair.back.running)
+            await until(lambda: not pair.back._inside.running)
     assert ["service.fail" in record.getMessage() for record in caplog.records] == [True]

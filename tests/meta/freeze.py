@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import duplex
-from tests.meta.surface import FROZEN, public_names
+from tests.meta.surface import FROZEN, surface
 
 
 def main() -> None:
-    names = public_names(duplex)
-    FROZEN.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    print(f"{FROZEN.name}: {len(names)} names")
+    lines = surface(duplex)
+    FROZEN.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    print(f"{FROZEN.name}: {len(lines)} lines")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "duplex.service": 5,
     "duplex.client": 5,
     "duplex._peer": 6,
+    "duplex._open": 6,
     "duplex.builtin": 6,
     "duplex.testing": 6,
     "duplex.conformance": 6,

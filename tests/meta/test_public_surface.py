@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import inspect
 import pydoc
 import types
@@ -11,11 +12,19 @@ from typing import Any
 import pytest
 
 import duplex
-from tests.meta.surface import COMMAND, misplaced, public_names, read_frozen, undocumented
+from tests.meta.surface import (
+    COMMAND,
+    misplaced,
+    public_names,
+    read_frozen,
+    surface,
+    undocumented,
+    undocumented_members,
+)
 
 
 def test_surface_is_the_frozen_one() -> None:
-    now, frozen = set(public_names(duplex)), set(read_frozen())
+    now, frozen = set(surface(duplex)), set(read_frozen())
     assert now == frozen, (
         f"new: {sorted(now - frozen)}; gone: {sorted(frozen - now)}. If that is meant, run {COMMAND} "
         "and say it in CHANGELOG.md"
@@ -37,6 +46,19 @@ def test_no_name_is_exported_twice() -> None:
 
 def test_every_public_name_is_documented() -> None:
     assert undocumented(duplex) == []
+
+
+def test_every_public_member_is_documented() -> None:
+    assert undocumented_members(duplex) == []
+
+
+async def test_what_programs_hold_shows_nothing_of_the_engine() -> None:
+    listed = {line.removeprefix("async ").split("(")[0].split(":")[0] for line in read_frozen()}
+    async with duplex.open_peer() as server, duplex.open_peer() as client:
+        for held in (client, await client.connect(await server.bind("memory://*"))):
+            name = type(held).__name__
+            shown = {f"{name}.{member}" for member in dir(held) if not member.startswith("_")}
+            assert shown == {line for line in listed if line.startswith(f"{name}.")}
 
 
 def test_every_public_name_says_it_lives_in_duplex() -> None:
@@ -103,6 +125,56 @@ def test_names_with_all() -> None:
 
 def test_missing_docstrings_are_found() -> None:
     assert undocumented(invented()) == ["Bare", "Heir", "silent"]
+
+
+def test_members_are_read() -> None:
+    class Base:
+        def kept(self) -> None: ...
+
+    class Sample(Base):
+        size: int
+
+        def __init__(self, size: int, *, name: str = "x", sentinel: object = object()) -> None:
+            self.size = size
+
+        async def fetch(self, key: str, /) -> bytes:
+            raise NotImplementedError
+
+        @property
+        def state(self) -> str | None:
+            return None
+
+        @classmethod
+        def made(cls) -> Sample:
+            raise NotImplementedError
+
+        def _hidden(self) -> None: ...
+
+    class Colour(enum.Enum):
+        RED = 1
+
+    module = types.ModuleType("invented")
+    vars(module).update({"Base": Base, "Sample": Sample, "Colour": Colour, "LIMIT": 3, "make": lambda a: a})
+    assert surface(module) == [
+        "class Base()",
+        "Base.kept(self) -> None",
+        "class Colour",
+        "Colour.RED = 1",
+        "LIMIT",
+        "class Sample(size: int, *, name: str = 'x', sentinel: object = ...) -> None is a Base",
+        "async Sample.fetch(self, key: str, /) -> bytes",
+        "classmethod Sample.made(cls) -> Sample",
+        "Sample.size: int",
+        "Sample.state: str | None",
+        "make(a)",
+    ]
+    assert undocumented_members(module) == [
+        "Base.kept",
+        "Sample.fetch",
+        "Sample.state",
+        "Sample.made",
+        "Sample.kept",
+    ]
 
 
 def test_wrong_module_is_found() -> None:

@@ -8,7 +8,6 @@ from typing import Protocol
 from duplex._errors import RPCError
 from duplex.codec._base import Codec
 from duplex.engine._host import ChannelHost, ChannelOwner
-from duplex.engine._public_link import PublicLink
 from duplex.engine._table import ChannelUser
 from duplex.engine.calling._caller import Caller
 from duplex.engine.calling._outcome import Callee
@@ -61,7 +60,7 @@ class CallOwner(ChannelOwner, Protocol):
         """The codec of calls that ask for no other."""
 
 
-class CallHost(ChannelHost, Callee, PublicLink, Protocol):
+class CallHost(ChannelHost, Callee, Protocol):
     """The link."""
 
     @property

@@ -248,7 +248,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
     @property
     def link(self) -> PublicLink:
         """The link that the call takes."""
-        return self._call.link
+        return self._call.link.public
 
     async def __anext__(self) -> ReceiveT:
         call = self._call

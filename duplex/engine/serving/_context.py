@@ -52,7 +52,7 @@ class CallContext:
     @property
     def link(self) -> PublicLink:
         """The link that the call came over; ``call.link.service(...)`` calls the caller's own services."""
-        return self._call.end.link
+        return self._call.end.link.public
 
     @property
     def peer(self) -> PeerInfo:

@@ -48,8 +48,12 @@ class Port(Protocol):
         """Send an item of the stream of results; return what has to be awaited, if anything."""
 
 
-class CallLink(PublicLink, Source, Protocol):
-    """The link that a call came over: for its handler, and for the tasks that run it."""
+class CallLink(Source, Protocol):
+    """The link that a call came over, as the tasks see it that run the call."""
+
+    @property
+    def public(self) -> PublicLink:
+        """What its handler sees of the link."""
 
 
 class CallEnd(Port, Protocol):

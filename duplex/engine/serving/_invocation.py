@@ -115,7 +115,7 @@ class Invocation:
 
     @property
     def link(self) -> CallLink:
-        """See :attr:`CallContext.link`."""
+        """See :attr:`CallEnd.link`."""
         return self.end.link
 
     @property

@@ -1,4 +1,4 @@
-"""One process's peer: its ports, its links, what it serves, and how a call finds a link."""
+"""The inside of a peer: its ports, its links, what it serves, and how a call finds a link."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, final
 
 import trio
 
@@ -28,6 +28,7 @@ from duplex.engine._link import BaseLink
 from duplex.engine._link_table import LinkTable
 from duplex.engine._log import logger
 from duplex.engine._ports import Ports
+from duplex.engine._public_link import PublicLink
 from duplex.engine._report import CallInfo, calls_of
 from duplex.engine._runs import EventLoop, check_run
 from duplex.engine._shares import GREED, may_hold_more
@@ -48,7 +49,6 @@ from duplex.protocol import (
 )
 from duplex.transports import Carrier, Port
 
-LinkT = TypeVar("LinkT", bound=BaseLink)
 ServiceT = TypeVar("ServiceT", bound="ServedService")
 
 
@@ -69,7 +69,7 @@ class ServedService(Protocol):
 #: Names that an answer lists, at most.
 MOST_NAMED: Final = 5
 #: The peers of this process, which its forks must not use.
-_peers: Final[weakref.WeakSet[BasePeer[Any, Any]]] = weakref.WeakSet()
+_engines: Final[weakref.WeakSet[Engine[Any]]] = weakref.WeakSet()
 
 
 @trio.lowlevel.enable_ki_protection
@@ -81,8 +81,8 @@ async def _protected(function: Callable[..., Awaitable[object]], *args: Any) -> 
 
 def _disown() -> None:
     """In a forked child: no thread of it is that of its parent's peers."""
-    for peer in _peers:
-        peer.disown()
+    for engine in _engines:
+        engine.disown()
 
 
 os.register_at_fork(after_in_child=_disown)
@@ -113,11 +113,12 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f"{', '.join(names[first : first + MOST_NAMED])} and {count - MOST_NAMED} others"
 
 
-class BasePeer(Generic[LinkT, ServiceT]):
-    """The engine's part of a peer. Made by ``duplex.open_peer``.
+@final
+class Engine(Generic[ServiceT]):
+    """The inside of a peer, which the program sees as a :class:`duplex.Peer`.
 
     Args:
-        link_class: what links are made of.
+        publish: makes what the program sees of a link.
         nursery: the parent of all the peer's tasks.
         flusher: the flusher of the present run.
         callback_handler: makes a handler of a function that was passed as a callback.
@@ -128,7 +129,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
     def __init__(
         self,
         *,
-        link_class: Callable[..., LinkT],
+        publish: Callable[[BaseLink], PublicLink],
         nursery: trio.Nursery,
         flusher: Flusher,
         callback_handler: Callable[[Callable[..., Any]], Handler],
@@ -175,11 +176,11 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.make_callback_handler = callback_handler
         self.dropped = Dropped()
         self.slow = SlowPeers()
-        self._link_class = link_class
+        self.publish = publish
         self._nursery = nursery
         self._services: dict[str, ServiceT] = {}
-        self.ports: Ports[LinkT] = Ports(self)
-        self.table: LinkTable[LinkT] = LinkTable()
+        self.ports: Ports = Ports(self)
+        self.table: LinkTable = LinkTable()
         self._unhealthy: set[str] = set()
         self._health_event = trio.Event()
         self.is_closed = False
@@ -189,7 +190,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.call_ended = trio.Event()
         self._thread = threading.get_ident()
         self._process = os.getpid()
-        _peers.add(self)
+        _engines.add(self)
         self._hello: Hello | None = None
 
     # -- services --------------------------------------------------------------------------------------
@@ -269,68 +270,31 @@ class BasePeer(Generic[LinkT, ServiceT]):
     # -- endpoints -------------------------------------------------------------------------------------
 
     async def bind(self, endpoint: str) -> str:
-        """Take links at an endpoint, and return the real one.
-
-        Args:
-            endpoint: such as ``tcp://127.0.0.1:*`` (any free port), ``ipc:///run/x``, ``inproc://x``.
-
-        Raises:
-            ConfigurationError: it is malformed.
-            BindError: it cannot be bound.
-        """
+        """See :meth:`duplex.Peer.bind`."""
         check_run()
         await trio.lowlevel.checkpoint()
         return (await self.ports.bind(endpoint)).port.endpoint
 
-    async def connect(self, endpoint: str, *, timeout: float | None = None) -> LinkT:
-        """Connect to an endpoint and return the link, once both sides have greeted.
-
-        When the link is lost, the peer keeps trying to connect, with pauses as ``reconnect`` of
-        :func:`open_peer` has them, and a new link takes its place, until :meth:`disconnect`.
-
-        Args:
-            endpoint: where the other peer is bound.
-            timeout: seconds; ``None`` for the peer's ``connect_timeout``, ``math.inf`` for ever.
-
-        Raises:
-            ConfigurationError: the endpoint is malformed.
-            ConnectError: no link within the timeout; nothing goes on trying.
-            HandshakeError: the other side refused.
-
-        Cancelled means not connected.
-        """
+    async def connect(self, endpoint: str, *, timeout: float | None = None) -> BaseLink:
+        """See :meth:`duplex.Peer.connect`."""
         check_run()
         if timeout is None:
             timeout = self.connect_timeout
         return await self.ports.connect(endpoint, check_seconds("timeout", timeout, forever=True))
 
     def connect_soon(self, endpoint: str) -> None:
-        """Begin to connect to an endpoint, and go on until there is a link, be the other peer there yet or not.
-
-        Calls wait for the link as they do for one that was lost. All else is as for :meth:`connect`.
-
-        Raises:
-            ConfigurationError: the endpoint is malformed.
-        """
+        """See :meth:`duplex.Peer.connect_soon`."""
         self.ports.open(endpoint, connecting=True)
 
     async def unbind(self, endpoint: str) -> None:
-        """Stop taking links at an endpoint and close those that came through it.
-
-        Raises:
-            ConfigurationError: it is not bound; the message lists what is.
-        """
+        """See :meth:`duplex.Peer.unbind`."""
         self.check_thread()
         check_run()
         await trio.lowlevel.checkpoint()
         self.ports.close_endpoint(endpoint, connecting=False)
 
     async def disconnect(self, endpoint: str) -> None:
-        """Close the link to an endpoint and stop connecting to it.
-
-        Raises:
-            ConfigurationError: it is not connected; the message lists what is.
-        """
+        """See :meth:`duplex.Peer.disconnect`."""
         self.check_thread()
         check_run()
         await trio.lowlevel.checkpoint()
@@ -355,20 +319,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.announce_change()
 
     async def drain(self, timeout: float = 30.0) -> None:
-        """Leave in order: take no new calls, let those that run finish, and close the peer.
-
-        Health turns to ``NOT_SERVING``, every linked peer is told to send its calls elsewhere, and new links
-        are refused. Then the calls that this peer serves, and the unary calls that it makes, may finish;
-        what its handlers call in turn is still made. What runs on after the timeout is cancelled, and
-        fails at its caller with ``Unavailable``. Last, once the other sides have what was sent to them, links
-        and sockets are closed. Streams that this peer opened itself do not hold it up: they end with the links.
-
-        Args:
-            timeout: seconds for the calls; 0 cancels them at once, ``math.inf`` gives them all the time they need.
-
-        May be called again, and by several tasks. Cancelled, it stops to wait: the peer takes no new calls
-        and is not closed, so that :meth:`aclose` or another :meth:`drain` has to follow.
-        """
+        """See :meth:`duplex.Peer.drain`."""
         await drain(self, timeout)
 
     # -- health ----------------------------------------------------------------------------------------
@@ -380,11 +331,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         return service not in self._unhealthy and "" not in self._unhealthy
 
     def set_health(self, service: str, *, serving: bool) -> None:
-        """Say whether a service takes calls, for whoever checks; the empty name stands for the whole peer.
-
-        Raises:
-            ConfigurationError: there is no such service.
-        """
+        """See :meth:`duplex.Peer.set_health`."""
         self.check_thread()
         if service and service not in self._services:
             raise ConfigurationError(f"this peer offers no service named {service!r}")
@@ -406,13 +353,13 @@ class BasePeer(Generic[LinkT, ServiceT]):
     # -- links -----------------------------------------------------------------------------------------
 
     @property
-    def links(self) -> list[LinkT]:
+    def links(self) -> list[BaseLink]:
         """The links that are open now."""
         return list(self.table.links)
 
-    def make_link(self, port: Port, carrier: Carrier, *, connecting: bool) -> LinkT:
+    def make_link(self, port: Port, carrier: Carrier, *, connecting: bool) -> BaseLink:
         """Make the link for a carrier that came up."""
-        return self._link_class(self, port, carrier, connecting=connecting)
+        return BaseLink(self, port, carrier, connecting=connecting)
 
     def link_opened(self, link: Any) -> None:
         """A handshake is done."""
@@ -456,7 +403,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         self.table.tell()
 
     def statistics(self) -> PeerStatistics:
-        """Return a snapshot of what concerns the peer as a whole; a link has :meth:`Link.statistics` of its own."""
+        """See :meth:`duplex.Peer.statistics`."""
         results = self.results
         return PeerStatistics(
             links=len(self.table.links),
@@ -473,11 +420,7 @@ class BasePeer(Generic[LinkT, ServiceT]):
         )
 
     def calls(self) -> list[CallInfo]:
-        """List the calls that are under way at this peer, in both directions, the oldest first.
-
-        What hangs, and on whom, can be read off it. A snapshot; from any code of the peer's thread, a signal
-        handler too.
-        """
+        """See :meth:`duplex.Peer.calls`."""
         self.check_thread()
         return calls_of(self)
 
@@ -537,14 +480,6 @@ class BasePeer(Generic[LinkT, ServiceT]):
         return "; ".join(self.table.who_offers_what() + self.ports.situation()) or "nobody is linked"
 
     def resolving(self, service: str) -> AbstractContextManager[None]:
-        """Let calls to a service wait while somebody finds out where it is: ``with peer.resolving("calc"): ...``.
-
-        A call to a service that no linked peer offers waits if this peer is bound, or connects somewhere, for whoever
-        may come. Otherwise it fails at once with ``Unimplemented``. In this block it waits too, as long as the block
-        runs, up to the peer's ``connect_timeout``. Connect within, with :meth:`connect` or :meth:`connect_soon`.
-
-        Args:
-            service: its name.
-        """
+        """See :meth:`duplex.Peer.resolving`."""
         self.check_thread()
         return self.table.resolving(service)

@@ -1,0 +1,152 @@
+"""Opening a peer: :func:`open_peer`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable
+
+import trio
+
+from duplex._config import Idempotency, Keepalive, Limits, Reconnect
+from duplex._errors import ConfigurationError
+from duplex._numbers import check_seconds, check_whole
+from duplex._peer import Peer
+from duplex._policies import CircuitBreaker, OutlierDetection
+from duplex.builtin import health_service, reflection_service
+from duplex.engine._runs import check_run
+from duplex.engine._watch import watch_links
+from duplex.engine.serving import CALLBACK, Observer, ServingMiddleware, UnservedCall, checked_middleware
+from duplex.engine.tasks import acquire_flusher, release_flusher
+from duplex.service import Service, callback_spec
+
+
+def _check_options(
+    services: object,
+    limits: object,
+    keepalive: object,
+    reconnect: object,
+    connect_timeout: object,
+    max_threads: object,
+) -> None:
+    """Raise ``ConfigurationError`` that names the first argument of ``open_peer`` that is wrong."""
+    if isinstance(services, Service) or not isinstance(services, Iterable):
+        raise ConfigurationError(f"services must be a list of duplex.Service, not {services!r}")
+    if not isinstance(limits, Limits | None):
+        raise ConfigurationError(f"limits must be a duplex.Limits, not {limits!r}")
+    if not isinstance(keepalive, Keepalive | None):
+        raise ConfigurationError(f"keepalive must be a duplex.Keepalive, not {keepalive!r}")
+    if not isinstance(reconnect, Reconnect | None):
+        raise ConfigurationError(f"reconnect must be a duplex.Reconnect, not {reconnect!r}")
+    check_seconds("connect_timeout", connect_timeout, forever=True)
+    check_whole("max_threads", max_threads, low=1)
+
+
+@contextlib.asynccontextmanager
+async def open_peer(
+    *,
+    services: Iterable[Service] = (),
+    name: str = "",
+    limits: Limits | None = None,
+    keepalive: Keepalive | None = None,
+    reconnect: Reconnect | None = None,
+    connect_timeout: float = 10.0,
+    max_threads: int = 40,
+    reflection: bool = True,
+    debug: bool | None = None,
+    idempotency: Idempotency | None = None,
+    circuit_breaker: CircuitBreaker | None = None,
+    outlier_detection: OutlierDetection | None = None,
+    middleware: Iterable[ServingMiddleware] = (),
+    observer: Callable[[UnservedCall], object] | None = None,
+) -> AsyncIterator[Peer]:
+    """Open a peer: ``async with duplex.open_peer(services=[calc]) as peer``.
+
+    Leaving the block closes all links and cancels all handlers.
+
+    Args:
+        services: what to offer from the beginning.
+        name: for humans, in errors and listings of other peers; need not be unique.
+        limits: what this peer takes from others.
+        keepalive: how links are watched, and how long they are kept.
+        reconnect: the pauses between attempts to connect.
+        connect_timeout: seconds that :meth:`Peer.connect`, and calls without a link, wait for one; ``math.inf``:
+            for ever.
+        max_threads: handlers that are plain functions run in at most so many threads; while they wait for calls
+            that they made, and nothing moves, in up to as many more, or 16.
+        reflection: whether callers can list and describe what is offered.
+        debug: whether tracebacks of unexpected exceptions travel to callers; ``None`` for what the
+            environment variable ``DUPLEX_DEBUG`` says (off unless it is ``1``).
+        idempotency: for how long, and in how much room, calls with an idempotency key are remembered.
+        circuit_breaker: when a peer whose calls fail gets none for a while; ``None``: never.
+        outlier_detection: when a peer whose calls fail more often than those of others gets none for a while; ``None``: never.
+        middleware: what runs around everything that this peer serves, its own two services and callbacks included, the
+            outermost first. See :class:`ServingMiddleware`.
+        observer: is called with each call that this peer answers though neither its handler nor any middleware has begun:
+            an unknown method, bad arguments, a limit, a repetition. Called on the event loop, so it must return at once.
+
+    Raises:
+        ConfigurationError: an argument is wrong.
+        RuntimeError: there is no trio here; the message says what to do.
+    """
+    check_run()
+    _check_options(services, limits, keepalive, reconnect, connect_timeout, max_threads)
+    if not isinstance(idempotency, Idempotency | None):
+        raise ConfigurationError(f"idempotency must be a duplex.Idempotency, not {idempotency!r}")
+    if not isinstance(circuit_breaker, CircuitBreaker | None):
+        raise ConfigurationError(f"circuit_breaker must be a duplex.CircuitBreaker, not {circuit_breaker!r}")
+    if not isinstance(outlier_detection, OutlierDetection | None):
+        raise ConfigurationError(
+            f"outlier_detection must be a duplex.OutlierDetection, not {outlier_detection!r}"
+        )
+    if observer is not None and not callable(observer):
+        raise ConfigurationError(f"observer must be a function, not {observer!r}")
+    layers = checked_middleware(middleware, "open_peer()")
+    flusher = acquire_flusher()
+    body_error: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            peer = Peer._make(
+                nursery=nursery,
+                flusher=flusher,
+                callback_handler=lambda function: callback_spec(function, CALLBACK).behind(layers),
+                peer_id=secrets.token_hex(16),
+                name=name,
+                limits=limits or Limits(),
+                keepalive=keepalive or Keepalive(),
+                reconnect=reconnect or Reconnect(),
+                connect_timeout=connect_timeout,
+                max_threads=max_threads,
+                debug=os.environ.get("DUPLEX_DEBUG") == "1" if debug is None else debug,
+                idempotency=idempotency or Idempotency(),
+                circuit_breaker=circuit_breaker,
+                outlier_detection=outlier_detection,
+                observer=None if observer is None else Observer(observer),
+                middleware=layers,
+            )
+            engine = peer._inside
+            for service in services:
+                peer.add_service(service)
+            if reflection:
+                engine.serve(reflection_service(engine))
+            engine.serve(health_service(engine))
+            nursery.start_soon(watch_links, engine)
+            try:
+                yield peer
+            except BaseException as error:
+                # Raised again below: a nursery would wrap the user's exception in a group.
+                body_error = error
+            finally:
+                engine.close()
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        serious = group.split(trio.Cancelled)[1]
+        if serious is not None and body_error is None and len(serious.exceptions) == 1:
+            body_error = serious.exceptions[0]
+        elif serious is not None or body_error is None:
+            raise
+    finally:
+        release_flusher(flusher)
+    if body_error is not None:
+        raise body_error
