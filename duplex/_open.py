@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 import trio
 
+from duplex._balancing import Balancing, check_balancing
 from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError
 from duplex._numbers import check_seconds, check_whole
@@ -56,6 +57,7 @@ async def open_peer(
     reflection: bool = True,
     debug: bool | None = None,
     idempotency: Idempotency | None = None,
+    balancer: Balancing = "least_loaded",
     circuit_breaker: CircuitBreaker | None = None,
     outlier_detection: OutlierDetection | None = None,
     middleware: Iterable[ServingMiddleware] = (),
@@ -79,6 +81,10 @@ async def open_peer(
         debug: whether tracebacks of unexpected exceptions travel to callers; ``None`` for what the
             environment variable ``DUPLEX_DEBUG`` says (off unless it is ``1``).
         idempotency: for how long, and in how much room, calls with an idempotency key are remembered.
+        balancer: which of the peers that offer a service gets a call, unless the call asks for another way
+            (``with_options(balancer=...)``). ``"least_loaded"``: of two, chosen by chance, the one with the lower product of
+            calls under way and latency. ``"round_robin"``: each in its turn. ``"pick_first"``: the one that has been linked for
+            longest. :class:`ConsistentHash`: the one that a key belongs to.
         circuit_breaker: when a peer whose calls fail gets none for a while; ``None``: never.
         outlier_detection: when a peer whose calls fail more often than those of others gets none for a while; ``None``: never.
         middleware: what runs around everything that this peer serves, its own two services and callbacks included, the
@@ -120,6 +126,7 @@ async def open_peer(
                 max_threads=max_threads,
                 debug=os.environ.get("DUPLEX_DEBUG") == "1" if debug is None else debug,
                 idempotency=idempotency or Idempotency(),
+                balancer=check_balancing(balancer),
                 circuit_breaker=circuit_breaker,
                 outlier_detection=outlier_detection,
                 observer=None if observer is None else Observer(observer),

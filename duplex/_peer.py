@@ -9,6 +9,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast, final, overload
 
 import trio
 
+from duplex._balancing import Balancing
 from duplex._errors import ConfigurationError
 from duplex._made import Made
 from duplex._policies import CircuitBreaker, OutlierDetection
@@ -149,12 +150,13 @@ class Peer(metaclass=Made):
     def __init__(
         self,
         *,
+        balancer: Balancing,
         circuit_breaker: CircuitBreaker | None,
         outlier_detection: OutlierDetection | None,
         **options: Any,
     ) -> None:
         self._inside: Engine[Service] = Engine(publish=self._publish, **options)
-        self._callers = Callers(self._inside, circuit_breaker, outlier_detection)
+        self._callers = Callers(self._inside, balancer, circuit_breaker, outlier_detection)
 
     def _publish(self, link: BaseLink) -> Link:
         return Link._make(link, self)
@@ -241,7 +243,8 @@ class Peer(metaclass=Made):
     def service(self, target: Callable[..., T], *, name: str | None = None) -> T: ...
 
     def service(self, target: Any, *, name: str | None = None) -> Any:
-        """Return a proxy for a remote service. Its calls go, in turn, to every linked peer that offers it.
+        """Return a proxy for a remote service. Its calls are shared out among the linked peers that offer it, as
+        ``balancer`` of :func:`open_peer` says.
 
         Args:
             target: the service's name, for a dynamic proxy; or a class whose annotations type the proxy and
@@ -292,7 +295,7 @@ class Peer(metaclass=Made):
         """
         return await self._inside.bind(endpoint)
 
-    async def connect(self, endpoint: str, *, timeout: float | None = None) -> Link:
+    async def connect(self, endpoint: str, *, timeout: float | None = None, weight: float = 1.0) -> Link:
         """Connect to an endpoint and return the link, once both sides have greeted.
 
         When the link is lost, the peer keeps trying to connect, with pauses as ``reconnect`` of
@@ -301,26 +304,28 @@ class Peer(metaclass=Made):
         Args:
             endpoint: where the other peer is bound.
             timeout: seconds; ``None`` for the peer's ``connect_timeout``, ``math.inf`` for ever.
+            weight: how many calls the other peer gets, as a multiple of what others get; from 0.001 to 1000. It is that of
+                the endpoint, until it is connected with another one, or disconnected.
 
         Raises:
-            ConfigurationError: the endpoint is malformed.
+            ConfigurationError: the endpoint is malformed, or the weight is wrong.
             ConnectError: no link within the timeout; nothing goes on trying.
             HandshakeError: the other side refused.
 
         Cancelled means not connected.
         """
-        link = await self._inside.connect(endpoint, timeout=timeout)
+        link = await self._inside.connect(endpoint, timeout=timeout, weight=weight)
         return cast("Link", link.public)
 
-    def connect_soon(self, endpoint: str) -> None:
+    def connect_soon(self, endpoint: str, *, weight: float = 1.0) -> None:
         """Begin to connect to an endpoint, and go on until there is a link, be the other peer there yet or not.
 
         Calls wait for the link as they do for one that was lost. All else is as for :meth:`connect`.
 
         Raises:
-            ConfigurationError: the endpoint is malformed.
+            ConfigurationError: the endpoint is malformed, or the weight is wrong.
         """
-        self._inside.connect_soon(endpoint)
+        self._inside.connect_soon(endpoint, weight=weight)
 
     async def unbind(self, endpoint: str) -> None:
         """Stop taking links at an endpoint and close those that came through it.

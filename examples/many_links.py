@@ -1,4 +1,4 @@
-"""One client, several servers: calls go in turn over all links that offer the service.
+"""One client, several servers: calls go, here in turn, over all links that offer the service.
 
 When a server goes away the others take its share; ``link.service()`` is for those who care which one they
 call.
@@ -34,7 +34,7 @@ async def main() -> None:
         link_one = await client.connect(await one.bind("tcp://127.0.0.1:*"))
         link_two = await client.connect(await two.bind("tcp://127.0.0.1:*"))
 
-        remote = client.service("worker")
+        remote = client.service("worker").with_options(balancer="round_robin")
         for item in range(4):
             print(await remote.work(item))
 

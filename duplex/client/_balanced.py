@@ -11,10 +11,21 @@ from typing import Any, Final, Protocol, final
 import msgspec
 import trio
 
+from duplex._balancing import Balancing, ConsistentHash
 from duplex._errors import RPCError, Unavailable, Unimplemented
 from duplex._policies import CircuitBreaker, OutlierDetection
-from duplex.client._balancer import Balancer, Candidate, RoundRobin
 from duplex.client._health import Health
+from duplex.client.balancing import (
+    Balancer,
+    Candidate,
+    Hashing,
+    Meter,
+    Metered,
+    Meters,
+    PickFirst,
+    Rings,
+    RoundRobin,
+)
 from duplex.engine._runs import check_run
 from duplex.engine.calling import (
     CallCounts,
@@ -186,26 +197,36 @@ class Balanced:
             return remotes[0].caller_for(self._service)
         if not remotes:
             return None
-        caller = self._choose_among(remotes, request).caller_for(self._service)
+        remote, meter = self._balancer.choose(remotes, request, self._host.clock(), self._chance)
+        caller = remote.caller_for(self._service)
         if caller is None:
             free = tuple(remote for remote in remotes if remote.takes(self._service))
-            if free:
-                caller = self._choose_among(free, request).caller_for(self._service)
-        return caller
+            if not free:
+                return None
+            remote, meter = self._balancer.choose(free, request, self._host.clock(), self._chance)
+            caller = remote.caller_for(self._service)
+        if meter is None or caller is None:
+            return caller
+        found = meter.metered
+        return found if found is not None and found.caller is caller else self._metered(caller, meter)
+
+    def _metered(self, caller: Caller, meter: Meter) -> Metered:
+        """Return what makes calls with a caller and notes how they go."""
+        meter.metered = Metered(caller, meter, self._host.clock)
+        return meter.metered
 
     def _choose_watched(self, health: Health, remotes: tuple[Remote, ...], request: Request) -> Caller | None:
         """The same of those who get calls at present, and whose calls say who gets more."""
         admitted = health.admitted(remotes, self._host.clock())
         while admitted:
-            remote = self._choose_among(admitted, request)
+            remote, meter = self._balancer.choose(admitted, request, self._host.clock(), self._chance)
             caller = remote.caller_for(self._service)
             if caller is not None:
+                if meter is not None:
+                    caller = self._metered(caller, meter)
                 return health.watching(caller, remote.id)
             admitted = tuple(one for one in admitted if one is not remote and one.takes(self._service))
         return None
-
-    def _choose_among(self, remotes: tuple[Remote, ...], request: Request) -> Remote:
-        return self._balancer.choose(remotes, request, self._host.clock(), self._chance)
 
     async def _wait(self, request: Request) -> Caller:
         """Wait until somebody takes the call.
@@ -278,34 +299,85 @@ class Balanced:
 
 
 @final
+class _Service:
+    """One service, for all who call it.
+
+    Args:
+        host: the peer that makes the calls.
+        name: of the service.
+        chance: for what is left to chance.
+        health: says who gets calls at present; ``None``: whoever offers the service.
+    """
+
+    def __init__(self, host: Host, name: str, chance: random.Random, health: Health | None) -> None:
+        self._host = host
+        self._name = name
+        self._chance = chance
+        self._health = health
+        self._rings = Rings(Meters())
+        #: By policy. Those with a key are made for each key, and remember nothing of their own.
+        self._balanced: dict[Balancing, Balanced] = {}
+
+    def by(self, policy: Balancing) -> Balanced:
+        """Return what makes the calls, with a policy."""
+        found = self._balanced.get(policy)
+        if found is None:
+            balancer = self._balancer(policy)
+            found = Balanced(self._host, self._name, balancer, self._chance, self._health)
+            if isinstance(policy, str):
+                self._balanced[policy] = found
+        return found
+
+    def _balancer(self, policy: Balancing) -> Balancer:
+        if isinstance(policy, ConsistentHash):
+            return Hashing(policy, self._rings)
+        if policy == "round_robin":
+            return RoundRobin()
+        if policy == "pick_first":
+            return PickFirst()
+        return self._rings.rest
+
+
+@final
 class BalancedServices:
-    """The services that one peer calls, each with one policy for all who call it.
+    """The services that one peer calls. What is remembered of each is the same for all who call it with one policy.
 
     Args:
         host: the peer.
+        policy: that of calls that ask for no other.
         breaker: see :class:`Callers`.
         detection: see :class:`Callers`.
     """
 
     def __init__(
-        self, host: Host, breaker: CircuitBreaker | None = None, detection: OutlierDetection | None = None
+        self,
+        host: Host,
+        policy: Balancing,
+        breaker: CircuitBreaker | None = None,
+        detection: OutlierDetection | None = None,
     ) -> None:
         self._host = host
+        self._policy = policy
         self._breaker = breaker
         self._detection = detection
         self._chance = random.Random()
-        self._services: dict[str, Balanced] = {}
+        self._services: dict[str, _Service] = {}
         self._sweep_at = _MOST_UNUSED
 
-    def __getitem__(self, service: str) -> Balanced:
+    def of(self, service: str, policy: Balancing | None = None) -> Balanced:
+        """Return what makes the calls of a service.
+
+        Args:
+            service: its name.
+            policy: whom it chooses; ``None`` for that of the peer.
+        """
         found = self._services.get(service)
         if found is None:
             if len(self._services) >= self._sweep_at:
                 self._sweep()
-            health = self._health_of(service)
-            found = Balanced(self._host, service, RoundRobin(), self._chance, health)
+            found = _Service(self._host, service, self._chance, self._health_of(service))
             self._services[service] = found
-        return found
+        return found.by(policy or self._policy)
 
     def _health_of(self, service: str) -> Health | None:
         if self._breaker is None and self._detection is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
+from duplex._balancing import Balancing
 from duplex._errors import ConfigurationError
 from duplex._policies import CircuitBreaker, OutlierDetection
 from duplex.client._balanced import BalancedServices, Host
@@ -22,6 +23,7 @@ class Callers:
 
     Args:
         host: the peer.
+        balancing: how the calls of a service are shared out, if they ask for no other way.
         breaker: which peers get no calls for a while, because they fail; ``None``: all get some.
         detection: the same for those that fail more often than others.
     """
@@ -29,16 +31,17 @@ class Callers:
     def __init__(
         self,
         host: Host,
+        balancing: Balancing,
         breaker: CircuitBreaker | None = None,
         detection: OutlierDetection | None = None,
     ) -> None:
         self._host = host
-        self._balanced = BalancedServices(host, breaker, detection)
+        self._balanced = BalancedServices(host, balancing, breaker, detection)
         self._budgets = Budgets()
 
     def over_any_link(self, service: str, options: Options) -> Caller:
         """Return what makes the calls of a service over whichever link offers it; see :data:`CallerFor`."""
-        balanced = self._balanced[service]
+        balanced = self._balanced.of(service, options.balancer)
         caller = self._around(balanced, service, options)
         if options.resume:
             # It has its own way to go on, where another one would begin anew.
@@ -53,6 +56,10 @@ class Callers:
                 raise ConfigurationError(
                     "a stream over one link ends with the link: resume=True is for peer.service(...), which may take "
                     "another one, not for link.service(...)"
+                )
+            if options.balancer is not None:
+                raise ConfigurationError(
+                    "balancer= is for peer.service(...), whose calls may take several links, not for link.service(...)"
                 )
             return self._around(link, service, options)
 

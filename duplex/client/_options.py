@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast, final, get_args
 
+from duplex._balancing import Balancing, check_balancing
 from duplex._config import Overflow
 from duplex._errors import ConfigurationError
 from duplex._metadata import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY, RESERVED_PREFIX, Metadata, check_metadata
@@ -31,6 +32,7 @@ class Options:
     idempotent: bool | None = None
     retry: RetryPolicy | None = None
     hedging: HedgingPolicy | None = None
+    balancer: Balancing | None = None
 
     def replace(self, **changes: Any) -> Options:
         """Return these options with some changed.
@@ -102,6 +104,10 @@ def _policy(name: str, kind: type[PolicyT]) -> Callable[[Any], PolicyT | None]:
     return check
 
 
+def _balancer(value: Any) -> Balancing | None:
+    return None if value is None else check_balancing(value)
+
+
 def _idempotency_key(value: Any) -> str | None:
     try:
         size = len(value.encode()) if isinstance(value, str) else 0
@@ -142,6 +148,7 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "idempotent": _flag_or_none("idempotent"),
     "retry": _policy("retry", RetryPolicy),
     "hedging": _policy("hedging", HedgingPolicy),
+    "balancer": _balancer,
 }
 
 

@@ -195,6 +195,9 @@ class ServiceProxy:
                 that certainly never began, which take another link once.
             hedging: when a unary call that takes long is made once more beside the first, a :class:`duplex.HedgingPolicy`;
                 ``None`` for never. Not together with ``retry``.
+            balancer: which of the peers that offer the service gets a call: ``"least_loaded"``, ``"round_robin"``,
+                ``"pick_first"`` or a :class:`duplex.ConsistentHash`; ``None`` for the peer's own, see
+                :func:`duplex.open_peer`.
 
         Raises:
             ConfigurationError: an option is unknown or its value is wrong.

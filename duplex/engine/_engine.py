@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, final
 
 import trio
 
+from duplex._balancing import check_weight
 from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError
 from duplex._metadata import IDEMPOTENCY_FEATURE
@@ -275,16 +276,17 @@ class Engine(Generic[ServiceT]):
         await trio.lowlevel.checkpoint()
         return (await self.ports.bind(endpoint)).port.endpoint
 
-    async def connect(self, endpoint: str, *, timeout: float | None = None) -> BaseLink:
+    async def connect(self, endpoint: str, *, timeout: float | None = None, weight: float = 1.0) -> BaseLink:
         """See :meth:`duplex.Peer.connect`."""
         check_run()
         if timeout is None:
             timeout = self.connect_timeout
-        return await self.ports.connect(endpoint, check_seconds("timeout", timeout, forever=True))
+        check_seconds("timeout", timeout, forever=True)
+        return await self.ports.connect(endpoint, timeout, check_weight("weight", weight))
 
-    def connect_soon(self, endpoint: str) -> None:
+    def connect_soon(self, endpoint: str, *, weight: float = 1.0) -> None:
         """See :meth:`duplex.Peer.connect_soon`."""
-        self.ports.open(endpoint, connecting=True)
+        self.ports.open(endpoint, connecting=True, weight=check_weight("weight", weight))
 
     async def unbind(self, endpoint: str) -> None:
         """See :meth:`duplex.Peer.unbind`."""

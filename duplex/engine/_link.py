@@ -198,6 +198,11 @@ class BaseLink:
         return self.carrier.address if remote is None else clean(remote.name or remote.peer_id)
 
     @property
+    def weight(self) -> float:
+        """How many calls it is to get, as a multiple of what others get."""
+        return self.peer.ports.weight_of(self)
+
+    @property
     def slowness(self) -> str:
         """How long the other side has not answered, in a few words; empty if it is not slow."""
         if not self.watch.is_slow:
@@ -528,10 +533,12 @@ class BaseLink:
 
     def _on_ping(self, event: PingReceived) -> None:
         self.remote_delay = event.delay
+        self.peer.table.note_delay(self, event.delay or 0.0)
 
     def _on_pong(self, event: PongReceived) -> None:
         self.round_trip = event.round_trip
         self.remote_delay = event.delay
+        self.peer.table.note_delay(self, event.delay or 0.0)
         self.watch.answered()
         self._pong.set()
         self._pong = trio.Event()

@@ -22,13 +22,16 @@ _MOST_LISTED: Final = 8
 class Remote:
     """A remote peer, with the links to it. Two peers that connected to each other have two."""
 
-    __slots__ = ("_links", "id", "number")
+    __slots__ = ("_links", "delay", "id", "number")
 
     def __init__(self, peer_id: str, number: int) -> None:
         self.id = peer_id
         #: Greater than that of all that were linked before.
         self.number = number
         self._links: list[BaseLink] = []
+        #: Seconds by which its event loop ran a timer late, as it said last, or for which it has not answered: how busy it
+        #: is.
+        self.delay = 0.0
 
     @property
     def name(self) -> str:
@@ -36,19 +39,14 @@ class Remote:
         return self._links[0].peer_name if self._links else self.id
 
     @property
-    def in_flight(self) -> int:
-        """Calls that this side has under way there."""
-        return sum(link.connection.channels_here for link in self._links)
+    def place(self) -> str:
+        """Where it is: the endpoint that was connected, or its name. The same when it is linked again."""
+        return min((link.endpoint for link in self._links if link.connecting), default=self.name)
 
     @property
-    def round_trip(self) -> float | None:
-        """Seconds that a message to its event loop and back took lately; ``None`` before the first measurement."""
-        return min((link.round_trip for link in self._links if link.round_trip is not None), default=None)
-
-    @property
-    def delay(self) -> float:
-        """Seconds by which its event loop ran a timer late, as it said last: how busy it is."""
-        return max((link.remote_delay or 0.0 for link in self._links), default=0.0)
+    def weight(self) -> float:
+        """How many calls it is to get, as a multiple of what others get."""
+        return max((link.weight for link in self._links), default=1.0)
 
     def add(self, link: BaseLink) -> None:
         """Take note of a link to the peer."""
@@ -151,6 +149,12 @@ class LinkTable:
         for service in link.offers:
             self._offering.pop(service, None)
         self.tell()
+
+    def note_delay(self, link: BaseLink, delay: float) -> None:
+        """A remote peer has said how busy it is, or has not answered for so many seconds."""
+        remote = self._remotes.get(link.peer_id)
+        if remote is not None:
+            remote.delay = delay
 
     def tell(self) -> None:
         """Have those who wait for a link look again: links, or what may come of connections, are other than before."""

@@ -128,6 +128,8 @@ class Ports:
         self._by_port: dict[Port, PortReceiver] = {}
         #: Endpoints that were connected, and are connected again when somebody needs a link; and not before when.
         self.asleep: dict[str, tuple[Succession, float]] = {}
+        #: The weights of endpoints that were connected with one other than 1.
+        self._weights: dict[str, float] = {}
 
     @property
     def receivers(self) -> Collection[PortReceiver]:
@@ -157,7 +159,7 @@ class Ports:
                     raise BindError(str(busy)) from None
             await trio.sleep(_RETRY)
 
-    def open(self, endpoint: str, *, connecting: bool) -> PortReceiver:
+    def open(self, endpoint: str, *, connecting: bool, weight: float = 1.0) -> PortReceiver:
         """Open a port and let it run.
 
         Raises ``ConfigurationError``, ``BindError``, and ``ClosedResourceError`` if the peer is closed.
@@ -170,7 +172,11 @@ class Ports:
             raise trio.ClosedResourceError("this peer is draining and opens no more endpoints")
         if not isinstance(endpoint, str):
             raise ConfigurationError(f"an endpoint is a str such as 'tcp://127.0.0.1:7700', not {endpoint!r}")
-        return self._open(full_endpoint(endpoint), connecting=connecting)
+        endpoint = full_endpoint(endpoint)
+        receiver = self._open(endpoint, connecting=connecting)
+        if connecting:
+            self.weigh(endpoint, weight)
+        return receiver
 
     def _open(
         self, endpoint: str, *, connecting: bool, succession: Succession | None = None, pause: float = 0.0
@@ -189,9 +195,9 @@ class Ports:
             self.asleep.pop(endpoint, None)
         return receiver
 
-    async def connect(self, endpoint: str, seconds: float) -> BaseLink:
+    async def connect(self, endpoint: str, seconds: float, weight: float) -> BaseLink:
         """Connect and wait for the link; see :meth:`duplex.Peer.connect`."""
-        receiver = self.open(endpoint, connecting=True)
+        receiver = self.open(endpoint, connecting=True, weight=weight)
         link: BaseLink | None = None
         try:
             with trio.move_on_after(seconds):
@@ -226,6 +232,7 @@ class Ports:
         asleep = connecting and endpoint in self.asleep
         if asleep:
             del self.asleep[endpoint]
+            self._weights.pop(endpoint, None)
         for receiver in found:
             self.close(receiver)
         if not found and not asleep:
@@ -241,6 +248,8 @@ class Ports:
         """Say goodbye on a port's links and close it. Idempotent."""
         self._by_port.pop(receiver.port, None)
         receiver.closed = True
+        if receiver.connecting and not receiver.retiring:  # else another one takes its place
+            self._weights.pop(receiver.requested, None)
         receiver.pausing.cancel()
         for link in list(receiver.links.values()):
             link.say_goodbye("closing")
@@ -257,6 +266,24 @@ class Ports:
         self.asleep.clear()
         for receiver in list(self.receivers):
             self.close(receiver, linger)
+
+    def weigh(self, endpoint: str, weight: float) -> None:
+        """Say how many calls the peer at an endpoint is to get, as a multiple of what others get."""
+        if weight == 1.0:
+            self._weights.pop(endpoint, None)
+        else:
+            self._weights[endpoint] = weight
+        for receiver in self.receivers:
+            if receiver.connecting and receiver.requested == endpoint:
+                for link in receiver.links.values():
+                    self._peer.table.note_change(link)
+
+    def weight_of(self, link: BaseLink) -> float:
+        """Return how many calls the peer of a link is to get, as a multiple of what others get."""
+        if not self._weights:
+            return 1.0
+        receiver = self.receiver_of(link)
+        return 1.0 if receiver is None else self._weights.get(receiver.requested, 1.0)
 
     # -- one link after another ------------------------------------------------------------------------
 

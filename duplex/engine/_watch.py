@@ -144,6 +144,8 @@ class LinkWatch:
         if waited is not None and waited >= interval / 2 and delay < interval / 2 and not self.is_slow:
             self._slow_since = now - waited
             link.peer.slow.add(link, self._slow_since, waited)
+        if self.is_slow:
+            link.peer.table.note_delay(link, waited or 0.0)
         link.ping_now(delay)
 
     def answered(self) -> None:

@@ -33,6 +33,7 @@ class Link:
         self.can_open = True
         self.is_left = False
         self.caller = self
+        self.weight = 1.0
 
     def __repr__(self) -> str:
         return self.peer_id
@@ -45,7 +46,7 @@ class Dealer:
         self.table: Any = LinkTable()
         for link in links:
             self.add(link)
-        self.services: Any = BalancedServices(self)  # type: ignore[arg-type]
+        self.services: Any = BalancedServices(self, "round_robin")  # type: ignore[arg-type]
 
     def clock(self) -> float:
         return 0.0
@@ -57,7 +58,7 @@ class Dealer:
         self.table.remove(link)
 
     def pick(self, service: str) -> Any:
-        return self.services[service]._choose(REQUEST)
+        return self.services.of(service)._choose(REQUEST)
 
 
 def _dealing(*links: Link) -> Any:
@@ -232,7 +233,7 @@ async def test_a_gateway_that_calls_two_services_alternately() -> None:
             _server("a", "s1", calls) as a,
             _server("b", "s1", calls) as b,
             _server("c", "s2", calls) as c,
-            duplex.open_peer() as gateway,
+            duplex.open_peer(balancer="round_robin") as gateway,
         ):
             for peer in (a, b, c):
                 await gateway.connect(await peer.bind("memory://*"))
@@ -248,7 +249,7 @@ async def test_peers_that_connected_to_each_other_have_one_share() -> None:
         async with (
             _server("a", "s", calls) as a,
             _server("b", "s", calls) as b,
-            duplex.open_peer() as gateway,
+            duplex.open_peer(balancer="round_robin") as gateway,
         ):
             for peer in (a, b):
                 await gateway.connect(await peer.bind("memory://*"))

@@ -124,7 +124,7 @@ async def served(*servers: Server, **options: Any) -> AsyncIterator[duplex.Peer]
     options = options or {"circuit_breaker": POLICY}
     with fail_after(10_000):
         async with contextlib.AsyncExitStack() as stack:
-            client = await stack.enter_async_context(duplex.open_peer(**options))
+            client = await stack.enter_async_context(duplex.open_peer(balancer="round_robin", **options))
             for server in servers:
                 peer = await stack.enter_async_context(
                     duplex.open_peer(services=[server.service], name=server.name)
@@ -269,7 +269,7 @@ async def test_peers_that_are_gone_are_forgotten(autojump_clock: object) -> None
     first.fails = second.fails = duplex.Internal
     async with served(first, second) as client:
         await _many(client, 2)
-        health: Any = client._callers._balanced["s"]._health
+        health: Any = client._callers._balanced.of("s")._health
         assert len(health._circuits) == 2
         await client.links[0].aclose()
         await trio.sleep(1)

@@ -13,8 +13,8 @@ import trio
 import duplex
 from duplex.client import ServiceProxy
 from duplex.client._balanced import Balanced
-from duplex.client._balancer import Candidate
 from duplex.client._options import Options
+from duplex.client.balancing import Candidate, Meter, Meters
 from duplex.engine.calling import Caller, Request
 from tests.engine.helpers import linked, outcome, until
 from tests.engine.named_service import named, serving
@@ -60,19 +60,21 @@ class Sticky:
     """A policy that goes by what the call says, and notes what it was given."""
 
     def __init__(self) -> None:
-        self.seen: list[dict[str, tuple[int, bool, float]]] = []
+        self.meters = Meters()
+        self.seen: list[dict[str, tuple[str, float, float, int]]] = []
 
     def choose(
         self, candidates: Sequence[CandidateT], request: Request, now: float, chance: random.Random
-    ) -> CandidateT:
+    ) -> tuple[CandidateT, Meter]:
         assert now > 0
         assert 0 <= chance.random() < 1
         self.seen.append(
-            {one.id: (one.in_flight, one.round_trip is not None, one.delay) for one in candidates}
+            {one.id: (one.place, one.weight, one.delay, self.meters[one.id].in_flight) for one in candidates}
         )
         metadata = request.metadata or {}
         wanted = request.idempotency_key or metadata.get("to", "0")
-        return candidates[int(str(wanted))]
+        chosen = candidates[int(str(wanted))]
+        return chosen, self.meters[chosen.id]
 
 
 def proxy(caller: Caller, peer: duplex.Peer) -> ServiceProxy:
@@ -129,8 +131,8 @@ async def test_a_policy_is_told_of_the_call_and_of_the_candidates() -> None:
     with fail_after(10):
         async with serving("a", "b") as endpoints, duplex.open_peer() as client:
             ids = []
-            for endpoint in endpoints:
-                link = await client.connect(endpoint)
+            for weight, endpoint in enumerate(endpoints, start=1):
+                link = await client.connect(endpoint, weight=weight)
                 ids.append(link.peer_id)
             await client.links[0].ping()
             sticky = Sticky()
@@ -143,9 +145,15 @@ async def test_a_policy_is_told_of_the_call_and_of_the_candidates() -> None:
                 nursery.start_soon(outcome, to_b.wait())
                 await until(lambda: client.links[1].statistics().outgoing == 2)
                 await remote.name_.notify()
+                assert sticky.meters[ids[1]].waiting == 1
                 nursery.cancel_scope.cancel()
-            assert sticky.seen[0] == {ids[0]: (0, True, pytest.approx(0, abs=5)), ids[1]: (0, False, 0.0)}
-            assert [seen[ids[1]][0] for seen in sticky.seen[-2:]] == [1, 2]
+            assert sticky.seen[0] == {
+                ids[0]: (endpoints[0], 1.0, pytest.approx(0, abs=5), 0),
+                ids[1]: (endpoints[1], 2.0, 0.0, 0),
+            }
+            assert [seen[ids[1]][-1] for seen in sticky.seen[-2:]] == [1, 2]
+            assert sticky.meters[ids[1]].in_flight == sticky.meters[ids[1]].waiting == 0
+            assert sticky.meters[ids[0]].latency > 0
 
 
 # -- one time limit, whatever the kind of call ------------------------------------------------------------

@@ -73,7 +73,7 @@ async def test_calls_go_round_robin(scheme: str, tmp_path: Path) -> None:
         async with serving("a", "b", scheme=scheme, path=tmp_path) as endpoints, duplex.open_peer() as client:
             for endpoint in endpoints:
                 await client.connect(endpoint)
-            remote = client.service("who")
+            remote = client.service("who").with_options(balancer="round_robin")
             names = [await remote.name_() for _ in range(10)]
             assert Counter(names) == {"a": 5, "b": 5}
             assert all(one != two for one, two in itertools.pairwise(names))

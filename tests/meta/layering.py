@@ -22,6 +22,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "duplex._elements": 0,
     "duplex._errors": 0,
     "duplex._backoff": 0,
+    "duplex._balancing": 0,
     "duplex._status": 0,
     "duplex._metadata": 0,
     "duplex._config": 0,
@@ -48,7 +49,13 @@ LEVELS: Final[Mapping[str, int]] = {
 FRONT: Final[Mapping[str, int]] = {"duplex": 6, "duplex.__main__": 7}
 
 #: Parts of packages that know nobody who knows them, not even by a type.
-ROOMS: Final = ("duplex.engine.calling", "duplex.engine.serving", "duplex.engine.tasks", "duplex.client")
+ROOMS: Final = (
+    "duplex.engine.calling",
+    "duplex.engine.serving",
+    "duplex.engine.tasks",
+    "duplex.client",
+    "duplex.client.balancing",
+)
 
 #: Imports (importer, imported) that the levels alone would allow.
 FORBIDDEN: Final = frozenset(

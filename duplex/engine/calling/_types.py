@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Never, ParamSpec, Protocol, Self, TypedDict, TypeVar, Unpack, overload
 
+from duplex._balancing import Balancing
 from duplex._config import Overflow
 from duplex._metadata import Metadata
 from duplex._policies import HedgingPolicy, RetryPolicy
@@ -30,6 +31,7 @@ class OtherOptions(TypedDict, total=False):
     idempotent: bool | None
     retry: RetryPolicy | None
     hedging: HedgingPolicy | None
+    balancer: Balancing | None
 
 
 class CallOptions(OtherOptions, total=False):
