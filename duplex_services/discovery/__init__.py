@@ -6,6 +6,15 @@ from memory.
 
 from __future__ import annotations
 
+from duplex_services.discovery._directory import Directory as Directory
+from duplex_services.discovery._directory import open_directory as open_directory
+from duplex_services.discovery._errors import AlreadyThere as AlreadyThere
+from duplex_services.discovery._errors import BadRequest as BadRequest
+from duplex_services.discovery._errors import DirectoryError as DirectoryError
+from duplex_services.discovery._errors import NotAllowed as NotAllowed
+from duplex_services.discovery._errors import NotThere as NotThere
+from duplex_services.discovery._errors import StoreAway as StoreAway
+from duplex_services.discovery._errors import Superseded as Superseded
 from duplex_services.discovery._model import Batch as Batch
 from duplex_services.discovery._model import Change as Change
 from duplex_services.discovery._model import Check as Check
@@ -20,4 +29,5 @@ from duplex_services.discovery._model import ServiceInfo as ServiceInfo
 from duplex_services.discovery._model import Status as Status
 from duplex_services.discovery._reading import Reading as Reading
 from duplex_services.discovery._reading import Watching as Watching
+from duplex_services.discovery._registrations import Session as Session
 from duplex_services.discovery._rules._selecting import Filter as Filter

@@ -25,6 +25,9 @@ _TCP: Final = re.compile(r"tcp://(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P
 MAX_METADATA: Final = 8 * 1024
 MAX_SERVICE_METADATA: Final = 64 * 1024
 
+#: Characters.
+MAX_NOTE: Final = 2000
+
 #: Seconds. A shorter TTL ends with the first pause of a process.
 LEAST_TTL: Final = 0.5
 MOST_TTL: Final = 86400.0
@@ -66,6 +69,17 @@ def check_ttl(ttl: object) -> float:
     if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not LEAST_TTL <= ttl <= MOST_TTL:
         raise ValueError(f"ttl is from {LEAST_TTL:g} s up to a day, not {_shown(ttl)}")
     return float(ttl)
+
+
+def check_note(note: object) -> str:
+    """Return why something is as it is, as somebody says it.
+
+    Raises:
+        ValueError: it is no text, or too long.
+    """
+    if not isinstance(note, str) or len(note) > MAX_NOTE or not _is_text(note):
+        raise ValueError(f"a note is text of up to {MAX_NOTE} characters, not {_shown(note)}")
+    return note
 
 
 def check_registration(registration: Registration) -> Registration:

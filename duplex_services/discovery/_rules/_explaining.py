@@ -39,7 +39,7 @@ def explain(
         reasons.append(here)
     if problem := view.unreadable.get(instance_key(service, id)):
         reasons.append(
-            f"what is in the store now makes no sense, so this is what was there before: {problem}"
+            f"what is in the store now makes no sense, so this is what was there before: {problem.why}"
         )
     orphan = (service, id) in view.orphans
     return Explanation(
@@ -55,7 +55,7 @@ def _why_not_there(view: View, service: str, id: str) -> Iterator[str]:
         yield f"it was deregistered, and waits for its server to delete it: {view.withdrawn[service, id].record.note}"
         return
     if problem := view.unreadable.get(instance_key(service, id)):
-        yield f"what is in the store makes no sense: {problem}"
+        yield f"what is in the store makes no sense: {problem.why}"
         return
     changes = view.last_changes(service, id)
     if changes and changes[-1].kind == "down":

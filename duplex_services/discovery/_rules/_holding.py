@@ -25,6 +25,18 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     modified: int
 
 
+class Unreadable(msgspec.Struct, frozen=True):
+    """A value in the store that makes no sense.
+
+    Attributes:
+        why: what is wrong with it.
+        modified: the revision that put it.
+    """
+
+    why: str
+    modified: int
+
+
 class ServiceView:
     """A service. Only the view changes it."""
 

@@ -9,7 +9,13 @@ import msgspec
 
 from duplex_services.discovery._model import Change, Instance, Kind, Leader, Metadata, Record, ServiceConfig
 from duplex_services.discovery._rules._history import kind_of
-from duplex_services.discovery._rules._holding import DEFAULT_CONFIG, Held, ServiceView, instance_of
+from duplex_services.discovery._rules._holding import (
+    DEFAULT_CONFIG,
+    Held,
+    ServiceView,
+    Unreadable,
+    instance_of,
+)
 from duplex_services.discovery._rules._keys import (
     Where,
     read_config,
@@ -51,11 +57,11 @@ class Step:
         puts: dict[str, list[tuple[Where, Entry]]] = {}
         deletes: dict[str, list[Where]] = {}
         for entry in update.puts:
-            where = self._where(entry.key)
+            where = self._where(entry.key, entry.modified)
             if where is not None:
                 puts.setdefault(where.place, []).append((where, entry))
         for key in update.deletes:
-            where = self._where(key)
+            where = self._where(key, 0)
             self.view.unreadable.pop(key, None)
             if where is not None:
                 deletes.setdefault(where.place, []).append(where)
@@ -76,11 +82,11 @@ class Step:
         if servers:
             self._look_for_orphans()
 
-    def _where(self, key: str) -> Where | None:
+    def _where(self, key: str, modified: int) -> Where | None:
         try:
             return read_key(key)
         except ValueError as error:
-            self.view.unreadable[key] = str(error)
+            self.view.unreadable[key] = Unreadable(str(error), modified)
             return None
 
     def _servers(self, puts: Iterable[tuple[Where, Entry]], deletes: Iterable[Where]) -> bool:
@@ -155,7 +161,7 @@ class Step:
             try:
                 metadata = Metadata(read_metadata(entry.value), entry.modified)
             except ValueError as error:
-                self.view.unreadable[entry.key] = str(error)
+                self.view.unreadable[entry.key] = Unreadable(str(error), entry.modified)
                 return
             self.view.unreadable.pop(entry.key, None)
         self._service(service).metadata = metadata
@@ -184,7 +190,7 @@ class Step:
         try:
             value = reader(entry.value)
         except ValueError as error:
-            self.view.unreadable[entry.key] = str(error)
+            self.view.unreadable[entry.key] = Unreadable(str(error), entry.modified)
             return None
         self.view.unreadable.pop(entry.key, None)
         return value

@@ -16,10 +16,12 @@ from duplex_services.discovery._model import (
     Leader,
     Position,
     ServerInfo,
+    ServiceConfig,
     ServiceInfo,
 )
 from duplex_services.discovery._rules._history import History, net
-from duplex_services.discovery._rules._holding import Held, ServiceView
+from duplex_services.discovery._rules._holding import DEFAULT_CONFIG, Held, ServiceView, Unreadable
+from duplex_services.discovery._rules._keys import read_key
 from duplex_services.discovery._rules._steps import Step
 from duplex_services.store import Update
 
@@ -49,8 +51,8 @@ class View:
         self.suspects: dict[tuple[str, str], float] = {}
         #: Instances that were deregistered but are still in the store.
         self.withdrawn: dict[tuple[str, str], Held] = {}
-        #: Keys whose values make no sense, and why.
-        self.unreadable: dict[str, str] = {}
+        #: Keys whose values make no sense.
+        self.unreadable: dict[str, Unreadable] = {}
         #: Called with the changes of each step, if there are any.
         self.on_changes: Callable[[list[Change]], None] | None = None
         self._history = history or History()
@@ -111,6 +113,11 @@ class View:
             self.leader(name),
         )
 
+    def config(self, service: str) -> ServiceConfig:
+        """Return how a service is treated, be it there or not."""
+        found = self._services.get(service)
+        return DEFAULT_CONFIG if found is None else found.config
+
     def leader(self, service: str) -> Leader | None:
         """Return who leads a service."""
         found = self._services.get(service)
@@ -124,6 +131,25 @@ class View:
         if not self.orphans:
             return ()
         return tuple(one.id for one in instances if (one.service, one.id) in self.orphans)
+
+    def modified_of(self, key: str) -> int:
+        """Return the revision that put what is in the store under a key of discovery's, as far as is known; 0 if nothing is."""
+        bad = self.unreadable.get(key)
+        if bad is not None:
+            return bad.modified
+        where = read_key(key)
+        if where.place == "instance":
+            what = where.name, where.id
+            held = self.withdrawn.get(what) or self.held(*what)
+            return 0 if held is None or what in self.suspects else held.modified
+        found = self._services.get(where.name)
+        if found is None:
+            return 0
+        if where.place == "leader":
+            return found.leader
+        if where.place == "config":
+            return found.config_index
+        return 0 if found.metadata is None else found.metadata.index
 
     # ------------------------------------------------------------------------------------------ changes
 

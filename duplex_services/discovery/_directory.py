@@ -1,0 +1,148 @@
+"""The directory over a store: what is known, who registers, what is kept of services, and one loop that follows the store."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+import trio
+
+import duplex
+from duplex_services._shared._background import background
+from duplex_services.discovery._model import ServerInfo
+from duplex_services.discovery._presence import Presence, superseded
+from duplex_services.discovery._reading import Freshness, Reading
+from duplex_services.discovery._registrations import Registrations
+from duplex_services.discovery._rules._checking import check_id
+from duplex_services.discovery._rules._keys import PREFIX, read_key
+from duplex_services.discovery._rules._liveness import What
+from duplex_services.discovery._rules._plans import Owner
+from duplex_services.discovery._rules._view import View
+from duplex_services.discovery._services import Services
+from duplex_services.discovery._writing import Writer
+from duplex_services.store import Denied, Store, Update, open_store
+
+_log: Final = logging.getLogger("duplex.discovery")
+
+
+class Directory:
+    """A server of discovery. :func:`open_directory` makes it; any number of tasks may use it at once.
+
+    Attributes:
+        info: which server this is.
+        reading: for all questions, which are answered from memory.
+        instances: to register, deregister, and say how instances are.
+        services: to configure services.
+    """
+
+    def __init__(self, store: Store, info: ServerInfo) -> None:
+        self.info = info
+        self._store = store
+        self._view = View(secrets.token_hex(8))
+        self._freshness = Freshness()
+        self._writer = Writer(store, self._view)
+        self.instances = Registrations(self._view, self._writer, Owner(info.name, info.incarnation))
+        self.services = Services(self._view, self._writer, self.instances)
+        self.reading = Reading(self._view, self._fresh, self.instances.here)
+        self._keeper = self.instances.keeper
+        self._trouble = ""
+        self._is_announced = False
+        self._stale_since: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Directory {self.info.name} over {self._store.address}>"
+
+    @property
+    def commits(self) -> int:
+        """Commits that were sent to the store for what others asked and what this server keeps."""
+        return self._writer.commits
+
+    async def run(self, nursery: trio.Nursery, presence: Presence) -> None:
+        """Follow the store, and keep it as it should be."""
+        nursery.start_soon(self._follow)
+        nursery.start_soon(presence.run)
+        nursery.start_soon(self._keeper.run, self._is_fresh, self._tick)
+        await self.reading.known()
+        await presence.announced.wait()
+
+    async def _follow(self) -> None:
+        async with self._store.watch(PREFIX) as updates:
+            async for update in updates:
+                trouble = updates.trouble
+                self._trouble = "" if trouble is None else trouble.message
+                if isinstance(trouble, Denied):
+                    _log.warning("%r cannot read its store: %s", self, trouble)
+                self._stale_since = update.stale_since
+                self._take(update)
+
+    def _take(self, update: Update) -> None:
+        changes = self._view.apply(update, trio.current_time(), time.time())
+        self._keeper.note(changes)
+        for key in (*(entry.key for entry in update.puts), *update.deletes):
+            with contextlib.suppress(ValueError):
+                where = read_key(key)
+                what = What(where.name, where.id)
+                if where.place == "instance" and what in self._keeper.liveness:
+                    self._keeper.look_at(what)
+        self._writer.moved()
+        if self._view.epoch:
+            self.reading.now_known()
+        here = self._view.servers.get(self.info.name)
+        if here is not None and here.incarnation == self.info.incarnation:
+            self._is_announced = True
+        elif here is not None and self._is_announced:
+            raise superseded(self.info.name)
+
+    def _tick(self) -> None:
+        self._keeper.note(self._view.tick(trio.current_time(), time.time()))
+
+    def _is_fresh(self) -> bool:
+        return self._stale_since is None and bool(self._view.epoch)
+
+    def _fresh(self) -> Freshness:
+        freshness = self._freshness
+        freshness.confirmed = self._store.statistics().confirmed
+        freshness.stale = not self._is_fresh()
+        freshness.trouble = self._trouble if freshness.stale else ""
+        return freshness
+
+
+@contextlib.asynccontextmanager
+async def open_directory(
+    store: Store | str, *, server: str = "", endpoints: Sequence[str] = (), lease_ttl: float = 10.0
+) -> AsyncIterator[Directory]:
+    """Open the directory that is kept in a store: ``async with open_directory("sqlite:///…") as directory``.
+
+    It begins when what is in the store is known. Any number of servers may have the same store.
+
+    Args:
+        store: an open one, or its URL.
+        server: a name that this server keeps over its restarts, so that it knows what its earlier life kept; drawn by lot if
+            empty.
+        endpoints: where it is reached, for those who list the servers.
+        lease_ttl: seconds after which others notice that this server is gone.
+
+    Raises:
+        ConfigurationError, StoreError: the store cannot be opened.
+        Superseded: another server has begun under this name.
+    """
+    if isinstance(store, str):
+        async with (
+            open_store(store) as opened,
+            open_directory(opened, server=server, endpoints=endpoints, lease_ttl=lease_ttl) as directory,
+        ):
+            yield directory
+        return
+    try:
+        name = check_id(server or f"server-{secrets.token_hex(4)}")
+    except ValueError as error:
+        raise duplex.ConfigurationError(f"server: {error}") from None
+    info = ServerInfo(name, secrets.token_hex(8), tuple(endpoints))
+    async with background() as nursery:
+        directory = Directory(store, info)
+        await directory.run(nursery, Presence(store, info, lease_ttl))
+        yield directory

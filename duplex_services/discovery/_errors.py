@@ -1,0 +1,63 @@
+"""How a change of the directory may fail.
+
+::
+
+    DirectoryError (duplex.DuplexError)
+    ├─ BadRequest       what was given makes no sense; nothing changed
+    ├─ NotThere         there is no such thing; nothing changed
+    ├─ AlreadyThere     there is one already; nothing changed
+    ├─ NotAllowed       not as things are: another index, a registration that is over, a leader that is not elected by hand
+    ├─ StoreAway        the store does not answer: nothing changed, or, as the message says, it may have
+    └─ Superseded       another server of this name has begun
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import duplex
+
+
+class DirectoryError(duplex.DuplexError):
+    """The root of what a directory raises."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class BadRequest(DirectoryError):
+    """What was given makes no sense; nothing changed."""
+
+
+class NotThere(DirectoryError):
+    """There is no such service or instance; nothing changed."""
+
+
+class AlreadyThere(DirectoryError):
+    """There is one already; nothing changed."""
+
+
+class NotAllowed(DirectoryError):
+    """Not as things are; nothing changed."""
+
+
+class StoreAway(DirectoryError):
+    """The store does not answer, or does not take it."""
+
+
+class Superseded(DirectoryError):
+    """Another server of discovery has begun under this name."""
+
+
+def check(checker: Callable[[Any], Any], value: Any) -> None:
+    """Check a value.
+
+    Raises:
+        BadRequest: it makes no sense.
+    """
+    try:
+        checker(value)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None

@@ -1,0 +1,77 @@
+"""This server's own key in the store: under its lease, so that the others see when it is gone."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import trio
+
+from duplex_services.discovery._errors import Superseded
+from duplex_services.discovery._model import ServerInfo
+from duplex_services.discovery._rules._keys import encode, read_server, server_key
+from duplex_services.store import Conflict, Lease, Store, StoreError, missing, unchanged
+
+_log: Final = logging.getLogger("duplex.discovery")
+
+#: Seconds after which what failed is tried again.
+_PAUSE: Final = 0.5
+
+
+class Presence:
+    """Keeps a server's key there while this runs.
+
+    Args:
+        store: where.
+        info: what it says.
+        ttl: a wish, in seconds, for the lease.
+    """
+
+    def __init__(self, store: Store, info: ServerInfo, ttl: float) -> None:
+        self._store = store
+        self._info = info
+        self._ttl = ttl
+        #: Set while the key is there, as far as is known.
+        self.announced = trio.Event()
+
+    async def run(self) -> None:
+        """Be there.
+
+        Raises:
+            Superseded: another server has taken the name.
+        """
+        is_first = True
+        while True:
+            try:
+                async with self._store.lease(self._ttl) as lease:
+                    await self._announce(lease, is_first=is_first)
+                    is_first = False
+                    self.announced.set()
+                    await lease.lost.wait()
+            except StoreError as error:
+                _log.info("%s cannot say that it is there: %s", self._info.name, error)
+                await trio.sleep(_PAUSE)
+
+    async def _announce(self, lease: Lease, *, is_first: bool) -> None:
+        key = server_key(self._info.name)
+        while True:
+            entry = await self._store.get(key)
+            if entry is not None and not is_first and self._is_other(entry.value):
+                raise superseded(self._info.name)
+            when = missing(key) if entry is None else unchanged(key, entry.modified)
+            try:
+                await self._store.commit({key: encode(self._info)}, when=[when], lease=lease)
+            except Conflict:
+                continue
+            return
+
+    def _is_other(self, value: bytes) -> bool:
+        try:
+            return read_server(value).incarnation != self._info.incarnation
+        except ValueError:
+            return False
+
+
+def superseded(name: str) -> Superseded:
+    """Return the error that ends a server whose name another one has taken."""
+    return Superseded(f"another server of discovery has begun as {name!r}: each needs a name of its own")
