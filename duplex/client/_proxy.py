@@ -8,8 +8,8 @@ from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol, TypeAlia
 
 from duplex.client._open import OpenCall
 from duplex.client._options import Options
-from duplex.engine._tracked import ResumableStream
 from duplex.engine.calling import Caller, CallOptions, OtherOptions, Request
+from duplex.engine.channels import ResumableStream
 
 #: Gives what makes the calls of a service, by its name, that have some options. Raises ``ConfigurationError`` if its
 #: calls cannot have them.

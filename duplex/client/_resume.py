@@ -21,9 +21,8 @@ from duplex._backoff import pause_after
 from duplex._config import Reconnect
 from duplex._errors import RPCError, Unavailable, Unimplemented
 from duplex._metadata import RESUME_KEY, Metadata
-from duplex.engine._tracked import ResumableStream, Tracked
-from duplex.engine._types import ChannelStatistics
 from duplex.engine.calling import Caller, LimitedOpening, Opening, OutgoingCall, Request, bounded
+from duplex.engine.channels import ChannelStatistics, ResumableStream, Tracked
 
 T = TypeVar("T", covariant=True)
 

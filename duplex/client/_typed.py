@@ -11,8 +11,8 @@ from duplex._errors import ConfigurationError
 from duplex._names import service_name_of
 from duplex.client._options import Options
 from duplex.client._proxy import CallerFor, Declared, MethodProxy, ServiceProxy
-from duplex.engine._types import Channel
 from duplex.engine.calling import CallOptions, Streaming, Unary
+from duplex.engine.channels import Channel
 
 _ITERATORS: Final = (AsyncGenerator, AsyncIterator, AsyncIterable, Generator, Iterator, Iterable)
 

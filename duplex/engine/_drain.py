@@ -11,8 +11,8 @@ import trio
 from duplex._errors import Unavailable
 from duplex._numbers import check_seconds
 from duplex._status import StatusCode
-from duplex.engine._deadlines import CLEAN_UP
 from duplex.engine._runs import check_run
+from duplex.engine.threads import CLEAN_UP
 
 if TYPE_CHECKING:
     from duplex.engine._engine import Engine

@@ -20,10 +20,7 @@ from duplex._errors import ConfigurationError
 from duplex._metadata import IDEMPOTENCY_FEATURE
 from duplex._numbers import check_seconds
 from duplex.codec import CODECS, Codec
-from duplex.engine._admission import Admission
-from duplex.engine._callbacks import Callbacks
 from duplex.engine._drain import drain
-from duplex.engine._dropped import Dropped
 from duplex.engine._handler import Handler
 from duplex.engine._link import BaseLink
 from duplex.engine._link_table import LinkTable
@@ -34,11 +31,14 @@ from duplex.engine._report import CallInfo, calls_of
 from duplex.engine._runs import EventLoop, check_run
 from duplex.engine._shares import GREED, may_hold_more
 from duplex.engine._statistics import PeerStatistics
-from duplex.engine._threads import Threads
 from duplex.engine._watch import SlowPeers
 from duplex.engine.calling import CallCounts, Situation, Timers
+from duplex.engine.channels import Dropped
 from duplex.engine.serving import BUILTIN, Observer, Reception, ResultCache, ServedChannel, ServingMiddleware
+from duplex.engine.serving._admission import Admission
+from duplex.engine.serving._callbacks import Callbacks
 from duplex.engine.tasks import Flusher, Workers
+from duplex.engine.threads import Threads
 from duplex.protocol import (
     MAX_NAME,
     MAX_SERVICES,

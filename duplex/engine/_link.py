@@ -23,20 +23,23 @@ from duplex._metadata import (
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer
 from duplex.engine._backlog import Backlog
-from duplex.engine._conversation import Conversation
-from duplex.engine._credit import CreditShare
 from duplex.engine._handler import Handler
-from duplex.engine._live import CallValues
 from duplex.engine._log import clean, logger
 from duplex.engine._lost import tell_all
-from duplex.engine._nested import NestedChannel
 from duplex.engine._public_link import PublicLink
 from duplex.engine._statistics import LinkStatistics
-from duplex.engine._table import ChannelUser
 from duplex.engine._throttle import Throttle
-from duplex.engine._unread import in_short, is_much_unread
 from duplex.engine._watch import LinkWatch
 from duplex.engine.calling import LinkCaller, RemoteCallback
+from duplex.engine.channels import (
+    CallValues,
+    ChannelUser,
+    CreditReturns,
+    CreditShare,
+    NestedChannel,
+    in_short,
+    is_much_unread,
+)
 from duplex.engine.serving import refuse
 from duplex.engine.tasks import Job
 from duplex.protocol import (
@@ -121,16 +124,9 @@ class BaseLink:
         self.credit_waiters = self._credit_share.waiters
         #: The other side has granted more on the link, in what is being acted upon.
         self._has_link_credit_come = False
-        #: Conversations that owe the other side credit for messages that were taken (an ordered set), how
-        #: much that is together, and from how much on it is given back.
-        self.bundles: dict[Conversation, None] = {}
-        self.held_back = 0
-        #: Items of streams that were dropped here, see :mod:`duplex.engine._overflow`.
+        self.returns = CreditReturns(peer.limits)
+        #: Items of streams that were dropped here, see :mod:`duplex.engine.channels._overflow`.
         self.dropped_items = 0
-        limits = peer.limits
-        self.most_held_back = min(limits.channel_window, limits.link_window) // 4
-        #: Bytes of items that may be taken as a whole, so that their credit goes back a little early.
-        self.longest_run = self.most_held_back // 16
         #: Services that the other side offers, by name.
         self.offers: dict[str, ServiceInfo] = {}
         #: Why the link is over, once it is.
@@ -478,7 +474,7 @@ class BaseLink:
         self.watch.over()
         self._pong.set()
         self._callbacks.clear()
-        self.bundles.clear()
+        self.returns.pending.clear()
         if self.backlog is not None:
             self.peer.workers.hand_over(self.backlog.jobs)
         tell_all(self, self._unsent_channel)

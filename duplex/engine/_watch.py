@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
-from duplex.engine._deadlines import CLEAN_UP
+from duplex.engine.threads import CLEAN_UP
 
 if TYPE_CHECKING:
     from duplex.engine._engine import Engine

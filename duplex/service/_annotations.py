@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import trio
 
 from duplex._errors import ConfigurationError
-from duplex.engine._types import Callback
+from duplex.engine.channels import Callback
 
 #: Names of built-in types. A service likes to have methods called ``list`` and ``set``; the annotations
 #: beside them still mean the types.

@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from typing import Any, Concatenate, Never, ParamSpec, Protocol, TypeVar, cast, overload
 
 from duplex._config import Overflow
-from duplex.engine._types import Channel, ReceiveChannel
 from duplex.engine.calling import Streaming, Unary
+from duplex.engine.channels import Channel, ReceiveChannel
 from duplex.engine.serving import ServingMiddleware
 
 A = TypeVar("A")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from duplex._errors import ConfigurationError
 from duplex.engine._handler import Kind
-from duplex.engine._tracked import Tracked
+from duplex.engine.channels import Tracked
 from duplex.service._annotations import bare, role_of
 from duplex.service._arguments import Parameter
 

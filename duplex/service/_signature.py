@@ -30,7 +30,7 @@ import trio
 from duplex._config import Overflow
 from duplex._errors import ConfigurationError
 from duplex.codec._types import inspect_type
-from duplex.engine import _types as channels
+from duplex.engine import channels
 from duplex.engine._handler import Flavor, Kind
 from duplex.engine.serving import MiddlewareLayers
 from duplex.service._annotations import (

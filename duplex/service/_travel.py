@@ -11,7 +11,7 @@ import trio
 
 from duplex._errors import ConfigurationError
 from duplex.codec._types import inspect_type
-from duplex.engine._types import Callback, ReceiveChannel, SendChannel
+from duplex.engine.channels import Callback, ReceiveChannel, SendChannel
 from duplex.service._annotations import UnresolvedNameError, bare, role_of
 from duplex.service._typetext import type_text
 

@@ -22,7 +22,7 @@ from duplex._errors import ConfigurationError, DecodeError
 from duplex.codec import LiveKind
 from duplex.codec._base import Unconnected
 from duplex.codec._elements import check_json, check_msgpack, many_objects
-from duplex.engine._types import Callback
+from duplex.engine.channels._types import Callback
 from tests.codec.helpers import CODEC, JSON, FakeLive
 
 MANY = 1_000_000

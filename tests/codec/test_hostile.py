@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from duplex._errors import DecodeError
 from duplex.codec import Buffer, Codec
 from duplex.codec._explain import decode_error
-from duplex.engine._types import Callback, ReceiveChannel
+from duplex.engine.channels._types import Callback, ReceiveChannel
 from tests.codec.helpers import CODEC, JSON, RAW, FakeLive
 from tests.codec.test_values import Box, Colour, Item, Level, Options, Order, Place, Refund
 

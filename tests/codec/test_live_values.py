@@ -13,7 +13,7 @@ import trio
 
 from duplex._errors import ConfigurationError, DecodeError, EncodeError
 from duplex.codec import CODECS, LiveKind, foreign_types
-from duplex.engine._types import Callback, Channel, ChannelStatistics, ReceiveChannel, SendChannel
+from duplex.engine.channels._types import Callback, Channel, ChannelStatistics, ReceiveChannel, SendChannel
 from tests.codec.helpers import CODEC, FakeLive, Remote, through
 
 

@@ -13,7 +13,7 @@ import pytest
 from duplex._errors import ConfigurationError
 from duplex.codec import CODECS, foreign_types
 from duplex.codec._types import PerType, inspect_type
-from duplex.engine._types import Callback
+from duplex.engine.channels._types import Callback
 from tests.codec.helpers import CODEC, JSON, RAW
 
 T = TypeVar("T")

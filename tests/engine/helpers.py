@@ -179,8 +179,8 @@ def leftovers(link: duplex.Link) -> list[str]:
         "conversations": link._inside.conversations,
         "callbacks": link._inside._callbacks,
         "waiters for credit": link._inside.credit_waiters,
-        "conversations that owe credit": link._inside.bundles,
-        "credit that is owed": link._inside.held_back if link.is_open else 0,
+        "conversations that owe credit": link._inside.returns.pending,
+        "credit that is owed": link._inside.returns.owed if link.is_open else 0,
         "tasks": stray_tasks(link.peer),
     }
     found = [f"{link.peer.name}: {what}: {repr(value)[:200]}" for what, value in held.items() if value]

@@ -12,8 +12,8 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine._admission import CALLS_PER_LOOK, Admission
 from duplex.engine._shares import may_hold_more
+from duplex.engine.serving._admission import CALLS_PER_LOOK, Admission
 from tests.engine.helpers import Pair, linked, outcome, until
 
 

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine import _collector
-from duplex.engine._collector import FEW, MANY, Collector
+from duplex.engine.serving import _collector
+from duplex.engine.serving._collector import FEW, MANY, Collector
 from tests.engine.helpers import linked, until
 
 pytestmark = pytest.mark.plain_wire("looks into the server's process")

@@ -6,7 +6,7 @@ from typing import Any
 
 import trio.testing
 
-from duplex.engine._credit import MOST_TOLD, CreditShare
+from duplex.engine.channels._credit import MOST_TOLD, CreditShare
 from duplex.protocol import MESSAGE_OVERHEAD
 
 

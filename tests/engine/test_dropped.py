@@ -14,7 +14,7 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine._dropped import is_left_alone
+from duplex.engine.channels._dropped import is_left_alone
 from tests.engine.helpers import collect, linked, outcome, stray_tasks, until
 
 #: Seconds after which a peer has looked after its links, and after what was dropped a while before.

@@ -164,7 +164,7 @@ async def test_request_whose_reply_nobody_waits_for_any_more() -> None:
             await call.send_eof()
             await trio.testing.wait_all_tasks_blocked()
             # As a requester's own end does when what it is fed with fails.
-            given_up = [child for child in call._call.children.values() if child.opener][1]
+            given_up: Any = [child for child in call._call.children.values() if child.opener][1]
             given_up._give_up("the requester has gone")
             await pair.settle()
             begin.set()

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine import _interpreter
-from duplex.engine._interpreter import Interpreter
+from duplex.engine.threads import _interpreter
+from duplex.engine.threads._interpreter import Interpreter
 from tests.engine.helpers import GUARD, Pair, linked
 
 service = duplex.Service("svc")
@@ -149,7 +149,7 @@ async def test_who_has_begun_gets_two_moments_more(monkeypatch: pytest.MonkeyPat
         assert seconds == _interpreter.MOMENT
         moments += 1
 
-    monkeypatch.setattr("duplex.engine._interpreter.time.sleep", sleep)
+    monkeypatch.setattr("duplex.engine.threads._interpreter.time.sleep", sleep)
     interpreter = Interpreter()
     for who in ("long", "short"):
         interpreter.give(who)

@@ -12,11 +12,11 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine._conversation import Conversation
 from duplex.engine._link import BaseLink
-from duplex.engine._live import CallValues
-from duplex.engine._nested import NestedChannel
 from duplex.engine.calling._unary import UnaryCall
+from duplex.engine.channels._conversation import Conversation
+from duplex.engine.channels._live_values import CallValues
+from duplex.engine.channels._nested import NestedChannel
 from duplex.engine.serving import Invocation, ServedChannel
 from duplex.engine.serving.idempotency._run import KeyedRun
 from tests.engine.helpers import Pair, collect, linked, outcome, quiet

@@ -506,4 +506,4 @@ async def test_items_that_came_before_the_loss_are_still_received(count: int) ->
             assert seen[:3] == [0, 1, 2]
             assert type(seen[3]) is duplex.PeerLost
         await trio.testing.wait_all_tasks_blocked()
-        assert not pair.back._inside.bundles
+        assert not pair.back._inside.returns.pending

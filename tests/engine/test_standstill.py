@@ -12,7 +12,7 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine import _threads
+from duplex.engine.threads import _threads
 from tests.engine.helpers import feed, linked, outcome, until
 from tests.machine import fail_after
 

@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 import duplex
-from duplex.engine import _threads
+from duplex.engine.threads import _threads
 from tests.engine.helpers import GUARD, linked, until
 
 

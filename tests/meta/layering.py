@@ -50,9 +50,11 @@ FRONT: Final[Mapping[str, int]] = {"duplex": 6, "duplex.__main__": 7}
 
 #: Parts of packages that know nobody who knows them, not even by a type.
 ROOMS: Final = (
+    "duplex.engine.threads",
+    "duplex.engine.channels",
+    "duplex.engine.tasks",
     "duplex.engine.calling",
     "duplex.engine.serving",
-    "duplex.engine.tasks",
     "duplex.client",
     "duplex.client.balancing",
 )

@@ -134,7 +134,7 @@ def test_bad_import_is_found(module: str, source: str, reason: str) -> None:
         ("duplex.transports._zmq_socket", "import zmq, trio, time"),
         (
             "duplex.engine._link",
-            "from duplex.codec._base import Codec\nfrom duplex.engine._types import Channel",
+            "from duplex.codec._base import Codec\nfrom duplex.engine.channels._types import Channel",
         ),
         ("duplex.cli._call", "def f():\n    import duplex\n    from duplex import open_peer, _peer"),
         ("duplex.builtin._health", "from duplex._peer import Peer"),

@@ -8,10 +8,9 @@ import trio
 
 from duplex._errors import FailedPrecondition
 from duplex.codec._base import Codec
-from duplex.engine._live import CallValues
-from duplex.engine._types import Callback
 from duplex.engine.calling._caller import Caller
 from duplex.engine.calling._request import Request
+from duplex.engine.channels import Callback, CallValues
 
 
 @final

@@ -12,8 +12,8 @@ from duplex.engine.calling._request import Request
 from duplex.protocol import NOTIFY
 
 if TYPE_CHECKING:
-    from duplex.engine._table import ChannelUser
     from duplex.engine.calling._host import CallHost
+    from duplex.engine.channels import ChannelUser
 
 
 def open_channel(

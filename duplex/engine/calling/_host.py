@@ -7,11 +7,10 @@ from typing import Protocol
 
 from duplex._errors import RPCError
 from duplex.codec._base import Codec
-from duplex.engine._host import ChannelHost, ChannelOwner
-from duplex.engine._table import ChannelUser
 from duplex.engine.calling._caller import Caller
 from duplex.engine.calling._outcome import Callee
 from duplex.engine.calling._timers import Timers
+from duplex.engine.channels import ChannelHost, ChannelOwner, ChannelUser
 
 
 class Wakeable(Protocol):

@@ -9,16 +9,15 @@ import trio
 
 from duplex._errors import EncodeError, RPCError, Unknown
 from duplex.codec._base import LiveKind
-from duplex.engine._deadlines import in_thread
-from duplex.engine._live import FUNCTIONS
 from duplex.engine._runs import check_run
-from duplex.engine._threads import wait_in_thread
 from duplex.engine.calling._channel import open_channel
 from duplex.engine.calling._opening import LimitedOpening
 from duplex.engine.calling._outcome import blame, deadline_exceeded
 from duplex.engine.calling._outgoing import OutgoingCall, OutgoingConversation, OverflowingConversation
 from duplex.engine.calling._request import Request, begun, in_time
 from duplex.engine.calling._unary import UnaryCall
+from duplex.engine.channels import FUNCTIONS
+from duplex.engine.threads import in_thread, wait_in_thread
 from duplex.protocol import END, NOTIFY
 
 if TYPE_CHECKING:

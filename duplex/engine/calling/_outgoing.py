@@ -10,16 +10,20 @@ import trio
 from duplex._config import Overflow
 from duplex._errors import DecodeError, Internal, ResourceExhausted, RPCError, as_text, error_for_status
 from duplex._metadata import Metadata
-from duplex.engine._conversation import NOTHING, Conversation
-from duplex.engine._deadlines import told_by_own
-from duplex.engine._overflow import Overflowing, OverflowState
 from duplex.engine._public_link import PublicLink
-from duplex.engine._threads import wait_rescheduled
-from duplex.engine._types import Channel, ChannelStatistics
 from duplex.engine.calling._channel import open_channel
 from duplex.engine.calling._outcome import blame, outcome_error
 from duplex.engine.calling._request import Request
 from duplex.engine.calling._timers import Timer, cancel_timer
+from duplex.engine.channels import (
+    NOTHING,
+    Channel,
+    ChannelStatistics,
+    Conversation,
+    Overflowing,
+    OverflowState,
+)
+from duplex.engine.threads import told_by_own, wait_rescheduled
 from duplex.protocol import ChannelClosed, MessageReceived
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import trio
 from duplex._config import Overflow
 from duplex._metadata import IDEMPOTENCY_KEY, Metadata
 from duplex.codec._base import Codec
-from duplex.engine._deadlines import remaining, remaining_until, thread_call
 from duplex.engine._runs import outside_trio
 from duplex.engine.calling._outcome import Callee, deadline_exceeded
+from duplex.engine.threads import remaining, remaining_until, thread_call
 
 
 @final

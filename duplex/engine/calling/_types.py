@@ -11,8 +11,8 @@ from duplex._config import Overflow
 from duplex._metadata import Metadata
 from duplex._policies import HedgingPolicy, RetryPolicy
 from duplex.codec import Codec
-from duplex.engine._tracked import ResumableStream
 from duplex.engine.calling._outgoing import OutgoingCall
+from duplex.engine.channels import ResumableStream
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)

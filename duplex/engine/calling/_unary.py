@@ -9,13 +9,12 @@ import trio
 
 from duplex._errors import DecodeError, Internal, RPCError
 from duplex._status import StatusCode
-from duplex.engine._deadlines import ABOUT, told_by_own
-from duplex.engine._live import CallValues
-from duplex.engine._unread import is_much_unread
 from duplex.engine.calling._channel import open_channel
 from duplex.engine.calling._outcome import blame, deadline_exceeded, outcome_error
 from duplex.engine.calling._request import Request
 from duplex.engine.calling._timers import Timer, cancel_timer
+from duplex.engine.channels import CallValues, is_much_unread
+from duplex.engine.threads import ABOUT, told_by_own
 from duplex.protocol import END, UNARY, CancelReceived, ChannelClosed, ItemsReceived, MessageReceived
 
 if TYPE_CHECKING:
@@ -277,4 +276,4 @@ class UnaryCall(CallValues):
         self._wake()
 
     def cut(self, status: StatusCode, message: str, *, resumable: bool = False) -> None:
-        """See :meth:`duplex.engine._table.ChannelUser.cut`: this side makes the call."""
+        """See :meth:`duplex.engine.channels._user.ChannelUser.cut`: this side makes the call."""

@@ -10,22 +10,27 @@ import trio
 from duplex._errors import CallCancelled, ResourceExhausted, RPCError
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec
-from duplex.engine._conversation import Conversation
-from duplex.engine._deadlines import ABOUT
 from duplex.engine._failure import Failure, report_last
 from duplex.engine._handler import Handler
-from duplex.engine._nested import BothEnds, NestedChannel, ReceiveEnd, close_local
-from duplex.engine._overflow import Overflowing, OverflowState
-from duplex.engine._threads import Threads, run_in_thread
-from duplex.engine._unread import is_much_unread
+from duplex.engine.channels import (
+    BothEnds,
+    Child,
+    Conversation,
+    Overflowing,
+    OverflowState,
+    ReceiveEnd,
+    close_local,
+    is_much_unread,
+)
 from duplex.engine.serving._answers import NONE, UNTOLD, all_trailers, fail_somehow
 from duplex.engine.serving._end import Arguments, ServingLink, Trailers
 from duplex.engine.serving._invocation import Invocation
 from duplex.engine.serving._who import BUILTIN, PeerInfo, peer_info
+from duplex.engine.threads import ABOUT, Threads, run_in_thread
 from duplex.protocol import RESULT, CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
-    from duplex.engine._live import CallValues
+    from duplex.engine.channels import CallValues
 
 #: What another task is told that still receives from the call's stream, or sends on it.
 _ENDED: Final = "the handler has ended, and the call with it"
@@ -331,7 +336,7 @@ def can_run_inline(link: ServingLink, event: ChannelOpened, handler: Handler) ->
     )
 
 
-async def _wait_released(exports: list[NestedChannel | int]) -> None:
+async def _wait_released(exports: list[Child | int]) -> None:
     """Return once nobody needs live values any more: channels when they are over, callbacks never, so that
     only the caller, by leaving its block, ends the call."""
     for export in exports:

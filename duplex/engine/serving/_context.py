@@ -6,12 +6,12 @@ from typing import Any
 
 from duplex._errors import as_text
 from duplex._metadata import Metadata, read_previous_attempts
-from duplex.engine._deadlines import served_call
 from duplex.engine._handler import Handler
 from duplex.engine._public_link import PublicLink
-from duplex.engine._types import ChannelStatistics
+from duplex.engine.channels import ChannelStatistics
 from duplex.engine.serving._invocation import Invocation
 from duplex.engine.serving._who import PeerInfo
+from duplex.engine.threads import served_call
 
 
 def current_call() -> CallContext:

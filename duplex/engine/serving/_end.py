@@ -14,16 +14,13 @@ from typing import Any, Protocol, TypeAlias
 from duplex.codec._base import Codec
 from duplex.engine._failure import Failure
 from duplex.engine._handler import Handler
-from duplex.engine._host import ChannelHost, ChannelOwner
-from duplex.engine._live import CallValues
 from duplex.engine._public_link import PublicLink
 from duplex.engine._runs import EventLoop
-from duplex.engine._table import ChannelUser
-from duplex.engine._threads import Threads
-from duplex.engine._types import ChannelStatistics
+from duplex.engine.channels import CallValues, ChannelHost, ChannelOwner, ChannelStatistics, ChannelUser
 from duplex.engine.serving._observer import Observer
 from duplex.engine.serving._who import PeerInfo
 from duplex.engine.tasks import Job, Source
+from duplex.engine.threads import Threads
 from duplex.protocol import ChannelOpened
 
 #: What a handler is called with, by position and by name.

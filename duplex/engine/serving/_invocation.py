@@ -16,7 +16,6 @@ import trio
 from duplex._errors import CallCancelled, DuplexError, InvalidArgument, RPCError, as_text
 from duplex._metadata import Metadata
 from duplex._status import StatusCode
-from duplex.engine._deadlines import in_thread, served_call, thread_call
 from duplex.engine._failure import (
     Failure,
     NotBegun,
@@ -26,11 +25,17 @@ from duplex.engine._failure import (
     told,
     unexpected,
 )
-from duplex.engine._generator import END_OF_ITEMS, GeneratorThread
 from duplex.engine._handler import Flavor, Handler
-from duplex.engine._threads import run_plain
 from duplex.engine.serving._end import CallEnd, CallLink, Host, Port
 from duplex.engine.serving._observer import UnservedCall, status_of
+from duplex.engine.threads import (
+    END_OF_ITEMS,
+    GeneratorThread,
+    in_thread,
+    run_plain,
+    served_call,
+    thread_call,
+)
 
 logger = logging.getLogger("duplex")
 
@@ -349,7 +354,7 @@ class Invocation:
             thread_call.reset(token)
 
     def limit(self, timeout: float | None) -> float | None:
-        """See :class:`duplex.engine._deadlines.ThreadCall`."""
+        """See :class:`duplex.engine.threads._deadlines.ThreadCall`."""
         if self._is_stopped or self._cut is not None or self.end.over:
             error = self._given_up_error()
             error.may_have_executed = False
@@ -360,7 +365,7 @@ class Invocation:
         return remaining if timeout is None else min(timeout, remaining)
 
     async def bounded(self, awaited: Awaitable[Any]) -> Any:
-        """See :class:`duplex.engine._deadlines.ThreadCall`."""
+        """See :class:`duplex.engine.threads._deadlines.ThreadCall`."""
         if self._waits is None:
             self._waits = set()
         scope = trio.CancelScope()

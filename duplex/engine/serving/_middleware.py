@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, final
 
 from duplex._errors import ConfigurationError
 from duplex._metadata import Metadata
-from duplex.engine._types import Channel, ChannelStatistics, ReceiveChannel
+from duplex.engine.channels import Channel, ChannelStatistics, ReceiveChannel
 from duplex.engine.serving._context import CallContext
 from duplex.engine.serving._end import Arguments, CallEnd
 from duplex.engine.serving._invocation import Invocation

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 from duplex._metadata import IDEMPOTENCY_KEY, RESUME_KEY
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
-from duplex.engine._admission import Admission
-from duplex.engine._callbacks import Callbacks
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._shares import PUSH_BACK
+from duplex.engine.serving._admission import Admission
+from duplex.engine.serving._callbacks import Callbacks
 from duplex.engine.serving._channel import OverflowingChannel, ServedChannel, can_run_inline
 from duplex.engine.serving._end import ServingLink
 from duplex.engine.serving._refusal import refuse
@@ -20,7 +20,7 @@ from duplex.engine.serving.idempotency import ResultCache
 from duplex.protocol import ChannelOpened
 
 if TYPE_CHECKING:
-    from duplex.engine._live import CallValues
+    from duplex.engine.channels import CallValues
 
 #: Handlers that run for a link, below which Duplex's own methods are called however many run for others: whether a peer
 #: is well is asked when it is full.

@@ -13,8 +13,8 @@ from typing import Final, Protocol, final
 
 import trio
 
-from duplex.engine._interpreter import Interpreter
 from duplex.engine.tasks._policy import LeaderPolicy
+from duplex.engine.threads import Interpreter
 from duplex.transports._base import Port
 
 logger = logging.getLogger("duplex")

@@ -43,12 +43,12 @@ from typing import Any, Final, final
 import outcome
 import trio
 
-from duplex.engine._deadlines import shared
 from duplex.engine._failure import leaves
 from duplex.engine._handler import Flavor
 from duplex.engine.tasks._flush import Flusher
 from duplex.engine.tasks._job import Job, Source
 from duplex.engine.tasks._leader import LONG, Behind, Leadership
+from duplex.engine.threads import shared
 from duplex.transports import Port, Turns
 
 logger = logging.getLogger("duplex")

@@ -15,8 +15,7 @@ import trio
 from duplex._errors import CallCancelled, DuplexError, RPCError
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
-from duplex.engine._conversation import Conversation
-from duplex.engine._unread import is_much_unread
+from duplex.engine.channels import Conversation, is_much_unread
 from duplex.engine.serving._end import ServingLink
 from duplex.engine.serving._observer import Observer, UnservedCall, status_of
 from duplex.engine.serving._who import peer_info

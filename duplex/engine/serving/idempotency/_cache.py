@@ -12,10 +12,10 @@ from duplex._config import Idempotency
 from duplex._metadata import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
-from duplex.engine._admission import Admission
 from duplex.engine._handler import Handler, Kind
 from duplex.engine._shares import PUSH_BACK
 from duplex.engine._throttle import Throttle
+from duplex.engine.serving._admission import Admission
 from duplex.engine.serving._end import ServingLink
 from duplex.engine.serving._refusal import refuse
 from duplex.engine.serving.idempotency._attempt import Attempt

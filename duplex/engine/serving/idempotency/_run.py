@@ -15,10 +15,7 @@ from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec, LiveKind, Unconnected
 from duplex.engine._failure import Failure, report_last
 from duplex.engine._handler import Handler
-from duplex.engine._live import FUNCTIONS
-from duplex.engine._nested import close_local
-from duplex.engine._threads import Threads, run_in_thread
-from duplex.engine._types import ChannelStatistics
+from duplex.engine.channels import FUNCTIONS, ChannelStatistics, close_local
 from duplex.engine.serving._answers import NONE, UNTOLD, all_trailers, fail_somehow
 from duplex.engine.serving._end import Arguments, CallLink, Trailers
 from duplex.engine.serving._invocation import Invocation
@@ -26,6 +23,7 @@ from duplex.engine.serving._who import PeerInfo, peer_info
 from duplex.engine.serving.idempotency._attempt import Attempt
 from duplex.engine.serving.idempotency._result import CallResult
 from duplex.engine.serving.idempotency._thread import KeptThread
+from duplex.engine.threads import Threads, run_in_thread
 from duplex.protocol import ChannelOpened
 
 #: How a function in a thread hears that its call was cut short: from ``trio.from_thread.check_cancelled()``, or

@@ -22,9 +22,10 @@ import msgspec
 from duplex._config import Overflow
 from duplex._errors import DecodeError, ResourceExhausted, RPCError
 from duplex.codec._base import Buffer, LiveKind
-from duplex.engine._conversation import Conversation
-from duplex.engine._nested import NestedChannel, close_local
-from duplex.engine._types import ChannelStatistics
+from duplex.engine.channels._conversation import Conversation
+from duplex.engine.channels._live_values import Child
+from duplex.engine.channels._nested import close_local
+from duplex.engine.channels._types import ChannelStatistics
 from duplex.protocol import ItemsReceived, MessageReceived
 
 
@@ -35,7 +36,7 @@ class _Queued(NamedTuple):
     attachments: Sequence[Buffer]
     cost: int
     #: The live values in it, which are passed when it is sent.
-    fresh: list[tuple[NestedChannel | int, Any]] | None
+    fresh: list[tuple[Child | int, Any]] | None
 
 
 @final
@@ -232,7 +233,7 @@ class Overflowing(Conversation):
         self.overflow.queued_bytes -= item.cost
         self._drop_unsent(item.fresh)
 
-    def _drop_unsent(self, fresh: list[tuple[NestedChannel | int, Any]] | None) -> None:
+    def _drop_unsent(self, fresh: list[tuple[Child | int, Any]] | None) -> None:
         self.overflow.dropped_sent += 1
         self.link.dropped_items += 1
         if fresh is not None:

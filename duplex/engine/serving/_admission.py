@@ -9,8 +9,8 @@ from collections.abc import Sequence, Sized
 from typing import Final, Protocol, final
 
 from duplex._config import Limits
-from duplex.engine._collector import MANY, collector
 from duplex.engine._shares import GREED, may_hold_more
+from duplex.engine.serving._collector import MANY, collector
 from duplex.protocol import Connection
 
 #: Calls between two looks at how much all links hold together. A call is at most one message, and each link's

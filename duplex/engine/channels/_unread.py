@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from duplex._metadata import RESERVED_PREFIX
-
-if TYPE_CHECKING:
-    from duplex.engine._host import ChannelHost
+from duplex.engine.channels._host import ChannelHost
 
 logger = logging.getLogger("duplex")
 

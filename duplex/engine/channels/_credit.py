@@ -6,14 +6,12 @@ cost as much as they are, again and again, and be done in one pass of the event 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 import trio
 
+from duplex.engine.channels._user import ChannelUser
 from duplex.protocol import MESSAGE_OVERHEAD, Connection
-
-if TYPE_CHECKING:
-    from duplex.engine._table import ChannelUser
 
 #: Waiters that are told in one pass of the event loop.
 MOST_TOLD: Final = 16

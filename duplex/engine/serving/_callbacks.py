@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Protocol, final
 
 from duplex._config import Limits
-from duplex.engine._live import CallValues
 from duplex.engine._shares import GREED
+from duplex.engine.channels import CallValues
 
 
 class RunsCallbacks(Protocol):

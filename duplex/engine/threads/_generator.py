@@ -18,9 +18,9 @@ import outcome
 import trio
 
 from duplex._errors import ResourceExhausted
-from duplex.engine._deadlines import CLEAN_UP
 from duplex.engine._failure import NotBegun
-from duplex.engine._threads import Threads, Unlimited, run_plain
+from duplex.engine.threads._deadlines import CLEAN_UP
+from duplex.engine.threads._threads import Threads, Unlimited, run_plain
 
 logger = logging.getLogger("duplex")
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import trio
 
 from duplex._errors import DecodeError, InvalidArgument, RPCError
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec
-from duplex.engine._live import CallValues
-from duplex.engine._threads import wait_rescheduled
-from duplex.engine._types import ChannelStatistics
+from duplex.engine.channels._host import ChannelHost
+from duplex.engine.channels._live_values import CallValues
+from duplex.engine.channels._types import ChannelStatistics
+from duplex.engine.threads import wait_rescheduled
 from duplex.protocol import (
     MESSAGE_OVERHEAD,
     CancelReceived,
@@ -27,9 +28,6 @@ from duplex.protocol import (
     ItemsReceived,
     MessageReceived,
 )
-
-if TYPE_CHECKING:
-    from duplex.engine._host import ChannelHost
 
 #: A task that streams yields to others once in so many items, and sends no more in one message: a pass of the event
 #: loop costs as much as some 20 items (docs/design/performance.md).
@@ -57,7 +55,7 @@ def _cost(run: list[bytes]) -> int:
 
 
 class Conversation(CallValues):
-    """One channel of a link, seen from this side: a :class:`duplex.engine._table.ChannelUser`.
+    """One channel of a link, seen from this side: a :class:`duplex.engine.channels._user.ChannelUser`.
 
     Attributes:
         link: the link that it is on.
@@ -91,6 +89,7 @@ class Conversation(CallValues):
         "started",
     )
 
+    link: ChannelHost  # type: ignore[mutable-override]  # set once, in __init__
     #: Whether this side opened the channel.
     opener = False
     #: Whether a peer that drains waits for its end.
@@ -163,7 +162,7 @@ class Conversation(CallValues):
             self.link.consumed(self.channel, event.cost)
             return
         inbox = self._inbox
-        longest = self.link.longest_run
+        longest = self.link.returns.longest_run
         payloads = event.payloads
         for start in range(0, len(payloads), _ITEMS_TAKEN):
             run = payloads[start : start + _ITEMS_TAKEN][::-1]
@@ -204,7 +203,7 @@ class Conversation(CallValues):
         self.finish(error)
 
     def cut(self, status: StatusCode, message: str, *, resumable: bool = False) -> None:
-        """See :meth:`duplex.engine._table.ChannelUser.cut`: this is no call that is served."""
+        """See :meth:`duplex.engine.channels._user.ChannelUser.cut`: this is no call that is served."""
 
     def finish(self, error: RPCError | None) -> None:
         """Note that the conversation is over, and wake everybody who waits on it."""
@@ -328,21 +327,22 @@ class Conversation(CallValues):
         link = self.link
         if link.error is not None:
             return  # nobody is owed anything any more
+        returns = link.returns
         if not self._taken:
-            link.bundles[self] = None
+            returns.pending[self] = None
         self._taken += cost
-        link.held_back += cost
-        if link.held_back >= link.most_held_back:
-            for conversation in list(link.bundles):
-                conversation.give_back()
+        returns.owed += cost
+        if returns.owed >= returns.most_owed:
+            returns.give_all_back()
 
     def give_back(self) -> None:
         """Give credit back for the messages that were taken."""
         taken, self._taken = self._taken, 0
         if taken:
             link = self.link
-            link.bundles.pop(self, None)
-            link.held_back -= taken
+            returns = link.returns
+            returns.pending.pop(self, None)
+            returns.owed -= taken
             link.consumed(self.channel, taken)
 
     def _abort_receive(self, _raise_cancel: Any) -> trio.lowlevel.Abort:

@@ -15,17 +15,41 @@ import logging
 import sys
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
 import trio
-
-if TYPE_CHECKING:
-    from duplex.engine._nested import NestedChannel, ReceiveEnd, SendEnd
 
 logger = logging.getLogger("duplex")
 
 #: Seconds after which an end that was dropped is closed: the call may be about to end, and its ends with it.
 GRACE: Final = 1.0
+
+
+class Named(Protocol):
+    """A link."""
+
+    @property
+    def peer_name(self) -> str:
+        """The name of the other peer."""
+
+
+class Droppable(Protocol):
+    """A channel of whose ends one may be dropped."""
+
+    @property
+    def link(self) -> Named:
+        """The link that it is on."""
+
+    @property
+    def over(self) -> bool:
+        """Whether both sides are done with it."""
+
+    def close_dropped(self) -> None:
+        """Do what whoever had the end would have done by closing it."""
+
+    def give_up_pump(self, reason: str) -> None:
+        """Nobody is at the other end of the local channel any more."""
+
 
 _MemoryEnd: TypeAlias = trio.MemorySendChannel[Any] | trio.MemoryReceiveChannel[Any]
 
@@ -63,11 +87,11 @@ class Dropped:
     def __init__(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         #: Channels whose end was dropped, and since when.
-        self._channels: dict[NestedChannel, float] = {}
+        self._channels: dict[Droppable, float] = {}
         #: Channels that are pumped from or to a memory channel.
-        self._pumped: dict[NestedChannel, _MemoryEnd] = {}
+        self._pumped: dict[Droppable, _MemoryEnd] = {}
 
-    def watch(self, channel: NestedChannel, end: SendEnd | ReceiveEnd) -> weakref.ref[Any]:
+    def watch(self, channel: Droppable, end: object) -> weakref.ref[Any]:
         """Return what has to be kept as long as the channel is not over: it notices that its end is dropped."""
 
         def dropped(_: object) -> None:
@@ -77,16 +101,16 @@ class Dropped:
 
         return weakref.ref(end, dropped)
 
-    def _note(self, channel: NestedChannel) -> None:
+    def _note(self, channel: Droppable) -> None:
         if not channel.over:
             self._channels[channel] = trio.current_time()
 
-    def pumped(self, channel: NestedChannel, local: object) -> None:
+    def pumped(self, channel: Droppable, local: object) -> None:
         """A channel is moved from or to a local one from now on."""
         if isinstance(local, (trio.MemorySendChannel, trio.MemoryReceiveChannel)):
             self._pumped[channel] = local
 
-    def pump_ended(self, channel: NestedChannel) -> None:
+    def pump_ended(self, channel: Droppable) -> None:
         """It is not any more."""
         self._pumped.pop(channel, None)
 

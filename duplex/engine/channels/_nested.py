@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import trio
 
 from duplex._errors import CallCancelled, DuplexError, ResourceExhausted, RPCError, error_for_status
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
-from duplex.engine._conversation import NOTHING, Conversation
 from duplex.engine._failure import is_interrupt
-from duplex.engine._live import CallValues
-from duplex.engine._types import Channel, ChannelStatistics, ReceiveChannel, SendChannel
+from duplex.engine.channels._conversation import NOTHING, Conversation
+from duplex.engine.channels._host import ChannelHost
+from duplex.engine.channels._live_values import CallValues
+from duplex.engine.channels._types import Channel, ChannelStatistics, ReceiveChannel, SendChannel
 from duplex.protocol import CancelReceived, ChannelClosed, MessageReceived
-
-if TYPE_CHECKING:
-    from duplex.engine._host import ChannelHost
 
 logger = logging.getLogger("duplex")
 

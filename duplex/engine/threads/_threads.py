@@ -5,7 +5,7 @@ of them wait so, each would wait for one that the others hold. So while threads 
 moves, one more may begin at a time; the newest first, because those that are waited for came last. There are bounds to
 that as well, and what is beyond them is refused.
 
-Links share them as they share handlers (:mod:`duplex.engine._admission`): one alone may have nearly all, and what comes
+Links share them as they share handlers (:mod:`duplex.engine.serving._admission`): one alone may have nearly all, and what comes
 free is for the link that has the fewest.
 """
 
@@ -19,10 +19,10 @@ import outcome
 import trio
 
 from duplex._errors import ResourceExhausted
-from duplex.engine._deadlines import in_thread, served_call, thread_call
 from duplex.engine._failure import NotBegun
-from duplex.engine._interpreter import Interpreter
 from duplex.engine._shares import PUSH_BACK, may_hold_more
+from duplex.engine.threads._deadlines import WaitingThreads, in_thread, served_call, thread_call
+from duplex.engine.threads._interpreter import Interpreter
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def wait_rescheduled(abort: Callable[[Any], trio.lowlevel.Abort]) -> Awaitable[A
     return wait_in_thread(threads, trio.lowlevel.wait_task_rescheduled(abort))  # noqa: ASYNC105
 
 
-async def wait_in_thread(threads: Threads, awaited: Awaitable[Any]) -> Any:
+async def wait_in_thread(threads: WaitingThreads, awaited: Awaitable[Any]) -> Any:
     """Await what a handler's thread has to wait for, as long as the call goes on that it serves.
 
     Raises ``CallCancelled`` when that one is over: nobody wants the thread's result any more, and it would keep its

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from duplex._config import Limits
 from duplex._errors import RPCError
 from duplex.codec._base import Buffer
 from duplex.engine._public_link import PublicLink
 from duplex.engine._throttle import Throttle
-from duplex.protocol import Connection
-
-if TYPE_CHECKING:
-    from duplex.engine._conversation import Conversation
-    from duplex.engine._dropped import Dropped
-    from duplex.engine._live import CallValues
-    from duplex.engine._nested import NestedChannel
-    from duplex.engine._table import ChannelUser
+from duplex.engine.channels._dropped import Dropped
+from duplex.engine.channels._live_values import ValuesHost
+from duplex.engine.channels._returns import CreditReturns
+from duplex.engine.channels._user import ChannelUser
 
 
 class Pass(Protocol):
@@ -49,22 +45,16 @@ class ChannelOwner(Protocol):
         """Run something until it ends or the peer does."""
 
 
-class ChannelHost(Protocol):
+class ChannelHost(ValuesHost, Protocol):
     """The link."""
 
     #: When the present batch of commands began, in or out, as :func:`trio.current_time` counts.
     now: float
-    connection: Connection
     throttle: Throttle
     #: Why the link is over, once it is.
     error: RPCError | None
-    #: Conversations that owe the other side credit for what was taken (an ordered set), how much that is
-    #: together, and from how much on it is given back.
-    bundles: dict[Conversation, None]
-    held_back: int
-    most_held_back: int
-    #: Bytes of items that may be taken as a whole.
-    longest_run: int
+    #: Credit that this side owes.
+    returns: CreditReturns
     #: Items of streams that were dropped.
     dropped_items: int
 
@@ -107,15 +97,3 @@ class ChannelHost(Protocol):
         trailers: Mapping[str, str | bytes] | None = None,
     ) -> None:
         """Close a channel that the other side opened, if the link still stands."""
-
-    def export_callback(self, function: Callable[..., Any], root: CallValues) -> int:
-        """Make a function callable for the other side, as long as a call lives, and return its number."""
-
-    def withdraw_callbacks(self, numbers: Sequence[int]) -> None:
-        """Take back functions that were made callable."""
-
-    def import_callback(self, number: int, conversation: CallValues) -> object:
-        """Return the local object for a function of the other side."""
-
-    def open_nested(self, root: CallValues, *, sends_to_peer: bool) -> NestedChannel:
-        """Open a channel nested in a call."""

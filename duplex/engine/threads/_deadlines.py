@@ -6,16 +6,13 @@ import contextlib
 import contextvars
 import math
 from collections.abc import Awaitable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
 from duplex._errors import RPCError
 from duplex._status import StatusCode
 from duplex.engine._runs import outside_trio
-
-if TYPE_CHECKING:
-    from duplex.engine._threads import Threads
 
 
 class ThreadCall(Protocol):
@@ -29,6 +26,16 @@ class ThreadCall(Protocol):
         """Await something for the thread, and raise ``CallCancelled`` if the served call is cancelled meanwhile."""
 
 
+class WaitingThreads(Protocol):
+    """The threads of a peer, for which it matters how many of them wait for calls of their own."""
+
+    def call_begins(self) -> None:
+        """One more waits."""
+
+    def call_ends(self) -> None:
+        """One goes on."""
+
+
 #: The call whose handler, a plain function, runs in a thread. What the thread asks of the event loop runs as a
 #: task of its own there, outside the handler's scope, so it has to be told of the deadline.
 thread_call: Final[contextvars.ContextVar[ThreadCall | None]] = contextvars.ContextVar(
@@ -37,7 +44,7 @@ thread_call: Final[contextvars.ContextVar[ThreadCall | None]] = contextvars.Cont
 
 #: The threads of the peer whose handler runs in one, for what that asks of the event loop; whatever it detaches itself
 #: from, it waits there.
-in_thread: Final[contextvars.ContextVar[Threads | None]] = contextvars.ContextVar(
+in_thread: Final[contextvars.ContextVar[WaitingThreads | None]] = contextvars.ContextVar(
     "duplex-in-thread", default=None
 )
 

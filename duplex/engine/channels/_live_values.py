@@ -18,21 +18,95 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
 
 import trio
 
 from duplex._errors import DecodeError, EncodeError
 from duplex.codec._base import LiveKind
-from duplex.engine._types import Callback
-
-if TYPE_CHECKING:
-    from duplex.engine._host import ChannelHost
-    from duplex.engine._nested import NestedChannel
-    from duplex.protocol import ChannelClosed
+from duplex.engine.channels._types import Callback
+from duplex.protocol import ChannelClosed, Connection
 
 
-class Children(dict[int, "NestedChannel"]):
+class Child(Protocol):
+    """A channel that is a value in a message of a call."""
+
+    @property
+    def channel(self) -> int:
+        """The number of the channel."""
+
+    @property
+    def opener(self) -> bool:
+        """Whether this side passed the value."""
+
+    def note_named(self) -> bool:
+        """Note that a value names the channel, and return whether that is the first one, as it must be."""
+
+    def sending_end(self) -> object:
+        """Return the end to send with."""
+
+    def receiving_end(self) -> object:
+        """Return the end to receive with."""
+
+    def start_pump(self, local: Any) -> None:
+        """Begin to move items between the wire and the local channel that was passed."""
+
+    def revoke(self) -> None:
+        """The value was not passed after all."""
+
+    def release_from_parent(self, *, failed: bool) -> None:
+        """The call is over."""
+
+    def close_receive(self) -> None:
+        """Take no more items; those that wait are dropped."""
+
+    async def wait_over(self) -> None:
+        """Return once the channel is over."""
+
+    async def wait_forwarded(self) -> None:
+        """Return once everything was handed on that has come, if the local end is a channel of another call."""
+
+
+class Limited(Protocol):
+    """The limits of this side, as far as they concern values."""
+
+    @property
+    def max_elements(self) -> int:
+        """Values in one payload."""
+
+
+class ValuesOwner(Protocol):
+    """The peer."""
+
+    @property
+    def limits(self) -> Limited:
+        """What it takes and holds."""
+
+
+class ValuesHost(Protocol):
+    """The link."""
+
+    connection: Connection
+
+    @property
+    def peer(self) -> ValuesOwner:
+        """This side's peer."""
+
+    def export_callback(self, function: Callable[..., Any], root: CallValues) -> int:
+        """Make a function callable for the other side, as long as a call lives, and return its number."""
+
+    def withdraw_callbacks(self, numbers: Sequence[int]) -> None:
+        """Take back functions that were made callable."""
+
+    def import_callback(self, number: int, conversation: CallValues) -> object:
+        """Return the local object for a function of the other side."""
+
+    def open_nested(self, root: CallValues, *, sends_to_peer: bool) -> Child:
+        """Open a channel nested in a call."""
+
+
+class Children(dict[int, Child]):
     """The channels that belong to a conversation, by number, in order of their opening."""
 
     __slots__ = ("late_bytes",)
@@ -62,7 +136,7 @@ class CallValues:
 
     __slots__ = ("_children", "_exports", "_fresh", "channel", "link", "over")
 
-    link: ChannelHost
+    link: ValuesHost
     channel: int
     over: bool
 
@@ -71,7 +145,7 @@ class CallValues:
         self._children: Children | None = None
         self._exports: list[int] | None = None
         #: What was exported for a message that was not sent yet: callbacks' numbers, and channels.
-        self._fresh: list[tuple[NestedChannel | int, Any]] | None = None
+        self._fresh: list[tuple[Child | int, Any]] | None = None
 
     @property
     def max_attachments(self) -> int:
@@ -122,12 +196,12 @@ class CallValues:
         self._note_fresh(child, value)
         return LiveKind.RECEIVE_CHANNEL if receives else LiveKind.SEND_CHANNEL, child.channel
 
-    def _note_fresh(self, export: NestedChannel | int, value: Any) -> None:
+    def _note_fresh(self, export: Child | int, value: Any) -> None:
         if self._fresh is None:
             self._fresh = []
         self._fresh.append((export, value))
 
-    def commit_exports(self) -> list[NestedChannel | int]:
+    def commit_exports(self) -> list[Child | int]:
         """The message that carries the latest exports was sent: let them live. Returns them."""
         fresh, self._fresh = self._fresh or [], None
         for export, value in fresh:
@@ -165,7 +239,7 @@ class CallValues:
             self._children = Children()
         return self._children
 
-    def claim(self, number: int) -> NestedChannel:
+    def claim(self, number: int) -> Child:
         """Return the channel that the other side opened for a value of this call; it may be over by now, and the call
         too: what came on it is still there. Raises ``DecodeError`` if there is none."""
         child = None if self._children is None else self._children.get(number)
@@ -195,7 +269,7 @@ class CallValues:
             for child in list(self._children.values()):
                 child.release_from_parent(failed=failed)
 
-    def exported(self) -> list[NestedChannel | int]:
+    def exported(self) -> list[Child | int]:
         """Return the callbacks and channels that this side passed and that still live."""
         children = self._children.values() if self._children else ()
         return [*(self._exports or ()), *(child for child in children if child.opener)]
@@ -213,11 +287,11 @@ class CallValues:
             raise EncodeError("callbacks and channels cannot be passed after their call has ended")
         return root
 
-    def adopt(self, child: NestedChannel) -> None:
+    def adopt(self, child: Child) -> None:
         """Let a nested channel end with this conversation."""
         self.children[child.channel] = child
 
-    def disown(self, child: NestedChannel) -> None:
+    def disown(self, child: Child) -> None:
         """Forget a nested channel that is over, or a long stream of channels would never let go of one."""
         if self._children is not None:
             self._children.pop(child.channel, None)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from duplex._errors import RPCError
 from duplex._status import StatusCode
-from duplex.engine._live import CallValues
+from duplex.engine.channels._live_values import CallValues
 from duplex.protocol import CancelReceived, ChannelClosed, ItemsReceived, MessageReceived
 
 

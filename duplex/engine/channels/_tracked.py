@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from duplex._metadata import Metadata
-from duplex.engine._types import ReceiveChannel
+from duplex.engine.channels._types import ReceiveChannel
 
 C = TypeVar("C")
 T = TypeVar("T")
