@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable
@@ -20,6 +21,8 @@ SPECIAL: Final = BYTES_LIKE | {dt.datetime}
 #: What most elements are, and what need not be looked into.
 ATOMS: Final = frozenset({int, str, float, bool, type(None)})
 
+#: Types of which it is kept what is encoded of them.
+_KINDS: Final = 1024
 #: How many parts of a value :func:`holds_hollow` looks at, and how many of each part.
 _NEAR: Final = 1000
 
@@ -70,7 +73,7 @@ def replace_buffers(value: Any, replace: Callable[[Any], Any]) -> Any:
     Where ``replace`` returns the very part nothing changes, and what holds no changed buffer is returned
     as it is; the rest are new containers that are encoded alike. Keys of dicts are left alone.
     """
-    kind = type(value)
+    kind: Any = type(value)
     if kind in ATOMS:
         return value
     if kind in SPECIAL:
@@ -93,7 +96,7 @@ def holds_hollow(value: Any) -> bool:
     """
     pending = [value]
     for item in pending:
-        kind = type(item)
+        kind: Any = type(item)
         if kind in ATOMS:
             continue
         parts: Iterable[Any] = ()
@@ -103,14 +106,15 @@ def holds_hollow(value: Any) -> bool:
             parts = itertools.islice(item, _NEAR)
         elif _is_hollow(kind):
             return True
-        else:
-            parts = [getattr(item, name, None) for name in field_names(item)]
+        elif len(pending) < _NEAR:
+            parts = [getattr(item, name, None) for name in _field_names(kind)]
         if len(pending) < _NEAR:
             pending += parts
     return False
 
 
-def _is_hollow(kind: type) -> bool:
+@functools.lru_cache(_KINDS)
+def _is_hollow(kind: type[Any]) -> bool:
     fields = kind.__dict__.get("__attrs_attrs__", ())
     return bool(fields) and all(field.name.startswith("_") for field in fields)
 
@@ -118,9 +122,14 @@ def _is_hollow(kind: type) -> bool:
 def field_names(value: Any) -> tuple[str, ...]:
     """Return the fields that are encoded of a ``Struct``, a dataclass or an attrs object; nothing for all other
     values."""
-    kind = type(value)
-    if isinstance(value, msgspec.Struct):
-        return value.__struct_fields__
+    kind: Any = type(value)
+    return _field_names(kind)
+
+
+@functools.lru_cache(_KINDS)
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    if issubclass(kind, msgspec.Struct):
+        return kind.__struct_fields__
     fields = getattr(kind, "__dataclass_fields__", None)
     if fields is not None:
         return tuple(fields)

@@ -11,7 +11,7 @@ import trio
 
 import duplex
 from duplex.engine.serving import _collector
-from duplex.engine.serving._collector import FEW, MANY, Collector
+from duplex.engine.serving._collector import FEW, MANY, OFTEN, Collector
 from tests.engine.helpers import linked, until
 
 pytestmark = pytest.mark.plain_wire("looks into the server's process")
@@ -80,6 +80,56 @@ def test_what_is_frozen_grows_with_the_handlers(collector: Collector) -> None:
     collector.note(peer, MANY)
     collector.note(peer, 2 * MANY)
     assert not any(thing is again for thing in gc.get_objects()), "so many have gone, and come"
+
+
+def test_older_generations_are_collected_more_often(collector: Collector) -> None:
+    youngest, middle, oldest = gc.get_threshold()
+    assert middle > OFTEN[0]
+    peer = Peer()
+    collector.note(peer, MANY)
+    assert gc.get_threshold() == (youngest, *OFTEN)
+    collector.note(peer, 0)
+    assert gc.get_threshold() == (youngest, middle, oldest)
+
+
+def test_thresholds_of_the_application_stay(collector: Collector) -> None:
+    before = gc.get_threshold()
+    peer = Peer()
+    try:
+        gc.set_threshold(500, 0, 0)
+        collector.note(peer, MANY)
+        assert gc.get_threshold() == (500, 0, 0)
+        gc.set_threshold(600, 5, 5)
+        collector.note(peer, 0)
+        assert gc.get_threshold() == (600, 5, 5)
+    finally:
+        gc.set_threshold(*before)
+
+
+def test_no_collection_has_much_to_look_at_where_objects_take_the_place_of_others(
+    collector: Collector,
+) -> None:
+    """Python counts how many there are more than before, and so lets those that are young become many."""
+    kept = [[number] for number in range(100_000)]
+    more = []
+    looked_at: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"]:
+            looked_at.append(sum(len(gc.get_objects(number)) for number in range(info["generation"] + 1)))
+
+    peer = Peer()
+    collector.note(peer, MANY)
+    gc.callbacks.append(note)
+    try:
+        for number in range(len(kept)):
+            kept[number] = [number]
+            if number % 10 == 0:
+                more.append([number])
+    finally:
+        gc.callbacks.remove(note)
+    assert looked_at
+    assert max(looked_at) < 50_000
 
 
 def test_a_peer_that_is_gone_has_no_handlers(collector: Collector) -> None:

@@ -187,3 +187,15 @@ async def test_a_bug_in_handling_a_message_costs_its_link_only(caplog: pytest.Lo
             await link.service("duplex.health").check()
         assert "a bug of ours" in caplog.text
         assert await good.service("duplex.health").check() == "SERVING"
+
+
+def test_links_behind_are_transmitted_later_than_others() -> None:
+    port = Port()
+    links = [Link(port), Link(port), Link(port)]
+    flusher = Flusher()
+    flusher.dirty.extend(links)
+    flusher.transmit_but({links[1]})
+    assert [link.sent for link in links] == [1, 0, 1]
+    flusher.before_io_wait(1)
+    assert [link.sent for link in links] == [1, 1, 1]
+    assert port.done == 1

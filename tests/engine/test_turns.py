@@ -423,6 +423,26 @@ async def test_calls_that_are_dear_take_turns_however_they_come(monkeypatch: pyt
         await until(lambda: pair.back._inside.backlog is None and not pair.back._inside.running)
 
 
+async def test_others_are_answered_before_more_is_done_for_the_link_that_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with costly_links(monkeypatch) as (costly, pair, link):
+        answered_after: list[str] = []
+        (back,) = (other._inside for other in pair.server.links if other is not pair.back)
+        transmit = back.transmit
+
+        def note() -> None:
+            answered_after.extend(costly.served[-1:])
+            transmit()
+
+        monkeypatch.setattr(back, "transmit", note)
+        costly.call(pair.link, *["many"] * 30)
+        await until(lambda: costly.served)
+        costly.call(link, "one")
+        await until(lambda: len(costly.served) == 31)
+        assert answered_after == ["one"]
+
+
 async def test_calls_that_were_left_to_a_later_turn_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     async with costly_links(monkeypatch) as (costly, pair, link):
         numbers = [f"{number:02}" for number in range(60)]

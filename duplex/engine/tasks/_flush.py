@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Container, Iterable
 from typing import Final, Protocol, final
 
 import trio
@@ -112,9 +113,18 @@ class Flusher(trio.abc.Instrument):
         self._transmit()
         self._settle()
 
+    def transmit_but(self, behind: Container[object]) -> None:
+        """Transmit what is queued on links that nothing more is to be done for, before it is done for those behind."""
+        dirty = self.dirty
+        self.dirty = [link for link in dirty if link in behind]
+        self._transmit_all(link for link in dirty if link not in behind)
+
     def _transmit(self) -> None:
         dirty, self.dirty = self.dirty, []
-        for link in dirty:
+        self._transmit_all(dirty)
+
+    def _transmit_all(self, links: Iterable[Flushable]) -> None:
+        for link in links:
             self._unsettled[link.port] = None
             try:
                 link.transmit()

@@ -43,6 +43,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final, Protocol, final
 
@@ -53,7 +54,7 @@ from duplex.transports import Port, Turns
 
 #: Seconds after which no further part of what waits is acted on in the same turn, what has come in it and what handlers do
 #: included; and how many parts it may be of each link.
-LONG: Final = 0.001
+_LONG: Final = 0.001
 PARTS: Final = 8
 
 
@@ -168,22 +169,30 @@ class Leadership:
     def begin(self) -> None:
         """Count the time of a turn from now on, in which something waits."""
         self._pass = self._flusher.passes
-        self._until = self._workers.clock() + LONG
+        self._until = self._workers.clock() + _LONG
         self._parts = 0
+
+    def is_long(self) -> bool:
+        """Whether the turn has been long enough. It begins when this is asked first, unless :meth:`begin` said so."""
+        if self._pass != self._flusher.passes:
+            self.begin()
+            return False
+        return self._workers.clock() >= self._until
 
     def end(self) -> None:
         """Leave what waits to the next turn: this one has been long enough."""
-        self._pass = self._flusher.passes
-        self._until = 0.0
-        self._parts = 1
+        self._until = -math.inf
+        self._parts = max(self._parts, 1)
 
     def go_on(self) -> bool:
         """Act on one more part of what waits for its turn, that of the link whose turn it is; tell whether it was
         done, or is left for the next turn: this one has been long enough. One part it is always."""
-        if self._pass != self._flusher.passes:
-            self.begin()
+        is_long = self.is_long()
         backlog = self.backlog
-        if self._parts and (self._parts >= PARTS * len(backlog) or self._workers.clock() >= self._until):
+        if not self._parts:
+            # What others are answered need not wait for it.
+            self._flusher.transmit_but(backlog)
+        elif is_long or self._parts >= PARTS * len(backlog):
             return False
         self._parts += 1
         link = next(iter(backlog))

@@ -47,7 +47,7 @@ from duplex.engine._failure import leaves
 from duplex.engine._handler import Flavor
 from duplex.engine.tasks._flush import Flusher
 from duplex.engine.tasks._job import Job, Source
-from duplex.engine.tasks._leader import LONG, Behind, Leadership
+from duplex.engine.tasks._leader import Behind, Leadership
 from duplex.engine.threads import shared
 from duplex.transports import Port, Turns
 
@@ -247,7 +247,6 @@ class Workers:
         lead.led_by(task)
         turns = lead.turns
         arrived = self._arrived
-        clock = self.clock
         try:
             while self._take(lead):
                 some: tuple[None, ...] = _FIRST
@@ -272,11 +271,8 @@ class Workers:
                             if not arrived:
                                 break
                         else:
-                            now = clock()
-                            if some is _FIRST:
-                                some = _NEXT
-                                until = now + LONG
-                            elif now >= until:
+                            some = _NEXT
+                            if lead.is_long():
                                 self._put_back(lead)
                     if lead.has_idle_caller and lead.make_room():
                         return
