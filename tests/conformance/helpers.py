@@ -10,6 +10,7 @@ import trio
 
 import duplex
 from duplex.conformance import Result, Scenario, Timing, load, make_service, run
+from tests.machine import within
 
 #: Every scenario is possible with these.
 LIMITS: Final = duplex.Limits(
@@ -24,15 +25,23 @@ LIMITS: Final = duplex.Limits(
 
 SCENARIOS: Final = {scenario.id: scenario for scenario in load()}
 
-#: What must not come is waited for briefly: these peers share a process, and so a turn, with what waits.
-TIMING: Final = Timing(step=20.0, quiet=0.05)
 #: Of a peer that is known not to answer sometimes.
 IMPATIENT: Final = Timing(step=0.6, quiet=0.05)
+
 #: What a machine that was busy gets as another chance.
 PATIENT: Final = Timing(step=20.0, quiet=1.0)
 
+#: Seconds of a quiet machine for what has to come; the scenarios at once take turns on the processor, too.
+PATIENCE: Final = 10.0
+
 #: Scenarios at once; more hide the time that is spent on waiting.
 JOBS: Final = 32
+
+
+def patient() -> Timing:
+    """How long to wait on this machine; only briefly for what must not come: these peers share a process, and so a
+    turn, with what waits."""
+    return Timing(step=within(PATIENCE), quiet=0.05)
 
 
 @contextlib.asynccontextmanager
@@ -52,7 +61,9 @@ async def connect_for_ever(endpoint: str) -> None:
             peer._inside.ports.wake()
 
 
-async def results_of(endpoint: str, scenarios: list[Scenario], timing: Timing = TIMING) -> dict[str, Result]:
+async def results_of(
+    endpoint: str, scenarios: list[Scenario], timing: Timing | None = None
+) -> dict[str, Result]:
     """Run scenarios and return the results by id."""
-    _, results = await run(scenarios, endpoint, timing=timing, jobs=JOBS)
+    _, results = await run(scenarios, endpoint, timing=timing or patient(), jobs=JOBS)
     return {result.scenario.id: result for result in results}

@@ -10,7 +10,7 @@ import trio
 
 import duplex
 from duplex.conformance import FAILED, NOT_TESTED, PASSED, Result, run, select
-from tests.conformance.helpers import LIMITS, SCENARIOS, TIMING, bound_peer, connect_for_ever, results_of
+from tests.conformance.helpers import LIMITS, SCENARIOS, bound_peer, connect_for_ever, patient, results_of
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ async def test_as_the_connecting_side() -> None:
             scenarios,
             "tcp://127.0.0.1:*",
             listen=True,
-            timing=TIMING,
+            timing=patient(),
             connect_timeout=20,
             on_endpoint=lambda endpoint: nursery.start_soon(connect_for_ever, endpoint),
         )
