@@ -45,6 +45,8 @@ class Race:
         self._running = 0
         self._due = -math.inf
         self._may_have_executed = False
+        #: The last failure after which another attempt would have made sense.
+        self._failure: RPCError | None = None
         #: How the call has ended, once it has.
         self.outcome: outcome.Outcome[Any] | None = None
 
@@ -81,9 +83,24 @@ class Race:
             if is_passing:
                 self._budget.failed()
                 self._due = now if error.retry_after is None else now + error.retry_after
-                if self._running or self.next_at() < math.inf:
-                    return
+                self._failure = error
+                self.decide()
+                return
         self.outcome = outcome.Error(error)
+
+    def decide(self) -> None:
+        """Take the last failure for the outcome if no attempt is under way, and none is due any more.
+
+        To be asked again before each wait: the budget belongs to all calls of the service, and whatever was left for
+        another attempt may have gone to others meanwhile.
+        """
+        if (
+            self.outcome is None
+            and self._failure is not None
+            and not self._running
+            and self.next_at() == math.inf
+        ):
+            self.outcome = outcome.Error(self._failure)
 
 
 @final
@@ -120,7 +137,10 @@ class Hedging:
             decided.set()
 
         async with trio.open_nursery() as nursery:
-            while race.outcome is None:
+            while True:
+                race.decide()
+                if race.outcome is not None:
+                    break
                 now = trio.current_time()
                 if race.next_at() <= now:
                     self._counts.hedges += race.made > 0

@@ -117,6 +117,24 @@ def test_without_a_budget_there_is_one_attempt() -> None:
     assert run.next_at() == math.inf
 
 
+def test_what_others_take_of_the_budget_ends_a_call_that_waits_for_its_next_attempt() -> None:
+    policy = HedgingPolicy(max_tokens=4)
+    budget = Budget(policy)
+    run = Race(policy, budget)
+    run.begin(0.0)
+    run.failed(last := failed(retry_after=5.0), 1.0)
+    run.decide()
+    assert run.outcome is None
+    assert run.next_at() == 6.0
+    budget.failed()  # by another call
+    assert run.next_at() == math.inf
+    run.decide()
+    assert run.outcome is not None
+    with pytest.raises(duplex.Unavailable) as caught:
+        run.outcome.unwrap()
+    assert caught.value is last
+
+
 def test_channels_are_found_wherever_they_are() -> None:
     send, receive = trio.open_memory_channel[int](1)
     for found in (send, [1, [receive]], {"a": (send,)}):
@@ -293,3 +311,28 @@ async def test_nobody_to_call(autojump_clock: object) -> None:
         error = await outcome(hedged(client.service("slow"), delay=2).get())
         assert type(error) is duplex.Unavailable
         assert client.statistics().hedges == 0
+
+
+@pytest.mark.parametrize("retry_after", [None, 0.5])
+async def test_calls_that_fail_together_all_end(autojump_clock: object, retry_after: float | None) -> None:
+    """Their budget is one: what each of them had left for another attempt is gone when it comes to make it."""
+    service = duplex.Service("service")
+
+    @service.rpc(idempotent=True)
+    async def fail() -> None:
+        await trio.sleep(0.1)  # so that all of them are under way when the first one fails
+        error = duplex.Unavailable("not now")
+        error.retry_after = retry_after
+        raise error
+
+    async with linked(service) as pair:
+        method = pair.service("service").fail.with_options(hedging=duplex.HedgingPolicy(), idempotent=True)
+        ended: list[Any] = []
+
+        async def call() -> None:
+            ended.append(await outcome(method()))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(30):
+                nursery.start_soon(call)
+        assert [type(error) for error in ended] == [duplex.Unavailable] * 30
