@@ -36,11 +36,13 @@ class Race:
     Args:
         policy: when there is another one.
         budget: that of the service.
+        deadline: when the call has to end; what would come later is not made.
     """
 
-    def __init__(self, policy: HedgingPolicy, budget: Budget) -> None:
+    def __init__(self, policy: HedgingPolicy, budget: Budget, deadline: float = math.inf) -> None:
         self._policy = policy
         self._budget = budget
+        self._deadline = deadline
         self.made = 0
         self._running = 0
         self._due = -math.inf
@@ -58,7 +60,9 @@ class Race:
 
     def next_at(self) -> float:
         """Return when the next attempt is due; ``inf`` if there is none."""
-        if self.made >= self._policy.max_attempts or (self.made and not self._budget.allows_more):
+        if self.made >= self._policy.max_attempts or (
+            self.made and (not self._budget.allows_more or self._due >= self._deadline)
+        ):
             return math.inf
         return self._due
 
@@ -88,8 +92,9 @@ class Race:
                 return
         self.outcome = outcome.Error(error)
 
-    def decide(self) -> None:
-        """Take the last failure for the outcome if no attempt is under way, and none is due any more.
+    def decide(self) -> bool:
+        """Tell whether it is known how the call has ended. It is the last failure if no attempt is under way, and none is
+        due any more.
 
         To be asked again before each wait: the budget belongs to all calls of the service, and whatever was left for
         another attempt may have gone to others meanwhile.
@@ -101,6 +106,7 @@ class Race:
             and self.next_at() == math.inf
         ):
             self.outcome = outcome.Error(self._failure)
+        return self.outcome is not None
 
 
 @final
@@ -125,7 +131,8 @@ class Hedging:
         if not request.idempotent or holds_channel((*positional, *keyword.values())):
             return await self._caller.unary(request, positional, keyword)
         request = begun(request)
-        race = Race(self._policy, self._budget)
+        deadline = math.inf if request.deadline is None else request.deadline
+        race = Race(self._policy, self._budget, min(deadline, trio.current_effective_deadline()))
         decided = trio.Event()
 
         async def attempt(request: Request) -> None:
@@ -137,10 +144,7 @@ class Hedging:
             decided.set()
 
         async with trio.open_nursery() as nursery:
-            while True:
-                race.decide()
-                if race.outcome is not None:
-                    break
+            while not race.decide():
                 now = trio.current_time()
                 if race.next_at() <= now:
                     self._counts.hedges += race.made > 0
@@ -150,6 +154,7 @@ class Hedging:
                 with trio.move_on_at(race.next_at()):
                     await decided.wait()
             nursery.cancel_scope.cancel()
+        assert race.outcome is not None
         return race.outcome.unwrap()
 
     def notify(

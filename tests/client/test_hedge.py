@@ -123,12 +123,28 @@ def test_what_others_take_of_the_budget_ends_a_call_that_waits_for_its_next_atte
     run = Race(policy, budget)
     run.begin(0.0)
     run.failed(last := failed(retry_after=5.0), 1.0)
-    run.decide()
-    assert run.outcome is None
+    assert not run.decide()
     assert run.next_at() == 6.0
     budget.failed()  # by another call
     assert run.next_at() == math.inf
-    run.decide()
+    assert run.decide()
+    assert run.outcome is not None
+    with pytest.raises(duplex.Unavailable) as caught:
+        run.outcome.unwrap()
+    assert caught.value is last
+
+
+def test_what_would_come_after_the_deadline_is_not_made() -> None:
+    policy = HedgingPolicy(delay=2)
+    run = Race(policy, Budget(policy), 10.0)
+    run.begin(7.9)
+    assert run.next_at() == 9.9
+    run.begin(9.9)
+    assert run.next_at() == math.inf
+    run = Race(policy, Budget(policy), 10.0)
+    run.begin(0.0)
+    run.failed(last := failed(retry_after=9.5), 0.5)
+    assert run.decide()
     assert run.outcome is not None
     with pytest.raises(duplex.Unavailable) as caught:
         run.outcome.unwrap()
@@ -336,3 +352,25 @@ async def test_calls_that_fail_together_all_end(autojump_clock: object, retry_af
             for _ in range(30):
                 nursery.start_soon(call)
         assert [type(error) for error in ended] == [duplex.Unavailable] * 30
+
+
+@pytest.mark.parametrize("how", ["timeout", "scope"])
+async def test_a_call_does_not_outlive_its_deadline_for_a_pause(autojump_clock: object, how: str) -> None:
+    """What the other side asks for is longer than the time that there is: as with a retry, the call fails at once."""
+    service = duplex.Service("service")
+
+    @service.rpc(idempotent=True)
+    async def fail() -> None:
+        error = duplex.Unavailable("in a minute")
+        error.retry_after = 60.0
+        raise error
+
+    async with linked(service, within=1000) as pair:
+        hedged_call = pair.service("service").fail.with_options(hedging=HedgingPolicy(), idempotent=True)
+        began = trio.current_time()
+        with (
+            trio.fail_after(5 if how == "scope" else 500),
+            pytest.raises(duplex.Unavailable, match="in a minute"),
+        ):
+            await (hedged_call.with_options(timeout=5) if how == "timeout" else hedged_call)()
+        assert trio.current_time() - began < 5
