@@ -86,7 +86,7 @@ class Directory:
             with contextlib.suppress(ValueError):
                 where = read_key(key)
                 what = What(where.name, where.id)
-                if where.place == "instance" and what in self._keeper.liveness:
+                if where.place == "instance":
                     self._keeper.look_at(what)
         self._writer.moved()
         if self._view.epoch:

@@ -142,6 +142,10 @@ class Keeper:
     def look_at(self, what: What) -> None:
         """Look at what the store says now of an instance that is kept here."""
         held = self._view.held(*what) or self._view.withdrawn.get(what)
+        if what not in self.liveness:
+            if held is not None and self._is_ours(held.record):
+                self._adopt(what, held.record)
+            return
         epoch, revision = self._written.get(what, ("", 0))
         if held is not None and epoch == self._view.epoch and held.modified < revision:
             # From before this registration.
@@ -150,10 +154,20 @@ class Keeper:
             self.forget(what, f"it was deregistered: {self._view.withdrawn[what].record.note}")
         elif held is None or held.instance.suspect:
             return
-        elif (held.record.server, held.record.incarnation) != (self._owner.server, self._owner.incarnation):
+        elif not self._is_ours(held.record):
             self.forget(what, f"it has registered at {held.record.server}")
         else:
             self.records[what] = held.record
+
+    def _is_ours(self, record: Record) -> bool:
+        return (record.server, record.incarnation) == (self._owner.server, self._owner.incarnation)
+
+    def _adopt(self, what: What, record: Record) -> None:
+        """Keep an instance whose registration was given up while it was written, or that came back with an older state of the
+        store: if nobody speaks for it, it goes."""
+        if not record.withdrawn:
+            self.liveness.begin(what, "", record.ttl, trio.current_time(), is_held=False)
+            self.records[what] = record
 
     def forget(self, what: What, why: str) -> None:
         """Keep an instance no more."""
