@@ -46,7 +46,7 @@ LEVELS: Final[Mapping[str, int]] = {
 }
 
 #: What the table leaves out because it has no content of its own: the re-exports, and ``python -m duplex``.
-FRONT: Final[Mapping[str, int]] = {"duplex": 6, "duplex.__main__": 7}
+FRONT: Final[Mapping[str, int]] = {"duplex": 6, "duplex._public": 6, "duplex.__main__": 7}
 
 #: Parts of packages that know nobody who knows them, not even by a type.
 ROOMS: Final = (
@@ -98,7 +98,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 #: Where duplex modules may be imported inside functions, for the time that ``duplex --help`` takes.
-LAZY: Final = "duplex.cli"
+LAZY: Final = frozenset({"duplex", "duplex.cli"})
 
 #: What code outside the package may import.
 PUBLIC_MODULES: Final = frozenset({"duplex", "duplex.builtin", "duplex.conformance", "duplex.testing"})
@@ -278,7 +278,7 @@ def _inner_reason(area: str, level: int, imported: Import, modules: frozenset[st
         return f"{area} must not know {target}"
     if target_level > level:
         return f"that points up, from level {level} to {target_level}"
-    if imported.nested and area != LAZY:
+    if imported.nested and area not in LAZY:
         return "imports of the package stand at the top of the module"
     return None
 
