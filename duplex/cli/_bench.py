@@ -25,8 +25,9 @@ from duplex.cli._bench_report import (
 )
 from duplex.cli._figures import Figures
 from duplex.cli._load import Plan, fire
-from duplex.cli._output import tell, to_json
+from duplex.cli._output import to_json
 from duplex.cli._progress import show_progress
+from duplex.cli._report import tell
 from duplex.cli._session import describe_method, linked
 from duplex.cli._shots import Ammunition, load
 

@@ -20,7 +20,6 @@ from duplex.cli._options import (
     endpoint_argument,
     metadata_option,
     output_option,
-    read_data,
     read_size,
     timeout_option,
 )
@@ -132,6 +131,7 @@ def bench_command(
     from duplex.cli._load import Plan
     from duplex.cli._session import run
     from duplex.cli._shots import Ammunition
+    from duplex.cli._words import read_data
 
     if duration is None:
         duration = _DURATION if count is None else math.inf

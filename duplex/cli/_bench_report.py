@@ -13,7 +13,7 @@ from duplex.cli._errors import CommandError
 from duplex.cli._figures import Figures
 from duplex.cli._histogram import Histogram
 from duplex.cli._load import GRACE
-from duplex.cli._output import STATUS_BASE, printable
+from duplex.cli._report import STATUS_BASE, printable
 
 #: Of the JSON, so that a later version knows what it reads.
 FORMAT: Final = "duplex-bench/1"

@@ -11,7 +11,8 @@ import click
 
 import duplex
 from duplex.cli._errors import FAILED, USAGE, CommandError
-from duplex.cli._output import STATUS_BASE, printable, tell, to_json
+from duplex.cli._output import to_json
+from duplex.cli._report import STATUS_BASE, printable, tell
 from duplex.conformance import (
     FAILED as WENT_WRONG,
 )

@@ -11,7 +11,8 @@ import click
 import msgspec
 
 import duplex
-from duplex.cli._output import printable, to_json
+from duplex.cli._output import to_json
+from duplex.cli._report import printable
 from duplex.cli._session import REFLECTION, linked, reflect
 from duplex.cli._shapes import bounds, named_types, shape
 from duplex.cli._words import Method

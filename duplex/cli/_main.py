@@ -1,21 +1,23 @@
-"""The commands and their options; what they do is in the modules beside this one."""
+"""The commands and their options; what they do is in the modules beside this one.
+
+Each command imports them when it is run, with trio, msgspec and the rest: help, versions and errors of the command line
+need none of that, and are there at once.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
-import trio
 
-import duplex
+from duplex._errors import DuplexError
 from duplex._numbers import LEAST_SECONDS
+from duplex._version import __version__
 from duplex.cli._bench_command import bench_command
 from duplex.cli._errors import CommandError
-from duplex.cli._listing import show_description, show_list
 from duplex.cli._options import (
     DURATION,
     CallCommand,
@@ -26,14 +28,12 @@ from duplex.cli._options import (
     endpoint_argument,
     metadata_option,
     output_option,
-    read_data,
     timeout_option,
 )
-from duplex.cli._output import open_missing_streams, report, report_unwritable
-from duplex.cli._serving import serve, stdout_apart
-from duplex.cli._session import Call, make_call, ping, run
-from duplex.cli._stdin import Form
-from duplex.cli._target import load_services, target_name
+from duplex.cli._report import open_missing_streams, report, report_unwritable
+
+if TYPE_CHECKING:
+    from duplex.cli._stdin import Form
 
 DEFAULT_BIND: Final = "tcp://127.0.0.1:*"
 #: Of a process that was interrupted, as shells have it (128 + SIGINT).
@@ -50,7 +50,7 @@ def main() -> None:
         with contextlib.suppress(OSError):
             error.show()
         code = error.exit_code
-    except (CommandError, duplex.DuplexError) as error:
+    except (CommandError, DuplexError) as error:
         code = report(error)
     except OSError as error:
         code = report_unwritable(error)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(duplex.__version__, message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def commands(context: click.Context) -> None:
     """Call, look into, measure and serve Duplex services.
@@ -120,6 +120,14 @@ def serve_command(
     SIGINT and SIGTERM let it drain, which means that calls that run may finish and no new ones are taken, and
     end it with exit code 0; a second signal ends it at once. SIGUSR1 lists the calls under way on stderr.
     """
+    import logging
+
+    import trio
+
+    from duplex.cli._serving import serve, stdout_apart
+    from duplex.cli._session import run
+    from duplex.cli._target import load_services, target_name
+
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
@@ -206,6 +214,10 @@ def call_command(
     from_stdin = data == "@-" or any(word == "@-" or word.endswith("=@-") for word in words)
     if from_stdin and (stdin or form != "json"):
         raise CommandError("stdin cannot hold both the arguments and the stream")
+
+    from duplex.cli._session import Call, make_call, run
+    from duplex.cli._words import read_data
+
     call = Call(
         endpoint=endpoint,
         target=method,
@@ -237,6 +249,9 @@ commands.add_command(bench_command)
 @connect_timeout_option
 def list_command(endpoint: str, output: str, everything: bool, connect_timeout: float) -> int:
     """List the services of the peer at ENDPOINT, and their methods."""
+    from duplex.cli._listing import show_list
+    from duplex.cli._session import run
+
     return run(
         lambda: show_list(
             endpoint, connect_timeout=connect_timeout, as_json=output == "json", everything=everything
@@ -254,6 +269,9 @@ def describe_command(endpoint: str, name: str | None, output: str, connect_timeo
 
     TYPE is the name of a type in one of the signatures. In JSON there are JSON Schemas.
     """
+    from duplex.cli._listing import show_description
+    from duplex.cli._session import run
+
     return run(
         lambda: show_description(endpoint, name, connect_timeout=connect_timeout, as_json=output == "json")
     )
@@ -281,6 +299,8 @@ def describe_command(endpoint: str, name: str | None, output: str, connect_timeo
 @connect_timeout_option
 def ping_command(endpoint: str, count: int, interval: float, timeout: float, connect_timeout: float) -> int:
     """Measure round trips to the peer at ENDPOINT, through its event loop, in milliseconds."""
+    from duplex.cli._session import ping, run
+
     return run(
         lambda: ping(
             endpoint, count=count, interval=interval, connect_timeout=connect_timeout, timeout=timeout
@@ -332,8 +352,8 @@ def conformance_command(
 
     The exit code is 1 if a MUST is not kept.
     """
-    # Nobody else needs it, and calls from a shell start quickly.
     from duplex.cli._conformance import show_scenarios, try_implementation
+    from duplex.cli._session import run
 
     if listing:
         show_scenarios(only, as_json=output == "json")

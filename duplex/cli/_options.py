@@ -11,7 +11,6 @@ import click
 from duplex._errors import ConfigurationError
 from duplex._numbers import check_seconds
 from duplex.cli._errors import CommandError
-from duplex.cli._values import parse_json, read_file
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -95,7 +94,7 @@ def output_option(command: F) -> F:
 
 
 def data_option(command: F) -> F:
-    """The arguments of a call in JSON, for :func:`read_data`."""
+    """The arguments of a call in JSON, for :func:`duplex.cli._words.read_data`."""
     return click.option(
         "-d",
         "--data",
@@ -172,20 +171,3 @@ def check_method_name(method: str) -> None:
     service, _, name = method.rpartition(".")
     if not service or not name:
         raise CommandError(f"a method is named service.method, not {method!r}")
-
-
-def read_data(data: str) -> list[Any] | dict[str, Any]:
-    """Return the arguments that ``--data`` holds or names.
-
-    Raises:
-        CommandError: it cannot be read, or is no JSON object or array.
-    """
-    try:
-        value = parse_json(read_file(data[1:]) if data.startswith("@") else data)
-    except ValueError as error:
-        raise CommandError(f"--data: {error}") from None
-    if not isinstance(value, list | dict):
-        raise CommandError(
-            "--data: a JSON object is needed, for arguments by name, or a JSON array, for arguments by position"
-        )
-    return value

@@ -14,15 +14,15 @@ from typing import Final
 
 import trio
 
-import duplex
-from duplex.cli._output import tell
+from duplex import Peer, Service, open_peer
+from duplex.cli._report import tell
 
 #: Where trio waits for something to happen, on Linux.
 _IDLE: Final = "_io_epoll.py"
 
 
 async def serve(
-    services: Sequence[duplex.Service],
+    services: Sequence[Service],
     endpoints: Sequence[str],
     *,
     name: str,
@@ -42,7 +42,7 @@ async def serve(
         drain_timeout: seconds that calls which run then may go on.
         announce: told the real endpoints, a line each, once all are bound.
     """
-    async with duplex.open_peer(services=services, name=name, debug=debug) as peer:
+    async with open_peer(services=services, name=name, debug=debug) as peer:
         with _report_on_sigusr1(peer):
             real = [await peer.bind(endpoint) for endpoint in endpoints]
             for endpoint in real:
@@ -88,7 +88,7 @@ def stdout_apart() -> Iterator[Callable[[str], None]]:
 
 
 @contextlib.contextmanager
-def _report_on_sigusr1(peer: duplex.Peer) -> Iterator[None]:
+def _report_on_sigusr1(peer: Peer) -> Iterator[None]:
     """Write the calls that are under way to stderr whenever SIGUSR1 comes, even if a handler blocks the loop."""
 
     def handle(_number: int, frame: FrameType | None) -> None:

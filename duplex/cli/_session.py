@@ -16,8 +16,9 @@ import trio
 
 import duplex
 from duplex.cli._errors import CommandError
-from duplex.cli._output import ResultWriter, printable, report, report_unwritable, tell, to_json
+from duplex.cli._output import ResultWriter, to_json
 from duplex.cli._probe import connect
+from duplex.cli._report import printable, report, report_unwritable, tell
 from duplex.cli._stdin import Form, Items
 from duplex.cli._values import takes_bytes
 from duplex.cli._words import Method, bind_data, bind_words, check_method

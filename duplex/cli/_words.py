@@ -112,6 +112,23 @@ def bind_words(words: Sequence[str], method: Method | None) -> Arguments:
     return _Binder(method).bind(words)
 
 
+def read_data(data: str) -> list[Any] | dict[str, Any]:
+    """Return the arguments that ``--data`` holds or names.
+
+    Raises:
+        CommandError: it cannot be read, or is no JSON object or array.
+    """
+    try:
+        value = parse_json(read_file(data[1:]) if data.startswith("@") else data)
+    except ValueError as error:
+        raise CommandError(f"--data: {error}") from None
+    if not isinstance(value, list | dict):
+        raise CommandError(
+            "--data: a JSON object is needed, for arguments by name, or a JSON array, for arguments by position"
+        )
+    return value
+
+
 def bind_data(data: list[Any] | dict[str, Any], method: Method | None) -> Arguments:
     """Return the arguments that one JSON value holds: by name in an object, by position in an array.
 

@@ -337,5 +337,5 @@ def test_interrupting_before_there_is_anything_to_cancel(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("duplex.cli._options.parse_json", interrupt)
+    monkeypatch.setattr("duplex.cli._words.parse_json", interrupt)
     assert invoke("call", "tcp://127.0.0.1:1", "a.b", "-d", "[]") == Result(130, "", "\n")

@@ -14,7 +14,8 @@ import trio
 
 import duplex
 from duplex.cli._errors import CommandError
-from duplex.cli._output import ResultWriter, error_text, exit_code, printable, to_json
+from duplex.cli._output import ResultWriter, to_json
+from duplex.cli._report import error_text, exit_code, printable
 
 
 @pytest.mark.parametrize(
