@@ -1,4 +1,4 @@
-"""Calling from a shell costs little more than importing what Duplex stands on."""
+"""What needs no peer costs little more than click, and a call little more than importing what Duplex stands on."""
 
 from __future__ import annotations
 
@@ -6,60 +6,119 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from duplex.cli._main import commands
 from tests.cli.harness import COMMAND, ROOT, environment_without
+from tests.meta.layering import LEVELS, area_of
 
-#: The most that a call, process start included, may cost in units of the bare imports.
-LIMIT = 3.3
+#: The most that a call, process start included, may cost in units of the bare imports, and so for what needs no peer.
+CALL_LIMIT = 2.2
+HELP_LIMIT = 0.5
 RUNS = 7
 
-IMPORTS = [sys.executable, "-c", "import trio, zmq, msgpack, msgspec"]
+IMPORTS = (sys.executable, "-c", "import trio, zmq, msgpack, msgspec")
 #: Coverage of subprocesses would cost more than what is measured.
 ENVIRONMENT = environment_without("COV")
 
+#: Runs the command, and tells at the end what was imported.
+TELLING = """
+import atexit, sys
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+from duplex.cli import main
+main()
+"""
+#: The standard library's own that take long to import.
+SLOW = {"asyncio", "http", "logging", "multiprocessing", "socket", "ssl", "subprocess", "unittest"}
 
-def seconds(command: list[str]) -> float:
+WITHOUT_PEER = [
+    ("--version",),
+    ("--help",),
+    *((name, "--help") for name in sorted(commands.commands)),
+    ("frobnicate",),
+    ("call", "tcp://127.0.0.1:1", "no_method"),
+]
+
+
+def imported(*command: str) -> set[str]:
+    """The names of the modules that a Python process imports, which tells them at the end of stderr."""
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=False
+    )
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def foreign(modules: set[str]) -> set[str]:
+    """The packages of modules that are neither the standard library's nor imported by every process here."""
+    always = imported("-c", "import sys; print(*sys.modules, file=sys.stderr)")
+    return {name.partition(".")[0] for name in modules - always} - set(sys.stdlib_module_names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", WITHOUT_PEER, ids=" ".join)
+def test_what_needs_no_peer_imports_click_and_values(words: Sequence[str]) -> None:
+    modules = imported("-c", TELLING, *words)
+    assert foreign(modules) == {"duplex", "click"}
+    assert not modules & SLOW
+    areas = {area_of(name) for name in modules if name.startswith("duplex.")}
+    assert {area for area in areas if area and LEVELS[area] > 0} == {"duplex.cli"}
+
+
+@pytest.mark.slow
+def test_a_call_imports_what_it_needs(calc: str) -> None:
+    modules = imported("-c", TELLING, "call", calc, "calc.add", "1", "2")
+    bare = imported("-c", f"{IMPORTS[2]}, sys; print(*sys.modules, file=sys.stderr)")
+    assert foreign(modules) - foreign(bare) == {"duplex", "click"}
+    assert "asyncio" not in modules
+    assert "duplex.cli._session" in modules
+    unneeded = {"_bench", "_conformance", "_listing", "_load", "_serving", "_shapes", "_target"}
+    assert not modules & {f"duplex.cli.{name}" for name in unneeded}
+    assert not modules & {"duplex.conformance", "duplex.testing"}
+
+
+# -- time ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """The environment of processes that find all modules compiled, as they are where Duplex is installed."""
+    environment = {**ENVIRONMENT, "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("compiled"))}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment
+
+
+def seconds(command: Sequence[str], environment: Mapping[str, str]) -> float:
     """How long a command keeps a processor busy, which other processes do not make longer.
 
     What the kernel tells of one process counts microseconds; ``os.times`` would count ticks of 10 ms.
     """
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT, env=ENVIRONMENT)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT, env=environment)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, f"{command} ended with {process.returncode}"
     return used.ru_utime + used.ru_stime
 
 
-def ratio(command: list[str], base: list[str]) -> float:
-    """How much longer a command takes than another: by the sums of runs in turn, which are disturbed alike."""
-    pairs = [(seconds(command), seconds(base)) for _ in range(RUNS)]
+def ratio(words: Sequence[str], environment: Mapping[str, str]) -> float:
+    """How much longer a command takes than the imports: by the sums of runs in turn, which are disturbed alike."""
+    script = shutil.which("duplex", path=Path(sys.executable).parent)
+    command = [*([script] if script else COMMAND), *words]
+    # What the first runs compile is left out.
+    pairs = [(seconds(command, environment), seconds(IMPORTS, environment)) for _ in range(1 + RUNS)][1:]
     return sum(pair[0] for pair in pairs) / sum(pair[1] for pair in pairs)
 
 
 @pytest.mark.slow
-def test_a_call_starts_quickly(calc: str, record_property: Callable[[str, object], None]) -> None:
-    script = shutil.which("duplex", path=Path(sys.executable).parent)
-    command = [script] if script else list(COMMAND)
-    measured = ratio([*command, "call", calc, "calc.add", "1", "2"], IMPORTS)
-    record_property("ratio", measured)
-    assert measured <= LIMIT, f"a call takes {measured} times what the imports take"
+def test_a_call_starts_quickly(calc: str, compiled: Mapping[str, str]) -> None:
+    measured = ratio(["call", calc, "calc.add", "1", "2"], compiled)
+    assert measured <= CALL_LIMIT, f"a call takes {measured} times what the imports take"
 
 
 @pytest.mark.slow
-def test_what_a_call_does_not_need_is_not_imported() -> None:
-    listing = subprocess.run(
-        [sys.executable, "-c", "import sys, duplex.cli; print(*sys.modules)"],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=ENVIRONMENT,
-    )
-    modules = set(listing.stdout.split())
-    assert "duplex.cli._session" in modules
-    assert "duplex.conformance" not in modules
-    assert not modules & {"rich", "numpy", "asyncio", "pygments", "httpx"}
+@pytest.mark.parametrize("words", [("--version",), ("call", "--help")], ids=" ".join)
+def test_help_comes_at_once(words: Sequence[str], compiled: Mapping[str, str]) -> None:
+    measured = ratio(words, compiled)
+    assert measured <= HELP_LIMIT, f"duplex {' '.join(words)} takes {measured} times what the imports take"
