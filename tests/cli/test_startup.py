@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -15,12 +16,11 @@ from duplex.cli._main import commands
 from tests.cli.harness import COMMAND, ROOT, environment_without
 from tests.meta.layering import LEVELS, area_of
 
-#: The most that a call, process start included, may cost in units of the bare imports, and so for what needs no peer.
-CALL_LIMIT = 2.2
-HELP_LIMIT = 0.5
+#: The most that commands, process start included, may cost in units of the bare imports.
+LIMITS = {"call": 2.2, "call --help": 0.5, "--version": 0.5}
 RUNS = 7
 
-IMPORTS = (sys.executable, "-c", "import trio, zmq, msgpack, msgspec")
+IMPORTS = [sys.executable, "-c", "import trio, zmq, msgpack, msgspec"]
 #: Coverage of subprocesses would cost more than what is measured.
 ENVIRONMENT = environment_without("COV")
 
@@ -51,10 +51,15 @@ def imported(*command: str) -> set[str]:
     return set(done.stderr.splitlines()[-1].split())
 
 
+@functools.cache
+def always() -> set[str]:
+    """What the start of Python itself imports here, such as what files of the environment ask for."""
+    return imported("-c", "import sys; print(*sys.modules, file=sys.stderr)")
+
+
 def foreign(modules: set[str]) -> set[str]:
     """The packages of modules that are neither the standard library's nor imported by every process here."""
-    always = imported("-c", "import sys; print(*sys.modules, file=sys.stderr)")
-    return {name.partition(".")[0] for name in modules - always} - set(sys.stdlib_module_names)
+    return {name.partition(".")[0] for name in modules - always()} - set(sys.stdlib_module_names)
 
 
 @pytest.mark.slow
@@ -82,14 +87,6 @@ def test_a_call_imports_what_it_needs(calc: str) -> None:
 # -- time ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """The environment of processes that find all modules compiled, as they are where Duplex is installed."""
-    environment = {**ENVIRONMENT, "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("compiled"))}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    return environment
-
-
 def seconds(command: Sequence[str], environment: Mapping[str, str]) -> float:
     """How long a command keeps a processor busy, which other processes do not make longer.
 
@@ -102,23 +99,27 @@ def seconds(command: Sequence[str], environment: Mapping[str, str]) -> float:
     return used.ru_utime + used.ru_stime
 
 
-def ratio(words: Sequence[str], environment: Mapping[str, str]) -> float:
-    """How much longer a command takes than the imports: by the sums of runs in turn, which are disturbed alike."""
+@pytest.fixture(scope="module")
+def ratios(calc: str, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, float]:
+    """How much longer each command takes than the imports: by the sums of runs in turn, which are disturbed alike."""
+    # All modules are compiled, as they are where Duplex is installed; the first runs do it.
+    environment = {**ENVIRONMENT, "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("compiled"))}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     script = shutil.which("duplex", path=Path(sys.executable).parent)
-    command = [*([script] if script else COMMAND), *words]
-    # What the first runs compile is left out.
-    pairs = [(seconds(command, environment), seconds(IMPORTS, environment)) for _ in range(1 + RUNS)][1:]
-    return sum(pair[0] for pair in pairs) / sum(pair[1] for pair in pairs)
+    start = [script] if script else COMMAND
+    commands = {words: [*start, *words.split()] for words in LIMITS}
+    commands["call"] += [calc, "calc.add", "1", "2"]
+    commands["imports"] = IMPORTS
+    for command in commands.values():
+        seconds(command, environment)
+    sums = dict.fromkeys(commands, 0.0)
+    for _ in range(RUNS):
+        for name, command in commands.items():
+            sums[name] += seconds(command, environment)
+    return {name: total / sums["imports"] for name, total in sums.items()}
 
 
 @pytest.mark.slow
-def test_a_call_starts_quickly(calc: str, compiled: Mapping[str, str]) -> None:
-    measured = ratio(["call", calc, "calc.add", "1", "2"], compiled)
-    assert measured <= CALL_LIMIT, f"a call takes {measured} times what the imports take"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("words", [("--version",), ("call", "--help")], ids=" ".join)
-def test_help_comes_at_once(words: Sequence[str], compiled: Mapping[str, str]) -> None:
-    measured = ratio(words, compiled)
-    assert measured <= HELP_LIMIT, f"duplex {' '.join(words)} takes {measured} times what the imports take"
+@pytest.mark.parametrize("words", LIMITS)
+def test_it_starts_quickly(words: str, ratios: Mapping[str, float]) -> None:
+    assert ratios[words] <= LIMITS[words], f"duplex {words} takes {ratios[words]} times what the imports take"
