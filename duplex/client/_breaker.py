@@ -16,7 +16,7 @@ class Circuit:
         policy: when it does not.
     """
 
-    __slots__ = ("_failures", "_open_until", "_policy", "_probes")
+    __slots__ = ("_failures", "_open_until", "_policy", "_probed_at", "_probes")
 
     def __init__(self, policy: CircuitBreaker) -> None:
         self._policy = policy
@@ -26,6 +26,8 @@ class Circuit:
         self._open_until: float | None = None
         #: Calls under way that were let through to see whether the peer is well again.
         self._probes = 0
+        #: When the latest of them began.
+        self._probed_at = -math.inf
 
     @property
     def is_open(self) -> bool:
@@ -39,16 +41,29 @@ class Circuit:
 
     def admits(self, now: float) -> bool:
         """Whether the peer gets a call now."""
-        return self._open_until is None or (now >= self._open_until and not self._probes)
+        return self._open_until is None or (
+            now >= self._open_until and (not self._probes or now >= self._next_probe)
+        )
 
     def next_change(self, now: float) -> float:
         """Return when :meth:`admits` changes by itself; ``inf`` if it does not."""
-        return math.inf if self._open_until is None or now >= self._open_until else self._open_until
+        if self._open_until is None:
+            return math.inf
+        changes = (self._open_until, self._next_probe if self._probes else -math.inf)
+        return min((change for change in changes if change > now), default=math.inf)
+
+    @property
+    def _next_probe(self) -> float:
+        """When another call is let through although the last one that was has not ended: it may wait for hours, as calls
+        do that wait for something to happen."""
+        return self._probed_at + self._policy.open_time
 
     def begin(self, now: float) -> bool:
         """A call begins; tell whether it is a probe, which :meth:`end` has to be told."""
         is_probe = self._open_until is not None and now >= self._open_until
-        self._probes += is_probe
+        if is_probe:
+            self._probes += 1
+            self._probed_at = now
         return is_probe
 
     def end(self, has_failed: bool | None, now: float, *, was_probe: bool) -> bool:
@@ -73,7 +88,9 @@ class Circuit:
                 self._open_until = None
             return has_closed
         self._failures += 1
-        if was_probe or (self._open_until is None and self._failures >= self._policy.failures):
+        # A probe that fails after another one has closed the circuit is a failure like others.
+        opens = was_probe if self.is_open else self._failures >= self._policy.failures
+        if opens:
             has_opened = self._open_until is None
             self._open_until = now + self._policy.open_time
             return has_opened

@@ -62,6 +62,8 @@ class Health:
         self._detection = detection
         self._counts = counts
         self._circuits: dict[str, Circuit] = {}
+        #: The streams that probe them, by peer.
+        self._probing: dict[str, WatchedOpening] = {}
         self._outliers = None if detection is None else Outliers(detection, chance, now)
         #: Those of whom :meth:`admitted` has judged last, whom it has admitted, and until when that holds.
         self._candidates: Sequence[Judged] = ()
@@ -86,14 +88,34 @@ class Health:
             self._admitted = admitted
         self._candidates = candidates
         changes = [circuit.next_change(now) for circuit in self._circuits.values()]
-        self._holds_until = min([math.inf if outliers is None else outliers.due, *changes])
+        until = min([math.inf if outliers is None else outliers.due, *changes])
+        self._holds_until = -math.inf if self._probing else until
         return self._admitted
 
     def _admits(self, peer: str, now: float) -> bool:
         circuit = self._circuits.get(peer)
-        if circuit is not None and not circuit.admits(now):
+        if circuit is not None and not circuit.admits(now) and not self._is_answered(peer, now):
             return False
         return self._outliers is None or not self._outliers.is_ejected(peer)
+
+    def _is_answered(self, peer: str, now: float) -> bool:
+        """Whether the stream that probes a peer has brought something. It need not end for that: some last for days."""
+        probing = self._probing.get(peer)
+        if probing is None or not probing.is_answered:
+            return False
+        self.end_probing(peer, probing)
+        self._end_in_circuit(peer, has_failed=False, now=now, was_probe=True)
+        return True
+
+    def begin_probing(self, peer: str, probing: WatchedOpening) -> None:
+        """A stream that probes a peer has been opened."""
+        self._probing[peer] = probing
+
+    def end_probing(self, peer: str, probing: WatchedOpening) -> None:
+        """It is over, or has done its part."""
+        probing.is_probe = False
+        if self._probing.get(peer) is probing:
+            del self._probing[peer]
 
     def _forget_others(self, candidates: Sequence[Judged]) -> None:
         """Forget peers that do not offer the service any more; not that a circuit is open, if they come back."""
@@ -205,17 +227,18 @@ class Watched:
 class WatchedOpening:
     """Opens a call, and notes how it ends."""
 
-    __slots__ = ("_call", "_health", "_opening", "_peer", "_was_probe")
+    __slots__ = ("_call", "_health", "_opening", "_peer", "is_probe")
 
     def __init__(self, opening: Opening, health: Health, peer: str) -> None:
         self._opening = opening
         self._health = health
         self._peer = peer
         self._call: OutgoingCall[Any, Any]
-        self._was_probe = False
+        #: Whether how it ends says whether the peer is well again.
+        self.is_probe = False
 
     async def __aenter__(self) -> OutgoingCall[Any, Any]:
-        self._was_probe = self._health.begin(self._peer)
+        self.is_probe = self._health.begin(self._peer)
         error: RPCError | None = None
         is_open = False
         try:
@@ -227,7 +250,15 @@ class WatchedOpening:
         finally:
             if not is_open:
                 self._end(error, is_known=error is not None)
+        if self.is_probe:
+            self._health.begin_probing(self._peer, self)
         return self._call
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether anything has come."""
+        statistics = self._call.statistics()
+        return statistics.received + statistics.buffered_items > 0
 
     async def __aexit__(
         self,
@@ -240,4 +271,6 @@ class WatchedOpening:
         return await self._opening.__aexit__(exc_type, exc, traceback)
 
     def _end(self, error: RPCError | None, *, is_known: bool) -> None:
-        self._health.end(self._peer, error, is_known=is_known, was_probe=self._was_probe)
+        was_probe = self.is_probe
+        self._health.end_probing(self._peer, self)
+        self._health.end(self._peer, error, is_known=is_known, was_probe=was_probe)

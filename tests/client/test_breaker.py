@@ -15,7 +15,7 @@ import trio
 import duplex
 from duplex._policies import CircuitBreaker, OutlierDetection
 from duplex.client._breaker import Circuit
-from tests.engine.helpers import outcome
+from tests.engine.helpers import outcome, until
 from tests.machine import fail_after
 
 POLICY = CircuitBreaker(failures=3, open_time=30)
@@ -75,6 +75,20 @@ def test_a_probe_that_is_given_up_makes_room_for_another() -> None:
     assert circuit.admits(41.0)
 
 
+def test_a_probe_that_does_not_end_is_followed_by_another() -> None:
+    circuit = _opened()
+    assert circuit.begin(40.0)
+    assert not circuit.admits(69.9)
+    assert circuit.next_change(50.0) == 70.0
+    assert circuit.admits(70.0)
+    assert circuit.begin(70.0)
+    assert not circuit.admits(71.0)
+    assert circuit.end(False, 72.0, was_probe=True)
+    assert circuit.admits(72.0)
+    assert not circuit.end(True, 73.0, was_probe=True), "the first one: the circuit has closed since"
+    assert circuit.admits(73.0)
+
+
 def test_calls_that_began_before_it_opened_change_nothing() -> None:
     circuit = Circuit(POLICY)
     early = [circuit.begin(0.0) for _ in range(6)]
@@ -112,6 +126,12 @@ class Server:
             yield 1
             if self.fails is not None:
                 raise self.fails("ill")
+
+        @service.rpc
+        async def follow() -> AsyncIterator[int]:
+            self.calls += 1
+            yield 1
+            await trio.sleep_forever()
 
         @service.rpc
         async def wait() -> None:
@@ -223,6 +243,40 @@ async def test_streams_count_too(autojump_clock: object) -> None:
         async with client.service("s").count.open() as call:
             assert [number async for number in call] == [1]
         assert await _many(client, 1) == {"one": 1}
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+async def test_a_stream_that_goes_on_shows_that_its_peer_is_well(
+    autojump_clock: object, is_taken: bool
+) -> None:
+    """Once something of it has come: who follows something for days does not keep all others out."""
+    server = Server("one")
+    server.fails = duplex.Internal
+    async with served(server) as client:
+        await _many(client, 3)
+        await trio.sleep(30)
+        server.fails = None
+        async with client.service("s").follow.open() as call:
+            if is_taken:
+                assert await call.receive() == 1
+            else:
+                await until(lambda: call.statistics().buffered_items)
+            assert await _many(client, 3) == {"one": 3}
+        assert await _many(client, 3) == {"one": 3}
+
+
+async def test_a_probe_that_waits_for_long_keeps_others_out_for_a_while_only(autojump_clock: object) -> None:
+    server = Server("one")
+    server.fails = duplex.Internal
+    async with served(server) as client:
+        await _many(client, 3)
+        await trio.sleep(30)
+        server.fails = None
+        async with client.service("s").wait.open():
+            await trio.sleep(29)
+            assert await _many(client, 1) == {"Unavailable": 1}
+            await trio.sleep(1)
+            assert await _many(client, 3) == {"one": 3}
 
 
 async def test_what_cannot_be_opened_counts(autojump_clock: object) -> None:
