@@ -50,6 +50,13 @@ def _proxy(caller_for: CallerFor, target: object, name: str | None, options: Opt
     raise ConfigurationError(f"a service is given by its name or by a class, not {target!r}")
 
 
+def _service_names(wait: object) -> frozenset[str]:
+    names = [wait] if isinstance(wait, str) else list(wait) if isinstance(wait, Iterable) else [None]
+    if not all(isinstance(name, str) and name for name in names):
+        raise ConfigurationError(f"wait must be the name of a service, or several, not {wait!r}")
+    return frozenset(cast("list[str]", names))
+
+
 @final
 class Link(metaclass=Made):
     """One established connection to another peer, over which both sides call. Made by the peer."""
@@ -128,6 +135,16 @@ class Link(metaclass=Made):
     async def wait_closed(self) -> None:
         """Return once the link is over."""
         await self._inside.wait_closed()
+
+    def leave(self) -> None:
+        """Begin to leave the link: no new call goes over it, in either direction; it closes when those under way have ended,
+        streams included, however long that takes. Idempotent. :meth:`wait_closed` waits for that.
+
+        Calls of services go to other links, and calls that need this one fail with ``Unavailable``. This side does not
+        connect there again; if it was the other side that connected, that one does.
+        """
+        self._inside.peer.check_thread()
+        self._inside.part()
 
     async def aclose(self) -> None:
         """Say goodbye and close the link; calls that run on it fail with ``PeerLost``. Idempotent.
@@ -295,8 +312,15 @@ class Peer(metaclass=Made):
         """
         return await self._inside.bind(endpoint)
 
-    async def connect(self, endpoint: str, *, timeout: float | None = None, weight: float = 1.0) -> Link:
-        """Connect to an endpoint and return the link, once both sides have greeted.
+    async def connect(
+        self,
+        endpoint: str,
+        *,
+        timeout: float | None = None,
+        weight: float = 1.0,
+        wait: str | Iterable[str] = (),
+    ) -> Link:
+        """Connect to an endpoint and return the link, once both sides have greeted, and so know what the other offers.
 
         When the link is lost, the peer keeps trying to connect, with pauses as ``reconnect`` of
         :func:`open_peer` has them, and a new link takes its place, until :meth:`disconnect`.
@@ -306,15 +330,19 @@ class Peer(metaclass=Made):
             timeout: seconds; ``None`` for the peer's ``connect_timeout``, ``math.inf`` for ever.
             weight: how many calls the other peer gets, as a multiple of what others get; from 0.001 to 1000. It is that of
                 the endpoint, until it is connected with another one, or disconnected.
+            wait: the name of a service, or several, that the other peer has to offer before this returns. It may add them, or be
+                followed by another peer at the same endpoint that offers them.
 
         Raises:
-            ConfigurationError: the endpoint is malformed, or the weight is wrong.
-            ConnectError: no link within the timeout; nothing goes on trying.
+            ConfigurationError: the endpoint is malformed, or the weight or the services are wrong.
+            ConnectError: no link within the timeout, or none that offers all of them; nothing goes on trying.
             HandshakeError: the other side refused.
 
         Cancelled means not connected.
         """
-        link = await self._inside.connect(endpoint, timeout=timeout, weight=weight)
+        link = await self._inside.connect(
+            endpoint, timeout=timeout, weight=weight, services=_service_names(wait)
+        )
         return cast("Link", link.public)
 
     def connect_soon(self, endpoint: str, *, weight: float = 1.0) -> None:

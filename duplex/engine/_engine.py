@@ -276,13 +276,20 @@ class Engine(Generic[ServiceT]):
         await trio.lowlevel.checkpoint()
         return (await self.ports.bind(endpoint)).port.endpoint
 
-    async def connect(self, endpoint: str, *, timeout: float | None = None, weight: float = 1.0) -> BaseLink:
+    async def connect(
+        self,
+        endpoint: str,
+        *,
+        timeout: float | None = None,
+        weight: float = 1.0,
+        services: Collection[str] = frozenset(),
+    ) -> BaseLink:
         """See :meth:`duplex.Peer.connect`."""
         check_run()
         if timeout is None:
             timeout = self.connect_timeout
         check_seconds("timeout", timeout, forever=True)
-        return await self.ports.connect(endpoint, timeout, check_weight("weight", weight))
+        return await self.ports.connect(endpoint, timeout, check_weight("weight", weight), services)
 
     def connect_soon(self, endpoint: str, *, weight: float = 1.0) -> None:
         """See :meth:`duplex.Peer.connect_soon`."""
@@ -376,6 +383,11 @@ class Engine(Generic[ServiceT]):
         self.ports.retire(link, idle=idle)
         self.table.note_change(link)
 
+    def link_parted(self, link: Any) -> None:
+        """This side leaves a link, and none is to take its place."""
+        self.table.part(link)
+        self.ports.part(link)
+
     def link_lost(self, link: BaseLink, reason: str) -> None:
         """A link is over."""
         self.ports.link_over(link)
@@ -394,6 +406,7 @@ class Engine(Generic[ServiceT]):
     def offers_changed(self, link: Any, before: Collection[str]) -> None:
         """A linked peer offers other services than before."""
         self.table.offers_changed(link, before)
+        self.ports.link_opened(link)
 
     @property
     def changed(self) -> trio.Event:
@@ -474,7 +487,7 @@ class Engine(Generic[ServiceT]):
             is_connecting=ports.is_connecting or table.is_replaced(service),
             is_hopeful=ports.is_hopeful,
             is_bound=ports.is_bound,
-            is_linked=bool(table.links),
+            is_linked=table.is_linked,
         )
 
     def explain(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
@@ -76,6 +77,8 @@ FLUSH_AT: Final = 32
 #: Events that are acted upon for one link before others have their turn: of a new message, and of one that waits.
 MOST_EVENTS: Final = 16
 PART: Final = 8
+#: Seconds that the other side of a link that is left has to confirm that what was sent has arrived.
+CONFIRM: Final = 1.0
 
 
 def _proof_token() -> int:
@@ -104,6 +107,8 @@ class BaseLink:
         self.seen_buffered = 0
         #: This side takes no new calls on the link; see :meth:`leave`.
         self.is_left = False
+        #: Nor does it make any; see :meth:`part`.
+        self.is_parted = False
         self.watch = LinkWatch(self)
         #: Makes the calls that take this link.
         self.caller = LinkCaller(self)
@@ -498,6 +503,27 @@ class BaseLink:
             self.touch()
             if not self.peer.is_draining:
                 self.peer.link_left(self, idle=reason == "idle")
+
+    def part(self) -> None:
+        """See :meth:`duplex.Link.leave`."""
+        if not self.connection.is_open or self.is_parted:
+            return
+        self.is_parted = True
+        self.watch.grace = math.inf
+        self.peer.link_parted(self)
+        self.leave("draining", "the other side leaves the link")
+        self.peer.spawn(self._close_in_order, name=f"duplex link to {self.peer_name} that is left")
+
+    async def _close_in_order(self) -> None:
+        """Close the link when nothing runs on it any more, and the other side has what was sent."""
+        while self.conversations and self.error is None:
+            await self.peer.call_ended.wait()
+        with trio.move_on_after(CONFIRM):
+            try:
+                await self.ping()
+            except Unavailable:
+                pass  # it is gone
+        self.say_goodbye("closing")
 
     def cancel_calls(self, reason: str, *, resumable: bool = False) -> None:
         """Cancel the handlers that run for the other side, whose calls end as ``Unavailable``.

@@ -112,10 +112,21 @@ class LinkTable:
     def remove(self, link: BaseLink) -> None:
         """Forget a link that is over."""
         del self.links[link]
-        if self._remotes[link.peer_id].remove(link):
-            del self._remotes[link.peer_id]
+        if not link.is_parted:
+            self._remove_from_remote(link)
         self._forget(link.offers)
         self.tell()
+
+    def part(self, link: BaseLink) -> None:
+        """A link gets no more calls."""
+        if link in self.links:
+            self._remove_from_remote(link)
+            self._forget(link.offers)
+            self.tell()
+
+    def _remove_from_remote(self, link: BaseLink) -> None:
+        if self._remotes[link.peer_id].remove(link):
+            del self._remotes[link.peer_id]
 
     def offers_changed(self, link: BaseLink, before: Collection[str]) -> None:
         """A link offers something else.
@@ -139,7 +150,7 @@ class LinkTable:
         """Return the links over which a service is offered, in the order in which they were made."""
         found = self._by_service.get(service)
         if found is None:
-            found = tuple(link for link in self.links if service in link.offers)
+            found = tuple(link for link in self.links if service in link.offers and not link.is_parted)
             if found:  # what nobody offers may be anything
                 self._by_service[service] = found
         return found
@@ -181,6 +192,11 @@ class LinkTable:
             if found:
                 self._offering[service] = found
         return found
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether there are links that this side does not leave for good."""
+        return bool(self._remotes)
 
     def full_caller(self, service: str) -> Caller | None:
         """Return what makes calls over a link that offers a service and is not about to end; which takes none now, if none
@@ -230,12 +246,18 @@ class LinkTable:
     def who_offers_what(self) -> list[str]:
         """Say of each link, or of the first ones, what it offers."""
         said = [
-            f"{link.peer_name} {'is leaving' if link.connection.remote_leaving else 'offers'} {_some(link.offers)}"
+            f"{link.peer_name} {_state(link)} {_some(link.offers)}"
             for link in itertools.islice(self.links, _MOST_LISTED)
         ]
         if len(self.links) > _MOST_LISTED:
             said.append(f"{len(self.links) - _MOST_LISTED} more are linked")
         return said
+
+
+def _state(link: BaseLink) -> str:
+    if link.connection.remote_leaving:
+        return "is leaving"
+    return "is left by this side, and offers" if link.is_parted else "offers"
 
 
 def _some(offers: Iterable[str]) -> str:

@@ -49,6 +49,8 @@ class PortReceiver:
         self.changed = trio.Event()
         #: Connecting: the other side takes no more calls here, so the port ends with its link.
         self.retiring = False
+        #: What takes its place then.
+        self.successor: PortReceiver | None = None
         self.succession = succession
         #: The pause before the port runs; cancelled if it is closed during it.
         self.pausing = trio.CancelScope()
@@ -58,6 +60,14 @@ class PortReceiver:
         """There is a link, or it is known that there will be none."""
         self.changed.set()
         self.changed = trio.Event()
+
+    @property
+    def latest(self) -> PortReceiver:
+        """What has taken its place, or it itself."""
+        receiver = self
+        while receiver.successor is not None:
+            receiver = receiver.successor
+        return receiver
 
     async def run(self, pause: float) -> None:
         """Run the port, after so many seconds."""
@@ -106,8 +116,12 @@ class PortReceiver:
         """Whether there is a link whose handshake is done."""
         return any(link.connection.is_open for link in self.links.values())
 
-    def why_not(self) -> str:
-        """Return why there is no link, as far as that is known."""
+    def why_not(self, services: Collection[str] = ()) -> str:
+        """Return why there is no link, or none that offers some services, as far as that is known."""
+        for link in self.links.values():
+            missing = sorted(service for service in services if service not in link.offers)
+            if link.connection.is_open and missing:
+                return f"{link.peer_name} is linked, and offers no {', '.join(missing)}"
         if self.is_pausing:
             return "the other side has left several links as soon as they were made, and the next one is made after a pause"
         if self.port.last_error:
@@ -195,25 +209,30 @@ class Ports:
             self.asleep.pop(endpoint, None)
         return receiver
 
-    async def connect(self, endpoint: str, seconds: float, weight: float) -> BaseLink:
+    async def connect(
+        self, endpoint: str, seconds: float, weight: float, services: Collection[str]
+    ) -> BaseLink:
         """Connect and wait for the link; see :meth:`duplex.Peer.connect`."""
         receiver = self.open(endpoint, connecting=True, weight=weight)
         link: BaseLink | None = None
         try:
             with trio.move_on_after(seconds):
-                link = await self._wait_link(receiver)
+                link = await self._wait_link(receiver, services)
             if link is None:
-                raise ConnectError(f"no link to {endpoint} within {seconds:g} s: {receiver.why_not()}")
+                why = receiver.latest.why_not(services)
+                raise ConnectError(f"no link to {endpoint} within {seconds:g} s: {why}")
         finally:
             if link is None:
+                self.close(receiver.latest)
                 self.close(receiver)
         return link
 
-    async def _wait_link(self, receiver: PortReceiver) -> BaseLink:
+    async def _wait_link(self, receiver: PortReceiver, services: Collection[str]) -> BaseLink:
         await trio.lowlevel.checkpoint()
         while True:
+            receiver = receiver.latest
             for link in receiver.links.values():
-                if link.connection.is_open:
+                if link.connection.is_open and all(service in link.offers for service in services):
                     return link
             # Who is draining will be followed by another, at the same endpoint as a rule.
             if receiver.refusal is not None and receiver.refusal.reason != "draining":
@@ -292,7 +311,7 @@ class Ports:
         return self._by_port.get(link.port)
 
     def link_opened(self, link: BaseLink) -> None:
-        """A handshake is done."""
+        """A handshake is done, or the other side offers something else."""
         receiver = self.receiver_of(link)
         if receiver is not None:
             receiver.note_change()
@@ -312,10 +331,19 @@ class Ports:
         if idle:
             self.asleep[receiver.requested] = succession, now + pause
         else:
-            self._open(receiver.requested, connecting=True, succession=succession, pause=pause)
+            endpoint = receiver.requested
+            receiver.successor = self._open(endpoint, connecting=True, succession=succession, pause=pause)
+            receiver.note_change()
         too_many = succession.left(link)
         if too_many is not None:
             too_many.say_goodbye("closing", "too many links that were left are still open")
+
+    def part(self, link: BaseLink) -> None:
+        """No new calls go over a link any more, and it is not to be connected anew."""
+        receiver = self.receiver_of(link)
+        if receiver is not None and receiver.connecting and not receiver.retiring:
+            receiver.retiring = True
+            self._weights.pop(receiver.requested, None)
 
     def link_over(self, link: BaseLink) -> None:
         """Forget a link; a port that waited for its end is closed."""

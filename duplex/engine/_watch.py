@@ -111,7 +111,7 @@ class SlowPeers:
 class LinkWatch:
     """What is known of one link's life."""
 
-    __slots__ = ("_age", "_begun", "_cut_at", "_link", "_slow_since", "_used_at", "leaving_since")
+    __slots__ = ("_age", "_begun", "_cut_at", "_link", "_slow_since", "_used_at", "grace", "leaving_since")
 
     def __init__(self, link: BaseLink) -> None:
         self._link = link
@@ -121,6 +121,8 @@ class LinkWatch:
         self._age = None if max_age is None else max_age * random.uniform(0.9, 1.1)
         self._begun = 0
         self._used_at = link.made_at
+        #: How long calls may go on on a link that is left, in seconds.
+        self.grace = link.peer.keepalive.max_age_grace
         #: When this side said that it takes no more calls on the link.
         self.leaving_since: float | None = None
         #: When the calls that did not end in time were cancelled.
@@ -174,7 +176,7 @@ class LinkWatch:
                 # Handlers had a moment to clean up, and their callers to be told.
                 if now >= self._cut_at + CLEAN_UP:
                     link.say_goodbye("closing", "the link is too old")
-            elif now >= self.leaving_since + keepalive.max_age_grace:
+            elif now >= self.leaving_since + self.grace:
                 self._cut_at = now
                 link.cancel_calls("the link is too old and the call did not end in time")
             return

@@ -32,6 +32,7 @@ class Link:
         self.remote_leaving = False
         self.can_open = True
         self.is_left = False
+        self.is_parted = False
         self.caller = self
         self.weight = 1.0
 

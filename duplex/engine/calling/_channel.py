@@ -44,7 +44,7 @@ def open_channel(
     link.peer.check_thread()
     connection = link.connection
     parent = request.parent
-    if not connection.is_open or (parent is None and connection.remote_leaving):
+    if not connection.is_open or (parent is None and (connection.remote_leaving or link.is_parted)):
         raise link.unavailable()
     metadata = request.metadata
     if metadata and IDEMPOTENCY_KEY in metadata and not link.keeps_keys:

@@ -87,6 +87,10 @@ class CallHost(ChannelHost, Callee, Protocol):
         """Those that use channels of the link, by number."""
 
     @property
+    def is_parted(self) -> bool:
+        """Whether this side makes no new calls over it."""
+
+    @property
     def keeps_keys(self) -> bool:
         """Whether the other side keeps idempotency keys."""
 
