@@ -177,6 +177,9 @@ async def test_handler_that_wants_a_stream_is_not_run(caplog: pytest.LogCaptureF
         await until(lambda: caplog.records)
     assert witness.seen == [1]
     assert "witness.total" in caplog.text
+    (record,) = caplog.records
+    assert record.levelname == "WARNING", "a mistake of whoever calls"
+    assert record.exc_info is None
 
 
 async def test_notification_outlives_its_link(endpoint: str) -> None:

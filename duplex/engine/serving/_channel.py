@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
-from duplex._errors import CallCancelled, ResourceExhausted, RPCError
+from duplex._errors import CallCancelled, InvalidArgument, ResourceExhausted, RPCError
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec
 from duplex.engine._failure import Failure, report_last
@@ -166,9 +166,7 @@ class ServedChannel(Conversation):
         """See :meth:`CallEnd.bind_later`: arguments in the first message, because live values had to come before."""
         message = await self.next_message()
         if message is None:
-            raise RPCError(
-                "the call has no arguments: not even an empty list", code=StatusCode.INVALID_ARGUMENT
-            )
+            raise InvalidArgument("the call has no arguments: not even an empty list")
         handler = self.handler
         args, kwargs = handler.arguments(self.codec, message.payload, message.attachments, self)
         if self._event.unary and handler.kind.streams_output:
@@ -346,9 +344,6 @@ async def _wait_released(exports: list[Child | int]) -> None:
             await export.wait_over()
 
 
-def _wrong_manner(handler: Handler, what: str) -> RPCError:
+def _wrong_manner(handler: Handler, what: str) -> InvalidArgument:
     name = handler.method.rpartition(".")[2]
-    return RPCError(
-        f"{handler.method} {what}: call it with `async with remote.{name}.open(...)`",
-        code=StatusCode.INVALID_ARGUMENT,
-    )
+    return InvalidArgument(f"{handler.method} {what}: call it with `async with remote.{name}.open(...)`")
