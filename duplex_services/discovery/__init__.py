@@ -32,3 +32,4 @@ from duplex_services.discovery._reading import Watching as Watching
 from duplex_services.discovery._registrations import Session as Session
 from duplex_services.discovery._rules._selecting import Filter as Filter
 from duplex_services.discovery._service import discovery_service as discovery_service
+from duplex_services.discovery._serving import open_server as open_server

@@ -2,9 +2,7 @@
 
 ::
 
-    async with duplex.open_peer() as peer:
-        peer.connect_soon("tcp://discovery-1:7710")
-        peer.connect_soon("tcp://discovery-2:7710")
+    async with open_client("tcp://discovery-1:7710", "tcp://discovery-2:7710") as peer:
         async with keep_registered(peer, "calc", Registration("calc-1", endpoint=endpoint)):
             ...
         async with follow(peer, "calc") as calc:
@@ -36,6 +34,7 @@ from duplex_services.discovery._protocol import DiscoveryService as DiscoverySer
 from duplex_services.discovery._registering import Registered as Registered
 from duplex_services.discovery._registering import keep_registered as keep_registered
 from duplex_services.discovery._rules._selecting import Filter as Filter
+from duplex_services.discovery._serving import open_client as open_client
 from duplex_services.discovery._wire import SERVICE as SERVICE
 from duplex_services.discovery._wire import Diff as Diff
 from duplex_services.discovery._wire import Granted as Granted
