@@ -17,7 +17,7 @@ from duplex._peer import Peer
 from duplex._policies import CircuitBreaker, OutlierDetection
 from duplex.builtin import health_service, reflection_service
 from duplex.engine._runs import check_run
-from duplex.engine._watch import watch_links
+from duplex.engine.links import watch_links
 from duplex.engine.serving import CALLBACK, Observer, ServingMiddleware, UnservedCall, checked_middleware
 from duplex.engine.tasks import acquire_flusher, release_flusher
 from duplex.service import Service, callback_spec

@@ -18,9 +18,8 @@ from duplex.client._callers import Callers
 from duplex.client._options import Options
 from duplex.client._proxy import CallerFor
 from duplex.engine._engine import Engine
-from duplex.engine._link import BaseLink
-from duplex.engine._report import CallInfo
 from duplex.engine._statistics import LinkStatistics, PeerStatistics
+from duplex.engine.links import CallInfo, Session
 from duplex.engine.serving import ServingMiddleware
 from duplex.service import Service
 
@@ -65,7 +64,7 @@ class Link(metaclass=Made):
 
     __slots__ = ("_inside", "_peer")
 
-    def __init__(self, inside: BaseLink, peer: Peer) -> None:
+    def __init__(self, inside: Session, peer: Peer) -> None:
         self._inside = inside
         self._peer = peer
 
@@ -175,7 +174,7 @@ class Peer(metaclass=Made):
         self._inside: Engine[Service] = Engine(publish=self._publish, **options)
         self._callers = Callers(self._inside, balancer, circuit_breaker, outlier_detection)
 
-    def _publish(self, link: BaseLink) -> Link:
+    def _publish(self, link: Session) -> Link:
         return Link._make(link, self)
 
     def __repr__(self) -> str:

@@ -52,7 +52,6 @@ from duplex.client import MethodProxy as MethodProxy
 from duplex.client import ServiceProxy as ServiceProxy
 from duplex.client._open import OpenCall as OpenCall
 from duplex.engine._handler import Kind as Kind
-from duplex.engine._report import CallInfo as CallInfo
 from duplex.engine._statistics import LinkStatistics as LinkStatistics
 from duplex.engine._statistics import PeerStatistics as PeerStatistics
 from duplex.engine.calling import CallOptions as CallOptions
@@ -66,6 +65,7 @@ from duplex.engine.channels import ReceiveChannel as ReceiveChannel
 from duplex.engine.channels import ResumableStream as ResumableStream
 from duplex.engine.channels import SendChannel as SendChannel
 from duplex.engine.channels import Tracked as Tracked
+from duplex.engine.links import CallInfo as CallInfo
 from duplex.engine.serving import CallContext as CallContext
 from duplex.engine.serving import Next as Next
 from duplex.engine.serving import PeerInfo as PeerInfo

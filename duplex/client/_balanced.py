@@ -210,7 +210,7 @@ class Balanced:
         found = meter.metered
         return found if found is not None and found.caller is caller else self._metered(caller, meter)
 
-    def _metered(self, caller: Caller, meter: Meter) -> Metered:
+    def _metered(self, caller: Caller, meter: Meter) -> Caller:
         """Return what makes calls with a caller and notes how they go."""
         meter.metered = Metered(caller, meter, self._host.clock)
         return meter.metered

@@ -20,20 +20,15 @@ from duplex._errors import ConfigurationError
 from duplex._metadata import IDEMPOTENCY_FEATURE
 from duplex._numbers import check_seconds
 from duplex.codec import CODECS, Codec
-from duplex.engine._drain import drain
 from duplex.engine._handler import Handler
-from duplex.engine._link import BaseLink
-from duplex.engine._link_table import LinkTable
 from duplex.engine._log import logger
-from duplex.engine._ports import Ports
 from duplex.engine._public_link import PublicLink
-from duplex.engine._report import CallInfo, calls_of
 from duplex.engine._runs import EventLoop, check_run
 from duplex.engine._shares import GREED, may_hold_more
 from duplex.engine._statistics import PeerStatistics
-from duplex.engine._watch import SlowPeers
 from duplex.engine.calling import CallCounts, Situation, Timers
 from duplex.engine.channels import Dropped
+from duplex.engine.links import CallInfo, LinkTable, Ports, Session, SlowPeers, calls_of, drain
 from duplex.engine.serving import BUILTIN, Observer, Reception, ResultCache, ServedChannel, ServingMiddleware
 from duplex.engine.serving._admission import Admission
 from duplex.engine.serving._callbacks import Callbacks
@@ -48,7 +43,6 @@ from duplex.protocol import (
     ServiceInfo,
     limits_info,
 )
-from duplex.transports import Carrier, Port
 
 ServiceT = TypeVar("ServiceT", bound="ServedService")
 
@@ -130,7 +124,7 @@ class Engine(Generic[ServiceT]):
     def __init__(
         self,
         *,
-        publish: Callable[[BaseLink], PublicLink],
+        publish: Callable[[Session], PublicLink],
         nursery: trio.Nursery,
         flusher: Flusher,
         callback_handler: Callable[[Callable[..., Any]], Handler],
@@ -283,7 +277,7 @@ class Engine(Generic[ServiceT]):
         timeout: float | None = None,
         weight: float = 1.0,
         services: Collection[str] = frozenset(),
-    ) -> BaseLink:
+    ) -> Session:
         """See :meth:`duplex.Peer.connect`."""
         check_run()
         if timeout is None:
@@ -362,15 +356,11 @@ class Engine(Generic[ServiceT]):
     # -- links -----------------------------------------------------------------------------------------
 
     @property
-    def links(self) -> list[BaseLink]:
+    def links(self) -> list[Session]:
         """The links that are open now."""
         return list(self.table.links)
 
-    def make_link(self, port: Port, carrier: Carrier, *, connecting: bool) -> BaseLink:
-        """Make the link for a carrier that came up."""
-        return BaseLink(self, port, carrier, connecting=connecting)
-
-    def link_opened(self, link: Any) -> None:
+    def link_opened(self, link: Session) -> None:
         """A handshake is done."""
         if self.is_draining:
             # What finishes here may call over it; nobody is to call this peer.
@@ -378,17 +368,17 @@ class Engine(Generic[ServiceT]):
         self.table.add(link)
         self.ports.link_opened(link)
 
-    def link_left(self, link: Any, *, idle: bool) -> None:
+    def link_left(self, link: Session, *, idle: bool) -> None:
         """No new calls go over a link, because one of its sides has said so."""
         self.ports.retire(link, idle=idle)
         self.table.note_change(link)
 
-    def link_parted(self, link: Any) -> None:
+    def link_parted(self, link: Session) -> None:
         """This side leaves a link, and none is to take its place."""
         self.table.part(link)
         self.ports.part(link)
 
-    def link_lost(self, link: BaseLink, reason: str) -> None:
+    def link_lost(self, link: Session, reason: str) -> None:
         """A link is over."""
         self.ports.link_over(link)
         if link in self.table.links:
@@ -403,7 +393,19 @@ class Engine(Generic[ServiceT]):
         self.call_ended.set()
         self.call_ended = trio.Event()
 
-    def offers_changed(self, link: Any, before: Collection[str]) -> None:
+    def note_delay(self, link: Session, delay: float) -> None:
+        """A linked peer has said how late its event loop runs, or has not answered for so many seconds."""
+        self.table.note_delay(link, delay)
+
+    def weight_changed(self, link: Session) -> None:
+        """The peer of a link is to get more calls than before, or fewer."""
+        self.table.note_change(link)
+
+    def weight_of(self, link: Session) -> float:
+        """Return how many calls the peer of a link is to get, as a multiple of what others get."""
+        return self.ports.weight_of(link)
+
+    def offers_changed(self, link: Session, before: Collection[str]) -> None:
         """A linked peer offers other services than before."""
         self.table.offers_changed(link, before)
         self.ports.link_opened(link)

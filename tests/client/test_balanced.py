@@ -13,8 +13,8 @@ from typing import Any
 import duplex
 from duplex.client._balanced import BalancedServices
 from duplex.codec import CODECS
-from duplex.engine._link_table import LinkTable
 from duplex.engine.calling import Request
+from duplex.engine.links._table import LinkTable
 from tests.engine.helpers import until
 from tests.machine import fail_after
 

@@ -126,7 +126,7 @@ async def test_metadata_and_codec_go_along(log: Log) -> None:
         remote = pair.service("log").follow.with_options(metadata={"user": "ann"}, resume=True)
         async with remote.open() as stream:
             assert await stream.receive() == "0"
-            (call,) = [c for c in pair.back._inside.conversations.values() if isinstance(c, ServedChannel)]
+            (call,) = [c for c in pair.back._inside.channels.users.values() if isinstance(c, ServedChannel)]
             assert call._event.metadata == {"user": "ann", "duplex-resume": ""}
 
 

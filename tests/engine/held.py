@@ -22,7 +22,7 @@ class Held:
         self._carrier = link._inside.carrier
         #: What is kept.
         self.messages: list[list[bytes]] = []
-        link._inside.carrier = self
+        link._inside.outbound.carrier = self
 
     @property
     def address(self) -> str:
@@ -45,7 +45,7 @@ class Held:
 
     def release(self) -> None:
         """Deliver all that was kept, in one turn of whoever receives it, and from now on without delay. Idempotent."""
-        self._link._inside.carrier = self._carrier
+        self._link._inside.outbound.carrier = self._carrier
         messages, self.messages = self.messages, []
         for message in messages:
             self._carrier.send(message)

@@ -207,10 +207,10 @@ async def test_channels_that_came_and_were_dropped_are_closed_while_the_call_goe
                 await call.send(source)
             await pair.settle()
             assert len(stray_tasks(pair.client)) == 20
-            assert len(pair.back._inside.conversations) == 21
+            assert len(pair.back._inside.channels.users) == 21
             await trio.sleep(LOOKED)
             assert stray_tasks(pair.client) == []
-            assert len(pair.back._inside.conversations) == len(pair.link._inside.conversations) == 1
+            assert len(pair.back._inside.channels.users) == len(pair.link._inside.channels.users) == 1
             for sink in sinks:
                 with pytest.raises(trio.BrokenResourceError):
                     await sink.send(1)

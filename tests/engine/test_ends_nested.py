@@ -76,7 +76,7 @@ async def test_channel_that_is_complete_outlives_its_call(method: str) -> None:
             assert item["number"] == number
             assert await collect(item["items"]) == list(range(number))
         assert await collect(source) == []
-        assert not pair.link._inside.conversations
+        assert not pair.link._inside.channels.users
 
 
 @pytest.mark.parametrize("early", [False, True])

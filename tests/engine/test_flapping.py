@@ -11,7 +11,7 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine._succession import MOST_LEFT, Succession
+from duplex.engine.links._succession import MOST_LEFT, Succession
 from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
 from tests.engine.helpers import outcome, until
 from tests.engine.raw import HELLO, RawRouter, batch

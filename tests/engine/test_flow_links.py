@@ -13,7 +13,6 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.engine._link import BaseLink
 from duplex.engine.serving import ServedChannel
 from duplex.protocol import MESSAGE_OVERHEAD
 from tests.engine.helpers import Pair, collect, linked, until
@@ -296,7 +295,7 @@ async def test_thousands_of_channels_in_one_call_leave_nothing() -> None:
             await pair.settle()
             assert pair.link.statistics().outgoing == 1
             assert not call._call._children
-            (incoming,) = pair.back._inside.conversations.values()
+            (incoming,) = pair.back._inside.channels.users.values()
             assert isinstance(incoming, ServedChannel)
             assert not incoming._children
 
@@ -332,15 +331,15 @@ async def test_credit_goes_back_for_many_small_items_at_once(
 
     async with linked(service, within=100) as pair:
         given_back = []
-        consumed = BaseLink.consumed
+        consumed = pair.link._inside.consumed
 
-        def note(link: BaseLink, channel: int, cost: int) -> None:
+        def note(channel: int, cost: int) -> None:
             given_back.append(cost)
-            consumed(link, channel, cost)
+            consumed(channel, cost)
 
         async with pair.service("service").ticks.open() as call:
             await trio.sleep(10)
-            monkeypatch.setattr(BaseLink, "consumed", note)
+            monkeypatch.setattr(pair.link._inside, "consumed", note)
             for number in range(199):
                 assert await call.receive() == number
             assert len(given_back) <= 2
@@ -369,7 +368,7 @@ async def test_credit_that_is_not_enough_wakes_nobody() -> None:
             await raw.commands(0)
             raw.say(*[[7, 2 * number + 1, "load.flood", 1, batch([])] for number in range(200)])
             (link,) = peer.links
-            await until(lambda: len(link._inside.credit_waiters) == 200)
+            await until(lambda: len(link._inside.credit.waiters) == 200)
             steps = _Steps()
             trio.lowlevel.add_instrument(steps)
             raw.say(*[[6, 0, 1]] * 20, [3, 7])
@@ -392,7 +391,7 @@ async def test_credit_that_is_enough_for_one_wakes_one() -> None:
             await raw.commands(0)
             raw.say(*[[7, 2 * number + 1, "load.flood", 1, batch([])] for number in range(200)])
             (link,) = peer.links
-            await until(lambda: len(link._inside.credit_waiters) == 200)
+            await until(lambda: len(link._inside.credit.waiters) == 200)
             while not any(command[0] == 8 for command in raw.received):
                 await raw.more()  # the first item needs no more than there is
             steps = _Steps()

@@ -31,6 +31,7 @@ class Link:
 
     def __init__(self, port: Port, fails: bool = False) -> None:
         self.port: Any = port
+        self.link = self
         self.sent = 0
         self.fails = fails
 
@@ -182,7 +183,7 @@ async def test_a_bug_in_handling_a_message_costs_its_link_only(caplog: pytest.Lo
         def broken(event: Any) -> None:
             raise ZeroDivisionError("a bug of ours")
 
-        back._inside._dispatch = dict.fromkeys(back._inside._dispatch, broken)
+        back._inside.inbound._dispatch = dict.fromkeys(back._inside.inbound._dispatch, broken)
         with pytest.raises(duplex.PeerLost):
             await link.service("duplex.health").check()
         assert "a bug of ours" in caplog.text

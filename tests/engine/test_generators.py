@@ -239,7 +239,7 @@ async def test_given_up_before_its_thread_begins() -> None:
             async with pair.service("plain").users.open(1 << 20):
                 while not threads.generators:
                     await trio.lowlevel.checkpoint()
-                pair.back._inside.cancel_calls("a test")
+                pair.back._inside.channels.cut("a test")
             await all_ended(pair)
         assert await pair.service("plain").lookup("x") == "x: nobody"
 

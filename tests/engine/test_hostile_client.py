@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.engine._link import BaseLink
+from duplex.engine.links._session import Session
 from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
 from tests.engine.helpers import leftovers, quiet, until
 from tests.engine.hostile import (
@@ -268,7 +268,7 @@ async def test_goodbye_and_call_in_one_breath() -> None:
                 )
                 await link.wait_closed()
                 await place.go_on()
-                assert not link._inside.conversations
+                assert not link._inside.channels.users
                 assert place.running == 0
 
 
@@ -306,7 +306,7 @@ async def test_more_values_than_allowed() -> None:
             nested = [[7, 3 + 2 * n, None, 0, None, 0, None, None, None, 1] for n in range(50)]
             raw.say([7, 1, "svc.sleep", 0, NONE], *nested)
             assert len(await raw.commands(10, 51 - LIMITS.max_channels)) == 51 - LIMITS.max_channels
-            assert len(link._inside.conversations) == LIMITS.max_channels
+            assert len(link._inside.channels.users) == LIMITS.max_channels
             raw.say([11, 1])
             await raw.commands(10, 51)
             await until(lambda: not _held(link))
@@ -379,7 +379,7 @@ async def test_many_hostile_connections_leave_nothing(caplog: pytest.LogCaptureF
 
     def count() -> int:
         gc.collect()
-        return sum(isinstance(thing, BaseLink) for thing in gc.get_objects())
+        return sum(isinstance(thing, Session) for thing in gc.get_objects())
 
     async with arena() as place:
         before = count()

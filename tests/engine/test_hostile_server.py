@@ -203,7 +203,7 @@ async def test_link_that_breaks_during_calls(name: str) -> None:
         for error in results.values():
             assert isinstance(error, duplex.PeerLost) or "window" in name, results
         assert not link.is_open
-        assert not link._inside.conversations
+        assert not link._inside.channels.users
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -334,5 +334,5 @@ async def test_server_that_grants_no_window() -> None:
         with trio.move_on_after(0.02) as scope:
             await remote.method.notify()
         assert scope.cancelled_caught
-        assert not link._inside.credit_waiters
-        assert not link._inside.conversations
+        assert not link._inside.credit.waiters
+        assert not link._inside.channels.users

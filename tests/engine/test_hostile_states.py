@@ -135,7 +135,7 @@ async def test_what_a_server_says_of_what_was_never_there_ends_the_link(name: st
         assert isinstance(place.results["stream"], duplex.PeerLost)
         assert place.results["unary"] == 1 or isinstance(place.results["unary"], duplex.PeerLost)
         assert not place.link.is_open
-        assert not place.link._inside.conversations
+        assert not place.link._inside.channels.users
         await place.router.commands(5)
         assert place.router.received[-1][2] == "protocol"
 

@@ -255,7 +255,7 @@ async def test_channels_opened_for_a_keyed_call_are_harmless(till: Till) -> None
     async with linked(till.service) as pair:
         async with till.keyed(pair).slow.open(1) as call:
             root = call._call
-            nested = pair.link._inside.open_nested(root, sends_to_peer=True)
+            nested = pair.link._inside.values.open_nested(root, sends_to_peer=True)
             await pair.settle()
             till.go.set()
             assert await call.result() == 101
@@ -306,7 +306,7 @@ async def test_caller_that_breaks_the_rules_of_its_channel(till: Till) -> None:
             await raw.commands(10, 2)
             await until(lambda: till.cancelled)
             await until(lambda: server._inside.results.running == 0)
-            assert not server.links[0]._inside.conversations
+            assert not server.links[0]._inside.channels.users
 
 
 async def test_malformed_trailers_are_told_as_of_any_call(till: Till) -> None:
@@ -471,7 +471,7 @@ async def test_answer_waits_for_credit(till: Till) -> None:
                 await given_up(lambda: pair.back.statistics().incoming == 4, call)
                 await until(lambda: pair.back.statistics().incoming == 3)
                 assert results == []
-                assert len(pair.back._inside.credit_waiters) == 3
+                assert len(pair.back._inside.credit.waiters) == 3
                 await collect(hog)
         assert results == [101, 101]
 
@@ -485,8 +485,8 @@ async def test_link_lost_while_an_answer_waits_for_credit(till: Till) -> None:
                 nursery.start_soon(outcome, till.keyed(pair).charge(1))
                 await until(lambda: pair.server._inside.results.remembered[0])
                 await pair.back.aclose()
-        assert not pair.back._inside.credit_waiters
-        assert not pair.back._inside.conversations
+        assert not pair.back._inside.credit.waiters
+        assert not pair.back._inside.channels.users
 
 
 async def test_result_that_one_caller_cannot_take(till: Till) -> None:

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.engine._watch import LinkWatch
+from duplex.engine.links._keepalive import LinkKeeper
 from tests.engine.helpers import collect, linked, outcome, process, until
 from tests.machine import fail_after, within
 
@@ -205,7 +205,7 @@ async def test_ages_differ(autojump_clock: object) -> None:
             for _ in range(20):
                 client = await stack.enter_async_context(duplex.open_peer())
                 await client.connect(endpoint)
-            ages = [link._inside.watch._age for link in server.links]
+            ages = [link._inside.keeper._age for link in server.links]
     assert all(age is not None and 900 <= age <= 1100 for age in ages)
     assert len(set(ages)) == 20
 
@@ -214,9 +214,9 @@ async def test_many_links_are_not_pinged_all_at_once(
     autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pings: dict[int, list[float]] = {}
-    ping = LinkWatch.ping
+    ping = LinkKeeper.ping
 
-    def note(self: LinkWatch, delay: float) -> None:
+    def note(self: LinkKeeper, delay: float) -> None:
         pings.setdefault(id(self), []).append(trio.current_time())
         ping(self, delay)
 
@@ -226,7 +226,7 @@ async def test_many_links_are_not_pinged_all_at_once(
             for _ in range(100):
                 client = await stack.enter_async_context(duplex.open_peer(keepalive=CALM))
                 await client.connect(endpoint)
-            monkeypatch.setattr(LinkWatch, "ping", note)
+            monkeypatch.setattr(LinkKeeper, "ping", note)
             await trio.sleep(50)
     assert len(pings) == 100
     for times in pings.values():
@@ -244,12 +244,12 @@ async def test_looking_after_links_leaves_time_for_something_else(
     """However long one look at all links takes, there is half a period before the next one begins."""
     looks: list[float] = []
 
-    def look(watch: LinkWatch, now: float) -> None:
+    def look(watch: LinkKeeper, now: float) -> None:
         looks.append(now)
         mock_clock.jump(12)  # more than two periods
 
     async with linked(duplex.Service("service"), within=10_000, client={"keepalive": CALM}) as pair:
-        monkeypatch.setattr(LinkWatch, "look", look)
+        monkeypatch.setattr(LinkKeeper, "look", look)
         for _ in range(100):
             mock_clock.jump(1)
             await pair.settle()

@@ -12,11 +12,11 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine._link import BaseLink
 from duplex.engine.calling._unary import UnaryCall
 from duplex.engine.channels._conversation import Conversation
 from duplex.engine.channels._live_values import CallValues
 from duplex.engine.channels._nested import NestedChannel
+from duplex.engine.links._session import Session
 from duplex.engine.serving import Invocation, ServedChannel
 from duplex.engine.serving.idempotency._run import KeyedRun
 from tests.engine.helpers import Pair, collect, linked, outcome, quiet
@@ -252,7 +252,7 @@ def _tasks(pair: Pair) -> int:
 async def test_hundred_links_leave_nothing() -> None:
     def links() -> int:
         gc.collect()
-        return sum(isinstance(thing, BaseLink) for thing in gc.get_objects())
+        return sum(isinstance(thing, Session) for thing in gc.get_objects())
 
     with fail_after(20):
         async with duplex.open_peer(services=[leaky]) as server:

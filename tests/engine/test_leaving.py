@@ -107,7 +107,7 @@ async def test_a_large_answer_is_waited_for(autojump_clock: object) -> None:
 
         nursery.start_soon(call)
         await until(lambda: pair.server.calls())
-        deliver = pair.link._inside.on_frames
+        deliver = pair.link._inside.inbound.on_frames
 
         def late(frames: Any) -> None:
             nursery.start_soon(deliver_later, frames)
@@ -116,7 +116,7 @@ async def test_a_large_answer_is_waited_for(autojump_clock: object) -> None:
             await trio.sleep(8)  # a slow network
             deliver(frames)
 
-        pair.link._inside.on_frames = late  # type: ignore[method-assign]
+        pair.link._inside.inbound.on_frames = late  # type: ignore[method-assign]
         began = trio.current_time()
         await pair.server.drain(30)
         assert trio.current_time() - began >= 8

@@ -89,7 +89,7 @@ async def test_server_closes_during_calls(endpoint: str) -> None:
         calls.check("server")
         assert not pair.link.is_open
         assert pair.client.links == []
-        assert pair.link._inside.conversations == {}
+        assert pair.link._inside.channels.users == {}
 
 
 async def test_errors_say_what_cut_the_call_short() -> None:
@@ -113,7 +113,7 @@ async def test_link_is_closed_by_the_side_that_calls(endpoint: str) -> None:
             await pair.link.aclose()
         calls.check("server")
         await pair.back.wait_closed()
-        await until(lambda: not pair.back._inside.conversations)
+        await until(lambda: not pair.back._inside.channels.users)
 
 
 async def test_server_leaves_its_block_during_calls() -> None:
@@ -387,7 +387,7 @@ class Deaf:
 
 async def test_silent_peer_does_not_hold_a_call_with_a_timeout(autojump_clock: object) -> None:
     async with linked(loss, within=100, check=False) as pair:
-        pair.link._inside.carrier = Deaf(pair.link._inside.carrier)
+        pair.link._inside.outbound.carrier = Deaf(pair.link._inside.carrier)
         started = trio.current_time()
         with pytest.raises(duplex.DeadlineExceeded):
             await pair.link.service("loss").with_options(timeout=3).good()
@@ -445,7 +445,7 @@ async def test_handler_that_ends_after_the_link(how: str, caplog: pytest.LogCapt
             await ended.wait()
         await trio.testing.wait_all_tasks_blocked()
         assert ("the secret of the handler" in caplog.text) is (how == "error")
-        assert not pair.back._inside.conversations
+        assert not pair.back._inside.channels.users
         assert await pair.service("duplex.health").check() == "SERVING", "the peer goes on"
 
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import duplex
-from duplex.engine._lost import AT_ONCE, IN_A_PASS
+from duplex.engine.links._lost import AT_ONCE, IN_A_PASS
 from tests.engine.helpers import Pair, linked, until
 
 pytestmark = pytest.mark.plain_wire("counts passes of the event loop")
@@ -65,7 +65,7 @@ async def _busy(work: Work, method: str = "wait", flags: int = 3) -> AsyncIterat
             pair.link._inside.connection.open(
                 f"work.{method}", payload=b"\x91\x90" if flags == 3 else None, flags=flags
             )
-        pair.link._inside.transmit()
+        pair.link._inside.outbound.transmit()
         if flags == 3:
             await until(lambda: work.begun == MANY)
         yield pair
@@ -83,7 +83,7 @@ async def test_handlers_are_cancelled_a_few_in_each_pass(autojump_clock: object)
         assert work.count == MANY
         assert max(work.ended.values()) <= AT_ONCE + IN_A_PASS
         assert sorted(work.ended.values())[-2] <= IN_A_PASS
-        assert not pair.back._inside.conversations
+        assert not pair.back._inside.channels.users
 
 
 async def test_callers_are_told_a_few_in_each_pass(autojump_clock: object) -> None:
@@ -117,14 +117,14 @@ async def test_a_peer_that_ends_tells_all(autojump_clock: object) -> None:
         pair.back._inside.lose("a test")
         pair.server._inside.close()
     assert work.count == MANY
-    assert not pair.back._inside.conversations
+    assert not pair.back._inside.channels.users
 
 
 async def test_a_peer_that_is_closed_tells_all_at_once(autojump_clock: object) -> None:
     work = Work()
     async with _busy(work) as pair:
         pair.server._inside.close()
-        assert not pair.back._inside.conversations
+        assert not pair.back._inside.channels.users
         await until(lambda: work.count == MANY)
         assert len(work.ended) == 1
 
@@ -139,7 +139,7 @@ async def test_notifications_are_left_behind_at_once(autojump_clock: object) -> 
         await until(lambda: work.begun == MANY)
         pair.back._inside.lose("a test")
         assert len(pair.server._inside.left_behind) == MANY
-        assert not pair.back._inside.conversations
+        assert not pair.back._inside.channels.users
         work.go.set()
         await until(lambda: not pair.server._inside.left_behind)
         assert work.count == MANY
@@ -150,11 +150,11 @@ async def test_handlers_that_go_on_before_they_are_told_see_nothing_odd(autojump
     async with _busy(work, "stream", flags=0) as pair:
         for channel in list(pair.link._inside.connection._channels):
             pair.link._inside.connection.send(channel, b"\x91\x90")
-        pair.link._inside.transmit()
+        pair.link._inside.outbound.transmit()
         await until(lambda: work.begun == MANY)
         pair.back._inside.lose("a test")
         work.go.set()
         await until(lambda: not pair.back._inside.running)
         kinds = {type(problem) for problem in work.problems}
         assert kinds <= {trio.Cancelled, duplex.CallCancelled, trio.BrokenResourceError}
-        assert not pair.back._inside.conversations
+        assert not pair.back._inside.channels.users

@@ -209,8 +209,8 @@ async def test_calls_under_way_are_listed_on_both_sides() -> None:
 
         nursery.start_soon(stall)
         nursery.start_soon(read_nothing)
-        await until(lambda: len(pair.server.calls()) == 3 and pair.back._inside.credit_waiters)
-        await until(lambda: pair.link._inside.credit_waiters)
+        await until(lambda: len(pair.server.calls()) == 3 and pair.back._inside.credit.waiters)
+        await until(lambda: pair.link._inside.credit.waiters)
         await until(lambda: any(call.unread > 1000 for call in pair.client.calls()))
         outgoing = {call.method: call for call in pair.client.calls()}
         incoming = {call.method: call for call in pair.server.calls()}
@@ -252,7 +252,7 @@ async def test_a_unary_call_that_waits_for_credit_is_listed() -> None:
         nursery.start_soon(stall)
         await until(lambda: pair.link.statistics().send_credit <= 0)
         nursery.start_soon(remote.good)
-        await until(lambda: pair.link._inside.credit_waiters)
+        await until(lambda: pair.link._inside.credit.waiters)
         (waiting,) = [call for call in pair.client.calls() if call.method == "service.good"]
         assert (waiting.channel, waiting.waiting_senders) == (0, 1)
         assert 0 <= waiting.age < 10

@@ -180,11 +180,11 @@ async def test_lost_links_say_which_calls_were_sent() -> None:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             pair.link._inside.lose("a test says so")
 
-        with_pending = pair.link._inside.transmit
-        pair.link._inside.transmit = lambda: None  # type: ignore[method-assign] # the transport is busy
+        with_pending = pair.link._inside.outbound.transmit
+        pair.link._inside.outbound.transmit = lambda: None  # type: ignore[method-assign] # the transport is busy
         nursery.start_soon(lose)
         await until(lambda: len(results) == 2)
-        pair.link._inside.transmit = with_pending  # type: ignore[method-assign]
+        pair.link._inside.outbound.transmit = with_pending  # type: ignore[method-assign]
     assert type(results["sent"]) is type(results["queued"]) is duplex.PeerLost
     assert results["sent"].may_have_executed is True
     assert "the call may have executed" in results["sent"].message

@@ -53,11 +53,11 @@ def deaf(link: duplex.Link) -> Iterator[None]:
     def wait(frames: Frames) -> None:
         waiting.append(frames)
 
-    link._inside.on_frames = wait  # type: ignore[method-assign]
+    link._inside.inbound.on_frames = wait  # type: ignore[method-assign]
     yield
-    del link._inside.on_frames
+    del link._inside.inbound.on_frames
     for frames in waiting:
-        link._inside.on_frames(frames)
+        link._inside.inbound.on_frames(frames)
 
 
 async def connect_one_by_one(number: int) -> float:

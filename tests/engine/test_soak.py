@@ -261,9 +261,9 @@ async def test_everything_at_once_while_links_are_lost(scheme: str, seed: int) -
         assert all(worker.done == 12 for worker in workers)
         for link in (pair.link, pair.back):
             await link.wait_closed()
-            assert not link._inside.conversations
-            assert not link._inside.credit_waiters
-            assert not link._inside._callbacks
+            assert not link._inside.channels.users
+            assert not link._inside.credit.waiters
+            assert not link._inside.values.functions
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -579,7 +579,7 @@ async def test_thread_that_waits_for_its_call_is_told_of_the_end(method: str, ho
         async with pair.service("waiting")[method].open():
             await until(lambda: begun and threads.calling == 1)
             if how == "handler":
-                (served,) = [call for call in pair.back._inside.conversations.values() if not call.opener]
+                (served,) = [call for call in pair.back._inside.channels.users.values() if not call.opener]
                 served.cut(duplex.StatusCode.CANCELLED, "enough")
             elif how == "drain":
                 await pair.server.drain(0)

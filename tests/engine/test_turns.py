@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.engine._link import MOST_EVENTS, PART
+from duplex.engine.links._inbound import MOST_EVENTS, PART
 from duplex.engine.tasks._leader import PARTS, Leadership
 from duplex.engine.tasks._workers import MOST_HANDED_OVER
 from duplex.protocol import END, UNARY
@@ -65,20 +65,20 @@ async def test_one_call_does_not_wait_for_a_thousand(autojump_clock: object) -> 
     order = Order()
     async with two_links(order) as (pair, link):
         _calls(pair.link, "many", 800)
-        pair.link._inside.transmit()
+        pair.link._inside.outbound.transmit()
         _calls(link, "one", 1)
-        link._inside.transmit()
+        link._inside.outbound.transmit()
         await until(lambda: len(order.served) == 801)
         assert order.served.index("one") <= MOST_EVENTS
         # And one that comes later waits for a turn of the others, not for all that they have sent.
         del order.served[:]
         for _ in range(5):
             _calls(pair.link, "many", 600)
-            pair.link._inside.transmit()
+            pair.link._inside.outbound.transmit()
         await until(lambda: len(order.served) > 3 * TURN)
         began = len(order.served)
         _calls(link, "one", 1)
-        link._inside.transmit()
+        link._inside.outbound.transmit()
         await until(lambda: len(order.served) == 3001)
         assert order.served.index("one") <= began + 2 * TURN
 
@@ -89,8 +89,8 @@ async def test_links_with_much_to_do_take_turns(autojump_clock: object) -> None:
         for _ in range(3):
             _calls(pair.link, "a", 700)
             _calls(link, "b", 700)
-            pair.link._inside.transmit()
-            link._inside.transmit()
+            pair.link._inside.outbound.transmit()
+            link._inside.outbound.transmit()
         await until(lambda: len(order.served) == 4200)
         for end in range(4 * MOST_EVENTS, 4000, MOST_EVENTS):
             share = order.served[:end].count("a")
@@ -106,20 +106,20 @@ async def test_what_a_link_sends_is_acted_on_in_order(autojump_clock: object) ->
             for number in range(start, start + 200):
                 expected.append(str(number))
                 _calls(pair.link, str(number), 1)
-            pair.link._inside.transmit()
+            pair.link._inside.outbound.transmit()
         await until(lambda: len(order.served) == 2000)
         assert order.served == expected
-        await until(lambda: pair.back._inside.backlog is None)
+        await until(lambda: pair.back._inside.inbound.backlog is None)
 
 
 async def test_small_messages_behind_a_large_one_go_on_as_fast(autojump_clock: object) -> None:
     order = Order()
     async with two_links(order) as (pair, _):
         _calls(pair.link, "many", 500)
-        pair.link._inside.transmit()
+        pair.link._inside.outbound.transmit()
         for _ in range(500):
             _calls(pair.link, "many", 1)
-            pair.link._inside.transmit()
+            pair.link._inside.outbound.transmit()
         await until(lambda: order.served)
         passes = 0
         while len(order.served) < 1000:
@@ -159,9 +159,9 @@ async def test_what_came_before_the_end_of_a_connection_counts(endpoint: str) ->
             for _ in range(10 * MOST_EVENTS):
                 nursery.start_soon(call)
             await until(lambda: pair.back._inside.running == 10 * MOST_EVENTS)
-            for channel in list(pair.back._inside.conversations):
+            for channel in list(pair.back._inside.channels.users):
                 pair.back._inside.connection.close(channel, 0, b"\xc0")
-            pair.back._inside.transmit()
+            pair.back._inside.outbound.transmit()
             pair.server._inside.close()
     assert len(results) == 10 * MOST_EVENTS
 
@@ -170,9 +170,9 @@ async def test_a_link_that_ends_with_a_backlog_is_lost_after_it(autojump_clock: 
     order = Order()
     async with linked(order.service, check=False) as pair:
         _calls(pair.link, "one", 900)
-        pair.link._inside.transmit()
+        pair.link._inside.outbound.transmit()
         _calls(pair.link, "two", 900)
-        pair.link._inside.transmit()
+        pair.link._inside.outbound.transmit()
         pair.link._inside.carrier.close()
         await pair.back.wait_closed()
         assert order.served.count("two") > 0
@@ -180,7 +180,7 @@ async def test_a_link_that_ends_with_a_backlog_is_lost_after_it(autojump_clock: 
         # Those that have not begun when the link is lost never do: nobody waits for them.
         assert order.served == (["one"] * 900 + ["two"] * 900)[: len(order.served)]
         assert len(order.served) >= 1800 - MOST_EVENTS
-        assert pair.back._inside.backlog is None
+        assert pair.back._inside.inbound.backlog is None
 
 
 async def test_metadata_costs_no_credit(autojump_clock: object) -> None:
@@ -196,7 +196,7 @@ async def test_metadata_costs_no_credit(autojump_clock: object) -> None:
                     flags=UNARY | END,
                     metadata={"token": "x" * 5000},
                 )
-            pair.link._inside.transmit()
+            pair.link._inside.outbound.transmit()
         while len(order.served) < 400:
             await pair.link.ping()
         assert pair.link.is_open
@@ -240,16 +240,16 @@ async def test_a_violation_in_a_later_part_of_a_message_ends_the_link(autojump_c
         assert pair.back._inside.error is not None
         assert "END for channel 77777" in pair.back._inside.error.message
         assert len(order.served) >= 2 * MOST_EVENTS, "what came before it is not undone"
-        assert pair.back._inside.backlog is None
+        assert pair.back._inside.inbound.backlog is None
 
 
 async def test_closing_a_peer_drops_what_it_has_not_looked_at() -> None:
     order = Order()
     async with linked(order.service, check=False) as pair:
         pair.link._inside.carrier.send([batch(*[[7, 1 + 2 * n, "order.note", 3, NONE] for n in range(1000)])])
-        await until(lambda: pair.back._inside.backlog)
+        await until(lambda: pair.back._inside.inbound.backlog)
         pair.server._inside.close()
-        await until(lambda: pair.back._inside.backlog is None)
+        await until(lambda: pair.back._inside.inbound.backlog is None)
         assert not pair.back.is_open
 
 
@@ -260,7 +260,7 @@ async def test_closing_a_peer_does_not_wait_for_a_backlog_whose_sender_has_gone(
     async with linked(order.service, check=False) as pair:
         for _ in range(4):
             _calls(pair.link, "x", 900)
-            pair.link._inside.transmit()
+            pair.link._inside.outbound.transmit()
         pair.link._inside.carrier.close()
         await until(
             lambda: pair.back._inside.carrier not in next(iter(pair.server._inside.ports.receivers)).links
@@ -272,7 +272,7 @@ async def test_closing_a_peer_does_not_wait_for_a_backlog_whose_sender_has_gone(
         assert served < 3000
         await trio.testing.wait_all_tasks_blocked()
         assert len(order.served) == served
-        assert pair.back._inside.backlog is None
+        assert pair.back._inside.inbound.backlog is None
 
 
 async def test_a_client_acts_on_a_backlog_without_holding_up_others() -> None:
@@ -288,9 +288,9 @@ async def test_a_client_acts_on_a_backlog_without_holding_up_others() -> None:
             for _ in range(20 * TURN):
                 nursery.start_soon(call)
             await until(lambda: pair.back._inside.running == 20 * TURN)
-            for channel in list(pair.back._inside.conversations):
+            for channel in list(pair.back._inside.channels.users):
                 pair.back._inside.connection.close(channel, 0, b"\xc0")
-            pair.back._inside.transmit()
+            pair.back._inside.outbound.transmit()
             pair.server._inside.close()
             while not pair.link._inside.error:
                 passes += 1
@@ -306,18 +306,18 @@ async def test_commands_that_mean_nothing_take_turns_too(autojump_clock: object)
         del order.served[:]
         for _ in range(800):
             pair.link._inside.connection._push([9, 1], 8)
-        pair.link._inside.transmit()
+        pair.link._inside.outbound.transmit()
         _calls(link, "one", 1)
-        link._inside.transmit()
+        link._inside.outbound.transmit()
         await until(lambda: order.served == ["one"])
         assert pair.back.statistics().dropped_commands <= 4 * TURN
         await until(lambda: pair.back.statistics().dropped_commands == 800)
         for _ in range(100):  # and if they come in many messages
             for _ in range(50):
                 pair.link._inside.connection._push([9, 1], 8)
-            pair.link._inside.transmit()
+            pair.link._inside.outbound.transmit()
         _calls(pair.link, "last", 1)
-        pair.link._inside.transmit()
+        pair.link._inside.outbound.transmit()
         await until(lambda: order.served == ["one", "last"])
         assert pair.back.statistics().dropped_commands == 800 + 5000
 
@@ -344,7 +344,7 @@ async def test_calls_that_come_together_are_begun_part_by_part(monkeypatch: pyte
         monkeypatch.setattr(Leadership, "take", count)
         monkeypatch.setattr(pair.server._inside.workers, "clock", lambda: now)
         _calls(pair.link, "many", 500)
-        pair.link._inside.transmit()
+        pair.link._inside.outbound.transmit()
         await until(lambda: sum(in_turn) == 500)
         # Those of a new message, and one part of the backlog, which has taken too long then.
         assert max(in_turn) <= 2 * MOST_EVENTS
@@ -372,7 +372,7 @@ async def test_no_more_calls_are_taken_than_can_begin(monkeypatch: pytest.Monkey
 
         monkeypatch.setattr(type(workers), "_hand_over", watch)
         _calls(pair.link, "many", 1000)
-        pair.link._inside.transmit()
+        pair.link._inside.outbound.transmit()
         await until(lambda: done == 1000)
         assert PART <= most <= 2 * MOST_EVENTS
 
@@ -399,7 +399,7 @@ class Costly:
         """Call, each time in a message of its own."""
         for name in who:
             link._inside.connection.open("costly.work", payload=batch([name]), flags=3)
-            link._inside.transmit()
+            link._inside.outbound.transmit()
 
 
 @contextlib.asynccontextmanager
@@ -420,7 +420,7 @@ async def test_calls_that_are_dear_take_turns_however_they_come(monkeypatch: pyt
         costly.call(link, "one")
         await until(lambda: len(costly.served) == 31)
         assert costly.served.index("one") <= 4
-        await until(lambda: pair.back._inside.backlog is None and not pair.back._inside.running)
+        await until(lambda: pair.back._inside.inbound.backlog is None and not pair.back._inside.running)
 
 
 async def test_others_are_answered_before_more_is_done_for_the_link_that_waits(
@@ -429,13 +429,13 @@ async def test_others_are_answered_before_more_is_done_for_the_link_that_waits(
     async with costly_links(monkeypatch) as (costly, pair, link):
         answered_after: list[str] = []
         (back,) = (other._inside for other in pair.server.links if other is not pair.back)
-        transmit = back.transmit
+        transmit = back.outbound.transmit
 
         def note() -> None:
             answered_after.extend(costly.served[-1:])
             transmit()
 
-        monkeypatch.setattr(back, "transmit", note)
+        monkeypatch.setattr(back.outbound, "transmit", note)
         costly.call(pair.link, *["many"] * 30)
         await until(lambda: costly.served)
         costly.call(link, "one")
@@ -464,8 +464,8 @@ async def test_calls_that_were_left_to_a_later_turn_end_with_their_link(
     async with costly_links(monkeypatch) as (costly, pair, _):
         costly.call(pair.link, *["many"] * 30)
         await until(lambda: costly.served)
-        assert pair.back._inside.backlog is not None
-        assert pair.back._inside.backlog.jobs
+        assert pair.back._inside.inbound.backlog is not None
+        assert pair.back._inside.inbound.backlog.jobs
         if closes:
             pair.server._inside.close()
         else:
@@ -494,9 +494,9 @@ async def test_who_waits_for_a_task_holds_up_no_other_link(autojump_clock: objec
         await pair.service("svc").wait("first")  # from now on it is known to wait
         for name in ("wait", "at_once"):
             pair.link._inside.connection.open(f"svc.{name}", payload=batch([name]), flags=3)
-        pair.link._inside.transmit()
+        pair.link._inside.outbound.transmit()
         link._inside.connection.open("svc.at_once", payload=batch(["other"]), flags=3)
-        link._inside.transmit()
+        link._inside.outbound.transmit()
         await until(lambda: len(begun) == 4)
         assert begun.index("other") < begun.index("wait")
         assert begun.index("other") < begun.index("at_once")
@@ -521,10 +521,10 @@ async def test_no_call_overtakes_one_that_others_keep_from_its_task(autojump_clo
         await pair.service("svc").wait("known to wait")
         for _ in range(MOST_HANDED_OVER):
             pair.link._inside.connection.open("svc.wait", payload=batch(["many"]), flags=3)
-        pair.link._inside.transmit()
+        pair.link._inside.outbound.transmit()
         for method, who in (("wait", "first"), ("at_once", "second"), ("at_once", "third")):
             link._inside.connection.open(f"svc.{method}", payload=batch([who]), flags=3)
-        link._inside.transmit()
+        link._inside.outbound.transmit()
         await until(lambda: len(begun) == MOST_HANDED_OVER + 4)
         # Which of those begins first that are handed to tasks in one pass is trio's business.
         assert begun[1:-3] == ["many"] * MOST_HANDED_OVER
@@ -548,8 +548,10 @@ async def test_calls_beyond_those_that_can_begin_keep_their_order(autojump_clock
             for number in range(start, start + 40):
                 method = "svc.at_once" if number % 7 == 0 else "svc.wait"
                 pair.link._inside.connection.open(method, payload=batch([number]), flags=3)
-            pair.link._inside.transmit()
+            pair.link._inside.outbound.transmit()
         await until(lambda: len(served) == 400)
         # Which of those begins first that are handed to tasks in one pass is trio's business.
         assert max(abs(place - number) for place, number in enumerate(served)) <= 2 * MOST_HANDED_OVER
-        await until(lambda: pair.back._inside.backlog is None and not pair.server._inside.workers.is_full)
+        await until(
+            lambda: pair.back._inside.inbound.backlog is None and not pair.server._inside.workers.is_full
+        )

@@ -169,7 +169,7 @@ async def test_answer_that_cannot_be_sent_ends_the_link(how: str, monkeypatch: p
         raise MemoryError
 
     async with linked(odd, check=False) as pair:
-        monkeypatch.setattr(pair.back._inside, "close_channel", refuse)
+        monkeypatch.setattr(pair.back._inside.channels, "close", refuse)
         with pytest.raises(duplex.PeerLost):
             await pair.service("odd")[how]("no Exception")
 
@@ -384,9 +384,9 @@ async def test_details_that_cannot_be_read_do_not_hide_the_error() -> None:
                 nursery.start_soon(call, opened, errors)
                 await entered.wait()
                 entered = trio.Event()
-                (served,) = pair.back._inside.conversations.values()
+                (served,) = pair.back._inside.channels.users.values()
                 assert isinstance(served, ServedChannel)
-                pair.back._inside.close_channel(served.channel, 5, message="not there", details=b"\xc1")
+                pair.back._inside.channels.close(served.channel, 5, message="not there", details=b"\xc1")
                 served.finish(None)
                 served._stop("remote")
             assert type(errors[0]) is duplex.NotFound

@@ -55,6 +55,7 @@ ROOMS: Final = (
     "duplex.engine.tasks",
     "duplex.engine.calling",
     "duplex.engine.serving",
+    "duplex.engine.links",
     "duplex.client",
     "duplex.client.balancing",
 )
@@ -301,13 +302,13 @@ def _outer_reason(module: str, level: int, imported: Import) -> str | None:
     return None
 
 
-def cycle(sources: Mapping[str, str], packages: frozenset[str]) -> list[str]:
-    """The modules of one import cycle, empty if there is none. Imports for types alone do not count."""
+def cycle(sources: Mapping[str, str], packages: frozenset[str], *, of_types: bool = False) -> list[str]:
+    """The modules of one import cycle, empty if there is none. Imports for types alone count if that is asked for."""
     graph: dict[str, set[str]] = {}
     for module, source in sources.items():
         targets = set()
         for imported in imports_of(source, module, is_package=module in packages):
-            if imported.nested or imported.typing_only:
+            if imported.nested or (imported.typing_only and not of_types):
                 continue
             target = imported.full if imported.full in sources else imported.module
             if target in sources and target != module:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, Protocol, final
 
 from duplex._status import StatusCode
-
-if TYPE_CHECKING:
-    from duplex.client.balancing._metered import Metered
+from duplex.engine.calling import Caller
 
 #: Seconds in which what is known of a peer loses most of its weight: so much later, a peer that was slow is asked again.
 DECAY: Final = 2.0
@@ -29,6 +27,14 @@ _FAULTS: Final = frozenset(
 )
 #: Latencies below this many seconds do not differ, so that nobody is left out for a fraction of a millisecond.
 FLOOR: Final = 0.005
+
+
+class Noting(Caller, Protocol):
+    """A caller whose calls are noted in a meter."""
+
+    @property
+    def caller(self) -> Caller:
+        """What makes them."""
 
 
 @final
@@ -51,7 +57,7 @@ class Meter:
         #: When the peer was chosen last, as a number that grows with each choice.
         self.turn = 0
         #: Makes the calls that are measured, kept for the next ones.
-        self.metered: Metered | None = None
+        self.metered: Noting | None = None
 
     @property
     def waiting(self) -> int:

@@ -10,6 +10,7 @@ from duplex.engine.calling._callback import RemoteCallback as RemoteCallback
 from duplex.engine.calling._caller import Caller as Caller
 from duplex.engine.calling._caller import Opening as Opening
 from duplex.engine.calling._counts import CallCounts as CallCounts
+from duplex.engine.calling._host import CallOwner as CallOwner
 from duplex.engine.calling._link_caller import LinkCaller as LinkCaller
 from duplex.engine.calling._opening import LimitedOpening as LimitedOpening
 from duplex.engine.calling._opening import Relayed as Relayed
@@ -30,6 +31,7 @@ from duplex.engine.calling._types import Streaming as Streaming
 from duplex.engine.calling._types import Unary as Unary
 
 __all__ = (
+    "CallOwner",
     "CallCounts",
     "CallOptions",
     "Caller",

@@ -65,6 +65,6 @@ def open_channel(
         codec=request.codec_name,
     )
     if not flags & NOTIFY:
-        link.conversations[channel] = conversation
+        link.channels.users[channel] = conversation
     link.touch()
     return channel

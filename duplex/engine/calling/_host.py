@@ -83,10 +83,6 @@ class CallHost(ChannelHost, Callee, Protocol):
         """Makes calls over the link."""
 
     @property
-    def conversations(self) -> dict[int, ChannelUser]:
-        """Those that use channels of the link, by number."""
-
-    @property
     def is_parted(self) -> bool:
         """Whether this side makes no new calls over it."""
 

@@ -109,7 +109,7 @@ async def _open_call(
         call.started = link.now
     except BaseException as error:
         if call.channel and not call.over:
-            link.cancel_channel(call.channel, "the call could not be opened")
+            link.channels.cancel(call.channel, "the call could not be opened")
         call.revoke_exports()
         call.finish(Unknown("the call could not be opened"))
         if isinstance(error, RPCError):

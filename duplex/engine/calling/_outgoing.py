@@ -199,7 +199,7 @@ class OverflowingConversation(OutgoingConversation, Overflowing):
 
     def fail_receiving(self, error: ResourceExhausted) -> None:
         error.cancelled_by = "local"
-        self.link.cancel_channel(self.channel, error.message)
+        self.link.channels.cancel(self.channel, error.message)
         self.finish(error)
 
 
@@ -410,7 +410,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         if not call.over:
             call.link.peer.check_thread()
             reason = as_text(reason)
-            call.link.cancel_channel(call.channel, reason)
+            call.link.channels.cancel(call.channel, reason)
             error = error_for_status(1, reason or "cancelled by the caller")
             error.cancelled_by = "local"
             call.finish(error)

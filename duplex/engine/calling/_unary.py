@@ -85,7 +85,7 @@ class UnaryCall(CallValues):
         if self._result is None:
             sent = bool(self.channel)
             if sent:
-                self.link.cancel_channel(self.channel, "the deadline passed")
+                self.link.channels.cancel(self.channel, "the deadline passed")
             self._result = self._too_late(sent=sent)
             self._wake()
 
@@ -159,7 +159,7 @@ class UnaryCall(CallValues):
                     return
         finally:
             self._waits_for_turn = False
-            lead.give_up(alone=not self.link.conversations)
+            lead.give_up(alone=not self.link.channels.users)
 
     async def _wait_forwarded(self) -> None:
         if self._timer is None:
@@ -204,7 +204,7 @@ class UnaryCall(CallValues):
     def abandon(self, reason: str) -> None:
         """Cancel the call if it is still under way."""
         if self.channel and self._result is None:
-            self.link.cancel_channel(self.channel, reason)
+            self.link.channels.cancel(self.channel, reason)
 
     @property
     def has_outcome(self) -> bool:
@@ -214,7 +214,7 @@ class UnaryCall(CallValues):
     @property
     def waiting_senders(self) -> int:
         """How many tasks wait for credit."""
-        return int(self in self.link.credit_waiters)
+        return int(self in self.link.credit.waiters)
 
     def _abort(self, _raise_cancel: Any) -> trio.lowlevel.Abort:
         self._task = None
@@ -230,7 +230,7 @@ class UnaryCall(CallValues):
 
     async def wait_credit(self, *, result: bool) -> None:
         """Wait until link credit comes, or the link is lost."""
-        waiters = self.link.credit_waiters
+        waiters = self.link.credit.waiters
         waiters[self] = result
         self._task = trio.lowlevel.current_task()
         try:
@@ -242,13 +242,13 @@ class UnaryCall(CallValues):
         """The result, or the error."""
         self._result = event
         link = self.link
-        if link.lead is not None and not link.conversations:
+        if link.lead is not None and not link.channels.users:
             link.lead.note_idle_caller()
         self._wake()
 
     def on_message(self, event: MessageReceived) -> None:
         """A message where none was expected: see :meth:`_take_result`."""
-        self.link.cancel_channel(self.channel, "the caller expected a single result in CLOSE")
+        self.link.channels.cancel(self.channel, "the caller expected a single result in CLOSE")
         self._result = event
         self._wake()
 
@@ -263,7 +263,7 @@ class UnaryCall(CallValues):
 
     def on_credit(self) -> None:
         """Link credit came."""
-        if self in self.link.credit_waiters:
+        if self in self.link.credit.waiters:
             self._wake()
 
     def on_cancelled(self, event: CancelReceived) -> None:

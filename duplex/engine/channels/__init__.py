@@ -11,9 +11,11 @@ from duplex.engine.channels._credit import CreditShare as CreditShare
 from duplex.engine.channels._dropped import Dropped as Dropped
 from duplex.engine.channels._host import ChannelHost as ChannelHost
 from duplex.engine.channels._host import ChannelOwner as ChannelOwner
+from duplex.engine.channels._host import ChannelTable as ChannelTable
 from duplex.engine.channels._live_values import FUNCTIONS as FUNCTIONS
 from duplex.engine.channels._live_values import CallValues as CallValues
 from duplex.engine.channels._live_values import Child as Child
+from duplex.engine.channels._live_values import Values as Values
 from duplex.engine.channels._nested import BothEnds as BothEnds
 from duplex.engine.channels._nested import NestedChannel as NestedChannel
 from duplex.engine.channels._nested import ReceiveEnd as ReceiveEnd
@@ -40,6 +42,7 @@ __all__ = (
     "ChannelHost",
     "ChannelOwner",
     "ChannelStatistics",
+    "ChannelTable",
     "ChannelUser",
     "Child",
     "Conversation",
@@ -56,6 +59,7 @@ __all__ = (
     "ResumableStream",
     "SendChannel",
     "Tracked",
+    "Values",
     "close_local",
     "in_short",
     "is_much_unread",

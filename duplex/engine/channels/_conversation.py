@@ -516,7 +516,7 @@ class Conversation(CallValues):
         """Wait until more may be sent, be it a result only, or the conversation is over."""
         self.link.peer.check_thread()
         task = trio.lowlevel.current_task()
-        waiting = self.link.credit_waiters
+        waiting = self.link.credit.waiters
         waiting[self] = result or waiting.get(self, False)
         self._credit_waiters.append(task)
 

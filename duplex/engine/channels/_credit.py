@@ -24,18 +24,21 @@ class CreditShare:
     Attributes:
         waiters: conversations that have something to send, in the order of their turns; and whether what streams leave to
             others would do for it.
+        has_come: the other side has granted more on the link, and nobody was told yet.
     """
 
-    __slots__ = ("_connection", "_to_tell", "waiters")
+    __slots__ = ("_connection", "_to_tell", "has_come", "waiters")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.waiters: dict[ChannelUser, bool] = {}
+        self.has_come = False
         #: How many of them were not told of the latest credit.
         self._to_tell = 0
 
     def share(self) -> None:
         """Let them go on: credit has come. Each is told once, in its turn, as long as there is some left."""
+        self.has_come = False
         self._to_tell = len(self.waiters)
         self._tell_some()
 

@@ -10,6 +10,7 @@ from duplex._errors import RPCError
 from duplex.codec._base import Buffer
 from duplex.engine._public_link import PublicLink
 from duplex.engine._throttle import Throttle
+from duplex.engine.channels._credit import CreditShare
 from duplex.engine.channels._dropped import Dropped
 from duplex.engine.channels._live_values import ValuesHost
 from duplex.engine.channels._returns import CreditReturns
@@ -45,18 +46,48 @@ class ChannelOwner(Protocol):
         """Run something until it ends or the peer does."""
 
 
+class ChannelTable(Protocol):
+    """The channels of a link."""
+
+    #: Who uses each, by its number.
+    users: dict[int, ChannelUser]
+    #: Items of streams that were dropped.
+    dropped_items: int
+
+    def forget(self, channel: int) -> None:
+        """Take no more events for a channel."""
+
+    def cancel(self, channel: int, reason: str = "") -> None:
+        """Abandon a channel that this side opened, if it is not over."""
+
+    def close(
+        self,
+        channel: int,
+        status: int,
+        payload: bytes | None = None,
+        attachments: Sequence[Buffer] = (),
+        message: str = "",
+        details: bytes | None = None,
+        trailers: Mapping[str, str | bytes] | None = None,
+    ) -> None:
+        """Close a channel that the other side opened, if the link still stands."""
+
+
 class ChannelHost(ValuesHost, Protocol):
     """The link."""
 
     #: When the present batch of commands began, in or out, as :func:`trio.current_time` counts.
     now: float
-    throttle: Throttle
     #: Why the link is over, once it is.
     error: RPCError | None
-    #: Credit that this side owes.
-    returns: CreditReturns
-    #: Items of streams that were dropped.
-    dropped_items: int
+
+    @property
+    def throttle(self) -> Throttle:
+        """Counts warnings."""
+
+    @property
+    def returns(self) -> CreditReturns:
+        """What this side owes of credit."""
 
     @property
     def peer(self) -> ChannelOwner:
@@ -71,29 +102,15 @@ class ChannelHost(ValuesHost, Protocol):
         """The name of the other one."""
 
     @property
-    def credit_waiters(self) -> dict[ChannelUser, bool]:
-        """Those that wait for credit, in order; and whether what streams leave to others would do for it."""
+    def credit(self) -> CreditShare:
+        """Who waits for credit of the link."""
+
+    @property
+    def channels(self) -> ChannelTable:
+        """Who uses its channels."""
 
     def touch(self) -> None:
         """Note that something was queued."""
 
     def consumed(self, channel: int, cost: int) -> None:
         """Note that the application took a message."""
-
-    def forget(self, channel: int) -> None:
-        """Take no more events for a channel."""
-
-    def cancel_channel(self, channel: int, reason: str = "") -> None:
-        """Abandon a channel that this side opened, if it is not over."""
-
-    def close_channel(
-        self,
-        channel: int,
-        status: int,
-        payload: bytes | None = None,
-        attachments: Sequence[Buffer] = (),
-        message: str = "",
-        details: bytes | None = None,
-        trailers: Mapping[str, str | bytes] | None = None,
-    ) -> None:
-        """Close a channel that the other side opened, if the link still stands."""

@@ -84,14 +84,8 @@ class ValuesOwner(Protocol):
         """What it takes and holds."""
 
 
-class ValuesHost(Protocol):
-    """The link."""
-
-    connection: Connection
-
-    @property
-    def peer(self) -> ValuesOwner:
-        """This side's peer."""
+class Values(Protocol):
+    """What is passed as a value over a link."""
 
     def export_callback(self, function: Callable[..., Any], root: CallValues) -> int:
         """Make a function callable for the other side, as long as a call lives, and return its number."""
@@ -99,11 +93,27 @@ class ValuesHost(Protocol):
     def withdraw_callbacks(self, numbers: Sequence[int]) -> None:
         """Take back functions that were made callable."""
 
-    def import_callback(self, number: int, conversation: CallValues) -> object:
+    def import_callback(self, number: int, root: CallValues) -> object:
         """Return the local object for a function of the other side."""
 
     def open_nested(self, root: CallValues, *, sends_to_peer: bool) -> Child:
         """Open a channel nested in a call."""
+
+
+class ValuesHost(Protocol):
+    """The link."""
+
+    @property
+    def connection(self) -> Connection:
+        """The protocol."""
+
+    @property
+    def peer(self) -> ValuesOwner:
+        """This side's peer."""
+
+    @property
+    def values(self) -> Values:
+        """What is passed as a value over it."""
 
 
 class Children(dict[int, Child]):
@@ -176,7 +186,7 @@ class CallValues:
         if isinstance(value, FUNCTIONS):
             root = self._living_root()
             root.ensure_open()
-            number = self.link.export_callback(value, root)
+            number = self.link.values.export_callback(value, root)
             if root._exports is None:
                 root._exports = []
             root._exports.append(number)
@@ -191,7 +201,7 @@ class CallValues:
         if not receives and not sends:
             return None
         root = self._living_root()
-        child = self.link.open_nested(root, sends_to_peer=receives)
+        child = self.link.values.open_nested(root, sends_to_peer=receives)
         root.adopt(child)
         self._note_fresh(child, value)
         return LiveKind.RECEIVE_CHANNEL if receives else LiveKind.SEND_CHANNEL, child.channel
@@ -218,7 +228,7 @@ class CallValues:
         channels = []
         for export, value in fresh:
             if isinstance(export, int):
-                self.link.withdraw_callbacks([export])
+                self.link.values.withdraw_callbacks([export])
             else:
                 export.revoke()
                 channels.append(value)
@@ -228,7 +238,7 @@ class CallValues:
         """See :meth:`duplex.codec.LiveValues.import_`."""
         root = self.root
         if kind is LiveKind.CALLBACK:
-            return self.link.import_callback(number, root)
+            return self.link.values.import_callback(number, root)
         child = root.claim(number)
         return child.sending_end() if kind is LiveKind.SEND_CHANNEL else child.receiving_end()
 
@@ -264,7 +274,7 @@ class CallValues:
         """End everything that lives as long as the conversation. Idempotent."""
         if self._exports is not None:
             exports, self._exports = self._exports, None
-            self.link.withdraw_callbacks(exports)
+            self.link.values.withdraw_callbacks(exports)
         if self._children is not None:
             for child in list(self._children.values()):
                 child.release_from_parent(failed=failed)

@@ -98,7 +98,7 @@ class SendEnd(SendChannel[Any]):
         """End the channel as one that was cut short: whoever receives must not take what came for all. Idempotent."""
         conversation = self._conversation
         if not conversation.over:
-            conversation.link.close_channel(conversation.channel, StatusCode.CANCELLED, message=reason)
+            conversation.link.channels.close(conversation.channel, StatusCode.CANCELLED, message=reason)
             conversation.finish(CallCancelled(reason))
 
 
@@ -252,7 +252,7 @@ class NestedChannel(Conversation):
     def _close_if_done(self) -> None:
         """The importing side uses one direction only, so the channel is over when that one is."""
         if not self._opener and not self.over and not self.queued:
-            self.link.close_channel(self.channel, StatusCode.OK)
+            self.link.channels.close(self.channel, StatusCode.OK)
             self.finish(None)
 
     # -- from the link ---------------------------------------------------------------------------------
@@ -268,8 +268,8 @@ class NestedChannel(Conversation):
     def on_cancelled(self, event: CancelReceived) -> None:
         """The passing side gave the channel up."""
         if not event.closed:
-            self.link.close_channel(self.channel, StatusCode.CANCELLED)
-        self.link.forget(self.channel)
+            self.link.channels.close(self.channel, StatusCode.CANCELLED)
+        self.link.channels.forget(self.channel)
         self.finish(CallCancelled(event.reason or "the other side gave the channel up"))
 
     def release_from_parent(self, *, failed: bool) -> None:
@@ -286,10 +286,10 @@ class NestedChannel(Conversation):
                     "%s ended a call before a channel that was passed with it: what it sends on that is dropped",
                     self.link.peer_name,
                 )
-            self.link.cancel_channel(self.channel, error.message)
+            self.link.channels.cancel(self.channel, error.message)
             self.finish(error)
         else:
-            self.link.close_channel(self.channel, StatusCode.CANCELLED if failed else StatusCode.OK)
+            self.link.channels.close(self.channel, StatusCode.CANCELLED if failed else StatusCode.OK)
             # What comes on it from now on is dropped, so whoever receives must not take it for complete.
             self.finish(error if failed or self._receives else None)
 
@@ -345,7 +345,7 @@ class NestedChannel(Conversation):
         """The value was not passed after all."""
         if not self.over:
             self._is_abandoned = True
-            self.link.cancel_channel(self.channel, "the channel was not passed after all")
+            self.link.channels.cancel(self.channel, "the channel was not passed after all")
             self.finish(CallCancelled("the channel was not passed after all"))
 
     async def wait_forwarded(self) -> None:
@@ -463,5 +463,5 @@ class NestedChannel(Conversation):
         if not self.over:
             logger.warning("a channel passed to %s was cut short: %s", self.link.peer_name, reason)
             self._is_abandoned = True
-            self.link.cancel_channel(self.channel, reason)
+            self.link.channels.cancel(self.channel, reason)
             self.finish(CallCancelled(reason))

@@ -140,7 +140,7 @@ class Overflowing(Conversation):
 
     def _drop_received(self, message: MessageReceived) -> None:
         self.overflow.dropped_received += 1
-        self.link.dropped_items += 1
+        self.link.channels.dropped_items += 1
         if self._children:
             # Nobody is going to decode it, and so to claim and close the channels in it.
             with contextlib.suppress(DecodeError):
@@ -178,7 +178,7 @@ class Overflowing(Conversation):
         copies = [buffer if isinstance(buffer, bytes) else bytes(buffer) for buffer in attachments]
         state.queue.append(_Queued(payload, copies, cost, fresh))
         state.queued_bytes += cost
-        self.link.credit_waiters.setdefault(self, False)
+        self.link.credit.waiters.setdefault(self, False)
 
     def on_credit(self) -> None:
         """See :meth:`Conversation.on_credit`; what is queued comes first."""
@@ -195,7 +195,7 @@ class Overflowing(Conversation):
                     self.commit_exports()
                     self._fresh = pending
             if not state.queue:
-                self.link.credit_waiters.pop(self, None)
+                self.link.credit.waiters.pop(self, None)
                 if state.end_due:
                     connection.end(self.channel)
             self.link.touch()
@@ -207,7 +207,7 @@ class Overflowing(Conversation):
             await super().wait_credit(result=result)
         finally:
             if self.overflow.queue and not self.over:
-                self.link.credit_waiters.setdefault(self, False)
+                self.link.credit.waiters.setdefault(self, False)
 
     async def send_queued(self) -> None:
         """Wait until nothing is queued for sending, or the conversation is over."""
@@ -226,7 +226,7 @@ class Overflowing(Conversation):
         while self.overflow.queue:
             self._drop_oldest()
         super().finish(error)
-        self.link.credit_waiters.pop(self, None)
+        self.link.credit.waiters.pop(self, None)
 
     def _drop_oldest(self) -> None:
         item = self.overflow.queue.popleft()
@@ -235,7 +235,7 @@ class Overflowing(Conversation):
 
     def _drop_unsent(self, fresh: list[tuple[Child | int, Any]] | None) -> None:
         self.overflow.dropped_sent += 1
-        self.link.dropped_items += 1
+        self.link.channels.dropped_items += 1
         if fresh is not None:
             # Whoever sent it takes the channels in it for passed, so nobody else is going to close them.
             pending, self._fresh = self._fresh, fresh

@@ -7,9 +7,13 @@ error.
 
 from __future__ import annotations
 
+from duplex.engine.serving._admission import Admission as Admission
+from duplex.engine.serving._callbacks import Callbacks as Callbacks
 from duplex.engine.serving._channel import ServedChannel as ServedChannel
 from duplex.engine.serving._context import CallContext as CallContext
 from duplex.engine.serving._context import current_call as current_call
+from duplex.engine.serving._end import ServingLink as ServingLink
+from duplex.engine.serving._end import ServingPeer as ServingPeer
 from duplex.engine.serving._invocation import Invocation as Invocation
 from duplex.engine.serving._middleware import MiddlewareLayers as MiddlewareLayers
 from duplex.engine.serving._middleware import Next as Next
@@ -26,6 +30,10 @@ from duplex.engine.serving._who import PeerInfo as PeerInfo
 from duplex.engine.serving.idempotency import ResultCache as ResultCache
 
 __all__ = (
+    "Callbacks",
+    "Admission",
+    "ServingPeer",
+    "ServingLink",
     "BUILTIN",
     "CALLBACK",
     "CallContext",

@@ -60,7 +60,7 @@ class ServedChannel(Conversation):
         self._invocation: Invocation | None = Invocation(
             self, link.peer, handler, event.metadata, self.deadline, notify=event.notify
         )
-        link.conversations[event.channel] = self
+        link.channels.users[event.channel] = self
 
     @property
     def method(self) -> str:
@@ -116,7 +116,7 @@ class ServedChannel(Conversation):
         # Who calls keeps the deadline too, and may be first to say that it has passed.
         late = self.deadline is not None and self.link.now >= self.deadline - ABOUT
         if event.closed:
-            self.link.forget(self.channel)
+            self.link.channels.forget(self.channel)
             self.finish(CallCancelled(event.reason))
         self._stop("deadline" if late else "remote")
 
@@ -256,7 +256,7 @@ class ServedChannel(Conversation):
             link.peer.left_behind.pop(self, None)
             link.peer.note_call_ended()
             return
-        link.forget(self.channel)
+        link.channels.forget(self.channel)
         link.connection.finish(self.channel)
         link.touch()
 
@@ -275,7 +275,7 @@ class ServedChannel(Conversation):
         self.release(failed=status != 0)
         if trailers or own:
             trailers = all_trailers(self.method, trailers, own)
-        self.link.close_channel(self.channel, status, payload, attachments, message, details, trailers)
+        self.link.channels.close(self.channel, status, payload, attachments, message, details, trailers)
         # Whoever still receives must not take what has come for all that was to come.
         self.finish(None if self._ended else CallCancelled(_ENDED))
 

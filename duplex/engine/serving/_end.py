@@ -16,7 +16,13 @@ from duplex.engine._failure import Failure
 from duplex.engine._handler import Handler
 from duplex.engine._public_link import PublicLink
 from duplex.engine._runs import EventLoop
-from duplex.engine.channels import CallValues, ChannelHost, ChannelOwner, ChannelStatistics, ChannelUser
+from duplex.engine.channels import (
+    CallValues,
+    ChannelHost,
+    ChannelOwner,
+    ChannelStatistics,
+    Values,
+)
 from duplex.engine.serving._observer import Observer
 from duplex.engine.serving._who import PeerInfo
 from duplex.engine.tasks import Job, Source
@@ -159,6 +165,13 @@ class ServingPeer(Host, ChannelOwner, Protocol):
         """A call has ended on a link that is being left, or such a link has."""
 
 
+class CalledValues(Values, Protocol):
+    """What was passed as a value over a link, and is called."""
+
+    def called(self, event: ChannelOpened) -> tuple[Handler, CallValues] | None:
+        """Return what the call of a function runs, and the call that it was passed in; ``None`` if there is none."""
+
+
 class ServingLink(ChannelHost, CallLink, Protocol):
     """The link, as the channels of calls that come over it see it."""
 
@@ -167,21 +180,20 @@ class ServingLink(ChannelHost, CallLink, Protocol):
     callbacks: int
     #: Bytes that nobody had taken yet when they were counted last.
     seen_buffered: int
-    #: Those who use its channels, by number.
-    conversations: dict[int, ChannelUser]
 
     @property
     def peer(self) -> ServingPeer:
         """The peer at this side."""
+
+    @property
+    def values(self) -> CalledValues:
+        """What was passed as a value over it."""
 
     def submit(self, job: Job, owner: CallValues | None = None) -> None:
         """Have a worker run a handler, or a callback that was passed in the call ``owner``."""
 
     def ran(self, owner: CallValues | None = None) -> None:
         """What was submitted has ended."""
-
-    def callback(self, event: ChannelOpened) -> tuple[Handler, CallValues] | None:
-        """Return what the call of a callback runs, and the call that it was passed in; ``None`` if there is none."""
 
     def say_goodbye(self, reason: str, message: str = "") -> None:
         """Tell the other side that the link ends now, and end it."""

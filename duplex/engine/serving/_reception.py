@@ -76,7 +76,7 @@ class Reception:
                 refuse(link, event, StatusCode.UNIMPLEMENTED, offers.explain_missing(target))
                 return
         else:
-            found = link.callback(event)
+            found = link.values.called(event)
             if found is None:
                 refuse(
                     link,

@@ -48,7 +48,7 @@ def refuse(
         if retry_after is not None:
             trailers[RETRY_AFTER] = retry_after_text(retry_after)
         fits = metadata_size(trailers) <= link.connection.max_metadata
-        link.close_channel(event.channel, status, message=message, trailers=trailers if fits else None)
+        link.channels.close(event.channel, status, message=message, trailers=trailers if fits else None)
     observer = link.peer.observer
     if observer is not None and event.target is not None:
         observer.note(

@@ -27,7 +27,11 @@ LONG_PASS: Final = 0.001
 
 
 class Flushable(Protocol):
-    """Something with messages to transmit; in practice a link."""
+    """What has messages to transmit."""
+
+    @property
+    def link(self) -> object:
+        """The link that they are for."""
 
     @property
     def port(self) -> Port:
@@ -116,18 +120,18 @@ class Flusher(trio.abc.Instrument):
     def transmit_but(self, behind: Container[object]) -> None:
         """Transmit what is queued on links that nothing more is to be done for, before it is done for those behind."""
         dirty = self.dirty
-        self.dirty = [link for link in dirty if link in behind]
-        self._transmit_all(link for link in dirty if link not in behind)
+        self.dirty = [outbound for outbound in dirty if outbound.link in behind]
+        self._transmit_all(outbound for outbound in dirty if outbound.link not in behind)
 
     def _transmit(self) -> None:
         dirty, self.dirty = self.dirty, []
         self._transmit_all(dirty)
 
-    def _transmit_all(self, links: Iterable[Flushable]) -> None:
-        for link in links:
-            self._unsettled[link.port] = None
+    def _transmit_all(self, some: Iterable[Flushable]) -> None:
+        for outbound in some:
+            self._unsettled[outbound.port] = None
             try:
-                link.transmit()
+                outbound.transmit()
             except Exception:
                 logger.exception("transmitting failed")
 

@@ -65,7 +65,7 @@ class Attempt(Conversation):
         self.started = link.now
         if not event.notify:
             link.consumed(self.channel, event.cost)
-        link.conversations[self.channel] = self
+        link.channels.users[self.channel] = self
 
     @property
     def method(self) -> str:
@@ -102,9 +102,9 @@ class Attempt(Conversation):
                 or connection.credit(self.channel) <= 0
                 or (result.trailers and is_much_unread(link))
             ):
-                link.credit_waiters[self] = True
+                link.credit.waiters[self] = True
                 return
-        link.credit_waiters.pop(self, None)
+        link.credit.waiters.pop(self, None)
         if self.over:
             return
         self.release(failed=result.status != 0)
@@ -131,12 +131,12 @@ class Attempt(Conversation):
 
     def _close(self, result: CallResult) -> None:
         try:
-            self.link.close_channel(self.channel, **msgspec.structs.asdict(result))
+            self.link.channels.close(self.channel, **msgspec.structs.asdict(result))
         except DuplexError as problem:
             # The result stands; it is this caller's peer that does not take it, so it hears why. An error is told
             # without what is too large of it.
             code = problem.code if isinstance(problem, RPCError) else StatusCode.INTERNAL
-            self.link.close_channel(
+            self.link.channels.close(
                 self.channel, result.status or code, message=result.message if result.status else str(problem)
             )
 
@@ -144,7 +144,7 @@ class Attempt(Conversation):
         if result.status:
             target = self.event.target
             logger.error("the handler of a notification to %s failed: %s", target, result.message)
-        self.link.forget(self.channel)
+        self.link.channels.forget(self.channel)
         if self.link.connection.is_open:
             self.link.connection.finish(self.channel)
             self.link.touch()
@@ -161,7 +161,7 @@ class Attempt(Conversation):
         self.cancelled = True
         awaited = self._awaited
         if event.closed:
-            self.link.forget(self.channel)
+            self.link.channels.forget(self.channel)
             self.finish(CallCancelled(event.reason))
         if awaited is None:
             self.answer(GIVEN_UP)

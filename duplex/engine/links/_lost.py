@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
 
 import trio
 
-from duplex._errors import PeerLost
-
-if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
+from duplex._errors import PeerLost, RPCError
+from duplex.engine.channels import ChannelTable
 
 #: How many are told at once, and in each pass of the event loop after that: each of them has a task that ends then.
 AT_ONCE: Final = 64
 IN_A_PASS: Final = 16
 
 
-def tell_all(link: BaseLink, unsent_channel: int) -> None:
+class EndingPeer(Protocol):
+    """The peer."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has closed all links."""
+
+    def spawn(
+        self, function: Callable[..., Awaitable[object]], /, *args: Any, name: str | None = None
+    ) -> None:
+        """Run something until it ends or the peer does."""
+
+
+class LostLink(Protocol):
+    """The link."""
+
+    @property
+    def peer(self) -> EndingPeer:
+        """This side's peer."""
+
+    @property
+    def channels(self) -> ChannelTable:
+        """Who uses its channels."""
+
+    @property
+    def error(self) -> RPCError | None:
+        """Why it is over."""
+
+
+def tell_all(link: LostLink, unsent_channel: int) -> None:
     """Tell all users of a link's channels that it is lost.
 
     Args:
         link: the link.
         unsent_channel: the first of this side's channels that was not handed to the transport.
     """
-    users = link.conversations
+    users = link.channels.users
     # Nested channels first, or the end of their call would tell them something less to the point.
     ordered = sorted(users.values(), key=lambda user: not user.is_value)
     users.clear()
@@ -36,8 +64,8 @@ def tell_all(link: BaseLink, unsent_channel: int) -> None:
             user.on_lost(_error(link, sent=True))
 
 
-async def _tell_rest(link: BaseLink, unsent_channel: int) -> None:
-    users = link.conversations
+async def _tell_rest(link: LostLink, unsent_channel: int) -> None:
+    users = link.channels.users
     try:
         while users:
             await trio.lowlevel.checkpoint()
@@ -47,15 +75,15 @@ async def _tell_rest(link: BaseLink, unsent_channel: int) -> None:
         _tell(link, unsent_channel, len(users))
 
 
-def _tell(link: BaseLink, unsent_channel: int, most: int) -> None:
-    users = link.conversations
+def _tell(link: LostLink, unsent_channel: int, most: int) -> None:
+    users = link.channels.users
     while users and most > 0:
         most -= 1
         user = users.pop(next(iter(users)))
         user.on_lost(_error(link, sent=not user.opener or user.channel < unsent_channel))
 
 
-def _error(link: BaseLink, *, sent: bool) -> PeerLost:
+def _error(link: LostLink, *, sent: bool) -> PeerLost:
     assert link.error is not None
     what = "the call may have executed" if sent else "the call was never sent, so it is safe to repeat"
     error = PeerLost(f"{link.error.message}; {what}")

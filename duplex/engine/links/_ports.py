@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Final, Protocol, final
 
 import trio
 
+from duplex._config import Reconnect
 from duplex._errors import BindError, ConfigurationError, ConnectError, HandshakeError
-from duplex.engine._link import BaseLink
-from duplex.engine._succession import Succession
+from duplex.engine.links._session import LinkOwner, Session
+from duplex.engine.links._succession import Succession
 from duplex.protocol import limits_info, max_frame, most_waiting
 from duplex.transports import (
     Carrier,
@@ -23,25 +24,34 @@ from duplex.transports import (
     transport_for,
 )
 
-if TYPE_CHECKING:
-    from duplex.engine._engine import Engine
-
 #: Seconds between attempts to bind an endpoint that is not free.
 _RETRY: Final = 0.001
+
+
+class PortsOwner(LinkOwner, Protocol):
+    """The peer."""
+
+    @property
+    def reconnect(self) -> Reconnect:
+        """The pauses between attempts to connect."""
+
+    def weight_changed(self, link: Session) -> None:
+        """The peer of a link is to get more calls than before, or fewer."""
+
+    def announce_change(self) -> None:
+        """Have those who wait for a link look again."""
 
 
 @final
 class PortReceiver:
     """What the peer knows of one port: turns its callbacks into links."""
 
-    def __init__(
-        self, peer: Engine[Any], requested: str, *, connecting: bool, succession: Succession
-    ) -> None:
+    def __init__(self, peer: PortsOwner, requested: str, *, connecting: bool, succession: Succession) -> None:
         self.peer = peer
         self.requested = requested
         self.connecting = connecting
         self.port: Port
-        self.links: dict[Carrier, BaseLink] = {}
+        self.links: dict[Carrier, Session] = {}
         self.refusal: HandshakeError | None = None
         self.attempts = 0
         self.closed = False
@@ -86,19 +96,19 @@ class PortReceiver:
             # Greeted links are refused with a reason from max_links on; this bounds those that never greet.
             carrier.close()
             return
-        self.links[carrier] = self.peer.make_link(self.port, carrier, connecting=self.connecting)
+        self.links[carrier] = Session(self.peer, self.port, carrier, connecting=self.connecting)
 
     def carrier_message(self, carrier: Carrier, frames: Frames) -> None:
         """See :class:`duplex.transports.Receiver`."""
         link = self.links.get(carrier)
         if link is not None:
-            link.on_frames(frames)
+            link.inbound.on_frames(frames)
 
     def carrier_down(self, carrier: Carrier, reason: str) -> None:
         """See :class:`duplex.transports.Receiver`."""
         link = self.links.pop(carrier, None)
         if link is not None:
-            link.down(reason)
+            link.inbound.down(reason)
 
     @property
     def is_hopeful(self) -> bool:
@@ -137,7 +147,7 @@ class PortReceiver:
 class Ports:
     """All ports of one peer."""
 
-    def __init__(self, peer: Engine[Any]) -> None:
+    def __init__(self, peer: PortsOwner) -> None:
         self._peer = peer
         self._by_port: dict[Port, PortReceiver] = {}
         #: Endpoints that were connected, and are connected again when somebody needs a link; and not before when.
@@ -211,10 +221,10 @@ class Ports:
 
     async def connect(
         self, endpoint: str, seconds: float, weight: float, services: Collection[str]
-    ) -> BaseLink:
+    ) -> Session:
         """Connect and wait for the link; see :meth:`duplex.Peer.connect`."""
         receiver = self.open(endpoint, connecting=True, weight=weight)
-        link: BaseLink | None = None
+        link: Session | None = None
         try:
             with trio.move_on_after(seconds):
                 link = await self._wait_link(receiver, services)
@@ -227,7 +237,7 @@ class Ports:
                 self.close(receiver)
         return link
 
-    async def _wait_link(self, receiver: PortReceiver, services: Collection[str]) -> BaseLink:
+    async def _wait_link(self, receiver: PortReceiver, services: Collection[str]) -> Session:
         await trio.lowlevel.checkpoint()
         while True:
             receiver = receiver.latest
@@ -295,9 +305,9 @@ class Ports:
         for receiver in self.receivers:
             if receiver.connecting and receiver.requested == endpoint:
                 for link in receiver.links.values():
-                    self._peer.table.note_change(link)
+                    self._peer.weight_changed(link)
 
-    def weight_of(self, link: BaseLink) -> float:
+    def weight_of(self, link: Session) -> float:
         """Return how many calls the peer of a link is to get, as a multiple of what others get."""
         if not self._weights:
             return 1.0
@@ -306,17 +316,17 @@ class Ports:
 
     # -- one link after another ------------------------------------------------------------------------
 
-    def receiver_of(self, link: BaseLink) -> PortReceiver | None:
+    def receiver_of(self, link: Session) -> PortReceiver | None:
         """Return the port that a link came by; ``None`` if it is closed."""
         return self._by_port.get(link.port)
 
-    def link_opened(self, link: BaseLink) -> None:
+    def link_opened(self, link: Session) -> None:
         """A handshake is done, or the other side offers something else."""
         receiver = self.receiver_of(link)
         if receiver is not None:
             receiver.note_change()
 
-    def retire(self, link: BaseLink, *, idle: bool) -> None:
+    def retire(self, link: Session, *, idle: bool) -> None:
         """No new calls go over a link any more: connect anew beside it, at once or when there is need."""
         receiver = self.receiver_of(link)
         if receiver is None or not receiver.connecting or receiver.retiring:
@@ -338,14 +348,14 @@ class Ports:
         if too_many is not None:
             too_many.say_goodbye("closing", "too many links that were left are still open")
 
-    def part(self, link: BaseLink) -> None:
+    def part(self, link: Session) -> None:
         """No new calls go over a link any more, and it is not to be connected anew."""
         receiver = self.receiver_of(link)
         if receiver is not None and receiver.connecting and not receiver.retiring:
             receiver.retiring = True
             self._weights.pop(receiver.requested, None)
 
-    def link_over(self, link: BaseLink) -> None:
+    def link_over(self, link: Session) -> None:
         """Forget a link; a port that waited for its end is closed."""
         receiver = self.receiver_of(link)
         if receiver is None:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, Protocol, final
 
 from duplex._config import Reconnect
+from duplex._errors import RPCError
+from duplex.engine.channels import ChannelTable
 from duplex.transports._backoff import Backoff
-
-if TYPE_CHECKING:
-    from duplex.engine._link import BaseLink
 
 #: Links that the other side has left and on which nothing runs that this side has begun.
 MOST_LEFT: Final = 8
+
+
+class LeftLink(Protocol):
+    """A link that takes no more calls."""
+
+    @property
+    def error(self) -> RPCError | None:
+        """Why it is over, once it is."""
+
+    @property
+    def channels(self) -> ChannelTable:
+        """Who uses its channels."""
+
+    def say_goodbye(self, reason: str, message: str = "") -> None:
+        """Tell the other side that the link ends now, and end it."""
 
 
 @final
@@ -26,7 +40,7 @@ class Succession:
         self._policy = policy
         #: ``None`` as long as no link was left early.
         self._backoff: Backoff | None = None
-        self._left: list[BaseLink] = []
+        self._left: list[LeftLink] = []
 
     def pause(self, lived: float) -> float:
         """Return the seconds until the next link is made, now that the other side has left one.
@@ -46,12 +60,12 @@ class Succession:
             return 0.0
         return max(0.0, self._backoff.pause(lived) - lived)
 
-    def left(self, link: BaseLink) -> BaseLink | None:
+    def left(self, link: LeftLink) -> LeftLink | None:
         """Note that the other side has left a link. Return one that is to be ended because they add up, if there is.
 
         Whoever leaves a link ends it, as a rule, and nothing else bounds the number of those on which this side waits for
         nothing.
         """
         self._left = [*(before for before in self._left if before.error is None), link]
-        idle = [link for link in self._left if not any(made.opener for made in link.conversations.values())]
+        idle = [link for link in self._left if not any(made.opener for made in link.channels.users.values())]
         return idle[0] if len(idle) > MOST_LEFT else None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
-if TYPE_CHECKING:
-    from duplex._config import Limits
-    from duplex.engine.tasks import Job
-    from duplex.transports import Frames
+from duplex._config import Limits
+from duplex.engine.tasks import Job
+from duplex.transports import Frames
 
 #: Bytes that a message counts for beside its own.
 _OVERHEAD: Final = 64

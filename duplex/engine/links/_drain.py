@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -12,11 +12,9 @@ from duplex._errors import Unavailable
 from duplex._numbers import check_seconds
 from duplex._status import StatusCode
 from duplex.engine._runs import check_run
+from duplex.engine.links._session import LinkOwner, Session
+from duplex.engine.serving import ResultCache
 from duplex.engine.threads import CLEAN_UP
-
-if TYPE_CHECKING:
-    from duplex.engine._engine import Engine
-    from duplex.engine._link import BaseLink
 
 logger = logging.getLogger("duplex")
 
@@ -26,7 +24,28 @@ LATE: Final = "the peer is draining and the call did not end in time"
 CONFIRM: Final = 1.0
 
 
-async def drain(peer: Engine[Any], timeout: float) -> None:
+class DrainingPeer(LinkOwner, Protocol):
+    """The peer."""
+
+    #: No new calls are taken.
+    is_draining: bool
+
+    @property
+    def links(self) -> list[Session]:
+        """The links that are open."""
+
+    @property
+    def results(self) -> ResultCache:
+        """What is remembered of calls with an idempotency key."""
+
+    def note_health(self) -> None:
+        """Health may be another than before."""
+
+    def close(self, linger: float | None = None) -> None:
+        """Say goodbye on every link and close every port."""
+
+
+async def drain(peer: DrainingPeer, timeout: float) -> None:
     """See :meth:`duplex.Peer.drain`."""
     check_seconds("the timeout of drain()", timeout, forever=True)
     peer.check_thread()
@@ -42,14 +61,14 @@ async def drain(peer: Engine[Any], timeout: float) -> None:
         peer.note_health()
         for link in peer.links:
             link.leave("draining", "the peer is draining")
-            link.cancel_calls("the peer is draining and the stream can go on elsewhere", resumable=True)
+            link.channels.cut("the peer is draining and the stream can go on elsewhere", resumable=True)
     rest = _Rest(peer)
     busy = set() if rest.is_over else rest.links
     await _until(peer, lambda: rest.is_over, timeout)
     if not rest.is_over:
         logger.warning("draining: %d calls did not end within %g s and are cancelled", rest.count(), timeout)
         for link in peer.links:
-            link.cancel_calls(LATE)
+            link.channels.cut(LATE)
         for call in list(peer.left_behind):
             call.cut(StatusCode.UNAVAILABLE, LATE)
         peer.results.cut(StatusCode.UNAVAILABLE, LATE)
@@ -66,9 +85,9 @@ class _Rest:
     """The calls that a drain waits for. Those with a link are looked for only when all that were found are over: there
     may be thousands, of which one ends after the other, and others that nobody waits for."""
 
-    def __init__(self, peer: Engine[Any]) -> None:
+    def __init__(self, peer: DrainingPeer) -> None:
         self._peer = peer
-        self._found: list[tuple[BaseLink, int]] = []
+        self._found: list[tuple[Session, int]] = []
 
     @property
     def is_over(self) -> bool:
@@ -79,19 +98,19 @@ class _Rest:
     def _are_attended_over(self) -> bool:
         while self._found:
             link, channel = self._found[-1]
-            if channel in link.conversations:
+            if channel in link.channels.users:
                 return False
             self._found.pop()
         self._found = [
             (link, channel)
             for link in self._peer.links
-            for channel, user in link.conversations.items()
+            for channel, user in link.channels.users.items()
             if user.holds_up
         ]
         return not self._found
 
     @property
-    def links(self) -> set[BaseLink]:
+    def links(self) -> set[Session]:
         """The links of those that were found."""
         return {link for link, _ in self._found}
 
@@ -102,7 +121,7 @@ class _Rest:
         return len(self._found) + len(self._peer.left_behind) + self._peer.results.unattended
 
 
-async def _until(peer: Engine[Any], condition: Callable[[], bool], seconds: float) -> None:
+async def _until(peer: DrainingPeer, condition: Callable[[], bool], seconds: float) -> None:
     """Wait until a condition holds which only a call's end can bring about, or the time is over."""
     with trio.move_on_after(max(0.0, seconds)):
         while not condition() and not peer.is_closed:
@@ -120,7 +139,7 @@ async def _confirm(links: list[Any], busy: set[Any], deadline: float) -> None:
     """
     soon = trio.current_time() + CONFIRM
 
-    async def ping(link: BaseLink) -> None:
+    async def ping(link: Session) -> None:
         with trio.move_on_at(max(soon, deadline) if link in busy else soon):
             try:
                 await link.ping()

@@ -1,4 +1,4 @@
-"""Watching links: who is slow, who is silent, what is idle or too old.
+"""What is known of the life of a link: who is slow, who is silent, what is idle or too old.
 
 A link is *lost* when its transport says so: at once if the connection ends, and after ``Keepalive.timeout`` if
 not even the other side's transport, which has a thread of its own, gives a sign of life. A link is *slow* when
@@ -9,67 +9,85 @@ slow is never declared lost, however long that lasts; it is reported, and caller
 from __future__ import annotations
 
 import logging
-import math
 import random
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Protocol, final
 
 import trio
 
+from duplex._config import Keepalive
+from duplex.engine.links._pings import Pings
 from duplex.engine.threads import CLEAN_UP
-
-if TYPE_CHECKING:
-    from duplex.engine._engine import Engine
-    from duplex.engine._link import BaseLink
+from duplex.protocol import Connection
 
 logger = logging.getLogger("duplex")
 
-#: Links that are looked after at once. More are spread over a part of the period, or the pings of a thousand links and
-#: their answers would keep both event loops busy for a tenth of a second.
-_AT_ONCE: Final = 32
+
+class Named(Protocol):
+    """A link whose other side is known."""
+
+    @property
+    def peer_id(self) -> str:
+        """The other peer's id."""
+
+    @property
+    def peer_name(self) -> str:
+        """The other peer's name, or its id if it has none."""
 
 
-async def watch_links(peer: Engine[Any]) -> None:
-    """Look after every link of a peer, for as long as the peer lives."""
-    keepalive = peer.keepalive
-    # Links are closed for age and idleness within a fraction of the time that they were given.
-    period = min(
-        keepalive.interval,
-        math.inf if keepalive.max_idle is None else keepalive.max_idle / 4,
-        math.inf if keepalive.max_age is None else keepalive.max_age / 20,
-    )
-    due = trio.current_time() + period
-    next_ping = trio.current_time() + keepalive.interval
-    while True:
-        delay = await _sleep_until(due)
-        began = now = trio.current_time()
-        ping = now >= next_ping - period / 2
-        if ping:
-            next_ping = now + keepalive.interval
-        peer.results.expire()
-        peer.dropped.look(now)
-        peer.admission.note_handlers()
-        links = [link for receiver in peer.ports.receivers for link in receiver.links.values()]
-        pause = period / 2 * _AT_ONCE / max(1, len(links))
-        for start in range(0, len(links), _AT_ONCE):
-            if start:
-                delay = await _sleep_until(trio.current_time() + pause)
-                now = trio.current_time()
-            for link in links[start : start + _AT_ONCE]:
-                if link.connection.is_open:
-                    if ping:
-                        link.watch.ping(delay)
-                    link.watch.look(now)
-                elif link.made_at <= now - keepalive.timeout:
-                    link.lose(f"it did not greet within {keepalive.timeout:g} s")
-                del link  # those that are over are not kept until the next time
-        due = max(began + period, trio.current_time() + period / 2)
-        del links
+class KeepingPeer(Protocol):
+    """The peer."""
+
+    @property
+    def keepalive(self) -> Keepalive:
+        """How links are watched, and how long they are kept."""
+
+    @property
+    def slow(self) -> SlowPeers:
+        """Those that do not answer."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes no new calls."""
+
+    def note_delay(self, link: Any, delay: float) -> None:
+        """A linked peer has not answered for so many seconds."""
 
 
-async def _sleep_until(due: float) -> float:
-    """Sleep, and return the seconds by which the event loop was late."""
-    await trio.sleep_until(due)
-    return trio.current_time() - due
+class Cuttable(Protocol):
+    """The channels of a link."""
+
+    def cut(self, reason: str) -> None:
+        """Cancel the handlers that run for the other side."""
+
+
+class KeptLink(Named, Protocol):
+    """A link that is looked after."""
+
+    @property
+    def peer(self) -> KeepingPeer:
+        """This side's peer."""
+
+    @property
+    def made_at(self) -> float:
+        """When it was made, as :func:`trio.current_time` counts."""
+
+    @property
+    def connection(self) -> Connection:
+        """The protocol."""
+
+    @property
+    def pings(self) -> Pings:
+        """Sends pings."""
+
+    @property
+    def channels(self) -> Cuttable:
+        """Who uses its channels."""
+
+    def leave(self, reason: str, message: str) -> None:
+        """Tell the other side to open no more calls on the link; those that run may finish."""
+
+    def say_goodbye(self, reason: str, message: str = "") -> None:
+        """Tell the other side that the link ends now, and end it."""
 
 
 @final
@@ -80,7 +98,7 @@ class SlowPeers:
         #: By the peer's id: since when, how many of its links are slow, and whether it has answered on any since.
         self._slow: dict[str, tuple[float, int, bool]] = {}
 
-    def add(self, link: BaseLink, since: float, waited: float) -> None:
+    def add(self, link: Named, since: float, waited: float) -> None:
         """A link has become slow.
 
         Args:
@@ -99,7 +117,7 @@ class SlowPeers:
             known = since, known[1] if known is not None else 0, False
         self._slow[link.peer_id] = known[0], known[1] + 1, known[2]
 
-    def remove(self, link: BaseLink, *, answered: bool) -> None:
+    def remove(self, link: Named, *, answered: bool) -> None:
         """A link is not slow any more, or it is over."""
         since, count, has_answered = self._slow.pop(link.peer_id)
         if answered and not has_answered:
@@ -108,12 +126,12 @@ class SlowPeers:
             self._slow[link.peer_id] = since, count - 1, has_answered or answered
 
 
-class LinkWatch:
+class LinkKeeper:
     """What is known of one link's life."""
 
     __slots__ = ("_age", "_begun", "_cut_at", "_link", "_slow_since", "_used_at", "grace", "leaving_since")
 
-    def __init__(self, link: BaseLink) -> None:
+    def __init__(self, link: KeptLink) -> None:
         self._link = link
         self._slow_since: float | None = None
         max_age = link.peer.keepalive.max_age
@@ -147,8 +165,8 @@ class LinkWatch:
             self._slow_since = now - waited
             link.peer.slow.add(link, self._slow_since, waited)
         if self.is_slow:
-            link.peer.table.note_delay(link, waited or 0.0)
-        link.ping_now(delay)
+            link.peer.note_delay(link, waited or 0.0)
+        link.pings.send(delay)
 
     def answered(self) -> None:
         """The other side answered a ping."""
@@ -178,7 +196,7 @@ class LinkWatch:
                     link.say_goodbye("closing", "the link is too old")
             elif now >= self.leaving_since + self.grace:
                 self._cut_at = now
-                link.cancel_calls("the link is too old and the call did not end in time")
+                link.channels.cut("the link is too old and the call did not end in time")
             return
         if self._age is not None and now >= link.made_at + self._age:
             link.leave("draining", "the link is old and is to be replaced")

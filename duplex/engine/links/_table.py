@@ -10,8 +10,8 @@ from typing import Final, final
 
 import trio
 
-from duplex.engine._link import BaseLink
 from duplex.engine.calling import Caller
+from duplex.engine.links._session import Session
 from duplex.engine.serving import BUILTIN
 
 #: Links and services that a text about them lists, at most.
@@ -28,7 +28,7 @@ class Remote:
         self.id = peer_id
         #: Greater than that of all that were linked before.
         self.number = number
-        self._links: list[BaseLink] = []
+        self._links: list[Session] = []
         #: Seconds by which its event loop ran a timer late, as it said last, or for which it has not answered: how busy it
         #: is.
         self.delay = 0.0
@@ -48,11 +48,11 @@ class Remote:
         """How many calls it is to get, as a multiple of what others get."""
         return max((link.weight for link in self._links), default=1.0)
 
-    def add(self, link: BaseLink) -> None:
+    def add(self, link: Session) -> None:
         """Take note of a link to the peer."""
         self._links.append(link)
 
-    def remove(self, link: BaseLink) -> bool:
+    def remove(self, link: Session) -> bool:
         """Forget a link that is over; tell whether there is no other."""
         self._links.remove(link)
         return not self._links
@@ -64,7 +64,7 @@ class Remote:
         if len(links) == 1:
             (link,) = links
             return link.caller if link.connection.can_open and service in link.offers else None
-        last_resort: BaseLink | None = None
+        last_resort: Session | None = None
         for place, link in enumerate(links):
             if service in link.offers and link.connection.can_open:
                 if link.is_left:
@@ -85,10 +85,10 @@ class LinkTable:
 
     def __init__(self) -> None:
         #: In the order in which they were made (an ordered set).
-        self.links: dict[BaseLink, None] = {}
+        self.links: dict[Session, None] = {}
         #: The same by what is offered over them, as far as somebody has asked for it since it changed: a call must not cost
         #: more where there are many other links, and an announcement not more than it says.
-        self._by_service: dict[str, tuple[BaseLink, ...]] = {}
+        self._by_service: dict[str, tuple[Session, ...]] = {}
         self._waiting: dict[object, tuple[str, float]] = {}
         #: Set, and replaced, when links or what they offer have changed.
         self.changed = trio.Event()
@@ -99,7 +99,7 @@ class LinkTable:
         #: How many are finding out where a service is.
         self._resolving: Counter[str] = Counter()
 
-    def add(self, link: BaseLink) -> None:
+    def add(self, link: Session) -> None:
         """Take note of a link whose handshake is done."""
         self.links[link] = None
         remote = self._remotes.get(link.peer_id)
@@ -109,7 +109,7 @@ class LinkTable:
         self._forget(link.offers)
         self.tell()
 
-    def remove(self, link: BaseLink) -> None:
+    def remove(self, link: Session) -> None:
         """Forget a link that is over."""
         del self.links[link]
         if not link.is_parted:
@@ -117,18 +117,18 @@ class LinkTable:
         self._forget(link.offers)
         self.tell()
 
-    def part(self, link: BaseLink) -> None:
+    def part(self, link: Session) -> None:
         """A link gets no more calls."""
         if link in self.links:
             self._remove_from_remote(link)
             self._forget(link.offers)
             self.tell()
 
-    def _remove_from_remote(self, link: BaseLink) -> None:
+    def _remove_from_remote(self, link: Session) -> None:
         if self._remotes[link.peer_id].remove(link):
             del self._remotes[link.peer_id]
 
-    def offers_changed(self, link: BaseLink, before: Collection[str]) -> None:
+    def offers_changed(self, link: Session, before: Collection[str]) -> None:
         """A link offers something else.
 
         Args:
@@ -146,7 +146,7 @@ class LinkTable:
             self._by_service.pop(service, None)
             self._offering.pop(service, None)
 
-    def _offered_by(self, service: str) -> tuple[BaseLink, ...]:
+    def _offered_by(self, service: str) -> tuple[Session, ...]:
         """Return the links over which a service is offered, in the order in which they were made."""
         found = self._by_service.get(service)
         if found is None:
@@ -155,13 +155,13 @@ class LinkTable:
                 self._by_service[service] = found
         return found
 
-    def note_change(self, link: BaseLink) -> None:
+    def note_change(self, link: Session) -> None:
         """A link takes other calls than before."""
         for service in link.offers:
             self._offering.pop(service, None)
         self.tell()
 
-    def note_delay(self, link: BaseLink, delay: float) -> None:
+    def note_delay(self, link: Session, delay: float) -> None:
         """A remote peer has said how busy it is, or has not answered for so many seconds."""
         remote = self._remotes.get(link.peer_id)
         if remote is not None:
@@ -254,7 +254,7 @@ class LinkTable:
         return said
 
 
-def _state(link: BaseLink) -> str:
+def _state(link: Session) -> str:
     if link.connection.remote_leaving:
         return "is leaving"
     return "is left by this side, and offers" if link.is_parted else "offers"

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, final
+from collections.abc import Sequence
+from typing import Literal, Protocol, final
 
 import msgspec
 import trio
 
-if TYPE_CHECKING:
-    from duplex.engine._engine import Engine
+from duplex.engine.links._session import Session
+from duplex.engine.links._table import LinkTable
+
+
+class ReportingPeer(Protocol):
+    """The peer."""
+
+    @property
+    def table(self) -> LinkTable:
+        """Who is linked, and who waits for a link."""
+
+    @property
+    def links(self) -> Sequence[Session]:
+        """The links that are open."""
 
 
 @final
@@ -52,7 +65,7 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
         return text
 
 
-def calls_of(peer: Engine[Any]) -> list[CallInfo]:
+def calls_of(peer: ReportingPeer) -> list[CallInfo]:
     """See :meth:`duplex.Peer.calls`."""
     now = trio.current_time()
     found = [
@@ -60,7 +73,7 @@ def calls_of(peer: Engine[Any]) -> list[CallInfo]:
         for service, since in peer.table.waiting
     ]
     for link in peer.links:
-        conversations = {**dict.fromkeys(link.credit_waiters), **dict.fromkeys(link.conversations.values())}
+        conversations = {**dict.fromkeys(link.credit.waiters), **dict.fromkeys(link.channels.users.values())}
         for conversation in conversations:
             if conversation.is_value:
                 continue  # part of another call
@@ -76,7 +89,7 @@ def calls_of(peer: Engine[Any]) -> list[CallInfo]:
                     credit=link.connection.credit(conversation.channel),
                     unread=conversation.queued,
                     waiting_senders=conversation.waiting_senders,
-                    peer_is_slow=link.watch.is_slow,
+                    peer_is_slow=link.keeper.is_slow,
                 )
             )
     return sorted(found, key=lambda call: -call.age)

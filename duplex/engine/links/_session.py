@@ -1,0 +1,492 @@
+"""One established connection between two peers: its handshake, what both sides say of themselves, and its end."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, Final, Protocol, final
+
+import trio
+
+from duplex._config import Keepalive
+from duplex._errors import HandshakeError, PeerLost, RPCError, Unavailable
+from duplex._metadata import IDEMPOTENCY_FEATURE
+from duplex.engine._log import clean, logger
+from duplex.engine._public_link import PublicLink
+from duplex.engine._statistics import LinkStatistics
+from duplex.engine._throttle import Throttle
+from duplex.engine.calling import LinkCaller
+from duplex.engine.channels import CallValues, ChannelUser, CreditReturns, CreditShare, is_much_unread
+from duplex.engine.links._channels import Channels, ChannelsOwner
+from duplex.engine.links._inbound import Inbound, ReceivingOwner
+from duplex.engine.links._keepalive import LinkKeeper, SlowPeers
+from duplex.engine.links._lost import tell_all
+from duplex.engine.links._outbound import Outbound
+from duplex.engine.links._pings import Pings
+from duplex.engine.links._values import LinkValues, ValuesOwner
+from duplex.engine.serving import Admission, Callbacks
+from duplex.engine.tasks import Flusher, Job, Workers
+from duplex.protocol import (
+    FIRST_PROOF,
+    CancelReceived,
+    ChannelClosed,
+    ChannelOpened,
+    Connection,
+    CreditReceived,
+    EndReceived,
+    GoawayReceived,
+    Hello,
+    HelloReceived,
+    ItemsReceived,
+    LinkOpened,
+    LinkRefused,
+    MessageReceived,
+    PingReceived,
+    PongReceived,
+    ServiceInfo,
+    ServicesAnnounced,
+)
+from duplex.transports import Carrier, Port
+
+#: Seconds that the other side of a link that is left has to confirm that what was sent has arrived.
+CONFIRM: Final = 1.0
+
+
+class LinkOwner(ChannelsOwner, ValuesOwner, ReceivingOwner, Protocol):
+    """The peer whose link it is."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has closed all links, and makes no more."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes no new calls."""
+
+    @property
+    def keepalive(self) -> Keepalive:
+        """How links are watched."""
+
+    @property
+    def workers(self) -> Workers:
+        """The tasks that run handlers, and receive."""
+
+    @property
+    def flusher(self) -> Flusher:
+        """Tells when trio is about to wait for I/O."""
+
+    @property
+    def admission(self) -> Admission:
+        """Which calls are taken."""
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """The callbacks that run."""
+
+    @property
+    def slow(self) -> SlowPeers:
+        """Those that do not answer."""
+
+    def spawn(
+        self, function: Callable[..., Awaitable[object]], /, *args: Any, name: str | None = None
+    ) -> None:
+        """Run something until it ends or the peer does."""
+
+    @property
+    def call_ended(self) -> trio.Event:
+        """Set when a call has ended on a link that is being left."""
+
+    def hello(self) -> Hello:
+        """Return what this peer says of itself."""
+
+    def judge(self, address: str) -> tuple[str, str] | None:
+        """Return why a peer at an address is refused, or ``None``."""
+
+    def publish(self, link: Session) -> PublicLink:
+        """Make what the program sees of a link."""
+
+    def link_opened(self, link: Session) -> None:
+        """A handshake is done."""
+
+    def link_left(self, link: Session, *, idle: bool) -> None:
+        """No new calls go over a link, because one of its sides has said so."""
+
+    def link_parted(self, link: Session) -> None:
+        """This side leaves a link, and none is to take its place."""
+
+    def link_lost(self, link: Session, reason: str) -> None:
+        """A link is over."""
+
+    def offers_changed(self, link: Session, before: Collection[str]) -> None:
+        """A linked peer offers other services than before."""
+
+    def note_delay(self, link: Session, delay: float) -> None:
+        """A linked peer has said how late its event loop runs."""
+
+    def weight_of(self, link: Session) -> float:
+        """Return how many calls the peer of a link is to get, as a multiple of what others get."""
+
+
+def _proof_token() -> int:
+    return FIRST_PROOF + secrets.randbelow(FIRST_PROOF)
+
+
+@final
+class Session:
+    """One link, which the program sees as a :class:`duplex.Link`.
+
+    It has more attributes than other classes because its parts meet here: each has one duty, and finds the others by the link.
+    What is asked for each call, such as :attr:`touch`, is an attribute and not a method that hands it on.
+
+    Args:
+        peer: whose link it is.
+        port: what it came by.
+        carrier: moves its messages.
+        connecting: whether this side has connected, rather than bound.
+
+    Attributes:
+        connection: the protocol.
+        outbound: what goes out.
+        inbound: what comes in.
+        channels: who uses its channels.
+        values: functions and channels that were passed over it.
+        credit: who waits for credit of the link.
+        returns: what it owes of credit.
+        pings: how long the other side takes to answer.
+        keeper: whether it is slow, idle or too old.
+        caller: makes the calls that take this link.
+        lead: the receiving from the port, for callers that may do it themselves: those of its only link.
+        touch: see :meth:`Outbound.touch`.
+        consumed: see :meth:`Outbound.consumed`.
+        now: when the present or the latest batch of commands began, in or out: near enough to date a call.
+        running: handlers that run for the other side.
+        callbacks: callbacks that do.
+        seen_buffered: bytes that nobody had taken yet when :class:`Admission` saw the link last.
+        offers: services that the other side offers, by name.
+        keeps_keys: whether the other side keeps idempotency keys.
+        is_left: this side takes no new calls on the link; see :meth:`leave`.
+        is_parted: nor does it make any; see :meth:`part`.
+        goodbye: why the link ends after the present message, if it does.
+        error: why the link is over, once it is.
+        refusal: why there is none, if one of the sides has said so.
+    """
+
+    def __init__(self, peer: LinkOwner, port: Port, carrier: Carrier, *, connecting: bool) -> None:
+        self.peer = peer
+        self.port = port
+        self.connecting = connecting
+        self.lead = peer.workers.leads.get(port) if connecting else None
+        self.made_at: float = peer.clock()
+        self.now = self.made_at
+        self.running = 0
+        self.callbacks = 0
+        self.seen_buffered = 0
+        self.offers: dict[str, ServiceInfo] = {}
+        self.keeps_keys = False
+        self.is_left = False
+        self.is_parted = False
+        self.goodbye: str | None = None
+        self.error: RPCError | None = None
+        self.refusal: HandshakeError | None = None
+        self.throttle = Throttle()
+        self._public: PublicLink | None = None
+        self._lost = trio.Event()
+        self.connection = Connection(
+            peer.hello(),
+            connecting=connecting,
+            now=self.made_at,
+            room=peer.admission.room,
+            max_unsent=peer.limits.max_unsent,
+            proof_token=_proof_token,
+        )
+        self.credit = CreditShare(self.connection)
+        self.returns = CreditReturns(peer.limits)
+        self.outbound = Outbound(self, self.connection, carrier, port, peer.flusher, peer.clock)
+        self.touch = self.outbound.touch
+        self.consumed = self.outbound.consumed
+        self.channels = Channels(self, peer.reception, peer.note_call_ended)
+        self.values = LinkValues(self)
+        self.caller = LinkCaller(self)
+        self.keeper = LinkKeeper(self)
+        self.pings = Pings(self.connection, self.touch, self._note_delay, self.keeper.answered)
+        self.inbound = Inbound(self, self._handlers())
+        if connecting:
+            self.connection.greet()
+            self.touch()
+
+    def _handlers(self) -> dict[type, Callable[[Any], None]]:
+        """Return who acts on each event."""
+        channels = self.channels
+        return {
+            ChannelOpened: channels.on_opened,
+            ChannelClosed: channels.on_closed,
+            MessageReceived: channels.on_message,
+            ItemsReceived: channels.on_items,
+            CreditReceived: channels.on_credit,
+            EndReceived: channels.on_end,
+            CancelReceived: channels.on_cancelled,
+            HelloReceived: self._on_hello,
+            LinkOpened: self._on_link_opened,
+            LinkRefused: self._on_refused,
+            ServicesAnnounced: self._on_announced,
+            GoawayReceived: self._on_goaway,
+            PingReceived: self.pings.on_ping,
+            PongReceived: self.pings.on_pong,
+        }
+
+    # -- what is known of it ---------------------------------------------------------------------------
+
+    @property
+    def public(self) -> PublicLink:
+        """What the program sees of it: one object, made when it is first asked for."""
+        public = self._public
+        if public is None:
+            public = self._public = self.peer.publish(self)
+        return public
+
+    @property
+    def peer_id(self) -> str:
+        """The other peer's id: random, made when its process opened it; empty before the handshake."""
+        remote = self.connection.remote
+        return "" if remote is None else remote.peer_id
+
+    @property
+    def peer_name(self) -> str:
+        """The other peer's name, or its id if it has none. What cannot be printed in it is escaped."""
+        remote = self.connection.remote
+        return self.carrier.address if remote is None else clean(remote.name or remote.peer_id)
+
+    @property
+    def weight(self) -> float:
+        """How many calls it is to get, as a multiple of what others get."""
+        return self.peer.weight_of(self)
+
+    @property
+    def slowness(self) -> str:
+        """How long the other side has not answered, in a few words; empty if it is not slow."""
+        if not self.keeper.is_slow:
+            return ""
+        unanswered = self.connection.unanswered_for(trio.current_time()) or 0.0
+        return f"it has not answered a ping for {unanswered:.1f} s"
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint that this side bound or connected."""
+        return self.port.endpoint
+
+    @property
+    def services(self) -> Mapping[str, str]:
+        """The services that the other side offers: name to version."""
+        return {name: info.version for name, info in self.offers.items()}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made."""
+        return self.connection.is_open
+
+    @property
+    def carrier(self) -> Carrier:
+        """What moves its messages."""
+        return self.outbound.carrier
+
+    async def wait_closed(self) -> None:
+        """Return once the link is over."""
+        self.peer.check_thread()
+        await self._lost.wait()
+
+    async def ping(self) -> float:
+        """See :meth:`duplex.Link.ping`."""
+        self.peer.check_thread()
+        if not self.connection.is_open:
+            await trio.lowlevel.checkpoint()
+            raise self.unavailable()
+        round_trip = await self.pings.ping()
+        if round_trip is None or self.error is not None:
+            raise self.unavailable()
+        return round_trip
+
+    def _note_delay(self, delay: float) -> None:
+        self.peer.note_delay(self, delay)
+
+    def statistics(self) -> LinkStatistics:
+        """Return a snapshot."""
+        self.peer.check_thread()
+        protocol = self.connection.statistics()
+        now = trio.current_time()
+        return LinkStatistics(
+            peer_id=self.peer_id,
+            peer_name=self.peer_name,
+            endpoint=self.endpoint,
+            outgoing=protocol.channels_opened_here,
+            incoming=protocol.channels_opened_there,
+            send_credit=protocol.send_credit,
+            unconsumed=protocol.unconsumed,
+            dropped_commands=protocol.dropped_commands,
+            channel_violations=protocol.channel_violations,
+            running=self.running + self.callbacks,
+            age=now - self.made_at,
+            silent_for=now - self.connection.last_received,
+            unanswered_for=self.connection.unanswered_for(now),
+            is_slow=self.keeper.is_slow,
+            is_leaving=self.connection.leaving or self.connection.remote_leaving,
+            dropped_items=self.channels.dropped_items,
+            round_trip=self.pings.round_trip,
+            remote_delay=self.pings.remote_delay,
+        )
+
+    # -- handshake -------------------------------------------------------------------------------------
+
+    def _on_hello(self, event: HelloReceived) -> None:
+        refusal = self.peer.judge(self.carrier.address)
+        if refusal is None:
+            self.connection.accept()
+            self._established(event.remote)
+        else:
+            self.connection.refuse(*refusal)
+            self.outbound.send_now()
+            self.lose(f"refused: {refusal[1]}")
+        self.touch()
+
+    def _on_link_opened(self, event: LinkOpened) -> None:
+        self._established(event.remote)
+
+    def _established(self, remote: Hello) -> None:
+        self.offers = {info.name: info for info in remote.services}
+        self.keeps_keys = IDEMPOTENCY_FEATURE in remote.features
+        self.peer.link_opened(self)
+
+    def _on_refused(self, event: LinkRefused) -> None:
+        self.refusal = HandshakeError(event.reason, event.message)
+        self.outbound.send_now()  # it may be this side that refuses
+        self.lose(str(self.refusal))
+
+    def _on_announced(self, event: ServicesAnnounced) -> None:
+        before, self.offers = self.offers, {info.name: info for info in event.services}
+        self.peer.offers_changed(self, before)
+
+    def _on_goaway(self, event: GoawayReceived) -> None:
+        if event.reason not in ("closing", "protocol"):
+            # Also of a later version, which is to be taken for draining.
+            self.peer.link_left(self, idle=event.reason == "idle")
+        else:
+            # The link ends after this message, whose other events say which calls never began.
+            self.goodbye = f"it said goodbye ({event.reason}{': ' if event.message else ''}{event.message})"
+
+    # -- the end ---------------------------------------------------------------------------------------
+
+    def lose(self, reason: str) -> None:
+        """The link is over: fail what runs on it. Idempotent."""
+        if self._lost.is_set():
+            return
+        self.connection.terminate()
+        for kind, count in self.throttle.left():
+            logger.warning("%s: %d more from %s were not logged one by one", kind, count, self.peer_name)
+        self.error = PeerLost(f"the link to {self.peer_name} over {self.endpoint} ended: {reason}")
+        self._lost.set()
+        self.keeper.over()
+        self.pings.end()
+        self.values.functions.clear()
+        self.returns.pending.clear()
+        self.inbound.hand_over()
+        tell_all(self, self.outbound.unsent_channel)
+        for waiting in list(self.credit.waiters):
+            if waiting.channel not in self.channels.users:  # the others are told in their turn
+                waiting.on_credit()
+        self.carrier.close()
+        self.peer.link_lost(self, reason)
+
+    def leave(self, reason: str, message: str) -> None:
+        """Tell the other side to open no more calls on the link; those that run may finish.
+
+        Args:
+            reason: ``draining`` or ``idle``.
+            message: for the human at the other side.
+        """
+        if self.connection.is_open and not self.is_left:
+            self.is_left = True
+            self.keeper.leaving_since = trio.current_time()
+            self.connection.leave(reason, message)
+            self.touch()
+            if not self.peer.is_draining:
+                self.peer.link_left(self, idle=reason == "idle")
+
+    def part(self) -> None:
+        """See :meth:`duplex.Link.leave`."""
+        if not self.connection.is_open or self.is_parted:
+            return
+        self.is_parted = True
+        self.keeper.grace = math.inf
+        self.peer.link_parted(self)
+        self.leave("draining", "the other side leaves the link")
+        self.peer.spawn(self._close_in_order, name=f"duplex link to {self.peer_name} that is left")
+
+    async def _close_in_order(self) -> None:
+        """Close the link when nothing runs on it any more, and the other side has what was sent."""
+        while self.channels.users and self.error is None:
+            await self.peer.call_ended.wait()
+        with trio.move_on_after(CONFIRM):
+            try:
+                await self.ping()
+            except Unavailable:
+                pass  # it is gone
+        self.say_goodbye("closing")
+
+    def say_goodbye(self, reason: str, message: str = "") -> None:
+        """Tell the other side that the link ends now, and end it."""
+        if self.connection.is_open:
+            self.connection.leave(reason, message)
+            self.outbound.send_now()
+        self.lose(f"this side closed it{': ' if message else ''}{message}")
+
+    # -- calls -----------------------------------------------------------------------------------------
+
+    def unavailable(self) -> RPCError:
+        """Return the error for a call that cannot begin on this link."""
+        if self.error is not None:
+            error: RPCError = PeerLost(self.error.message)
+        else:
+            error = Unavailable(f"the link to {self.peer_name} is closing and takes no new calls")
+        error.may_have_executed = False
+        return error
+
+    async def wait_link_credit(self, conversation: ChannelUser) -> None:
+        """Wait until something may be sent on the link, or the conversation has its outcome. Raises
+        ``Unavailable`` when the link is lost."""
+        self.peer.check_thread()
+        conversation.started = trio.current_time()
+        while (self.connection.link_credit <= 0 or is_much_unread(self)) and not conversation.has_outcome:
+            if not self.connection.is_open:
+                raise self.unavailable()
+            await conversation.wait_credit(result=True)
+
+    def submit(self, job: Job, owner: CallValues | None = None) -> None:
+        """Have a worker run a handler for the other side, or a callback that was passed in the call ``owner``."""
+        if owner is None:
+            self.running += 1
+            self.peer.admission.running += 1
+        else:
+            self.peer.callbacks.begin(self, owner)
+        backlog = self.inbound.backlog
+        if backlog is not None and backlog.jobs:
+            backlog.jobs.append(job)  # not before those that came earlier
+        else:
+            self.peer.workers.submit(job)
+
+    def go_on(self) -> bool:
+        """See :meth:`Inbound.go_on`."""
+        return self.inbound.go_on()
+
+    def postpone(self, job: Job, *, before: bool = False) -> bool:
+        """See :meth:`duplex.engine.tasks.Source.postpone`."""
+        return self.inbound.postpone(job, before=before)
+
+    def ran(self, owner: CallValues | None = None) -> None:
+        """What was submitted has ended."""
+        if owner is None:
+            self.running -= 1
+            self.peer.admission.running -= 1
+        else:
+            self.peer.callbacks.end(self, owner)
+        if self.is_left:
+            self.peer.note_call_ended()
