@@ -102,7 +102,7 @@ async def main():
         await client.connect(await server.bind("tcp://127.0.0.1:*"))
 
         def work():
-            client.close()  # which says nothing to anybody here
+            client._inside.close()  # which says nothing to anybody here
             del globals()["trio"]
             gc.collect()
             sys.exit(7)
