@@ -202,10 +202,11 @@ async def test_round_robin_and_async_connect(tmp_path: Path) -> None:
                 await two.bind(endpoints[1])
                 await three.connect(own)
                 await until(lambda: len(client.links) == 3)
+                who = client.service("who").with_options(balancer="round_robin")
                 for _ in range(6):
-                    await client.service("who").answer(0)
+                    await who.answer(0)
                 for _ in range(6):
-                    await client.service("who").answer()
+                    await who.answer()
                 await quiet(*client.links)
     assert calls[1] == calls[2] == 2
     assert calls[0] == 8, "six were told so, two by their default"
