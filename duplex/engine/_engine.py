@@ -212,6 +212,11 @@ class Engine(Generic[ServiceT]):
                 link.touch()
 
     @property
+    def is_behind(self) -> bool:
+        """Whether more has come over links than is done in a turn."""
+        return self.workers.is_behind
+
+    @property
     def services(self) -> Mapping[str, ServiceT]:
         """The services this peer offers, by name."""
         return dict(self._services)

@@ -6,81 +6,27 @@ has to bear.
 
 from __future__ import annotations
 
-import itertools
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgpack
 import zmq
 
-LARGEST: Final = 2**53 - 1
+from tests.attacks.floods import FLOODS
+from tests.attacks.wire import LARGEST, Attacker, Context, until
+
 #: Commands of a flood in one message.
 _BATCH: Final = 500
-
-
-def _arguments(*values: Any) -> bytes:
-    return bytes(msgpack.packb([list(values)], use_bin_type=True))
-
-
-class Attacker:
-    """One link."""
-
-    def __init__(
-        self, context: zmq.Context[Any], endpoint: str, *, reads: bool = True, limits: Any = None
-    ) -> None:
-        self.socket = context.socket(zmq.DEALER)
-        self.socket.set(zmq.LINGER, 0)
-        self.socket.set(zmq.SNDHWM, 100)
-        if not reads:
-            self.socket.set(zmq.RCVHWM, 1)
-            self.socket.set(zmq.RCVBUF, 4096)
-        self.socket.connect(endpoint)
-        self.channels = itertools.count(1, 2)
-        self.credit = 16 * 1024 * 1024
-        self.answered = 0
-        self.say([0, "DMTP", 1, 1, "attacker", "attacker", ["msgpack"], [], limits or {}])
-        self.socket.recv_multipart()
-
-    def say(self, *commands: Any) -> bool:
-        """Send a batch; tell whether there was room for it."""
-        try:
-            self.socket.send(msgpack.packb(list(commands), use_bin_type=True), zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
-
-    def read(self, seconds: float = 0.0) -> None:
-        """Read all that has come, waiting for some if there is none, and answer pings as everybody must."""
-        self.socket.poll(round(seconds * 1000))
-        while self.socket.poll(0):
-            for command in msgpack.unpackb(self.socket.recv_multipart()[0], strict_map_key=False):
-                if command[0] == 3:
-                    self.say([4, command[1], 0])
-                elif command[0] == 6 and command[1] == 0:
-                    self.credit += command[2]
-                elif command[0] == 10:
-                    self.answered += 1
-
-    def opened(self, method: str, *values: Any, flags: int = 3) -> list[Any]:
-        """A command that opens a channel."""
-        return [7, next(self.channels), f"target.{method}", flags, _arguments(*values)]
-
-
-Context = zmq.Context[Any]
-
-
-def _until(end: float) -> Iterator[None]:
-    while time.monotonic() < end:
-        yield
 
 
 def window(context: Context, endpoint: str, end: float) -> None:
     """The largest windows that can be said, one download, and nothing is read."""
     one = Attacker(context, endpoint, reads=False, limits={"link_window": LARGEST, "channel_window": LARGEST})
     one.say(one.opened("download", 10**15, flags=1))
-    for _ in _until(end):
+    for _ in until(end):
         one.say()
         time.sleep(0.5)  # it only has to show signs of life
 
@@ -89,14 +35,14 @@ def grant(context: Context, endpoint: str, end: float) -> None:
     """The same by CREDIT."""
     one = Attacker(context, endpoint, reads=False)
     one.say(one.opened("download", 10**15, flags=1), [6, 0, 2**52], [6, 1, 2**52])
-    for _ in _until(end):
+    for _ in until(end):
         one.say()
         time.sleep(0.5)  # it only has to show signs of life
 
 
 def _unread(context: Context, endpoint: str, end: float, make: Callable[[Attacker], Any]) -> None:
     one = Attacker(context, endpoint, reads=False)
-    for _ in _until(end):
+    for _ in until(end):
         if not one.say(*[make(one) for _ in range(_BATCH)]):
             time.sleep(0.01)  # the queue of the socket is full
 
@@ -115,7 +61,7 @@ def _flood(
     context: Context, endpoint: str, end: float, make: Callable[[Attacker], list[Any]], wait: float = 1.0
 ) -> None:
     one = Attacker(context, endpoint)
-    for _ in _until(end):
+    for _ in until(end):
         one.say(*[command for _ in range(_BATCH) for command in make(one)])
         one.read(wait)
 
@@ -138,7 +84,7 @@ def arguments(context: Context, endpoint: str, end: float) -> None:
 def singles(context: Context, endpoint: str, end: float) -> None:
     """Calls with arguments of a wrong type, each in a message of its own."""
     one = Attacker(context, endpoint)
-    for _ in _until(end):
+    for _ in until(end):
         for _ in range(50):
             one.say(one.opened("add", "a" * 50, 1))
         one.read(0.0)
@@ -148,7 +94,7 @@ def plain(context: Context, endpoint: str, end: float) -> None:
     """Calls of a plain function that takes no time."""
     one = Attacker(context, endpoint)
     asked = 0
-    for _ in _until(end):
+    for _ in until(end):
         while asked - one.answered < 2000 and one.say(*[one.opened("hold", 0.0) for _ in range(100)]):
             asked += 100
         one.read(1.0)
@@ -158,15 +104,11 @@ def descriptions(context: Context, endpoint: str, end: float) -> None:
     """Questions what there is to call, which is much."""
     one = Attacker(context, endpoint, limits={"link_window": LARGEST, "channel_window": LARGEST})
     asked = 0
-    for _ in _until(end):
+    for _ in until(end):
         while asked - one.answered < 64:
-            if one.say(*[_describe(one) for _ in range(8)]):
+            if one.say(*[one.opened("duplex.reflection.describe", "target") for _ in range(8)]):
                 asked += 8
         one.read(1.0)
-
-
-def _describe(one: Attacker) -> list[Any]:
-    return [7, next(one.channels), "duplex.reflection.describe", 3, _arguments("target")]
 
 
 def notifications(context: Context, endpoint: str, end: float) -> None:
@@ -183,7 +125,7 @@ def calls(context: Context, endpoint: str, end: float) -> None:
     """Cheap calls, 40 000 of them in flight, most of which are over the limit of channels."""
     one = Attacker(context, endpoint)
     asked = 0
-    for _ in _until(end):
+    for _ in until(end):
         while asked - one.answered < 40_000 and one.say(*[one.opened("add", 1, 2) for _ in range(1000)]):
             asked += 1000
         one.read(1.0)
@@ -193,7 +135,7 @@ def uploads(context: Context, endpoint: str, end: float) -> None:
     """Twenty links with uploads that nobody takes, as far as credit goes."""
     links = [Attacker(context, endpoint) for _ in range(20)]
     rooms: list[dict[int, int]] = [{} for _ in links]
-    for _ in _until(end):
+    for _ in until(end):
         for one, room in zip(links, rooms, strict=True):
             one.read()
             if len(room) < 90:
@@ -212,7 +154,7 @@ def handlers(context: Context, endpoint: str, end: float) -> None:
     for one in links:
         for _ in range(9):
             one.say(*[one.opened("nap", 3600) for _ in range(_BATCH)])
-    for _ in _until(end):
+    for _ in until(end):
         for one in links:
             one.read(0.05)
 
@@ -221,7 +163,7 @@ def threads(context: Context, endpoint: str, end: float) -> None:
     """900 calls of a plain function that takes long."""
     one = Attacker(context, endpoint)
     one.say(*[one.opened("hold", 2.0) for _ in range(900)])
-    for _ in _until(end):
+    for _ in until(end):
         one.read(0.1)
 
 
@@ -230,7 +172,7 @@ def generators(context: Context, endpoint: str, end: float) -> None:
     one = Attacker(context, endpoint, limits={"channel_window": 1})
     for _ in range(8):
         one.say(*[one.opened("count", 1000, flags=1) for _ in range(_BATCH)])
-    for _ in _until(end):
+    for _ in until(end):
         one.read(0.1)
 
 
@@ -241,7 +183,7 @@ def questions(context: Context, endpoint: str, end: float) -> None:
         channel = next(one.channels)
         question = msgpack.packb([[msgpack.ExtType(3, b"\x01")]], use_bin_type=True)
         one.say([7, channel, "target.ask", 2], [8, channel, question, 1])
-    for _ in _until(end):
+    for _ in until(end):
         one.read(0.1)
 
 
@@ -250,7 +192,7 @@ def dribble(context: Context, endpoint: str, end: float) -> None:
     one = Attacker(context, endpoint, limits={"link_window": 1})
     for _ in range(9):
         one.say(*[one.opened("tick", flags=1) for _ in range(_BATCH)])
-    for _ in _until(end):
+    for _ in until(end):
         if not one.say(*[[6, 0, 1] for _ in range(1000)]):
             one.read(0.01)
 
@@ -259,7 +201,7 @@ def announcements(context: Context, endpoint: str, end: float) -> None:
     """As many services as there may be, announced again and again, in batches whose elements nobody counts."""
     one = Attacker(context, endpoint)
     services = [{"name": f"{number:04}"} for number in range(1024)]
-    for _ in _until(end):
+    for _ in until(end):
         if not one.say(*[[2, services] for _ in range(80)]):
             one.read(0.01)
 
@@ -268,7 +210,7 @@ def metadata(context: Context, endpoint: str, end: float) -> None:
     """Calls with more metadata than is taken, in as many entries as there may be."""
     one = Attacker(context, endpoint)
     entries = {f"{number:03}": "" for number in range(256)}
-    for _ in _until(end):
+    for _ in until(end):
         calls = [[7, next(one.channels), "target.x", 3, None, 0, None, entries] for _ in range(_BATCH)]
         if not one.say(*calls):
             one.read(0.01)
@@ -276,7 +218,7 @@ def metadata(context: Context, endpoint: str, end: float) -> None:
 
 def reconnects(context: Context, endpoint: str, end: float) -> None:
     """Notifications whose handlers go on when their links are gone."""
-    for _ in _until(end):
+    for _ in until(end):
         one = Attacker(context, endpoint)
         for _ in range(9):
             one.say(*[one.opened("nap", 3600, flags=5) for _ in range(_BATCH)])
@@ -287,13 +229,23 @@ def reconnects(context: Context, endpoint: str, end: float) -> None:
 
 def disconnects(context: Context, endpoint: str, end: float) -> None:
     """As many calls as there may be, whose link ends while they run."""
-    for _ in _until(end):
+    for _ in until(end):
         one = Attacker(context, endpoint)
         for _ in range(8):
             one.say(*[one.opened("nap", 3600) for _ in range(_BATCH)])
         one.read(0.3)
         one.read(0.3)
         one.socket.close()
+
+
+def mixture(context: Context, endpoint: str, end: float) -> None:
+    """Several kinds at once."""
+    kinds = (calls, plain, generators, dribble, cancels)
+    threads = [threading.Thread(target=kind, args=(context, endpoint, end), daemon=True) for kind in kinds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 KINDS: Final[dict[str, Callable[[Context, str, float], None]]] = {
@@ -321,6 +273,8 @@ KINDS: Final[dict[str, Callable[[Context, str, float], None]]] = {
         metadata,
         reconnects,
         disconnects,
+        mixture,
+        *FLOODS,
     )
 }
 

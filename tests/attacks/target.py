@@ -47,6 +47,43 @@ def ask(question: duplex.Callback[[], None]) -> None:
 
 
 @target.rpc
+async def ask_often(question: duplex.Callback[[], None], times: int) -> None:
+    """Call back, again and again."""
+    for _ in range(times):
+        await question()
+
+
+@target.rpc
+async def swallow(value: object) -> None:
+    """Take whatever it is."""
+
+
+@target.rpc
+async def join(sink: duplex.SendChannel[int], source: duplex.ReceiveChannel[int]) -> None:
+    """Send what is received."""
+    async for number in source:
+        await sink.send(number)
+
+
+@target.rpc(resumable=True)
+async def follow(*, cursor: int | None = None) -> AsyncIterator[duplex.Tracked[int, int]]:
+    """Count on from where somebody was."""
+    number = -1 if cursor is None else cursor
+    while True:
+        number += 1
+        yield duplex.Tracked(number, number)
+
+
+@target.rpc
+async def count_all(numbers: duplex.ReceiveChannel[int]) -> int:
+    """Take items."""
+    total = 0
+    async for _ in numbers:
+        total += 1
+    return total
+
+
+@target.rpc
 def count(numbers: int) -> Iterator[int]:
     """Keep a thread from number to number."""
     yield from range(numbers)

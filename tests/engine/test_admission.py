@@ -273,7 +273,7 @@ class FakeLink:
 
 def many_links(number: int, limit: int) -> tuple[Admission, list[Any]]:
     links: list[Any] = [FakeLink() for _ in range(number)]
-    peer: Any = SimpleNamespace(limits=duplex.Limits(max_buffered=limit), links=links)
+    peer: Any = SimpleNamespace(limits=duplex.Limits(max_buffered=limit), links=links, is_behind=False)
     return Admission(peer), links
 
 

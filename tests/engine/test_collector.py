@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
 
 import duplex
 from duplex.engine.serving import _collector
+from duplex.engine.serving._admission import CALLS_PER_LOOK, Admission
 from duplex.engine.serving._collector import FEW, MANY, OFTEN, Collector
 from tests.engine.helpers import linked, until
 
@@ -50,6 +53,27 @@ def test_few_handlers_change_nothing(collector: Collector) -> None:
         collector.note(peer, handlers)
         gc.collect()
         assert not gc.get_freeze_count()
+
+
+def test_a_peer_that_is_behind_with_its_calls_is_as_one_with_many_handlers() -> None:
+    peer: Any = SimpleNamespace(limits=duplex.Limits(), links=[], is_behind=False, left_behind=[])
+    link: Any = SimpleNamespace(running=1, seen_buffered=0, connection=SimpleNamespace(unconsumed_total=0))
+    admission = Admission(peer)
+
+    def call() -> None:
+        for _ in range(CALLS_PER_LOOK):
+            assert admission.refusal(link) is None
+
+    call()
+    assert not gc.get_freeze_count()
+    peer.is_behind = True
+    call()
+    assert gc.get_freeze_count()
+    admission.note_handlers()
+    assert gc.get_freeze_count()
+    peer.is_behind = False
+    admission.note_handlers()
+    assert not gc.get_freeze_count()
 
 
 def test_few_more_or_less_change_nothing_either(collector: Collector) -> None:

@@ -6,12 +6,15 @@ import subprocess
 import sys
 import time
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
 import duplex
+from duplex.engine.tasks import Flusher
 from duplex.engine.tasks._leader import Leadership
 from tests.engine.helpers import ROOT, Pair, linked, outcome, until
 from tests.machine import fail_after, within
@@ -284,3 +287,35 @@ async def test_all_tasks_are_blocked_only_when_everything_in_memory_has_arrived(
             await back.note.notify(number)
             await trio.testing.wait_all_tasks_blocked()
             assert noted == list(range(number + 1))
+
+
+class Waiting:
+    """A link for which there is always more to do."""
+
+    def __init__(self, name: str, turns: list[str]) -> None:
+        self.name = name
+        self._turns = turns
+
+    def go_on(self) -> bool:
+        self._turns.append(self.name)
+        return True
+
+    def lose(self, reason: str) -> None:
+        raise AssertionError(reason)
+
+
+async def test_who_had_no_turn_yet_comes_first_but_keeps_no_other_from_its_turn() -> None:
+    workers: Any = SimpleNamespace(clock=lambda: 0.0)
+    nothing: Any = None
+    lead = Leadership(workers, Flusher(), nothing, nothing)
+    turns: list[str] = []
+    for name in "abcd":
+        lead.wait_for_turn(Waiting(name, turns))
+    for _ in range(8):
+        assert lead.go_on()
+    assert turns == list("abcdabcd")
+    for name in "xyz":
+        lead.wait_for_turn(Waiting(name, turns))
+    for _ in range(8):
+        assert lead.go_on()
+    assert turns[8:] == ["x", "a", "y", "b", "z", "c", "d", "x"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import duplex
 from duplex.engine.links._inbound import MOST_EVENTS, PART
 from duplex.engine.tasks._leader import PARTS, Leadership
 from duplex.engine.tasks._workers import MOST_HANDED_OVER
+from duplex.engine.threads._generator import GeneratorThread
 from duplex.protocol import END, UNARY
 from tests.engine.helpers import Pair, linked, quiet, until
 from tests.engine.hostile import NONE
@@ -555,3 +557,28 @@ async def test_calls_beyond_those_that_can_begin_keep_their_order(autojump_clock
         await until(
             lambda: pair.back._inside.inbound.backlog is None and not pair.server._inside.workers.is_full
         )
+
+
+async def test_plain_generators_begin_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them starts a thread."""
+    service = duplex.Service("svc")
+
+    @service.rpc
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    begun: Counter[int] = Counter()
+    start = GeneratorThread._start
+    async with linked(service, check=False) as pair:
+        flusher = pair.server._inside.flusher
+
+        def note(thread: GeneratorThread) -> None:
+            begun[flusher.passes] += 1
+            start(thread)
+
+        monkeypatch.setattr(GeneratorThread, "_start", note)
+        for _ in range(15):
+            pair.link._inside.connection.open("svc.numbers", payload=batch([]), flags=END)
+        pair.link._inside.outbound.transmit()
+        await until(lambda: begun.total() == 15 and not pair.back._inside.running)
+    assert max(begun.values()) <= 2

@@ -49,6 +49,10 @@ class Admitting(Protocol):
         """Those that are open."""
 
     @property
+    def is_behind(self) -> bool:
+        """Whether more has come over links than is done in a turn."""
+
+    @property
     def left_behind(self) -> Sized:
         """Notifications that run, and whose links are gone."""
 
@@ -94,8 +98,8 @@ class Admission:
         self._calls += 1
         if not self._calls % CALLS_PER_LOOK or self._buffered >= self._much_buffered:
             self._buffered = self._look()
-            if self.running >= MANY:
-                collector.note(self, self.running)
+            if self._load >= MANY:
+                collector.note(self, self._load)
         if self._buffered >= self._much_buffered and held > self._most_buffered():
             why = (
                 f"{held} bytes that this link has sent wait for handlers, and {self._buffered} of all links: those that "
@@ -126,11 +130,17 @@ class Admission:
 
     def note_handlers(self) -> None:
         """Take note of how many handlers run now, also if they have become few. To be asked now and then."""
-        collector.note(self, self.running)
+        collector.note(self, self._load)
 
     def end(self) -> None:
         """There is no peer any more whose handlers run."""
         collector.note(self, 0)
+
+    @property
+    def _load(self) -> int:
+        """How many handlers run. Who is behind with their calls is taken for one who has many: what has come is no handler yet,
+        but objects all the same."""
+        return max(self.running, MANY) if self._peer.is_behind else self.running
 
     def _lasting(self) -> int:
         """Return how many handlers run that are no link's, or would go on without theirs."""

@@ -106,11 +106,13 @@ class Leadership:
     __slots__ = (
         "_answers",
         "_flusher",
+        "_fresh",
         "_is_turn_due",
         "_over",
         "_parts",
         "_pass",
         "_until",
+        "_was_fresh",
         "_workers",
         "backlog",
         "error",
@@ -132,6 +134,11 @@ class Leadership:
         #: A caller waits for the next turn, or has left without having taken it.
         self._is_turn_due = False
         self.backlog: dict[Behind, None] = {}
+        #: Those of them that had no turn yet. They come first: who has little to do is not to wait until all have had theirs
+        #: who have much. (So does the "fair queuing, controlled delay" of RFC 8290.)
+        self._fresh: dict[Behind, None] = {}
+        #: The latest turn was that of one of them.
+        self._was_fresh = False
         #: The latest pass of the event loop with a turn in which something waited, until when that may go on, and how many
         #: parts of what waited were acted on.
         self._pass = -1
@@ -195,7 +202,11 @@ class Leadership:
         elif is_long or self._parts >= PARTS * len(backlog):
             return False
         self._parts += 1
-        link = next(iter(backlog))
+        fresh = self._fresh
+        # In turn with the others, so that those who come and go do not keep these from theirs.
+        self._was_fresh = bool(fresh) and not self._was_fresh
+        link = next(iter(fresh if self._was_fresh else backlog))
+        fresh.pop(link, None)
         del backlog[link]
         if link.go_on():
             backlog[link] = None
@@ -208,7 +219,7 @@ class Leadership:
 
     def wait_for_turn(self, link: Behind) -> None:
         """There is more to do for a link than can be done in this turn."""
-        self.backlog[link] = None
+        self.backlog[link] = self._fresh[link] = None
 
     def note_idle_caller(self) -> None:
         """The only call on the link was answered, in the turn that is being taken."""

@@ -57,6 +57,8 @@ logger = logging.getLogger("duplex")
 MAX_IDLE_WORKERS: Final = 256
 #: Calls that were handed to tasks, up to which more are before these have begun.
 MOST_HANDED_OVER: Final = 8
+#: What counts as more than one of them, because it takes longer to begin: a plain generator gets a thread and a task more.
+_COSTS: Final = {Flavor.SYNC_GENERATOR: 4}
 #: How many calls are run before the clock is looked at: at the beginning of a turn, and later.
 _FIRST: Final = (None,)
 _NEXT: Final = (None, None)
@@ -98,7 +100,8 @@ class Workers:
         self._begins_here = False
         #: Calls that came in the turn, for the leader to begin.
         self._arrived: deque[Job] = deque()
-        #: Calls that were handed to tasks which have not begun them: all, and by the links that they came over.
+        #: Calls that were handed to tasks which have not begun them: what all of them cost, and how many by the links that they
+        #: came over.
         self._handed_over = 0
         self._handed_over_of: dict[Source, int] = {}
         #: By method: for how many calls it is not begun by a leader.
@@ -146,6 +149,11 @@ class Workers:
         """Whether tasks are to begin with what was handed to them before more is."""
         return self._handed_over >= MOST_HANDED_OVER
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is more to do for a link than was done in a turn."""
+        return any(lead.backlog for lead in self.leads.values())
+
     def keep_order(self) -> None:
         """Let no call that comes later in the turn begin before a task has been told of the cancellation of its call."""
         self._begins_here = False
@@ -159,7 +167,7 @@ class Workers:
         return True
 
     def _hand_over(self, call: Job) -> None:
-        self._handed_over += 1
+        self._handed_over += _COSTS.get(call.handler.flavor, 1)
         link = call.link
         self._handed_over_of[link] = self._handed_over_of.get(link, 0) + 1
         deadline = inf if call.deadline is None else shared(call.deadline)
@@ -174,8 +182,9 @@ class Workers:
         else:
             self._start(call, deadline)
 
-    def _note_begun(self, link: Source) -> None:
-        self._handed_over -= 1
+    def _note_begun(self, call: Job) -> None:
+        self._handed_over -= _COSTS.get(call.handler.flavor, 1)
+        link = call.link
         left = self._handed_over_of[link] - 1
         if left:
             self._handed_over_of[link] = left
@@ -217,7 +226,7 @@ class Workers:
                     if isinstance(duty, Leadership):
                         await self._lead(duty, task, scope, method)
                     else:
-                        self._note_begun(duty.link)
+                        self._note_begun(duty)
                         method[0] = duty.method
                         try:
                             await duty.run(scope)
