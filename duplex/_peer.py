@@ -12,15 +12,18 @@ import trio
 from duplex._balancing import Balancing
 from duplex._errors import ConfigurationError
 from duplex._made import Made
+from duplex._numbers import check_seconds
 from duplex._policies import CircuitBreaker, OutlierDetection
 from duplex.client import ServiceProxy, typed_proxy
 from duplex.client._callers import Callers
 from duplex.client._options import Options
 from duplex.client._proxy import CallerFor
+from duplex.client.following import Connections, FollowedService
 from duplex.engine._engine import Engine
 from duplex.engine._statistics import LinkStatistics, PeerStatistics
 from duplex.engine.links import CallInfo, Session
 from duplex.engine.serving import ServingMiddleware
+from duplex.resolvers import Endpoint, Resolver, resolver_for
 from duplex.service import Service
 
 T = TypeVar("T")
@@ -47,6 +50,13 @@ def _proxy(caller_for: CallerFor, target: object, name: str | None, options: Opt
     if isinstance(target, type):
         return typed_proxy(caller_for, target, name, options)
     raise ConfigurationError(f"a service is given by its name or by a class, not {target!r}")
+
+
+def _check_text(what: str, value: object, *, empty: bool) -> None:
+    if not isinstance(value, str) or not (value or empty):
+        raise ConfigurationError(
+            f"{what} must be a str{'' if empty else ' that is not empty'}, not {value!r}"
+        )
 
 
 def _service_names(wait: object) -> frozenset[str]:
@@ -161,7 +171,7 @@ class Peer(metaclass=Made):
 
     _MADE_BY = "async with duplex.open_peer(...) as peer"
 
-    __slots__ = ("_callers", "_inside")
+    __slots__ = ("_callers", "_connections", "_inside")
 
     def __init__(
         self,
@@ -173,6 +183,7 @@ class Peer(metaclass=Made):
     ) -> None:
         self._inside: Engine[Service] = Engine(publish=self._publish, **options)
         self._callers = Callers(self._inside, balancer, circuit_breaker, outlier_detection)
+        self._connections = Connections(self._inside)
 
     def _publish(self, link: Session) -> Link:
         return Link._make(link, self)
@@ -353,6 +364,47 @@ class Peer(metaclass=Made):
             ConfigurationError: the endpoint is malformed, or the weight is wrong.
         """
         self._inside.connect_soon(endpoint, weight=weight)
+
+    def connect_service(
+        self,
+        service: str,
+        where: Resolver | str | Iterable[str | Endpoint],
+        *,
+        zone: str = "",
+        empty_after: float = 30.0,
+    ) -> FollowedService:
+        """Begin to follow where a service is: connect to the endpoints that are named, and *leave* those that are named no
+        longer, so that calls that run there end.
+
+        Calls to the service wait until it is known where it is, and for links, as they do for those that were lost. To a
+        peer that is named several times, under different endpoints or for several services, there is one link. Endpoints
+        that the program has connected itself are used, and not left.
+
+        If the resolver fails it is called again after a pause, and what was known stays.
+
+        Args:
+            service: its name.
+            where: a :class:`Resolver`; or endpoints, which do not change; or a text such as ``file:///etc/calc.json`` or
+                ``dns:///calc.internal:7700``, see :mod:`duplex.resolvers`.
+            zone: if any endpoint is in this zone, only those are connected; empty: all.
+            empty_after: seconds for which a resolver has to name no endpoints before that is believed, if it named some before;
+                0: at once, ``math.inf``: never.
+
+        Returns:
+            What is known at any time, and by which it is followed no longer.
+
+        Raises:
+            ConfigurationError: an argument is wrong; what is wrong with single endpoints that a resolver names later is logged.
+            trio.ClosedResourceError: the peer is closed, or drains.
+        """
+        self._inside.check_thread()
+        _check_text("the name of a service", service, empty=False)
+        _check_text("zone", zone, empty=True)
+        check_seconds("empty_after", empty_after, forever=True)
+        resolver = resolver_for(where)
+        if self._inside.is_closed or self._inside.is_draining:
+            raise trio.ClosedResourceError("this peer is closed, or drains, and connects nowhere")
+        return FollowedService._make(self._inside, self._connections, service, resolver, zone, empty_after)
 
     async def unbind(self, endpoint: str) -> None:
         """Stop taking links at an endpoint and close those that came through it.

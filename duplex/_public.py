@@ -51,6 +51,7 @@ from duplex._status import StatusCode as StatusCode
 from duplex.client import MethodProxy as MethodProxy
 from duplex.client import ServiceProxy as ServiceProxy
 from duplex.client._open import OpenCall as OpenCall
+from duplex.client.following import FollowedService as FollowedService
 from duplex.engine._handler import Kind as Kind
 from duplex.engine._statistics import LinkStatistics as LinkStatistics
 from duplex.engine._statistics import PeerStatistics as PeerStatistics
@@ -74,6 +75,8 @@ from duplex.engine.serving import ServingMiddleware as ServingMiddleware
 from duplex.engine.serving import UnservedCall as UnservedCall
 from duplex.engine.serving import current_call as current_call
 from duplex.engine.threads import detached as detached
+from duplex.resolvers import Endpoint as Endpoint
+from duplex.resolvers import Resolver as Resolver
 from duplex.service import Secret as Secret
 from duplex.service import Service as Service
 from duplex.service import rpc as rpc

@@ -28,7 +28,7 @@ from duplex.engine._shares import GREED, may_hold_more
 from duplex.engine._statistics import PeerStatistics
 from duplex.engine.calling import CallCounts, Situation, Timers
 from duplex.engine.channels import Dropped
-from duplex.engine.links import CallInfo, LinkTable, Ports, Session, SlowPeers, calls_of, drain
+from duplex.engine.links import CallInfo, Follower, LinkTable, Ports, Session, SlowPeers, calls_of, drain
 from duplex.engine.serving import BUILTIN, Observer, Reception, ResultCache, ServedChannel, ServingMiddleware
 from duplex.engine.serving._admission import Admission
 from duplex.engine.serving._callbacks import Callbacks
@@ -491,6 +491,7 @@ class Engine(Generic[ServiceT]):
             is_draining=self.is_draining,
             is_full=table.full_caller(service) is not None,
             is_resolving=table.is_resolving(service),
+            is_followed=table.is_followed(service),
             is_connecting=ports.is_connecting or table.is_replaced(service),
             is_hopeful=ports.is_hopeful,
             is_bound=ports.is_bound,
@@ -500,6 +501,10 @@ class Engine(Generic[ServiceT]):
     def explain(self) -> str:
         """Say who is linked and offers what, and which endpoints are not linked, and why."""
         return "; ".join(self.table.who_offers_what() + self.ports.situation()) or "nobody is linked"
+
+    def following(self, service: str, follower: Follower) -> AbstractContextManager[None]:
+        """Note that somebody is told wherever a service is, while the block runs."""
+        return self.table.following(service, follower)
 
     def resolving(self, service: str) -> AbstractContextManager[None]:
         """See :meth:`duplex.Peer.resolving`."""

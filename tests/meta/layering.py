@@ -35,6 +35,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "duplex.codec": 2,
     "duplex.transports": 3,
     "duplex.engine": 4,
+    "duplex.resolvers": 4,
     "duplex.service": 5,
     "duplex.client": 5,
     "duplex._peer": 6,
@@ -58,6 +59,7 @@ ROOMS: Final = (
     "duplex.engine.links",
     "duplex.client",
     "duplex.client.balancing",
+    "duplex.client.following",
 )
 
 #: Imports (importer, imported) that the levels alone would allow.
@@ -95,6 +97,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     # The tool that checks other implementations has sockets of its own, and one module for them.
     "zmq": ("duplex.transports._zmq*", "duplex.conformance._wire"),
     "click": ("duplex.cli", "duplex.cli.*"),
+    "dns": ("duplex.resolvers._dns",),
     "rich": ("duplex.cli", "duplex.cli.*"),
 }
 
@@ -102,7 +105,9 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
 LAZY: Final = frozenset({"duplex", "duplex.cli"})
 
 #: What code outside the package may import.
-PUBLIC_MODULES: Final = frozenset({"duplex", "duplex.builtin", "duplex.conformance", "duplex.testing"})
+PUBLIC_MODULES: Final = frozenset(
+    {"duplex", "duplex.builtin", "duplex.conformance", "duplex.resolvers", "duplex.testing"}
+)
 
 
 #: The services of ``duplex_services``, as docs/design/plan.md orders them: each may use those below it.

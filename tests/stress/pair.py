@@ -49,6 +49,7 @@ TOGETHER: Final = {
     "cancellation": "waits for what its handlers do",
     "deadlines": "exposes an object that it has made",
     "errors": "looks into the log of the server",
+    "following": "exposes objects that it has made",
     "health": "changes the health of the server",
     "idempotency": "closes a link of the server",
     "lost_peer": "starts a process itself",

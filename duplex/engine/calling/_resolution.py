@@ -22,6 +22,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     is_full: bool = False
     #: Somebody is finding out where the service is: see :meth:`duplex.Peer.resolving`.
     is_resolving: bool = False
+    #: Somebody is told wherever the service is: see :meth:`duplex.Peer.connect_service`.
+    is_followed: bool = False
     #: The peer connects to an endpoint to which there is no link now, and at which the service may be.
     is_connecting: bool = False
     #: No attempt at that has failed so far.
@@ -72,8 +74,8 @@ def resolve(situation: Situation, *, wait_for_ready: bool) -> Resolution:
         return Resolution.FULL
     # Who drains takes no new links and makes none, but for those that take the place of others.
     is_resolving = situation.is_resolving and not situation.is_draining
-    is_bound = situation.is_bound and not situation.is_draining
-    if is_resolving or situation.is_connecting or is_bound:
+    may_come = (situation.is_bound or situation.is_followed) and not situation.is_draining
+    if is_resolving or situation.is_connecting or may_come:
         hopeful = is_resolving or situation.is_hopeful
         return Resolution.WAIT if wait_for_ready or hopeful else Resolution.NOT_READY
     if situation.is_draining:

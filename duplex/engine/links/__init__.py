@@ -8,11 +8,13 @@ from duplex.engine.links._ports import Ports as Ports
 from duplex.engine.links._report import CallInfo as CallInfo
 from duplex.engine.links._report import calls_of as calls_of
 from duplex.engine.links._session import Session as Session
+from duplex.engine.links._table import Follower as Follower
 from duplex.engine.links._table import LinkTable as LinkTable
 from duplex.engine.links._watch import watch_links as watch_links
 
 __all__ = (
     "CallInfo",
+    "Follower",
     "LinkTable",
     "Ports",
     "Session",

@@ -296,6 +296,26 @@ class Ports:
         for receiver in list(self.receivers):
             self.close(receiver, linger)
 
+    def connected(self) -> dict[str, str]:
+        """Return the endpoints that are connected, or are being connected, with the id of the peer if there is a link."""
+        found = dict.fromkeys(self.asleep, "")
+        for receiver in self.receivers:
+            if receiver.connecting and not receiver.retiring:
+                linked = [link.peer_id for link in receiver.links.values() if link.connection.is_open]
+                found[receiver.requested] = linked[0] if linked else found.get(receiver.requested, "")
+        return found
+
+    def leave(self, endpoint: str) -> None:
+        """Leave the links to an endpoint in order, and connect there no more."""
+        self.asleep.pop(endpoint, None)
+        for receiver in list(self.receivers):
+            if receiver.connecting and receiver.requested == endpoint and not receiver.retiring:
+                linked = [link for link in receiver.links.values() if link.connection.is_open]
+                for link in linked:
+                    link.part()
+                if not linked:
+                    self.close(receiver)
+
     def weigh(self, endpoint: str, weight: float) -> None:
         """Say how many calls the peer at an endpoint is to get, as a multiple of what others get."""
         if weight == 1.0:

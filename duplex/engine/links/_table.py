@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from typing import Final, final
+from typing import Final, Protocol, final
 
 import trio
 
@@ -16,6 +16,18 @@ from duplex.engine.serving import BUILTIN
 
 #: Links and services that a text about them lists, at most.
 _MOST_LISTED: Final = 8
+
+
+class Follower(Protocol):
+    """Whoever is told where a service is."""
+
+    @property
+    def endpoints(self) -> Collection[object]:
+        """Where it is."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why that cannot be said now."""
 
 
 @final
@@ -98,6 +110,8 @@ class LinkTable:
         self._offering: dict[str, tuple[Remote, ...]] = {}
         #: How many are finding out where a service is.
         self._resolving: Counter[str] = Counter()
+        #: Those that follow where a service is, with its name.
+        self._followers: dict[Follower, str] = {}
 
     def add(self, link: Session) -> None:
         """Take note of a link whose handshake is done."""
@@ -224,6 +238,20 @@ class LinkTable:
                 del self._resolving[service]
             self.tell()
 
+    @contextlib.contextmanager
+    def following(self, service: str, follower: Follower) -> Iterator[None]:
+        """While the block runs, somebody is told wherever a service is, and calls to it wait."""
+        self._followers[follower] = service
+        try:
+            yield
+        finally:
+            del self._followers[follower]
+            self.tell()
+
+    def is_followed(self, service: str) -> bool:
+        """Whether somebody is told wherever a service is."""
+        return service in self._followers.values()
+
     def is_resolving(self, service: str) -> bool:
         """Whether somebody is finding out where a service is."""
         return service in self._resolving
@@ -244,13 +272,17 @@ class LinkTable:
         return self._waiting.values()
 
     def who_offers_what(self) -> list[str]:
-        """Say of each link, or of the first ones, what it offers."""
+        """Say of each link, or of the first ones, what it offers; and of services that are followed, why they are not found."""
         said = [
             f"{link.peer_name} {_state(link)} {_some(link.offers)}"
             for link in itertools.islice(self.links, _MOST_LISTED)
         ]
         if len(self.links) > _MOST_LISTED:
             said.append(f"{len(self.links) - _MOST_LISTED} more are linked")
+        for follower, service in itertools.islice(self._followers.items(), _MOST_LISTED):
+            problem = follower.problem or ("" if follower.endpoints else "it names no endpoints")
+            if problem:
+                said.append(f"where {service} is, its resolver cannot say: {problem}")
         return said
 
 

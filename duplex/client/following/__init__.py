@@ -1,0 +1,8 @@
+"""Services that are followed: what says where they are is asked, and links are made and left accordingly."""
+
+from __future__ import annotations
+
+from duplex.client.following._connections import Connections as Connections
+from duplex.client.following._service import FollowedService as FollowedService
+
+__all__ = ("Connections", "FollowedService")

@@ -1,0 +1,88 @@
+"""Texts that say where to look for a service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, cast
+
+from duplex._errors import ConfigurationError
+from duplex.resolvers._dns import DnsResolver
+from duplex.resolvers._endpoint import Endpoint
+from duplex.resolvers._file import FileResolver
+from duplex.resolvers._host import HostResolver, split_port
+from duplex.resolvers._resolver import Resolver
+from duplex.resolvers._static import StaticResolver
+from duplex.transports import full_endpoint, transport_for
+
+#: The entry points by which packages add schemes.
+GROUP: Final = "duplex.resolvers"
+_DNS_PORT: Final = 53
+
+
+def _file(text: str) -> Resolver:
+    path = text.removeprefix("file://")
+    if not path.startswith("/"):
+        raise ConfigurationError(
+            f"{text!r} has to name a file by its whole path, such as file:///etc/calc.json"
+        )
+    return FileResolver(path)
+
+
+def _host(text: str) -> Resolver:
+    return HostResolver(*split_port(text.removeprefix("host://"), text))
+
+
+def _dns(text: str) -> Resolver:
+    server, separator, name = text.removeprefix("dns://").partition("/")
+    if not separator or not name:
+        raise ConfigurationError(
+            f"{text!r} has to be dns:///NAME:PORT, or dns:///_SERVICE._tcp.NAME for SRV records, with the address of a "
+            f"name server behind dns:// if it is not to be the system's"
+        )
+    host, port = server, _DNS_PORT
+    if server and (server.count(":") == 1 or (server.startswith("[") and not server.endswith("]"))):
+        host, port = split_port(server, text)
+    host = host.removeprefix("[").removesuffix("]")
+    if name.startswith("_"):
+        return DnsResolver(name, nameserver=host, nameserver_port=port)
+    return DnsResolver(*split_port(name, text), nameserver=host, nameserver_port=port)
+
+
+_SCHEMES: Final[Mapping[str, Callable[[str], Resolver]]] = {"file": _file, "host": _host, "dns": _dns}
+
+
+def resolver_for(where: Resolver | str | Iterable[str | Endpoint]) -> Resolver:
+    """Return what says where a service is.
+
+    Args:
+        where: a resolver; or endpoints that do not change; or a text, see :mod:`duplex.resolvers`.
+
+    Raises:
+        ConfigurationError: it is malformed, or has a scheme that is not known; the message lists those that are.
+    """
+    if isinstance(where, str):
+        return _resolver_for_text(where)
+    if callable(getattr(where, "resolve", None)):
+        return cast("Resolver", where)
+    if isinstance(where, Iterable):
+        return StaticResolver(where)
+    raise ConfigurationError(f"a resolver has a method resolve(service); {where!r} has none")
+
+
+def _resolver_for_text(text: str) -> Resolver:
+    scheme, separator, _ = text.partition("://")
+    make = _SCHEMES.get(scheme) if separator else None
+    if make is not None:
+        return make(text)
+    try:
+        transport_for(full_endpoint(text))
+    except ConfigurationError as error:
+        # A program that asks for no such scheme does not load it.
+        import importlib.metadata
+
+        for entry in importlib.metadata.entry_points(group=GROUP, name=scheme):
+            return cast("Resolver", entry.load()(text))
+        added = importlib.metadata.entry_points(group=GROUP).names
+        known = ", ".join(f"{name}://" for name in sorted({*_SCHEMES, *added}))
+        raise ConfigurationError(f"{error}; services are looked up at {known}") from None
+    return StaticResolver([text])
