@@ -1,0 +1,17 @@
+"""What a slow worker costs, measured with real processes."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.balancing import main
+
+
+@pytest.mark.slow
+def test_the_least_loaded_one_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    """The figure itself is for a quiet machine; on a busy one the order still holds."""
+    main(["--callers", "12", "--seconds", "1"])
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if " 12 " in line]
+    least_loaded, round_robin = (float(cell) for cell in row.split("│")[2:4])
+    assert least_loaded > 0.6
+    assert least_loaded > 2 * round_robin
