@@ -393,6 +393,10 @@ class Connection(Receiving):
         self._push(command, size + cost, attachments)
         return channel
 
+    def runs(self, channel: int) -> bool:
+        """Whether a channel, which either side has opened, is not over."""
+        return channel in self._channels
+
     def send(self, channel: int, payload: bytes, attachments: Sequence[Buffer] = (), flags: int = 0) -> None:
         """Send a message.
 

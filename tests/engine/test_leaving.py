@@ -286,3 +286,105 @@ async def test_a_stream_that_is_opened_again_keeps_the_deadline_of_the_whole(aut
     assert received == list(range(1, 21))
     assert len(remaining) == 2
     assert all(seconds > 900 for seconds in remaining)
+
+
+@pytest.mark.parametrize(
+    ("how", "who"),
+    [
+        (how, who)
+        for how in ("unary", "stream", "keyed")
+        for who in ("the caller", "the callee", "the callee's link")
+        if (how, who) != ("stream", "the caller")  # its own streams hold up no drain
+    ],
+)
+async def test_a_handler_may_ask_its_caller_on_a_link_that_is_left(who: str, how: str) -> None:
+    """Calls that run may finish, and what they ask of their caller is part of them, whichever side leaves the link."""
+    asks, answers = duplex.Service("asks"), duplex.Service("answers")
+    began, go = trio.Event(), trio.Event()
+
+    @answers.rpc
+    async def square(number: int) -> int:
+        return number * number
+
+    @answers.rpc
+    async def count(upto: int) -> AsyncIterator[int]:
+        for number in range(upto):
+            yield number
+
+    @asks.rpc
+    async def ask(number: int) -> int:
+        began.set()
+        await go.wait()
+        back = duplex.current_call().link.service("answers")
+        async with back.count.open(number) as call:
+            counted = [found async for found in call]
+        squared: int = await back.square(number)
+        return squared + len(counted)
+
+    @asks.rpc
+    async def stream(number: int) -> AsyncIterator[int]:
+        yield await ask(number)
+
+    async with linked(asks, offers=[answers], check=False) as pair, trio.open_nursery() as nursery:
+        results: list[Any] = []
+
+        async def call() -> None:
+            remote = pair.link.service("asks")
+            if how == "stream":
+                async with remote.stream.open(5) as opened:
+                    results.append(await outcome_of(opened.receive()))
+            else:
+                method = remote.ask if how == "unary" else remote.ask.with_options(idempotency_key="five")
+                results.append(await outcome_of(method(5)))
+
+        nursery.start_soon(call)
+        await began.wait()
+        if who == "the callee's link":
+            pair.back.leave()
+        else:
+            nursery.start_soon((pair.client if who == "the caller" else pair.server).drain)
+        await until(lambda: pair.link.statistics().is_leaving and pair.back.statistics().is_leaving)
+        go.set()
+        await until(lambda: results)
+        assert results == [30]
+
+
+async def test_what_a_handler_leaves_behind_is_no_part_of_its_call() -> None:
+    """A task that goes on after the call, and a link that is left: the task is told, and safely."""
+    asks, answers = duplex.Service("asks"), duplex.Service("answers")
+    go = trio.Event()
+    results: list[Any] = []
+
+    @answers.rpc
+    async def value() -> int:
+        return 7
+
+    async with linked(asks, offers=[answers], check=False) as pair, trio.open_nursery() as nursery:
+
+        async def later(link: Any) -> None:
+            await go.wait()
+            results.append(await outcome_of(link.service("answers").value()))
+
+        @asks.rpc
+        async def begin() -> None:
+            nursery.start_soon(later, duplex.current_call().link)
+
+        pair.server._inside.handlers["asks.begin"] = asks.methods["begin"]
+        await pair.link.service("asks").begin()
+        hang = trio.Event()
+
+        @answers.rpc
+        async def wait() -> None:
+            await hang.wait()
+
+        pair.client._inside.handlers["answers.wait"] = answers.methods["wait"]
+        nursery.start_soon(pair.back.service("answers").wait)
+        await until(lambda: pair.client.calls())
+        nursery.start_soon(pair.client.drain)
+        await until(lambda: pair.back.statistics().is_leaving)
+        go.set()
+        await until(lambda: results)
+        hang.set()
+    (error,) = results
+    assert type(error) is duplex.Unavailable
+    assert error.may_have_executed is False

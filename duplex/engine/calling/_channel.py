@@ -9,6 +9,7 @@ from duplex._errors import Unimplemented
 from duplex._metadata import IDEMPOTENCY_KEY
 from duplex.codec._base import Buffer
 from duplex.engine.calling._request import Request
+from duplex.engine.threads import served_call
 from duplex.protocol import NOTIFY
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def open_channel(
     """
     link.peer.check_thread()
     connection = link.connection
-    parent = request.parent
+    parent = _served_on(link) if request.parent is None else request.parent
     if not connection.is_open or (parent is None and (connection.remote_leaving or link.is_parted)):
         raise link.unavailable()
     metadata = request.metadata
@@ -68,3 +69,16 @@ def open_channel(
         link.channels.users[channel] = conversation
     link.touch()
     return channel
+
+
+def _served_on(link: CallHost) -> int | None:
+    """Return the channel of the call that the running handler serves, if that one came over the same link and is not over.
+
+    What a handler asks of its caller is part of the call. Said so, it is taken although either side leaves the link: calls
+    that run may finish.
+    """
+    serving = served_call.get(None)
+    if serving is None or serving.link is not link:
+        return None
+    channel: int = serving.end.channel
+    return channel if link.connection.runs(channel) else None

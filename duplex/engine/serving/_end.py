@@ -67,6 +67,10 @@ class CallEnd(Port, Protocol):
         """The link that the call came over."""
 
     @property
+    def channel(self) -> int:
+        """The number of the call's own channel there."""
+
+    @property
     def peer(self) -> PeerInfo:
         """Who calls."""
 

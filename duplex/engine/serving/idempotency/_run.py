@@ -97,6 +97,11 @@ class KeyedRun:
         return self._attempt.link
 
     @property
+    def channel(self) -> int:
+        """See :attr:`CallEnd.channel`."""
+        return self._attempt.channel
+
+    @property
     def peer(self) -> PeerInfo:
         """See :attr:`CallEnd.peer`."""
         return peer_info(self._attempt.link.connection)
