@@ -20,6 +20,8 @@ from duplex._errors import DecodeError
 from duplex.codec._base import LiveValues
 
 _DEFAULT: Final = Limits().max_elements
+#: Bytes of a payload beyond which it may be many objects that are made of it.
+MANY_BYTES: Final = 16 * 1024
 #: A date and time without a time zone counts as so many; it costs less than what is :data:`~duplex._elements.COSTLY`.
 COST_OF_LOCAL_TIME: Final = 4
 

@@ -13,9 +13,8 @@ from duplex.codec._arguments import split_arguments
 from duplex.codec._base import Buffer, Decoder, LiveValues
 from duplex.codec._buffers import SPECIAL, holds_hollow, replace_buffers
 from duplex.codec._changes import refuse_changes
-from duplex.codec._elements import check_json, many_objects
+from duplex.codec._elements import MANY_BYTES, check_json, many_objects
 from duplex.codec._explain import BAD_BYTES, BAD_VALUE, decode_error, encode_error
-from duplex.codec._extensions import LARGE
 from duplex.codec._plain import UnfitError, plain_only
 from duplex.codec._types import (
     Converter,
@@ -86,7 +85,7 @@ def _make_decoder(annotation: Any) -> Decoder:
         if attachments:
             raise DecodeError("a payload in json has no attachments")
         try:
-            if len(payload) <= LARGE:
+            if len(payload) <= MANY_BYTES:
                 return decode(payload)
             check_json(payload, live)
             with many_objects():

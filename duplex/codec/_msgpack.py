@@ -24,7 +24,7 @@ from duplex.codec._buffers import (
     may_hold_local_time,
     replace_buffers,
 )
-from duplex.codec._elements import check_msgpack, many_objects
+from duplex.codec._elements import MANY_BYTES, check_msgpack, many_objects
 from duplex.codec._explain import BAD_BYTES, BAD_VALUE, decode_error, encode_error
 from duplex.codec._extensions import LARGE
 from duplex.codec._incoming import Incoming
@@ -76,7 +76,7 @@ def _compile(annotation: Any) -> _Compiled:
         return convert(Incoming(attachments, live, views=views).decode(payload), live)
 
     def decode_twice_checked(payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None) -> Any:
-        if len(payload) <= LARGE:
+        if len(payload) <= MANY_BYTES:
             return decode_twice(payload, attachments, live)
         check_msgpack(payload, live)
         with many_objects():
@@ -90,7 +90,7 @@ def _compile(annotation: Any) -> _Compiled:
         if attachments:
             return decode_twice_checked(payload, attachments, live)
         try:
-            if len(payload) <= LARGE:
+            if len(payload) <= MANY_BYTES:
                 return decode(payload)
             check_msgpack(payload, live)
             with many_objects():

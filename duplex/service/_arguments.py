@@ -25,7 +25,7 @@ from msgspec.structs import astuple
 
 from duplex._errors import ConfigurationError, DecodeError, InvalidArgument
 from duplex.codec._base import Buffer, Codec, Decoder, LiveValues, Unconnected
-from duplex.codec._elements import many_objects
+from duplex.codec._elements import MANY_BYTES, many_objects
 from duplex.codec._extensions import LARGE
 from duplex.service._wire import Wire, named_fields, wire_type
 
@@ -218,7 +218,7 @@ class Binder:
         self, codec: Codec, payload: bytes, attachments: Sequence[Buffer], live: LiveValues | None
     ) -> tuple[Sequence[Any], dict[str, Any]]:
         """The same as :meth:`bind`, without its shortcut."""
-        if len(payload) <= LARGE:
+        if len(payload) <= MANY_BYTES:
             return self._bind_slowly(codec, payload, attachments, live)
         with many_objects():
             return self._bind_slowly(codec, payload, attachments, live)

@@ -21,7 +21,7 @@ from duplex._elements import COSTLY
 from duplex._errors import ConfigurationError, DecodeError
 from duplex.codec import LiveKind
 from duplex.codec._base import Unconnected
-from duplex.codec._elements import check_json, check_msgpack, many_objects
+from duplex.codec._elements import MANY_BYTES, check_json, check_msgpack, many_objects
 from duplex.engine.channels._types import Callback
 from tests.codec.helpers import CODEC, JSON, FakeLive
 
@@ -249,7 +249,7 @@ def test_where_nothing_is_connected() -> None:
 
 
 def test_the_collector_rests_while_many_objects_are_made() -> None:
-    payload = CODEC.encode([[] for _ in range(70_000)])[0]
+    payload = CODEC.encode([[] for _ in range(MANY_BYTES)])[0]
     seen: list[str] = []
 
     def note(phase: str, info: dict[str, int]) -> None:
@@ -268,7 +268,7 @@ def test_the_collector_rests_while_many_objects_are_made() -> None:
         gc.callbacks.remove(note)
     assert gc.isenabled()
     seen.clear()
-    padded = {"x": "x" * 100_000}
+    padded = {"x": "x" * MANY_BYTES}
     for codec in (CODEC, JSON):
         codec.decoder(Noting)(*codec.encode(padded), None)
         codec.decoder(Noting)(*codec.encode({}), None)

@@ -190,6 +190,7 @@ def test_cycles_are_kept_until_much_is_frozen(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, is_much: bool
 ) -> None:
     monkeypatch.setattr(_collector, "PER_HANDLER", 0)
+    monkeypatch.setattr(_collector, "PAUSE", 0.0)
     peer = Peer()
     collector.note(peer, MANY)
     cycle = Cycle()
@@ -206,6 +207,28 @@ def test_cycles_are_kept_until_much_is_frozen(
     assert (gone() is None) is is_much
     assert gc.get_freeze_count(), "what has been looked at then is frozen again"
     assert collector._alive
+
+
+def test_memory_is_not_counted_in_every_collection(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes as long as there is much of it."""
+    counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted += 1
+        return 1000
+
+    monkeypatch.setattr(_collector, "sys", SimpleNamespace(getallocatedblocks=count))
+    monkeypatch.setattr(_collector, "PAUSE", 3600.0)
+    peer = Peer()
+    collector.note(peer, MANY)
+    kept = [[number] for number in range(1000)]
+    for _ in range(5):
+        gc.collect()
+    assert counted == 2
+    assert not any(thing is kept for thing in gc.get_objects()), "it is frozen"
 
 
 @pytest.mark.slow

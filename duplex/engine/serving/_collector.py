@@ -16,6 +16,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import time
 import weakref
 from typing import Any, Final, final
 
@@ -26,6 +27,8 @@ FEW: Final = MANY // 2
 PER_HANDLER: Final = 250
 #: Collections of the youngest and of the middle generation after which the next one is that of an older one, at most.
 OFTEN: Final = (1, 0)
+#: Seconds between two looks how many blocks there are: each takes as long as these are many.
+PAUSE: Final = 1.0
 _OLDEST: Final = 2
 
 
@@ -44,6 +47,8 @@ class Collector:
         self._fewest = 0
         #: Blocks of memory that there were when everything was looked at last; 0 if that is due.
         self._alive = 0
+        #: When it is looked how many there are, next.
+        self._next_look = 0.0
 
     def note(self, who: object, handlers: int) -> None:
         """Take note of how many handlers run.
@@ -91,6 +96,11 @@ class Collector:
     def _collected(self, phase: str, info: dict[str, int]) -> None:
         if phase != "stop" or info["generation"] != _OLDEST:
             return
+        now = time.monotonic()
+        if self._alive and now < self._next_look:
+            gc.freeze()
+            return
+        self._next_look = now + PAUSE
         blocks = sys.getallocatedblocks()
         if not self._alive:
             self._alive = blocks
