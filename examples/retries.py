@@ -40,7 +40,8 @@ async def main() -> None:
     north, south = Weather("north"), Weather("south")
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(
-            duplex.open_peer(circuit_breaker=duplex.CircuitBreaker(failures=3))
+            # In turn, so that the server that fails is asked too; by default calls go where they are answered sooner.
+            duplex.open_peer(balancer="round_robin", circuit_breaker=duplex.CircuitBreaker(failures=3))
         )
         for weather in (north, south):
             server = await stack.enter_async_context(duplex.open_peer(name=weather.name))
