@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from duplex_services.discovery._directory import Directory as Directory
 from duplex_services.discovery._directory import open_directory as open_directory
+from duplex_services.discovery._dns._options import DnsOptions as DnsOptions
+from duplex_services.discovery._dns._options import DnsStatistics as DnsStatistics
 from duplex_services.discovery._errors import AlreadyThere as AlreadyThere
 from duplex_services.discovery._errors import BadRequest as BadRequest
 from duplex_services.discovery._errors import DirectoryError as DirectoryError
@@ -15,6 +17,7 @@ from duplex_services.discovery._errors import NotAllowed as NotAllowed
 from duplex_services.discovery._errors import NotThere as NotThere
 from duplex_services.discovery._errors import StoreAway as StoreAway
 from duplex_services.discovery._errors import Superseded as Superseded
+from duplex_services.discovery._fronts import open_dns as open_dns
 from duplex_services.discovery._model import Batch as Batch
 from duplex_services.discovery._model import Change as Change
 from duplex_services.discovery._model import Check as Check

@@ -1,0 +1,40 @@
+"""The directory for who does not speak Duplex: opened here, so that their libraries are loaded only by who has them opened."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import duplex
+from duplex_services.discovery._dns._options import DnsOptions
+from duplex_services.discovery._reading import Reading
+
+if TYPE_CHECKING:
+    from duplex_services.discovery._dns._server import DnsFront
+
+
+@contextlib.asynccontextmanager
+async def open_dns(
+    reading: Reading, bind: str = "127.0.0.1:7753", options: DnsOptions | None = None
+) -> AsyncIterator[DnsFront]:
+    """Answer DNS from a directory: ``async with open_dns(directory.reading, "127.0.0.1:7753") as dns``.
+
+    Args:
+        reading: what is known.
+        bind: ``HOST:PORT`` to listen at, over UDP and TCP; ``:PORT`` is every address of this machine, port 0 a free one.
+        options: the zone, for how long answers may be kept, and what else there is to say.
+
+    Raises:
+        duplex.ConfigurationError: an option makes no sense, nobody can listen there, or dnspython is not installed.
+    """
+    try:
+        from duplex_services.discovery._dns._server import open_front
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "dns":
+            raise
+        raise duplex.ConfigurationError(
+            "DNS needs the library dnspython, which is not installed: pip install 'duplex-rpc[dns]'"
+        ) from error
+    async with open_front(reading, bind, options or DnsOptions()) as front:
+        yield front
