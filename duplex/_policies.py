@@ -42,7 +42,8 @@ class RetryPolicy:
     #: Seconds that each attempt of a unary call may take, after which it counts as failed; ``None``: all the time there is.
     attempt_timeout: float | None = None
     #: Give each unary call an idempotency key of its own, so that whatever it does may be tried again: the other side does
-    #: it once. For servers that keep keys, and one of which is called: each keeps its own.
+    #: it once. For servers that keep keys, and one of which is called: each keeps its own. Calls that pass callbacks or
+    #: channels have none, as those live as long as one call.
     keyed: bool = False
     #: While many calls fail, more of them help nobody. Each service has a budget of so many tokens: a failed attempt
     #: takes one, a call that succeeds gives a part of one back, and nothing is tried again while half of them are gone.

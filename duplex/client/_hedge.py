@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, final
 
 import msgspec
@@ -14,19 +14,8 @@ from duplex._errors import RPCError
 from duplex._metadata import PREVIOUS_ATTEMPTS
 from duplex._policies import HedgingPolicy
 from duplex.client._budget import Budget
+from duplex.client._live import CHANNELS, holds
 from duplex.engine.calling import CallCounts, Caller, Opening, Request, begun
-
-
-def holds_channel(values: Iterable[Any]) -> bool:
-    """Whether any of some values is a channel, or a list or dict that has one in it."""
-    for value in values:
-        if isinstance(value, (trio.abc.SendChannel, trio.abc.ReceiveChannel)):
-            return True
-        if isinstance(value, (list, tuple, set, frozenset)) and holds_channel(value):
-            return True
-        if isinstance(value, dict) and holds_channel(value.values()):
-            return True
-    return False
 
 
 @final
@@ -128,7 +117,7 @@ class Hedging:
 
     async def unary(self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any], /) -> Any:
         """See :meth:`Caller.unary`."""
-        if not request.idempotent or holds_channel((*positional, *keyword.values())):
+        if not request.idempotent or holds(CHANNELS, (*positional, *keyword.values())):
             return await self._caller.unary(request, positional, keyword)
         request = begun(request)
         deadline = math.inf if request.deadline is None else request.deadline

@@ -17,6 +17,7 @@ from duplex._metadata import IDEMPOTENCY_KEY, PREVIOUS_ATTEMPTS
 from duplex._policies import RetryPolicy
 from duplex._status import StatusCode
 from duplex.client._budget import Budget
+from duplex.client._live import LIVE, holds
 from duplex.engine.calling import (
     CallCounts,
     Caller,
@@ -139,7 +140,11 @@ class Retrying:
 
     async def unary(self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any], /) -> Any:
         """See :meth:`Caller.unary`."""
-        if self._policy.keyed and request.idempotency_key is None:
+        if (
+            self._policy.keyed
+            and request.idempotency_key is None
+            and not holds(LIVE, (*positional, *keyword.values()))
+        ):
             key = {IDEMPOTENCY_KEY: secrets.token_hex(16)}
             request = msgspec.structs.replace(request, metadata={**(request.metadata or {}), **key})
         attempts = Attempts(self._policy, begun(request), self._budget)

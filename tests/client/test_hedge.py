@@ -13,7 +13,8 @@ import trio
 import duplex
 from duplex._policies import HedgingPolicy
 from duplex.client._budget import Budget
-from duplex.client._hedge import Race, holds_channel
+from duplex.client._hedge import Race
+from duplex.client._live import CHANNELS, LIVE, holds
 from tests.engine.helpers import linked, outcome, until
 from tests.machine import fail_after
 
@@ -154,8 +155,12 @@ def test_what_would_come_after_the_deadline_is_not_made() -> None:
 def test_channels_are_found_wherever_they_are() -> None:
     send, receive = trio.open_memory_channel[int](1)
     for found in (send, [1, [receive]], {"a": (send,)}):
-        assert holds_channel([1, "x", found])
-    assert not holds_channel([1, "x", {"a": [b"", None]}, {1, 2}])
+        assert holds(CHANNELS, [1, "x", found])
+    assert not holds(CHANNELS, [1, "x", {"a": [b"", None]}, {1, 2}, print])
+    assert holds(LIVE, [[{"callback": print}]])
+    itself: list[Any] = []
+    itself.append(itself)
+    assert not holds(LIVE, itself), "it cannot travel"
 
 
 # -- calls ---------------------------------------------------------------------------------------------

@@ -337,6 +337,42 @@ async def test_a_key_of_its_own_makes_any_call_safe(autojump_clock: object) -> N
         assert pair.client.statistics().retries == 1
 
 
+async def test_calls_that_pass_what_lives_have_no_key() -> None:
+    """A policy that is set for all of a service must not break the methods that take callbacks or channels."""
+    service = duplex.Service("service")
+    keys: list[object] = []
+
+    def note() -> None:
+        keys.append(duplex.current_call().metadata.get("duplex-idempotency-key"))
+
+    @service.rpc
+    async def each(numbers: list[int], visit: duplex.Callback[[int], int]) -> int:
+        note()
+        return sum([await visit(number) for number in numbers])
+
+    @service.rpc
+    async def total(first: duplex.ReceiveChannel[int], second: duplex.ReceiveChannel[int]) -> int:
+        note()
+        return sum([number async for number in first]) + sum([number async for number in second])
+
+    def double(number: int) -> int:
+        return 2 * number
+
+    def numbers() -> trio.MemoryReceiveChannel[int]:
+        send, receive = trio.open_memory_channel[int](3)
+        with send:
+            for number in range(3):
+                send.send_nowait(number)
+        return receive
+
+    async with linked(service) as pair:
+        remote = retried(pair.service("service"), idempotent=False, keyed=True)
+        assert await remote.each([1, 2], double) == 6
+        assert await remote.each([1, 2], visit=double) == 6
+        assert await remote.total(numbers(), numbers()) == 6
+        assert keys == [None, None, None]
+
+
 async def test_a_key_that_was_given_is_kept(flaky: Flaky) -> None:
     async with linked(flaky.service) as pair:
         remote = retried(pair.service("flaky"), keyed=True).with_options(idempotency_key="mine")
