@@ -45,7 +45,7 @@ class Limits:
     #: far streams that nobody reads slow down no other.
     link_buffer: int = 64 * MiB
     #: Bytes that this side keeps of what it sends on one link, until the other side is known to have them: beyond it
-    #: senders wait, whatever the other side grants. And the same of answers for which nobody waits, such as refusals:
+    #: senders wait, whatever the other side grants. And as many of answers for which nobody waits, such as refusals:
     #: beyond half of it errors are told without their details and trailers, and calls with metadata and
     #: results with trailers wait; beyond it the link is cut.
     max_unsent: int = 16 * MiB
@@ -55,7 +55,7 @@ class Limits:
     #: on a link of Duplex's own services are not: they look into what runs already. Of callbacks as many may run beside
     #: them, and one of each call in any case, as the call waits for it.
     max_handlers: int = 10_000
-    #: The same for the calls of one link.
+    #: Handlers that run at once for the calls of one link.
     max_handlers_per_link: int = 4096
     #: Messages of all links together that were received and not taken; calls that come while there are more
     #: are refused with ``ResourceExhausted``. Looked at once in a number of calls.

@@ -1,7 +1,7 @@
 """Elements of msgpack, counted before there are any objects.
 
 A byte for each empty list becomes objects of sixty times its size, and while they are made, or only passed over, nothing
-else runs. So whoever decodes what another peer has sent looks first at how many there are.
+else runs. So a peer that decodes what another one has sent looks first at how many there are.
 """
 
 from __future__ import annotations

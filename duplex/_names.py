@@ -1,4 +1,4 @@
-"""The rule by which a class names a service, for whoever serves it and whoever calls it."""
+"""The rule by which a class names a service, for those who serve it and those who call it."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ async def open_peer(
         keepalive: how links are watched, and how long they are kept.
         reconnect: the pauses between attempts to connect.
         connect_timeout: seconds that :meth:`Peer.connect`, and calls without a link, wait for one; ``math.inf``:
-            for ever.
+            without end.
         max_threads: handlers that are plain functions run in at most so many threads; while they wait for calls
             that they made, and nothing moves, in up to as many more, or 16.
         reflection: whether callers can list and describe what is offered.
@@ -136,8 +136,8 @@ async def open_peer(
             for service in services:
                 peer.add_service(service)
             if reflection:
-                engine.serve(reflection_service(engine))
-            engine.serve(health_service(engine))
+                engine.services.add(reflection_service(engine.services))
+            engine.services.add(health_service(engine.services))
             nursery.start_soon(watch_links, engine)
             try:
                 yield peer

@@ -21,7 +21,7 @@ from duplex.client._proxy import CallerFor
 from duplex.client.following import Connections, FollowedService
 from duplex.engine._engine import Engine
 from duplex.engine._statistics import LinkStatistics, PeerStatistics
-from duplex.engine.links import CallInfo, Session
+from duplex.engine.links import CallInfo, Session, calls_of, drain
 from duplex.engine.serving import ServingMiddleware
 from duplex.resolvers import Endpoint, Resolver, resolver_for
 from duplex.service import Service
@@ -209,7 +209,7 @@ class Peer(metaclass=Made):
     @property
     def services(self) -> Mapping[str, Service]:
         """The services this peer offers, by name."""
-        return self._inside.services
+        return self._inside.services.services
 
     def add_service(self, service: Service) -> None:
         """Offer a service from now on; peers that are linked learn of it.
@@ -222,7 +222,8 @@ class Peer(metaclass=Made):
                 f"a service is made with duplex.Service(name) or from a module, not {type(service).__name__}; "
                 f"an object with @duplex.rpc methods is offered with peer.expose(obj, name=...)"
             )
-        self._inside.serve(service)
+        self._inside.check_thread()
+        self._inside.services.add(service)
 
     def expose(
         self,
@@ -251,12 +252,13 @@ class Peer(metaclass=Made):
         return service
 
     def set_health(self, service: str, *, serving: bool) -> None:
-        """Say whether a service takes calls, for whoever checks; the empty name stands for the whole peer.
+        """Say whether a service takes calls, for those who check; the empty name stands for the whole peer.
 
         Raises:
             ConfigurationError: there is no such service.
         """
-        self._inside.set_health(service, serving=serving)
+        self._inside.check_thread()
+        self._inside.services.set_health(service, serving=serving)
 
     # -- calls -----------------------------------------------------------------------------------------
 
@@ -287,14 +289,15 @@ class Peer(metaclass=Made):
     def resolving(self, service: str) -> AbstractContextManager[None]:
         """Let calls to a service wait while somebody finds out where it is: ``with peer.resolving("calc"): ...``.
 
-        A call to a service that no linked peer offers waits if this peer is bound, or connects somewhere, for whoever
-        may come. Otherwise it fails at once with ``Unimplemented``. In this block it waits too, as long as the block
+        A call to a service that no linked peer offers waits if this peer is bound, or connects somewhere, for those
+        who may come. Otherwise it fails at once with ``Unimplemented``. In this block it waits too, as long as the block
         runs, up to the peer's ``connect_timeout``. Connect within, with :meth:`connect` or :meth:`connect_soon`.
 
         Args:
             service: its name.
         """
-        return self._inside.resolving(service)
+        self._inside.check_thread()
+        return self._inside.table.resolving(service)
 
     def calls(self) -> list[CallInfo]:
         """List the calls that are under way at this peer, in both directions, the oldest first.
@@ -302,7 +305,8 @@ class Peer(metaclass=Made):
         What hangs, and on whom, can be read off it. A snapshot; from any code of the peer's thread, a signal
         handler too.
         """
-        return self._inside.calls()
+        self._inside.check_thread()
+        return calls_of(self._inside)
 
     def statistics(self) -> PeerStatistics:
         """Return a snapshot of what concerns the peer as a whole; a link has :meth:`Link.statistics` of its own."""
@@ -320,7 +324,7 @@ class Peer(metaclass=Made):
             ConfigurationError: it is malformed.
             BindError: it cannot be bound.
         """
-        return await self._inside.bind(endpoint)
+        return await self._inside.ports.bind(endpoint)
 
     async def connect(
         self,
@@ -337,7 +341,7 @@ class Peer(metaclass=Made):
 
         Args:
             endpoint: where the other peer is bound.
-            timeout: seconds; ``None`` for the peer's ``connect_timeout``, ``math.inf`` for ever.
+            timeout: seconds; ``None`` for the peer's ``connect_timeout``, ``math.inf`` without end.
             weight: how many calls the other peer gets, as a multiple of what others get; from 0.001 to 1000. It is that of
                 the endpoint, until it is connected with another one, or disconnected.
             wait: the name of a service, or several, that the other peer has to offer before this returns. It may add them, or be
@@ -350,9 +354,7 @@ class Peer(metaclass=Made):
 
         Cancelled means not connected.
         """
-        link = await self._inside.connect(
-            endpoint, timeout=timeout, weight=weight, services=_service_names(wait)
-        )
+        link = await self._inside.ports.connect(endpoint, timeout, weight, _service_names(wait))
         return cast("Link", link.public)
 
     def connect_soon(self, endpoint: str, *, weight: float = 1.0) -> None:
@@ -363,7 +365,7 @@ class Peer(metaclass=Made):
         Raises:
             ConfigurationError: the endpoint is malformed, or the weight is wrong.
         """
-        self._inside.connect_soon(endpoint, weight=weight)
+        self._inside.ports.connect_soon(endpoint, weight)
 
     def connect_service(
         self,
@@ -412,7 +414,7 @@ class Peer(metaclass=Made):
         Raises:
             ConfigurationError: it is not bound; the message lists what is.
         """
-        await self._inside.unbind(endpoint)
+        await self._inside.ports.unbind(endpoint)
 
     async def disconnect(self, endpoint: str) -> None:
         """Close the link to an endpoint and stop connecting to it.
@@ -420,7 +422,7 @@ class Peer(metaclass=Made):
         Raises:
             ConfigurationError: it is not connected; the message lists what is.
         """
-        await self._inside.disconnect(endpoint)
+        await self._inside.ports.disconnect(endpoint)
 
     @property
     def connect_timeout(self) -> float:
@@ -430,7 +432,7 @@ class Peer(metaclass=Made):
     @property
     def endpoints(self) -> list[str]:
         """The real endpoints this peer is bound to."""
-        return self._inside.endpoints
+        return self._inside.ports.bound
 
     @property
     def links(self) -> list[Link]:
@@ -454,7 +456,7 @@ class Peer(metaclass=Made):
         May be called again, and by several tasks. Cancelled, it stops to wait: the peer takes no new calls
         and is not closed, so that :meth:`aclose` or another :meth:`drain` has to follow.
         """
-        await self._inside.drain(timeout)
+        await drain(self._inside, timeout)
 
     async def aclose(self) -> None:
         """Say goodbye on every link and close every port. Calls that run fail. Idempotent."""

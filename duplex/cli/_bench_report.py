@@ -101,7 +101,7 @@ def run_exit_code(run: Mapping[str, Any]) -> int:
 
 
 def run_notes(run: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what whoever reads the figures has to know to believe them, a sentence each."""
+    """Yield what a reader of the figures has to know to believe them, a sentence each."""
     if run["unsent"]:
         yield (
             f"{run['unsent']} calls were due and not made, the first of them for {run['unsent_for']:.3g} s: "

@@ -32,7 +32,7 @@ class Figures:
 
     #: From the time that a call was due until it had ended well, of every such call.
     latency: Histogram = field(default_factory=Histogram)
-    #: The same of those that failed.
+    #: From the time that a call was due until it had failed, of every such call.
     failed_latency: Histogram = field(default_factory=Histogram)
     #: From the time that a call was due until its first streamed result.
     first_item: Histogram = field(default_factory=Histogram)

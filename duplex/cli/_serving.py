@@ -62,7 +62,7 @@ async def serve(
 def stdout_apart() -> Iterator[Callable[[str], None]]:
     """Send what is printed in the block to stderr. Gives a function that writes a line to stdout all the same.
 
-    What is served may print when it is imported, or when it is called, and whoever reads endpoints must not get
+    What is served may print when it is imported, or when it is called, and a reader of endpoints must not get
     that. Child processes inherit it so, and C libraries keep to it.
     """
     sys.stdout.flush()

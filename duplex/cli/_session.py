@@ -232,7 +232,7 @@ async def _converse(
                 await items.send_to(call.send)
             await call.send_eof()
         except (duplex.RPCError, trio.BrokenResourceError):
-            pass  # the call is over; whoever receives learns of its outcome
+            pass  # the call is over; its receiver learns of the outcome
         except (CommandError, duplex.EncodeError) as error:
             problem = error
             nursery.cancel_scope.cancel()

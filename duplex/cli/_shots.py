@@ -148,7 +148,7 @@ def _streaming(
                 attempt.sent_item(size)
             await call.send_eof()
         except (duplex.RPCError, trio.BrokenResourceError):
-            pass  # the call is over; whoever receives learns of its outcome
+            pass  # the call is over; its receiver learns of the outcome
 
     async def one_result(attempt: Attempt) -> None:
         async with proxy.open(*positional, **keyword) as call:

@@ -27,6 +27,7 @@ from duplex.client.balancing import (
     RoundRobin,
 )
 from duplex.engine._runs import check_run
+from duplex.engine._signal import Signal
 from duplex.engine.calling import (
     CallCounts,
     Caller,
@@ -66,8 +67,8 @@ class Table(Protocol):
     """Who is linked and offers what."""
 
     @property
-    def changed(self) -> trio.Event:
-        """Set when that has changed."""
+    def changed(self) -> Signal:
+        """Is notified when that has changed."""
 
     def offering(self, service: str) -> tuple[Remote, ...]:
         """Return those that offer a service; the same tuple until something changes."""
@@ -123,7 +124,7 @@ class Balanced:
         service: the name of the service.
         balancer: chooses.
         chance: for what it leaves to chance.
-        health: says who gets calls at present; ``None``: whoever offers the service.
+        health: says who gets calls at present; ``None``: all who offer the service.
     """
 
     def __init__(
@@ -216,7 +217,7 @@ class Balanced:
         return meter.metered
 
     def _choose_watched(self, health: Health, remotes: tuple[Remote, ...], request: Request) -> Caller | None:
-        """The same of those who get calls at present, and whose calls say who gets more."""
+        """Return what makes the call, if anybody takes it at once of those who get calls at present; how it goes says who gets more."""
         admitted = health.admitted(remotes, self._host.clock())
         while admitted:
             remote, meter = self._balancer.choose(admitted, request, self._host.clock(), self._chance)
@@ -234,7 +235,7 @@ class Balanced:
         Raises:
             Unavailable: nobody does in time, or nobody will; the message says who is linked and offers what, which
                 endpoints are not linked, and why.
-            Unimplemented: whoever could be linked is, and nobody offers the service.
+            Unimplemented: all who could be linked are, and nobody offers the service.
             DeadlineExceeded: the call's own time limit has passed.
         """
         host = self._host
@@ -262,7 +263,7 @@ class Balanced:
             if resolution is not Resolution.WAIT:
                 await trio.lowlevel.checkpoint()
                 raise blame(self._refusal(resolution), request.method, None)
-            # A first attempt that fails is not announced, so whoever waits for no second one looks.
+            # A first attempt that fails is not announced, so a call that waits for no second one looks.
             with trio.move_on_after(math.inf if request.wait_for_ready else _LOOK):
                 await self._table.changed.wait()
 
@@ -306,7 +307,7 @@ class _Service:
         host: the peer that makes the calls.
         name: of the service.
         chance: for what is left to chance.
-        health: says who gets calls at present; ``None``: whoever offers the service.
+        health: says who gets calls at present; ``None``: all who offer the service.
     """
 
     def __init__(self, host: Host, name: str, chance: random.Random, health: Health | None) -> None:

@@ -25,7 +25,7 @@ class Callers:
         host: the peer.
         balancing: how the calls of a service are shared out, if they ask for no other way.
         breaker: which peers get no calls for a while, because they fail; ``None``: all get some.
-        detection: the same for those that fail more often than others.
+        detection: which peers get no calls for a while, because they fail more often than others.
     """
 
     def __init__(

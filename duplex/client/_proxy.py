@@ -140,7 +140,7 @@ class ServiceProxy:
     """A remote service: its attributes are its methods.
 
     Any name is taken for a method; whether there is one is known to the other side only. A method whose
-    name is taken here (``with_options``) is had with ``proxy["with_options"]``.
+    name is taken here (``with_options``) is called as ``proxy["with_options"]``.
     """
 
     def __init__(self, caller_for: CallerFor, service: str, options: Options) -> None:
@@ -185,7 +185,7 @@ class ServiceProxy:
             overflow: what this side does when the window of one of the call's streams is full, instead of
                 making the sender wait. ``None``: the sender waits. Sending: ``"drop_newest"`` drops the
                 item, ``"drop_oldest"`` queues it and drops the oldest that is queued, ``"error"`` raises
-                ``ResourceExhausted``. Receiving: the same for items that wait to be received, with
+                ``ResourceExhausted``. Receiving: likewise for items that wait to be received, with
                 ``"error"`` the call fails. Bounds are this peer's ``Limits.channel_window``.
             resume: whether an opened stream goes on after a lost link, on whichever link offers the service;
                 for methods that are resumable. See :class:`duplex.ResumableStream`.

@@ -106,7 +106,7 @@ def describe(array: Array) -> tuple[str, list[int], memoryview]:
 
 def _has_empty_rows(shape: Sequence[int]) -> bool:
     """Whether an array without elements has very many rows. It takes no memory until somebody makes a list
-    of it, or a loop over it: then it takes all there is, whoever sent these few bytes."""
+    of it, or a loop over it: then it takes all there is, and few bytes may have asked for it."""
     return math.prod(itertools.takewhile(bool, shape)) > _EMPTY_ROWS
 
 

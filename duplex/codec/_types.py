@@ -152,7 +152,7 @@ def _collect(node: Any, nodes: dict[int, Any]) -> None:
 def foreign_types(annotation: Any) -> tuple[Any, ...]:
     """Return the classes within a type that no codec makes values of, without their parameters.
 
-    A value of such a class can only come from :class:`LiveValues`, so whoever registers a method refuses
+    A value of such a class can only come from :class:`LiveValues`, so registering a method refuses
     those that are neither callbacks nor channels. Raises ``ConfigurationError`` for a type that cannot
     travel whatever the codec.
     """

@@ -19,7 +19,7 @@ MAX_MARKS: Final = 4096
 
 
 class Marks:
-    """Things that have happened, by name; whoever asks for one waits until it has."""
+    """Things that have happened, by name; a call that asks for one waits until it has."""
 
     def __init__(self) -> None:
         self._set: OrderedDict[str, None] = OrderedDict()

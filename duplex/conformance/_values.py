@@ -35,7 +35,7 @@ MARKERS: Final = frozenset(
 
 
 class ScenarioError(Exception):
-    """A scenario is malformed: the fault of whoever wrote it."""
+    """A scenario is malformed: the fault of its author."""
 
 
 class CannotDriveError(Exception):

@@ -60,6 +60,8 @@ _PROOFS: Final = 4
 FIRST_PROOF: Final = 2**52
 
 
+# Large because each command has a method, and each question that senders ask before one. They are short; what they share is
+# the state of the link.
 @final
 class Connection(Receiving):
     """One end of one link.
@@ -72,7 +74,7 @@ class Connection(Receiving):
             nobody reads do not hold up the link.
         room: gives that number instead, each time when it matters.
         max_unsent: bytes of messages that were sent and are not known to have arrived, beyond which there is no
-            credit to send more; and the same of what costs no credit, beyond which the link is given up.
+            credit to send more; and as many of what costs no credit, beyond which the link is given up.
         proof_token: gives the token, from ``FIRST_PROOF`` on, of a ping whose answer is to prove that the other side
             has read what was sent before. So it should be one that cannot be guessed. ``None``: they are numbered.
 
@@ -191,7 +193,7 @@ class Connection(Receiving):
 
     @property
     def stream_credit(self) -> int:
-        """The same for items of streams, which leave a part of it to calls and results."""
+        """Bytes that items of streams may cost on the link: its credit, but for a part that they leave to calls and results."""
         if self._outbox.run is not None:
             self._outbox.settle()
         return self._outgoing.balance - self._outgoing.reserved

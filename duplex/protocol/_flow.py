@@ -26,7 +26,7 @@ from duplex.protocol._commands import LimitsInfo
 
 #: Bytes added to the cost of every message.
 MESSAGE_OVERHEAD: Final = 64
-#: The same for the message of a channel opened with NOTIFY. Nobody counts such channels, so their credit,
+#: Bytes added to the cost of the message of a channel opened with NOTIFY. Nobody counts such channels, so their credit,
 #: given back when the handler has ended, is what bounds how many run at once: 4096 with the default window.
 NOTIFY_OVERHEAD: Final = 4096
 #: ``OPEN``, ``END``, ``CANCEL``, ``CLOSE`` and grants of a channel, generously.
@@ -57,7 +57,7 @@ class SendWindow:
 
 @final
 class LinkSendWindow:
-    """The same for all channels of a link together, and never more than this side wants to keep.
+    """The sender's account for all channels of a link together, and never more than this side wants to keep.
 
     A window is the other side's word, and so is a grant: who says large numbers and reads nothing would have this
     side keep all that it has to send. So what is sent and not *proven* to have arrived stays below a bound of this
@@ -145,7 +145,7 @@ class ReceiveWindow:
 
 @final
 class LinkReceiveWindow:
-    """The same for all channels of a link together, some of whose messages are parked.
+    """The receiver's account for all channels of a link together, some of whose messages are parked.
 
     Always: ``balance + (unconsumed - parked) + consumed == window``.
     """
@@ -192,7 +192,7 @@ class LinkReceiveWindow:
         return self._grant()
 
     def _grant(self) -> int:
-        # Half of what nobody holds, not half of the window: what is held may be held for ever.
+        # Half of what nobody holds, not half of the window: what is held may never be taken.
         consumed = self.consumed
         if not consumed or (consumed < self.threshold and consumed < self.balance):
             return 0

@@ -74,6 +74,9 @@ class Violation(Exception):
     """The other side broke the link; becomes ``RemoteProtocolError`` at the single entry point."""
 
 
+# Large because it is the state of one link, all of which one command may change: which message is looked at, how far, what
+# it has cost, who has how much credit. What can be told apart is (flow, outbox, states, checks); the rest is asked for each
+# command, and another object between would cost each of them a call.
 class Receiving:
     """The receiving half of a :class:`~duplex.protocol.Connection`, and the state that both halves share."""
 

@@ -55,7 +55,7 @@ def rpc(
         name: the name of the method, if it is to differ from the function's.
         inline: run a plain ``def`` on the event loop rather than in a worker thread.
         idempotent: calling twice is as good as calling once, so a call whose outcome is unknown may be repeated.
-        deprecated: what to use instead, told to whoever asks for a description.
+        deprecated: what to use instead, told to those who ask for a description.
         resumable: the stream of results can go on after a lost link: see :class:`Tracked`.
         overflow: what this side does when the window of one of the call's streams is full, instead of making
             the sender wait, for telemetry: ``"drop_oldest"``, ``"drop_newest"`` or ``"error"``. See

@@ -150,7 +150,7 @@ def callback_spec(function: Callable[..., Any], method: str) -> MethodSpec:
     """Make the spec of a function that is passed to another peer as a callback.
 
     It is lenient where :func:`inspect_function` is strict, because the function may be anybody's: what
-    cannot be known of it is taken as it comes. A plain function runs on the event loop, where whoever passes
+    cannot be known of it is taken as it comes. A plain function runs on the event loop, where the peer that passes
     ``results.append`` expects it.
 
     Raises:

@@ -170,7 +170,7 @@ class _End:
         return self.ups[number - 1]
 
     async def down(self, number: int = 1) -> Carrier:
-        """The same for going down."""
+        """Wait for the end of carrier ``number``, counted from 1 in the order of their ends."""
         await self.until(lambda: len(self.downs) >= number, f"carrier_down number {number}")
         return self.downs[number - 1][0]
 

@@ -4,7 +4,7 @@ A transport moves **messages**: lists of byte frames, whole, in order, per pair 
 of what they mean. The words:
 
 * a **port** is one bound or one connecting socket; exactly one task, :meth:`Port.run`, owns it;
-* a **turn** is one look at the socket, which delivers some of what has come. Whoever runs the port may have
+* a **turn** is one look at the socket, which delivers some of what has come. The task that runs the port may have
   another task take the turns (see :meth:`Port.run`);
 * a **carrier** is one remote end behind a port: the only one of a connecting port, one of many of a bound
   port. A carrier's life ends with :meth:`Receiver.carrier_down`; when the remote end comes back it is a

@@ -8,7 +8,7 @@ connect. So a bound port makes its socket, with the operating system's own error
 **What is at an ipc path already.** ``bind`` of the kernel refuses any file that is there, so nothing is ever lost to
 it. The one thing that is removed is a *stale* socket, which a process left behind that was killed: a socket, not a
 link to one, of this user's, at which a connection is refused. That takes several steps, and between them another
-process may do the same, or be about to listen. Whoever binds therefore holds a lock on the directory meanwhile
+process may do the same, or be about to listen. A process that binds therefore holds a lock on the directory meanwhile
 (``flock``: it leaves no file behind, and ends with its process). A program that binds there and knows nothing of the
 lock is looked at twice; the moment between the second look and the removal cannot be closed.
 """
@@ -32,7 +32,7 @@ from duplex.transports._zmq_options import BACKLOG, Endpoint
 
 #: Seconds that a lock on a directory is waited for. It is held for less than a millisecond.
 LOCK_PATIENCE: Final = 0.25
-#: Who may connect to an ipc endpoint: whoever may write to its file. Others can be let in once it is bound.
+#: Who may connect to an ipc endpoint: those who may write to its file. Others can be let in once it is bound.
 IPC_MODE: Final = 0o600
 #: The ``ioctl`` of Linux that returns the IPv4 address of an interface, and what it works on.
 _SIOCGIFADDR: Final = 0x8915

@@ -1,6 +1,6 @@
 """Every ZeroMQ option and endpoint rule, in one place to audit.
 
-libzmq's defaults were chosen for a message bus: wait for ever, accept any size, never probe. Nearly every
+libzmq's defaults were chosen for a message bus: wait without end, accept any size, never probe. Nearly every
 one is wrong for calls, so each option that matters here is set, with its reason beside it, and a test
 reads each one back from real sockets.
 """
@@ -67,7 +67,7 @@ def socket_options(role: Role, endpoint: Endpoint, options: TransportOptions) ->
         SocketOption(
             opt.LINGER,
             LINGER_MS,
-            "close() still transmits what was handed over, but a dead peer cannot hold the process (default: for ever)",
+            "close() still transmits what was handed over, but a dead peer cannot hold the process (default: without end)",
         ),
         SocketOption(
             opt.MAXMSGSIZE,

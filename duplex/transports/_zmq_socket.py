@@ -8,7 +8,7 @@ whose note a sender has taken. The rule that makes this safe, all of it in this 
 1. only :meth:`SocketLoop.take` receives, and :meth:`SocketLoop.wait` waits for the descriptor only if the last
    thing that libzmq said was that no message is there (``EAGAIN``, or :meth:`SocketLoop._is_empty`), or rule 2 is
    going to be followed before the event loop sleeps;
-2. whoever sends calls :meth:`SocketLoop.sends_done` after the burst, which asks libzmq whether a message is
+2. the sender calls :meth:`SocketLoop.sends_done` after the burst, which asks libzmq whether a message is
    there, and if so gets the loop out of its wait.
 
 **The monitor.** libzmq reports the life of connections as messages on a second socket. Its I/O thread

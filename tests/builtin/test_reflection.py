@@ -140,7 +140,9 @@ async def test_what_is_asked_again_is_not_described_again(monkeypatch: pytest.Mo
 async def test_answers_take_turns() -> None:
     """They may be long, and what is run inline runs until its message has been acted on."""
     async with linked(shapes) as pair:
-        own = [handler for name, handler in pair.server._inside.handlers.items() if "reflection" in name]
+        own = [
+            handler for name, handler in pair.server._inside.services.handlers.items() if "reflection" in name
+        ]
         assert len(own) == 2
         assert not any(handler.inline for handler in own)
         assert all(handler.flavor is Flavor.ASYNC for handler in own)

@@ -72,10 +72,11 @@ def late_tasks(peer: duplex.Peer) -> Iterator[None]:
     def spawn(function: Any, *args: Any, name: str | None = None) -> None:
         waiting.append((function, *args))
 
+    own = peer._inside.spawn
     vars(peer._inside)["spawn"] = spawn
     try:
         yield
     finally:
-        del vars(peer._inside)["spawn"]
+        vars(peer._inside)["spawn"] = own
         for task in waiting:
             peer._inside.spawn(*task)

@@ -210,7 +210,7 @@ def stray_tasks(peer: duplex.Peer) -> list[str]:
     own_workers = [task for task, _ in peer._inside.workers._idle] + [
         lead.task for lead in peer._inside.workers.leads.values()
     ]
-    names = [task.name for task in peer._inside._nursery.child_tasks if task not in own_workers]
+    names = [task.name for task in peer._inside.home.nursery.child_tasks if task not in own_workers]
     own = ("duplex port", "duplex timers")
     return [name for name in names if not name.startswith(own) and "watch_links" not in name]
 

@@ -399,7 +399,7 @@ async def test_links_of_one_address_leave_some_to_others() -> None:
             duplex.HandshakeError, match=r"18 of them with tcp://127.0.0.1.*Limits.max_links: 20"
         ):
             await clients[18].connect(f"tcp://127.0.0.1:{port}")
-        assert server._inside.judge("tcp://10.0.0.1") is None
+        assert server._inside.registry.judge("tcp://10.0.0.1") is None
 
 
 def test_nothing_is_refused_for_what_was_taken_meanwhile() -> None:

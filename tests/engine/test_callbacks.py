@@ -379,7 +379,7 @@ async def test_callback_passed_on_to_another_peer() -> None:
         async def relay(function: duplex.Callback[..., Any]) -> Any:
             return await onward.use(function)
 
-        pair.server._inside.handlers["middle.relay"] = middle.methods["relay"]
+        pair.server._inside.services.handlers["middle.relay"] = middle.methods["relay"]
         assert await pair.service("middle").relay(lambda n: n * 2) == 41
 
 

@@ -178,7 +178,9 @@ async def test_a_server_that_calls_a_callback_without_end() -> None:
             refused = [command for command in router.received if command[0] == 10]
             assert len(refused) == 5000 - 10
             assert {command[2] for command in refused} == {8}
-            assert len([task for task in client._inside._nursery.child_tasks if "worker" in task.name]) <= 12
+            assert (
+                len([task for task in client._inside.home.nursery.child_tasks if "worker" in task.name]) <= 12
+            )
             held.go.set()
             router.say([10, 1, 0, b"\x2a"])
             await until(lambda: results)

@@ -462,7 +462,7 @@ async def test_worker_does_not_keep_a_deadline(autojump_clock: object) -> None:
             await trio.sleep(50)
             return 2
 
-        pair.server._inside.handlers["sleeper.later"] = sleeper.service.methods["later"]
+        pair.server._inside.services.handlers["sleeper.later"] = sleeper.service.methods["later"]
         done.append(await pair.service("sleeper").later())
         assert done == [2]
 

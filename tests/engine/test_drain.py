@@ -186,7 +186,7 @@ async def test_a_handler_that_finishes_may_call_others() -> None:
             result: int = await pair.server.service("backend").value()
             return result
 
-        pair.server._inside.handlers["front.forward"] = front.methods["forward"]
+        pair.server._inside.services.handlers["front.forward"] = front.methods["forward"]
         results: list[Any] = []
 
         async def call() -> None:

@@ -273,7 +273,7 @@ async def test_status_number_of_a_newer_peer() -> None:
                 error.code = 77  # type: ignore[assignment]
                 raise error
 
-        pair.server._inside.handlers["errors.none"] = Future()
+        pair.server._inside.services.handlers["errors.none"] = Future()
         error = await outcome(pair.service("errors").none())
         assert type(error) is duplex.Unknown
         assert error.message == "from the future"

@@ -191,7 +191,7 @@ async def test_disconnecting_ends_the_pause(autojump_clock: object) -> None:
         greeted = len(remote.greeted)
         await client.disconnect("memory://fickle")
         await trio.testing.wait_all_tasks_blocked()
-        assert not [task.name for task in client._inside._nursery.child_tasks if "port" in task.name]
+        assert not [task.name for task in client._inside.home.nursery.child_tasks if "port" in task.name]
         await trio.sleep(30)
         assert len(remote.greeted) == greeted
 

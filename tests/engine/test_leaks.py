@@ -245,7 +245,9 @@ async def test_idle_workers_hold_nothing() -> None:
 
 
 def _tasks(pair: Pair) -> int:
-    return len(pair.server._inside._nursery.child_tasks) + len(pair.client._inside._nursery.child_tasks)
+    return len(pair.server._inside.home.nursery.child_tasks) + len(
+        pair.client._inside.home.nursery.child_tasks
+    )
 
 
 @pytest.mark.slow

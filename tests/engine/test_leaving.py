@@ -369,7 +369,7 @@ async def test_what_a_handler_leaves_behind_is_no_part_of_its_call() -> None:
         async def begin() -> None:
             nursery.start_soon(later, duplex.current_call().link)
 
-        pair.server._inside.handlers["asks.begin"] = asks.methods["begin"]
+        pair.server._inside.services.handlers["asks.begin"] = asks.methods["begin"]
         await pair.link.service("asks").begin()
         hang = trio.Event()
 
@@ -377,7 +377,7 @@ async def test_what_a_handler_leaves_behind_is_no_part_of_its_call() -> None:
         async def wait() -> None:
             await hang.wait()
 
-        pair.client._inside.handlers["answers.wait"] = answers.methods["wait"]
+        pair.client._inside.services.handlers["answers.wait"] = answers.methods["wait"]
         nursery.start_soon(pair.back.service("answers").wait)
         await until(lambda: pair.client.calls())
         nursery.start_soon(pair.client.drain)

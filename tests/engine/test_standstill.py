@@ -346,7 +346,7 @@ async def test_peer_that_says_anything_of_what_it_offers(
     """That costs the caller nothing, whatever it is."""
     async with linked(streams, within=1000) as pair:
         name = "duplex.reflection.describe"
-        told: Any = pair.server._inside.handlers[name]
+        told: Any = pair.server._inside.services.handlers[name]
         answers: list[Any] = [
             [],
             {"methods": 1},
@@ -355,7 +355,7 @@ async def test_peer_that_says_anything_of_what_it_offers(
         ]
         for answer in answers:
             handler = dataclasses.replace(told, function=lambda *_, answer=answer: answer)
-            monkeypatch.setitem(pair.server._inside.handlers, name, handler)
+            monkeypatch.setitem(pair.server._inside.services.handlers, name, handler)
             async with pair.service("streams").total.open() as call:
                 with trio.move_on_after(60) as scope:
                     await call.receive()

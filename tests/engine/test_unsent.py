@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.engine._engine import nearest
+from duplex.engine.serving._services import nearest
 from tests.engine.helpers import linked, outcome, until
 from tests.engine.raw import HELLO, RawDealer
 from tests.machine import fail_after
@@ -147,7 +147,7 @@ async def test_the_names_in_a_refusal_are_the_nearest() -> None:
             ("cc", "b, c, d, e, f"),
             ("zz", "f, g, h, i, j"),
         ):
-            assert pair.server._inside.explain_missing(f"svc.{wrong}").endswith(
+            assert pair.server._inside.services.explain_missing(f"svc.{wrong}").endswith(
                 f"it has {named} and 5 others"
             )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.meta.layering import ROOT
-from tests.meta.text import MAX_LINES, length_problems, sleep_problems, text_problems
+from tests.meta.text import MAX_LINES, length_problems, phrase_problems, sleep_problems, text_problems
 
 
 def repository_files() -> list[Path]:
@@ -42,6 +42,16 @@ def test_the_listing_has_this_file(texts: dict[str, str]) -> None:
 
 def test_no_forbidden_text(texts: dict[str, str]) -> None:
     problems = [f"{name}: {problem}" for name, text in texts.items() for problem in text_problems(text)]
+    assert not problems, "\n".join(problems)
+
+
+def test_the_engine_is_told_in_plain_words(texts: dict[str, str]) -> None:
+    problems = [
+        f"{name}: {problem}"
+        for name, text in texts.items()
+        if name.startswith("duplex/engine/") or name == "duplex/_peer.py"
+        for problem in phrase_problems(text)
+    ]
     assert not problems, "\n".join(problems)
 
 
@@ -88,6 +98,27 @@ def test_forbidden_text_is_found(text: str) -> None:
 @pytest.mark.parametrize("text", ["todos.txt", "the root / of it", "./work/x", "a/root/b", "spec/work/"])
 def test_innocent_text_passes(text: str) -> None:
     assert text_problems(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '    """The same for items of streams."""',
+        "    #: The same of the others.",
+        "it ends with whoever asks",
+        "it waits for ever",
+        "which is had with that",
+        "to look is dear",
+        "freed as ever",
+    ],
+)
+def test_phrases_to_read_twice_are_found(text: str) -> None:
+    assert len(phrase_problems(f"fine\n{text}\n")) == 1
+
+
+@pytest.mark.parametrize("text", ["it is the same for all", "forever", "the dearest", "as every other"])
+def test_plain_phrases_pass(text: str) -> None:
+    assert phrase_problems(text) == []
 
 
 def test_long_file_is_found() -> None:

@@ -45,6 +45,22 @@ _VIRTUAL_CLOCKS: Final = frozenset({"autojump_clock", "mock_clock"})
 _TOOL_COMMENT: Final = re.compile(r"#\s*(?:noqa|type:|pragma|pyright:|ruff:|mypy:)")
 
 
+#: Turns of phrase that have to be read twice. Docstrings that refer to their neighbours mean nothing where these are not seen.
+_UNPLAIN: Final = re.compile(
+    r"(?:^\s*(?:#:? |\"\"\")|\. |: )The same (?:for|of)\b|\bwhoever\b|\bfor ever\b|\bis had with\b|\bdear\b|\bas ever\b",
+    re.IGNORECASE,
+)
+
+
+def phrase_problems(text: str) -> list[str]:
+    """What could be said in plainer words."""
+    return [
+        f"line {number}: {match.group()!r} can be said in plainer words"
+        for number, line in enumerate(text.splitlines(), 1)
+        if (match := _UNPLAIN.search(line)) is not None
+    ]
+
+
 def text_problems(text: str) -> list[str]:
     """Unfinished work, paths of one machine, and hosts of package registries."""
     found = []

@@ -102,8 +102,8 @@ def _is_better(
     Args:
         other: how calls to the other go.
         other_delay: how late its event loop runs, in seconds.
-        one: the same of the one.
-        one_delay: the same of the one.
+        one: how calls to the one go.
+        one_delay: how late the event loop of the one runs.
         now: the time, as :func:`trio.current_time` counts.
         weight: the other's weight, as a multiple of the one's.
     """

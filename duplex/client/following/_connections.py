@@ -10,6 +10,7 @@ import trio
 
 from duplex._errors import ConfigurationError
 from duplex.client.following._decide import plan
+from duplex.engine._signal import Signal
 from duplex.resolvers import Endpoint
 
 logger = logging.getLogger("duplex")
@@ -27,6 +28,9 @@ class Ports(Protocol):
     def leave(self, endpoint: str) -> None:
         """Leave the link to an endpoint in order, and connect there no more."""
 
+    def connect_soon(self, endpoint: str, weight: float) -> None:
+        """Begin to connect to an endpoint."""
+
     def weigh(self, endpoint: str, weight: float) -> None:
         """Say how many calls the peer at an endpoint is to get."""
 
@@ -35,8 +39,8 @@ class Table(Protocol):
     """Who is linked."""
 
     @property
-    def changed(self) -> trio.Event:
-        """Set when that has changed."""
+    def changed(self) -> Signal:
+        """Is notified when that has changed."""
 
 
 class Host(Protocol):
@@ -57,9 +61,6 @@ class Host(Protocol):
     @property
     def table(self) -> Table:
         """Who is linked."""
-
-    def connect_soon(self, endpoint: str, *, weight: float = 1.0) -> None:
-        """Begin to connect to an endpoint."""
 
     def spawn(
         self, function: Callable[..., Awaitable[object]], *args: object, name: str | None = None
@@ -102,7 +103,7 @@ class Connections:
     async def _run(self) -> None:
         """Look again whenever links have changed, as long as there are any to look after."""
         while self._ours and not self._host.is_closed:
-            changed = self._host.table.changed
+            changed = self._host.table.changed.next
             self._act()
             await changed.wait()
             await trio.sleep(_PAUSE)
@@ -132,7 +133,7 @@ class Connections:
 
     def _connect(self, address: str, weight: float) -> None:
         try:
-            self._host.connect_soon(address, weight=weight)
+            self._host.ports.connect_soon(address, weight)
         except ConfigurationError as error:
             logger.warning("a resolver names an endpoint that cannot be connected: %s", error)
             self._wrong.add(address)

@@ -18,6 +18,7 @@ from duplex._errors import ConfigurationError, as_text
 from duplex._made import Made
 from duplex.client.following._connections import Connections
 from duplex.client.following._connections import Host as ConnectionsHost
+from duplex.client.following._connections import Table as LinkedTable
 from duplex.client.following._decide import Belief, usable
 from duplex.resolvers import Endpoint, Resolver
 
@@ -27,14 +28,22 @@ logger = logging.getLogger("duplex")
 _PAUSES: Final = Reconnect(initial=0.5, maximum=30.0)
 
 
-class Host(ConnectionsHost, Protocol):
-    """The peer."""
+class Table(LinkedTable, Protocol):
+    """Who is linked, and which services are looked for."""
 
     def resolving(self, service: str) -> AbstractContextManager[None]:
         """Let calls to a service wait while the block runs."""
 
     def following(self, service: str, follower: FollowedService) -> AbstractContextManager[None]:
         """Note that a service is followed while the block runs."""
+
+
+class Host(ConnectionsHost, Protocol):
+    """The peer."""
+
+    @property
+    def table(self) -> Table:
+        """Who is linked, and which services are looked for."""
 
 
 @final
@@ -62,9 +71,9 @@ class FollowedService(metaclass=Made):
         self._scope = trio.CancelScope()
         #: What ends when it is known where the service is, and what ends when nobody follows it any more.
         self._unresolved = contextlib.ExitStack()
-        self._unresolved.enter_context(host.resolving(service))
+        self._unresolved.enter_context(host.table.resolving(service))
         self._followed = contextlib.ExitStack()
-        self._followed.enter_context(host.following(service, self))
+        self._followed.enter_context(host.table.following(service, self))
         host.spawn(self._run, name=f"duplex resolver of {service}")
 
     def __repr__(self) -> str:

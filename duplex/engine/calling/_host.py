@@ -17,7 +17,7 @@ class Wakeable(Protocol):
     """The port of the link."""
 
     def probe(self) -> None:
-        """End the wait of whoever waits for its next turn."""
+        """End the wait for its next turn."""
 
 
 class Leadership(Protocol):

@@ -98,7 +98,7 @@ async def _open_call(
         await trio.lowlevel.checkpoint_if_cancelled()
         await link.wait_link_credit(call)
         if call.over:
-            call.revoke_exports()  # it was refused already; whoever uses the call learns how
+            call.revoke_exports()  # it was refused already; its user learns how
         elif call.channel:
             link.connection.send(call.channel, payload, attachments)
             link.touch()
@@ -114,7 +114,7 @@ async def _open_call(
         call.finish(Unknown("the call could not be opened"))
         if isinstance(error, RPCError):
             blame(error, request.method, link)
-            await trio.lowlevel.checkpoint()  # whoever tries again and again must let others run
+            await trio.lowlevel.checkpoint()  # a task that tries again and again must let others run
         raise
     return OutgoingCall(call)
 

@@ -181,7 +181,7 @@ class OutgoingConversation(Conversation):
 
 @final
 class OverflowingConversation(OutgoingConversation, Overflowing):
-    """The same for a call with an overflow option."""
+    """The conversation of a call with an overflow option."""
 
     __slots__ = ("overflow",)
 
@@ -311,7 +311,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         try:
             made = await self._make_again(error)
         except RPCError:
-            self._make_again = None  # that is how it has ended, whoever asks again
+            self._make_again = None  # that is how it has ended, also if it is asked again
             raise
         if call.has_ended_sending:
             made._call.end_now()

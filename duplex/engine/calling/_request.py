@@ -72,7 +72,7 @@ class Request(msgspec.Struct, frozen=True):
 def begun(request: Request) -> Request:
     """Return a request whose time runs from now on, unless it does already.
 
-    Whoever makes a call in several steps, such as one attempt after the other, begins the request first and hands it on.
+    A caller that makes a call in several steps, such as one attempt after the other, begins the request first and hands it on.
     A call that a handler's thread makes has no more time than is left for the call that the handler serves.
 
     Raises:
@@ -92,7 +92,7 @@ def begun(request: Request) -> Request:
 
 
 def bounded(request: Request) -> Request:
-    """Return the same for what is called from within a scope that bounds it, then or later, and by whatever task: it has the
+    """Return the request for what is called from within a scope that bounds it, then or later, and by whatever task: it has the
     deadline that the running task has now."""
     if request.is_bounded:
         return request

@@ -28,7 +28,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     is_connecting: bool = False
     #: No attempt at that has failed so far.
     is_hopeful: bool = False
-    #: The peer is bound, so whoever offers the service may connect to it.
+    #: The peer is bound, so a peer that offers the service may connect to it.
     is_bound: bool = False
     #: There are links.
     is_linked: bool = False
@@ -44,7 +44,7 @@ class Resolution(enum.Enum):
     WAIT = enum.auto()
     #: ``Unavailable``: it would have to wait, and is not to.
     NOT_READY = enum.auto()
-    #: ``Unimplemented``: whoever could be linked is, and nobody offers the service.
+    #: ``Unimplemented``: all who could be linked are, and nobody offers the service.
     NOT_OFFERED = enum.auto()
     #: ``Unavailable``: those who offer the service have failed, and are not asked again yet.
     BROKEN = enum.auto()

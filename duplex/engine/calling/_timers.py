@@ -1,7 +1,7 @@
 """Time limits of calls, and the like, at the price of an entry in a heap.
 
 A cancel scope for each call that has a ``timeout`` costs as much as a third of the call. A call waits for one
-thing only, its outcome, so whoever keeps the time can give it one: no cancellation is needed.
+thing only, its outcome, so the task that keeps the time can give it one: no cancellation is needed.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class UnaryCall(CallValues):
             blame(error, request.method, link)
             error._took_channels = self._took_channels
             if not self.channel:
-                # Nothing was waited for, and whoever tries again and again must let others run.
+                # Nothing was waited for, and a task that tries again and again must let others run.
                 await trio.lowlevel.checkpoint()
             elif self.close_received is not None:
                 await told_by_own(error, self.deadline)

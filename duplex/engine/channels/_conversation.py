@@ -5,6 +5,38 @@ arrive. The application awaits :meth:`Conversation.receive_item` and :meth:`Conv
 no queue between them other than the inbox, whose size the credit window bounds, and no task.
 """
 
+# Items
+# =====
+#
+# How fast a stream is, is decided by what is done for each item beside encoding it. So whatever can be done once for many items
+# is not done for each, and what is left is a few attributes of one object.
+#
+#  * *Receiving.* Items that came one after the other are one event, and are put into the inbox as runs: lists of up to 32
+#    payloads, the last one first, so that ``pop()`` gives the next. Taking the first item of a run takes the run as a whole:
+#    it is counted, its credit is noted as owed, and it becomes ``_taking``. The next items are then one ``pop()`` each.
+#    Large items are messages of their own in the inbox, or a run would give back credit for much that nobody has taken.
+#
+#  * *Sending.* ``Connection.begin_items`` gives a run that knows how many bytes may still be sent, and ends with whatever else is
+#    done on the connection. While there is room in it, sending an item is encoding it and ``run.add``: whether the channel is
+#    open, has credit and has not been cancelled was asked when the run began, and whatever changes one of these ends it.
+#
+#  * *Fairness.* A task that finds items all the time would never let others run. It yields after 128 items, or when all streams
+#    together have been at work for a millisecond in this pass of the loop. Looking at the clock costs as much as
+#    an item, so a sender looks after 4, 8, 16, 32, 48 ... items of a run; a receiver, at each run that it takes.
+#
+#      counter            counts                                     is compared with
+#      -------            ------                                     ----------------
+#      ``_received``      items taken, with all of the present run   ``_checkpoint_at``: where the next checkpoint is due
+#      ``_sent``          items sent                                 ``_yield_at``: likewise; ``_look_at``: at the clock
+#      ``_run_began``     ``_sent`` when the run began               how long it is, for the next ``_look_at``
+#      ``_taken``         bytes of credit that are owed              nothing: all is given back at once (``_returns.py``)
+#
+#  * *Credit.* A sender that has none waits in ``CreditShare``, which wakes a few waiters for what has come. What was taken is owed
+#    until the inbox is empty, a run ends with nothing behind it, or the link owes a quarter of a window in all.
+#
+#  * *The end.* ``over`` means that nothing more comes; what has come can still be taken. So a reader asks the inbox first, and
+#    learns of the end, or of the error, when that is empty.
+
 from __future__ import annotations
 
 from collections import deque
@@ -54,6 +86,8 @@ def _cost(run: list[bytes]) -> int:
     return sum(map(len, run)) + MESSAGE_OVERHEAD * len(run)
 
 
+# Large because both directions of a channel are one object: an item passes a few attributes of it and no other object, which
+# is what streams are measured by, and each direction ends the other. Of its methods nine are the link's (see ChannelUser).
 class Conversation(CallValues):
     """One channel of a link, seen from this side: a :class:`duplex.engine.channels._user.ChannelUser`.
 

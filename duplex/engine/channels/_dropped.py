@@ -1,4 +1,4 @@
-"""Ends of channels that were dropped without being closed, so that whoever is at the other end would wait for ever.
+"""Ends of channels that were dropped without being closed, so that the other end would wait without end.
 
 That is a mistake of the application's, of which it is told by a ``ResourceWarning``, as for a file; but on a link it would
 cost more than memory: a task and a place of the call's as long as that lives, here and at the other side. So such
@@ -45,7 +45,7 @@ class Droppable(Protocol):
         """Whether both sides are done with it."""
 
     def close_dropped(self) -> None:
-        """Do what whoever had the end would have done by closing it."""
+        """Close the end that was dropped."""
 
     def give_up_pump(self, reason: str) -> None:
         """Nobody is at the other end of the local channel any more."""

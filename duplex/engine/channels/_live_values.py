@@ -5,12 +5,12 @@ is a number, valid on this link; calling it opens a channel whose target is that
 that call.
 
 A **channel as a value** is a channel of its own on the same link, nested in the call that carried it (the
-idea is libchan's). Whoever passes the value opens it, just before the message that names it, so that it is
+idea is libchan's). The side that passes the value opens it, just before the message that names it, so that it is
 there when the name arrives. Locally the value is any trio channel; a task of the peer pumps between it and
 the wire, so code that knows only trio can be at both ends.
 
-Both end with the call: whoever imported a channel closes it before the call's own ``CLOSE``, so that what was
-sent on it still arrives; what is open after that is cancelled by whoever opened it.
+Both end with the call: the side that imported a channel closes it before the call's own ``CLOSE``, so that what was
+sent on it still arrives; what is open after that is cancelled by the side that opened it.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class CallValues:
     over: bool
 
     def __init__(self) -> None:
-        #: Until they are over and their items are with whoever is to have them.
+        #: Until they are over and their items have been handed on.
         self._children: Children | None = None
         self._exports: list[int] | None = None
         #: What was exported for a message that was not sent yet: callbacks' numbers, and channels.
@@ -286,7 +286,7 @@ class CallValues:
 
     async def wait_forwarded(self) -> None:
         """Return once what came on passed channels was handed on, as far as their local ends are channels of
-        other calls: whoever forwards a channel and returns has then forwarded everything."""
+        other calls: a handler that forwards a channel and returns has then forwarded everything."""
         if self._children:
             for child in list(self._children.values()):
                 await child.wait_forwarded()

@@ -95,7 +95,7 @@ class SendEnd(SendChannel[Any]):
         """What is sent has the type that the other side declares."""
 
     def break_off(self, reason: str) -> None:
-        """End the channel as one that was cut short: whoever receives must not take what came for all. Idempotent."""
+        """End the channel as one that was cut short: a reader must not take what came for all. Idempotent."""
         conversation = self._conversation
         if not conversation.over:
             conversation.link.channels.close(conversation.channel, StatusCode.CANCELLED, message=reason)
@@ -139,6 +139,8 @@ class BothEnds(Channel[Any, Any]):
         return self._conversation.statistics()
 
 
+# Large because such a channel has three ends to agree on: the other side's, that of the local channel which is moved from or
+# to, and that of the call that carried it. Most methods are one of these ends and a few lines.
 @final
 class NestedChannel(Conversation):
     """A channel that is a value in a message of another conversation, its parent."""
@@ -221,7 +223,7 @@ class NestedChannel(Conversation):
         return end
 
     def close_dropped(self) -> None:
-        """Do what whoever had the end would have done by closing it."""
+        """Close the end that was dropped."""
         if self._receives:
             self.close_receive()
         else:
@@ -290,7 +292,7 @@ class NestedChannel(Conversation):
             self.finish(error)
         else:
             self.link.channels.close(self.channel, StatusCode.CANCELLED if failed else StatusCode.OK)
-            # What comes on it from now on is dropped, so whoever receives must not take it for complete.
+            # What comes on it from now on is dropped, so a reader must not take it for complete.
             self.finish(error if failed or self._receives else None)
 
     def finish(self, error: RPCError | None) -> None:
@@ -426,7 +428,7 @@ class NestedChannel(Conversation):
         self._pump_scope = trio.CancelScope()
         if self.over and self._is_pump_done:
             self._pump_scope.cancel()
-        reason = "whoever passed the channel on has given that up"
+        reason = "the task that passed the channel on has given that up"
         try:
             with self._pump_scope:
                 try:

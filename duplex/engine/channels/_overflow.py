@@ -87,7 +87,7 @@ class Overflowing(Conversation):
     overflow: OverflowState
 
     def fail_receiving(self, error: ResourceExhausted) -> None:
-        """Take no more items, with an error for whoever receives them."""
+        """Take no more items, and fail with an error where they are received."""
         raise NotImplementedError(f"{type(self).__name__} does not receive")  # pragma: no cover
 
     # -- receiving -------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class Overflowing(Conversation):
             return
         while state.queue and state.queued_bytes + cost > state.limit:
             self._drop_oldest()
-        # Whoever sent it may go on to change what is only borrowed.
+        # The sender may go on to change what is only borrowed.
         copies = [buffer if isinstance(buffer, bytes) else bytes(buffer) for buffer in attachments]
         state.queue.append(_Queued(payload, copies, cost, fresh))
         state.queued_bytes += cost
@@ -237,7 +237,7 @@ class Overflowing(Conversation):
         self.overflow.dropped_sent += 1
         self.link.channels.dropped_items += 1
         if fresh is not None:
-            # Whoever sent it takes the channels in it for passed, so nobody else is going to close them.
+            # The sender takes the channels in it for passed, so nobody else is going to close them.
             pending, self._fresh = self._fresh, fresh
             for channel in self.revoke_exports():
                 self.link.peer.spawn(close_local, channel)

@@ -27,7 +27,7 @@ class ChannelStatistics(msgspec.Struct, frozen=True, kw_only=True):
     #: Bytes this side may send on the channel before the other side's application takes some. A message may be
     #: sent while it is above zero; 0 when the channel is over.
     send_credit: int
-    #: The same for all channels of the link together.
+    #: Bytes that this side may send now on all channels of the link together.
     link_credit: int
     #: Items that came and were not taken.
     buffered_items: int
@@ -125,7 +125,7 @@ else:
         """A function of another peer, received as a value: ``Callback[[int], str]`` takes an int, gives a str.
 
         It can be called until the call that brought it has ended; then calling raises
-        ``FailedPrecondition``. Errors are those of any call. Whoever passes one passes a function; type
+        ``FailedPrecondition``. Errors are those of any call. The caller passes a function; type
         checkers take async functions for it.
         """
 

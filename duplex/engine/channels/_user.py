@@ -11,7 +11,7 @@ from duplex.protocol import CancelReceived, ChannelClosed, ItemsReceived, Messag
 
 
 class ChannelUser(Protocol):
-    """Whoever uses one channel of a link: an entry of the link's table.
+    """The user of one channel of a link: an entry of the link's table.
 
     The link calls the ``on_...`` methods as events arrive. They wait for nothing.
     """

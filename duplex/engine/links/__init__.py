@@ -5,6 +5,7 @@ from __future__ import annotations
 from duplex.engine.links._drain import drain as drain
 from duplex.engine.links._keepalive import SlowPeers as SlowPeers
 from duplex.engine.links._ports import Ports as Ports
+from duplex.engine.links._registry import LinkRegistry as LinkRegistry
 from duplex.engine.links._report import CallInfo as CallInfo
 from duplex.engine.links._report import calls_of as calls_of
 from duplex.engine.links._session import Session as Session
@@ -15,6 +16,7 @@ from duplex.engine.links._watch import watch_links as watch_links
 __all__ = (
     "CallInfo",
     "Follower",
+    "LinkRegistry",
     "LinkTable",
     "Ports",
     "Session",

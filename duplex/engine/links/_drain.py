@@ -12,7 +12,7 @@ from duplex._errors import Unavailable
 from duplex._numbers import check_seconds
 from duplex._status import StatusCode
 from duplex.engine._runs import check_run
-from duplex.engine.links._session import LinkOwner, Session
+from duplex.engine.links._session import Greeting, LinkOwner, Session
 from duplex.engine.serving import ResultCache
 from duplex.engine.threads import CLEAN_UP
 
@@ -22,6 +22,13 @@ logger = logging.getLogger("duplex")
 LATE: Final = "the peer is draining and the call did not end in time"
 #: Seconds that the other sides have, at the least, to confirm that what was sent has arrived.
 CONFIRM: Final = 1.0
+
+
+class Announcing(Greeting, Protocol):
+    """What a peer offers, and whether it takes calls."""
+
+    def note_health(self) -> None:
+        """Health may be another than before."""
 
 
 class DrainingPeer(LinkOwner, Protocol):
@@ -38,8 +45,9 @@ class DrainingPeer(LinkOwner, Protocol):
     def results(self) -> ResultCache:
         """What is remembered of calls with an idempotency key."""
 
-    def note_health(self) -> None:
-        """Health may be another than before."""
+    @property
+    def services(self) -> Announcing:
+        """What it offers."""
 
     def close(self, linger: float | None = None) -> None:
         """Say goodbye on every link and close every port."""
@@ -56,9 +64,9 @@ async def drain(peer: DrainingPeer, timeout: float) -> None:
         return
     if not peer.is_draining:
         peer.is_draining = True
-        # Whoever linked at the last moment has to be refused before the sockets are closed.
+        # A peer that linked at the last moment has to be refused before the sockets are closed.
         peer.workers.lazily = False
-        peer.note_health()
+        peer.services.note_health()
         for link in peer.links:
             link.leave("draining", "the peer is draining")
             link.channels.cut("the peer is draining and the stream can go on elsewhere", resumable=True)

@@ -47,7 +47,7 @@ class ReceivingLink(Protocol):
 
     #: When the present batch of commands began, in or out, as :func:`trio.current_time` counts.
     now: float
-    #: Why there is no link, to be told to whoever waits for it.
+    #: Why there is no link, for those who wait for it.
     refusal: HandshakeError | None
 
     @property

@@ -34,6 +34,13 @@ class Named(Protocol):
         """The other peer's name, or its id if it has none."""
 
 
+class Delays(Protocol):
+    """The links of a peer."""
+
+    def note_delay(self, link: Any, delay: float) -> None:
+        """A linked peer has not answered for so many seconds."""
+
+
 class KeepingPeer(Protocol):
     """The peer."""
 
@@ -49,8 +56,9 @@ class KeepingPeer(Protocol):
     def is_draining(self) -> bool:
         """Whether it takes no new calls."""
 
-    def note_delay(self, link: Any, delay: float) -> None:
-        """A linked peer has not answered for so many seconds."""
+    @property
+    def registry(self) -> Delays:
+        """Its links."""
 
 
 class Cuttable(Protocol):
@@ -165,7 +173,7 @@ class LinkKeeper:
             self._slow_since = now - waited
             link.peer.slow.add(link, self._slow_since, waited)
         if self.is_slow:
-            link.peer.note_delay(link, waited or 0.0)
+            link.peer.registry.note_delay(link, waited or 0.0)
         link.pings.send(delay)
 
     def answered(self) -> None:

@@ -7,6 +7,7 @@ from typing import final
 
 import trio
 
+from duplex.engine._signal import Signal
 from duplex.protocol import Connection, PingReceived, PongReceived
 
 
@@ -40,8 +41,7 @@ class Pings:
         self._answered = answered
         self.round_trip: float | None = None
         self.remote_delay: float | None = None
-        #: Set, and replaced, when an answer comes.
-        self._pong = trio.Event()
+        self._pong = Signal()
 
     async def ping(self) -> float | None:
         """Wait for the answer to a new ping, or for the end of the link; return the latest round trip, if there was one."""
@@ -63,7 +63,7 @@ class Pings:
 
     def end(self) -> None:
         """The link is over: nobody waits any more."""
-        self._pong.set()
+        self._pong.notify()
 
     def on_ping(self, event: PingReceived) -> None:
         """The other side sent a ping, which the protocol has answered."""
@@ -76,5 +76,4 @@ class Pings:
         self.remote_delay = event.delay
         self._note_delay(event.delay or 0.0)
         self._answered()
-        self._pong.set()
-        self._pong = trio.Event()
+        self._pong.notify()

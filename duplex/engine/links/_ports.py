@@ -9,10 +9,15 @@ from typing import Final, Protocol, final
 
 import trio
 
+from duplex._balancing import check_weight
 from duplex._config import Reconnect
 from duplex._errors import BindError, ConfigurationError, ConnectError, HandshakeError
+from duplex._numbers import check_seconds
+from duplex.engine._runs import check_run
+from duplex.engine._signal import Signal
 from duplex.engine.links._session import LinkOwner, Session
 from duplex.engine.links._succession import Succession
+from duplex.engine.links._table import LinkTable
 from duplex.protocol import limits_info, max_frame, most_waiting
 from duplex.transports import (
     Carrier,
@@ -35,11 +40,9 @@ class PortsOwner(LinkOwner, Protocol):
     def reconnect(self) -> Reconnect:
         """The pauses between attempts to connect."""
 
-    def weight_changed(self, link: Session) -> None:
-        """The peer of a link is to get more calls than before, or fewer."""
-
-    def announce_change(self) -> None:
-        """Have those who wait for a link look again."""
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds that a link is waited for."""
 
 
 @final
@@ -55,8 +58,8 @@ class PortReceiver:
         self.refusal: HandshakeError | None = None
         self.attempts = 0
         self.closed = False
-        #: Set, and replaced, when there is news for those who wait for a link of this port.
-        self.changed = trio.Event()
+        #: Is notified when there is news for those who wait for a link of this port.
+        self.changed = Signal()
         #: Connecting: the other side takes no more calls here, so the port ends with its link.
         self.retiring = False
         #: What takes its place then.
@@ -68,8 +71,7 @@ class PortReceiver:
 
     def note_change(self) -> None:
         """There is a link, or it is known that there will be none."""
-        self.changed.set()
-        self.changed = trio.Event()
+        self.changed.notify()
 
     @property
     def latest(self) -> PortReceiver:
@@ -145,10 +147,16 @@ class PortReceiver:
 
 @final
 class Ports:
-    """All ports of one peer."""
+    """All ports of one peer.
 
-    def __init__(self, peer: PortsOwner) -> None:
+    Args:
+        peer: the peer.
+        table: the links that have come by them.
+    """
+
+    def __init__(self, peer: PortsOwner, table: LinkTable) -> None:
         self._peer = peer
+        self._table = table
         self._by_port: dict[Port, PortReceiver] = {}
         #: Endpoints that were connected, and are connected again when somebody needs a link; and not before when.
         self.asleep: dict[str, tuple[Succession, float]] = {}
@@ -171,17 +179,37 @@ class Ports:
             blocking=False,
         )
 
-    async def bind(self, endpoint: str) -> PortReceiver:
-        """Open a port that takes links, as soon as its endpoint is free if that may be in a moment. Raises as :meth:`open`
-        does. Cancelled, nothing is bound."""
+    @property
+    def bound(self) -> list[str]:
+        """The real endpoints that this peer is bound to."""
+        return [receiver.port.endpoint for receiver in self.receivers if not receiver.connecting]
+
+    async def bind(self, endpoint: str) -> str:
+        """See :meth:`duplex.Peer.bind`. Waits until the endpoint is free, if that may be in a moment."""
+        check_run()
+        await trio.lowlevel.checkpoint()
         began = time.monotonic()
         while True:
             try:
-                return self.open(endpoint, connecting=False)
+                return self.open(endpoint, connecting=False).port.endpoint
             except EndpointBusy as busy:
                 if time.monotonic() >= began + busy.patience:
                     raise BindError(str(busy)) from None
             await trio.sleep(_RETRY)
+
+    async def unbind(self, endpoint: str) -> None:
+        """See :meth:`duplex.Peer.unbind`."""
+        self._peer.check_thread()
+        check_run()
+        await trio.lowlevel.checkpoint()
+        self.close_endpoint(endpoint, connecting=False)
+
+    async def disconnect(self, endpoint: str) -> None:
+        """See :meth:`duplex.Peer.disconnect`."""
+        self._peer.check_thread()
+        check_run()
+        await trio.lowlevel.checkpoint()
+        self.close_endpoint(endpoint, connecting=True)
 
     def open(self, endpoint: str, *, connecting: bool, weight: float = 1.0) -> PortReceiver:
         """Open a port and let it run.
@@ -219,10 +247,18 @@ class Ports:
             self.asleep.pop(endpoint, None)
         return receiver
 
+    def connect_soon(self, endpoint: str, weight: float) -> None:
+        """See :meth:`duplex.Peer.connect_soon`."""
+        self.open(endpoint, connecting=True, weight=check_weight("weight", weight))
+
     async def connect(
-        self, endpoint: str, seconds: float, weight: float, services: Collection[str]
+        self, endpoint: str, timeout: float | None, weight: float, services: Collection[str]
     ) -> Session:
         """Connect and wait for the link; see :meth:`duplex.Peer.connect`."""
+        check_run()
+        seconds = self._peer.connect_timeout if timeout is None else timeout
+        check_seconds("timeout", seconds, forever=True)
+        check_weight("weight", weight)
         receiver = self.open(endpoint, connecting=True, weight=weight)
         link: Session | None = None
         try:
@@ -288,7 +324,7 @@ class Ports:
                 behind.lose("this side closed it")
         receiver.port.close(linger)
         receiver.note_change()
-        self._peer.announce_change()
+        self._table.tell()
 
     def close_all(self, linger: float | None = None) -> None:
         """Close every port and forget those that are asleep."""
@@ -325,7 +361,7 @@ class Ports:
         for receiver in self.receivers:
             if receiver.connecting and receiver.requested == endpoint:
                 for link in receiver.links.values():
-                    self._peer.weight_changed(link)
+                    self._table.note_change(link)
 
     def weight_of(self, link: Session) -> float:
         """Return how many calls the peer of a link is to get, as a multiple of what others get."""

@@ -53,6 +53,41 @@ from duplex.transports import Carrier, Port
 CONFIRM: Final = 1.0
 
 
+class LinkEvents(Protocol):
+    """What is told of the links of a peer, and asked."""
+
+    def judge(self, address: str) -> tuple[str, str] | None:
+        """Return why a peer at an address, as its carrier tells it, is refused, or ``None``."""
+
+    def opened(self, link: Session) -> None:
+        """A handshake is done."""
+
+    def left(self, link: Session, *, idle: bool) -> None:
+        """No new calls go over a link, because one of its sides has said so."""
+
+    def parted(self, link: Session) -> None:
+        """This side leaves a link, and none is to take its place."""
+
+    def lost(self, link: Session, reason: str) -> None:
+        """A link is over."""
+
+    def offers_changed(self, link: Session, before: Collection[str]) -> None:
+        """A linked peer offers other services than before."""
+
+    def note_delay(self, link: Session, delay: float) -> None:
+        """A linked peer has said how late its event loop runs, or has not answered for so many seconds."""
+
+    def weight_of(self, link: Session) -> float:
+        """Return how many calls the peer of a link is to get, as a multiple of what others get."""
+
+
+class Greeting(Protocol):
+    """What a peer offers."""
+
+    def hello(self) -> Hello:
+        """Return what it says of itself."""
+
+
 class LinkOwner(ChannelsOwner, ValuesOwner, ReceivingOwner, Protocol):
     """The peer whose link it is."""
 
@@ -94,50 +129,26 @@ class LinkOwner(ChannelsOwner, ValuesOwner, ReceivingOwner, Protocol):
         """Run something until it ends or the peer does."""
 
     @property
-    def call_ended(self) -> trio.Event:
-        """Set when a call has ended on a link that is being left."""
+    def services(self) -> Greeting:
+        """What it offers."""
 
-    def hello(self) -> Hello:
-        """Return what this peer says of itself."""
-
-    def judge(self, address: str) -> tuple[str, str] | None:
-        """Return why a peer at an address is refused, or ``None``."""
+    @property
+    def registry(self) -> LinkEvents:
+        """Its links."""
 
     def publish(self, link: Session) -> PublicLink:
         """Make what the program sees of a link."""
-
-    def link_opened(self, link: Session) -> None:
-        """A handshake is done."""
-
-    def link_left(self, link: Session, *, idle: bool) -> None:
-        """No new calls go over a link, because one of its sides has said so."""
-
-    def link_parted(self, link: Session) -> None:
-        """This side leaves a link, and none is to take its place."""
-
-    def link_lost(self, link: Session, reason: str) -> None:
-        """A link is over."""
-
-    def offers_changed(self, link: Session, before: Collection[str]) -> None:
-        """A linked peer offers other services than before."""
-
-    def note_delay(self, link: Session, delay: float) -> None:
-        """A linked peer has said how late its event loop runs."""
-
-    def weight_of(self, link: Session) -> float:
-        """Return how many calls the peer of a link is to get, as a multiple of what others get."""
 
 
 def _proof_token() -> int:
     return FIRST_PROOF + secrets.randbelow(FIRST_PROOF)
 
 
+# Large because the parts of a link meet here: each has one duty, and finds the others by the link. What is asked for each
+# call, such as ``touch``, is an attribute rather than a method that would hand it on.
 @final
 class Session:
     """One link, which the program sees as a :class:`duplex.Link`.
-
-    It has more attributes than other classes because its parts meet here: each has one duty, and finds the others by the link.
-    What is asked for each call, such as :attr:`touch`, is an attribute and not a method that hands it on.
 
     Args:
         peer: whose link it is.
@@ -193,7 +204,7 @@ class Session:
         self._public: PublicLink | None = None
         self._lost = trio.Event()
         self.connection = Connection(
-            peer.hello(),
+            peer.services.hello(),
             connecting=connecting,
             now=self.made_at,
             room=peer.admission.room,
@@ -205,7 +216,7 @@ class Session:
         self.outbound = Outbound(self, self.connection, carrier, port, peer.flusher, peer.clock)
         self.touch = self.outbound.touch
         self.consumed = self.outbound.consumed
-        self.channels = Channels(self, peer.reception, peer.note_call_ended)
+        self.channels = Channels(self, peer.reception, peer.call_ended.notify)
         self.values = LinkValues(self)
         self.caller = LinkCaller(self)
         self.keeper = LinkKeeper(self)
@@ -260,7 +271,7 @@ class Session:
     @property
     def weight(self) -> float:
         """How many calls it is to get, as a multiple of what others get."""
-        return self.peer.weight_of(self)
+        return self.peer.registry.weight_of(self)
 
     @property
     def slowness(self) -> str:
@@ -307,7 +318,7 @@ class Session:
         return round_trip
 
     def _note_delay(self, delay: float) -> None:
-        self.peer.note_delay(self, delay)
+        self.peer.registry.note_delay(self, delay)
 
     def statistics(self) -> LinkStatistics:
         """Return a snapshot."""
@@ -338,7 +349,7 @@ class Session:
     # -- handshake -------------------------------------------------------------------------------------
 
     def _on_hello(self, event: HelloReceived) -> None:
-        refusal = self.peer.judge(self.carrier.address)
+        refusal = self.peer.registry.judge(self.carrier.address)
         if refusal is None:
             self.connection.accept()
             self._established(event.remote)
@@ -354,7 +365,7 @@ class Session:
     def _established(self, remote: Hello) -> None:
         self.offers = {info.name: info for info in remote.services}
         self.keeps_keys = IDEMPOTENCY_FEATURE in remote.features
-        self.peer.link_opened(self)
+        self.peer.registry.opened(self)
 
     def _on_refused(self, event: LinkRefused) -> None:
         self.refusal = HandshakeError(event.reason, event.message)
@@ -363,12 +374,12 @@ class Session:
 
     def _on_announced(self, event: ServicesAnnounced) -> None:
         before, self.offers = self.offers, {info.name: info for info in event.services}
-        self.peer.offers_changed(self, before)
+        self.peer.registry.offers_changed(self, before)
 
     def _on_goaway(self, event: GoawayReceived) -> None:
         if event.reason not in ("closing", "protocol"):
             # Also of a later version, which is to be taken for draining.
-            self.peer.link_left(self, idle=event.reason == "idle")
+            self.peer.registry.left(self, idle=event.reason == "idle")
         else:
             # The link ends after this message, whose other events say which calls never began.
             self.goodbye = f"it said goodbye ({event.reason}{': ' if event.message else ''}{event.message})"
@@ -394,7 +405,7 @@ class Session:
             if waiting.channel not in self.channels.users:  # the others are told in their turn
                 waiting.on_credit()
         self.carrier.close()
-        self.peer.link_lost(self, reason)
+        self.peer.registry.lost(self, reason)
 
     def leave(self, reason: str, message: str) -> None:
         """Tell the other side to open no more calls on the link; those that run may finish.
@@ -409,7 +420,7 @@ class Session:
             self.connection.leave(reason, message)
             self.touch()
             if not self.peer.is_draining:
-                self.peer.link_left(self, idle=reason == "idle")
+                self.peer.registry.left(self, idle=reason == "idle")
 
     def part(self) -> None:
         """See :meth:`duplex.Link.leave`."""
@@ -417,7 +428,7 @@ class Session:
             return
         self.is_parted = True
         self.keeper.grace = math.inf
-        self.peer.link_parted(self)
+        self.peer.registry.parted(self)
         self.leave("draining", "the other side leaves the link")
         self.peer.spawn(self._close_in_order, name=f"duplex link to {self.peer_name} that is left")
 
@@ -489,4 +500,4 @@ class Session:
         else:
             self.peer.callbacks.end(self, owner)
         if self.is_left:
-            self.peer.note_call_ended()
+            self.peer.call_ended.notify()

@@ -63,7 +63,7 @@ class Succession:
     def left(self, link: LeftLink) -> LeftLink | None:
         """Note that the other side has left a link. Return one that is to be ended because they add up, if there is.
 
-        Whoever leaves a link ends it, as a rule, and nothing else bounds the number of those on which this side waits for
+        The side that leaves a link ends it, as a rule, and nothing else bounds the number of those on which this side waits for
         nothing.
         """
         self._left = [*(before for before in self._left if before.error is None), link]

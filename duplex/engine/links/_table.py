@@ -10,6 +10,7 @@ from typing import Final, Protocol, final
 
 import trio
 
+from duplex.engine._signal import Signal
 from duplex.engine.calling import Caller
 from duplex.engine.links._session import Session
 from duplex.engine.serving import BUILTIN
@@ -19,7 +20,7 @@ _MOST_LISTED: Final = 8
 
 
 class Follower(Protocol):
-    """Whoever is told where a service is."""
+    """What is told where a service is."""
 
     @property
     def endpoints(self) -> Collection[object]:
@@ -102,8 +103,8 @@ class LinkTable:
         #: more where there are many other links, and an announcement not more than it says.
         self._by_service: dict[str, tuple[Session, ...]] = {}
         self._waiting: dict[object, tuple[str, float]] = {}
-        #: Set, and replaced, when links or what they offer have changed.
-        self.changed = trio.Event()
+        #: Is notified when links or what they offer have changed.
+        self.changed = Signal()
         self._remotes: dict[str, Remote] = {}
         self._numbers = itertools.count()
         #: What :meth:`offering` has found since the last change that concerns the service.
@@ -183,8 +184,7 @@ class LinkTable:
 
     def tell(self) -> None:
         """Have those who wait for a link look again: links, or what may come of connections, are other than before."""
-        self.changed.set()
-        self.changed = trio.Event()
+        self.changed.notify()
 
     def offering(self, service: str) -> tuple[Remote, ...]:
         """Return the remote peers that offer a service, in the order in which they were linked.

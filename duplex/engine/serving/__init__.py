@@ -24,12 +24,16 @@ from duplex.engine.serving._observer import Observer as Observer
 from duplex.engine.serving._observer import UnservedCall as UnservedCall
 from duplex.engine.serving._reception import Reception as Reception
 from duplex.engine.serving._refusal import refuse as refuse
+from duplex.engine.serving._services import ServiceT as ServiceT
+from duplex.engine.serving._services import ServiceTable as ServiceTable
 from duplex.engine.serving._who import BUILTIN as BUILTIN
 from duplex.engine.serving._who import CALLBACK as CALLBACK
 from duplex.engine.serving._who import PeerInfo as PeerInfo
 from duplex.engine.serving.idempotency import ResultCache as ResultCache
 
 __all__ = (
+    "ServiceT",
+    "ServiceTable",
     "Callbacks",
     "Admission",
     "ServingPeer",

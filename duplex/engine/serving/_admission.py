@@ -160,7 +160,7 @@ class Admission:
         return max(share, GREED * (self._max_buffered - self._buffered))
 
     def _look(self) -> int:
-        """Return the bytes that all links hold. To ask all of many links is dear, so that is done once in as
+        """Return the bytes that all links hold. Asking all of many links costs much, so it is done once in as
         many calls as there are links, and before anything can be refused. In between, a link is as it was at its
         latest call, which is exact for what calls bring."""
         if self._calls >= self._see_all_at or self._seen >= self._much_buffered:

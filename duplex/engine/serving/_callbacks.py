@@ -1,6 +1,6 @@
 """How many callbacks run at once for the other sides that they were passed to.
 
-They have a share of their own, as large as that of calls, and take nothing of theirs: whoever was passed a callback may
+They have a share of their own, as large as that of calls, and take nothing of theirs: a peer that was passed a callback may
 call it as often as it likes, and must not keep others from being served. But a call may not end before its callback
 has, so one callback of each call is taken however many run: what a peer is asked in that way is bounded by what it asks.
 So nested calls, however deep, go on, and nothing ever waits for room.

@@ -254,7 +254,7 @@ class ServedChannel(Conversation):
         link = self.link
         if link.error is not None:
             link.peer.left_behind.pop(self, None)
-            link.peer.note_call_ended()
+            link.peer.call_ended.notify()
             return
         link.channels.forget(self.channel)
         link.connection.finish(self.channel)
@@ -276,7 +276,7 @@ class ServedChannel(Conversation):
         if trailers or own:
             trailers = all_trailers(self.method, trailers, own)
         self.link.channels.close(self.channel, status, payload, attachments, message, details, trailers)
-        # Whoever still receives must not take what has come for all that was to come.
+        # A task that still receives must not take what has come for all that was to come.
         self.finish(None if self._ended else CallCancelled(_ENDED))
 
     def fail(self, failure: Failure, trailers: Trailers, *, has_begun: bool, was_cut: bool) -> None:
@@ -306,7 +306,7 @@ class ServedChannel(Conversation):
 
 @final
 class OverflowingChannel(ServedChannel, Overflowing):
-    """The same for a method with an overflow option."""
+    """The channel of a call whose method has an overflow option."""
 
     __slots__ = ("overflow",)
 

@@ -4,7 +4,7 @@ A collection of its oldest generation looks at every object that there is, and n
 that waits is some forty objects, so ten thousand of them keep everybody waiting for a tenth of a second; and that
 happens again whenever a quarter more have come. So once many handlers run, or more calls have come than can be begun,
 and whenever many more have come, what there is is frozen (:func:`gc.freeze`), and so is what such a collection has
-found alive: it is not looked at again. What dies is freed as ever, unless it is part of a cycle. And the older
+found alive: it is not looked at again. What dies is freed at once, unless it is part of a cycle. And the older
 generations are collected more often, so that there is little to look at each time: Python counts how many objects there
 are more than before, so where new ones take the place of frozen ones, as those of many streams do, a generation may
 hold fifty thousand. To keep cycles bounded everything is thawed when there is much more than the handlers that run

@@ -107,7 +107,7 @@ class CallContext:
 
     @property
     def state(self) -> dict[Any, Any]:
-        """A dict for whoever handles this call, such as middleware and the handler."""
+        """A dict for what handles this call, such as middleware and the handler."""
         return self._call.state
 
     @property

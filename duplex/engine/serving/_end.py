@@ -16,6 +16,7 @@ from duplex.engine._failure import Failure
 from duplex.engine._handler import Handler
 from duplex.engine._public_link import PublicLink
 from duplex.engine._runs import EventLoop
+from duplex.engine._signal import Signal
 from duplex.engine.channels import (
     CallValues,
     ChannelHost,
@@ -155,7 +156,7 @@ class Host(Protocol):
         """What a copy of is the context of each handler."""
 
     def spawn_here(self, function: Callable[..., Awaitable[object]], *args: Any, name: str) -> None:
-        """Run something of the peer's own until it ends or the peer does, in the context of whoever asks for it."""
+        """Run something of the peer's own until it ends or the peer does, in the context of the task that asks for it."""
 
 
 class ServingPeer(Host, ChannelOwner, Protocol):
@@ -165,8 +166,9 @@ class ServingPeer(Host, ChannelOwner, Protocol):
     def left_behind(self) -> dict[Any, None]:
         """Channels of notifications that run, or are about to, and whose links are gone (an ordered set)."""
 
-    def note_call_ended(self) -> None:
-        """A call has ended on a link that is being left, or such a link has."""
+    @property
+    def call_ended(self) -> Signal:
+        """Is notified when a call has ended on a link that is being left."""
 
 
 class CalledValues(Values, Protocol):

@@ -43,6 +43,8 @@ logger = logging.getLogger("duplex")
 _CHANNEL_ERRORS: Final = (DuplexError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
 
 
+# Large because there are four flavors of handlers, run in a task or on the event loop itself, with middleware around them or
+# without, and each may be cut short in the middle. Each way is a method or two; what they share is how a run ends.
 @final
 class Invocation:
     """One run of a handler.

@@ -161,7 +161,7 @@ class _LayeredPort:
     def __init__(self, end: CallEnd, stream_parameter: str | None) -> None:
         self._end = end
         self._stream_parameter = stream_parameter
-        #: As they were bound, whoever asked first; kept until the call has ended, because the handler may be run again.
+        #: As they were bound, when they were first asked for; kept until the call has ended, because the handler may be run again.
         self._arguments: Arguments | None = None
         #: What items pass, that nearest to the caller first.
         self._receivers: tuple[Callable[[Receive], Awaitable[Any]], ...] = ()

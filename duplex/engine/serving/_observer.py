@@ -41,7 +41,7 @@ class UnservedCall(msgspec.Struct, frozen=True, kw_only=True):
 
 @final
 class Observer:
-    """Hands on what happened, and lets nothing of whoever is told come back.
+    """Hands on what happened, and lets nothing that the observer raises come back.
 
     Args:
         function: is called with each call.

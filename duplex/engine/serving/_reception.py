@@ -27,12 +27,23 @@ if TYPE_CHECKING:
 OWN_CALLS: Final = 8
 
 
-class Offers(Protocol):
-    """What a peer offers, and on which terms."""
+class Handlers(Protocol):
+    """What is called."""
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """By ``service.method``."""
+
+    def explain_missing(self, target: str) -> str:
+        """Return why there is no handler for a method, and what there is instead."""
+
+
+class Offers(Protocol):
+    """What a peer offers, and on which terms."""
+
+    @property
+    def services(self) -> Handlers:
+        """The services."""
 
     @property
     def codecs(self) -> Mapping[str, Codec]:
@@ -49,9 +60,6 @@ class Offers(Protocol):
     @property
     def results(self) -> ResultCache:
         """The idempotency keys that are known."""
-
-    def explain_missing(self, target: str) -> str:
-        """Return why there is no handler for a method, and what there is instead."""
 
 
 @final
@@ -71,9 +79,9 @@ class Reception:
         target = event.target
         owner: CallValues | None = None
         if isinstance(target, str):
-            handler = offers.handlers.get(target)
+            handler = offers.services.handlers.get(target)
             if handler is None:
-                refuse(link, event, StatusCode.UNIMPLEMENTED, offers.explain_missing(target))
+                refuse(link, event, StatusCode.UNIMPLEMENTED, offers.services.explain_missing(target))
                 return
         else:
             found = link.values.called(event)

@@ -61,7 +61,7 @@ class Flusher(trio.abc.Instrument):
     """
 
     def __init__(self, most_postponed: int = MOST_POSTPONED) -> None:
-        #: Links that have something to transmit; whoever queues something appends the link, once.
+        #: What goes out over links, if something is queued there: each is appended once.
         self.dirty: list[Flushable] = []
         #: Ports that sent or received, and were not asked since whether a message is left (an ordered set). To ask
         #: costs a tenth of a message, and is of no use before trio waits, so it is done once for all that was done.

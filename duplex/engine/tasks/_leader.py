@@ -9,7 +9,7 @@
 # in how many passes. The obvious design takes three on each side: one task reads the socket and puts what it read
 # where another one finds it, which runs the handler (or, at the caller, wakes the one that has called).
 #
-# Here the task that reads the socket is the one that goes on with what came: it *leads* the port. Whoever has to wait for
+# Here the task that reads the socket is the one that goes on with what came: it *leads* the port. A task that has to wait for
 # something else hands the leadership on to another task (Schmidt et al., "Leader/Followers", 2000).
 #
 #  * On the side that serves, the leader is a worker (see ``_workers.py``). It begins the handlers of what came in a turn
@@ -149,13 +149,13 @@ class Leadership:
         #: Calls that received their answers since the port was vacated.
         self._answers = 0
 
-    # -- for whoever leads -----------------------------------------------------------------------------
+    # -- for the task that leads------------------------------------------------------------------------
 
     def take(self, entirely: bool = True) -> bool:
         """Take a turn; tell whether to go on.
 
         Args:
-            entirely: with all that is to be done in it for links that have a backlog; if not, whoever asks goes on with
+            entirely: with all that is to be done in it for links that have a backlog; if not, the caller goes on with
                 :meth:`go_on`.
         """
         self.has_idle_caller = False
@@ -168,7 +168,7 @@ class Leadership:
                         pass
                 return True
         except BaseException as error:
-            # Ctrl-C too: what came beside it is lost, so this is the end of the peer, whoever has taken the turn.
+            # Ctrl-C too: what came beside it is lost, so this is the end of the peer, whichever task has taken the turn.
             self.fail(error)
         self._over.set()
         return False

@@ -124,7 +124,7 @@ def detached() -> Iterator[trio.CancelScope]:
                 await locks.release(name)
 
     Gives the scope, which can be cancelled. Nothing else bounds what is within, so set a deadline there.
-    Closing the peer ends its calls as ever.
+    Closing the peer ends its calls all the same.
 
     A handler that is a plain function has no scopes in its thread: there it is for what the thread runs within by
     ``trio.from_thread.run``, and what is given is of no use. In other threads, let the function that is run so have the

@@ -1,4 +1,4 @@
-"""Threads for handlers that are plain functions: how many run at once, and why none waits for ever.
+"""Threads for handlers that are plain functions: how many run at once, and why none waits without end.
 
 A handler in a thread may call in turn, and wait for somebody who calls back, for whom a thread is needed here. If all
 of them wait so, each would wait for one that the others hold. So while threads wait for calls of their own and nothing

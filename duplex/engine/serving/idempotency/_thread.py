@@ -1,4 +1,4 @@
-"""A plain function whose result counts even if whoever asked for it has gone."""
+"""A plain function whose result counts even if its callers have gone."""
 
 from __future__ import annotations
 
