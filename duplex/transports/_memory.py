@@ -302,7 +302,12 @@ class _ConnectingPort(_Port):
 
     @property
     def last_error(self) -> str | None:
-        return None if self.name in self._names.bound else f"nothing is bound at {self.endpoint}"
+        if self.name in self._names.bound:
+            return None
+        return (
+            f"nothing is bound at {self.endpoint} in this event loop, and memory:// reaches no other one; for another "
+            f"thread's there is inproc://"
+        )
 
     async def run(self, taker: TurnTaker = take_turns) -> None:
         if not self._started and not self._closed:

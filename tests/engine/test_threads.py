@@ -198,3 +198,15 @@ async def test_detached_needs_a_task_or_a_handler() -> None:
 
     with pytest.raises(RuntimeError, match="Duplex runs on trio"):
         await trio.to_thread.run_sync(detach)
+
+
+async def test_memory_endpoints_are_of_one_event_loop() -> None:
+    async def connect() -> str:
+        async with duplex.open_peer() as peer:
+            with pytest.raises(duplex.ConnectError) as caught:
+                await peer.connect("memory://threads", timeout=0.01)
+            return str(caught.value)
+
+    async with duplex.open_peer() as peer:
+        await peer.bind("memory://threads")
+        assert "inproc://" in await trio.to_thread.run_sync(trio.run, connect)
