@@ -6,11 +6,15 @@ import math
 from collections import Counter
 
 import pytest
+import trio
+import trio.testing
 
+import duplex
 from duplex._status import StatusCode
 from duplex.client.balancing import Balancer, LeastLoaded, Meter, Meters, PickFirst, RoundRobin
 from duplex.client.balancing._meter import DECAY, FLOOR
 from tests.client.balancing_model import Worker, by_worker, choose, closed_loop, open_loop
+from tests.machine import fail_after
 
 
 def balancer() -> LeastLoaded:
@@ -305,3 +309,45 @@ def test_the_first_one_gets_all() -> None:
     a, b, c = Worker("a"), Worker("b"), Worker("c")
     assert {choose(policy, [a, b]).id for _ in range(10)} == {"a"}
     assert {choose(policy, [b, c, a]).id for _ in range(10)} == {"b"}
+
+
+# -- calls of all kinds ------------------------------------------------------------------------------------
+
+
+async def test_calls_of_all_kinds_are_counted_while_they_run(autojump_clock: object) -> None:
+    service = duplex.Service("s")
+    noted = trio.Event()
+
+    @service.rpc
+    async def work() -> None:
+        await trio.sleep(2)  # of virtual time
+
+    @service.rpc
+    async def note() -> None:
+        noted.set()
+
+    with fail_after(1000):
+        async with (
+            duplex.open_peer(services=[service]) as one,
+            duplex.open_peer(services=[service]) as other,
+            duplex.open_peer() as client,
+        ):
+            for peer in (one, other):
+                await client.connect(await peer.bind("memory://*"))
+            remote = client.service("s")
+            meters: dict[str, Meter] = client._callers._balanced.of("s")._balancer.meters._by_id  # type: ignore[attr-defined]
+            async with remote.work.open(), remote.work.open(), trio.open_nursery() as nursery:
+                assert [(meter.in_flight, meter.streams) for meter in meters.values()] == [(1, 1)] * 2
+                for _ in range(4):
+                    nursery.start_soon(remote.work)
+                await trio.testing.wait_all_tasks_blocked()
+                assert [(meter.in_flight, meter.streams) for meter in meters.values()] == [(3, 1)] * 2
+            assert [(meter.in_flight, meter.streams) for meter in meters.values()] == [(0, 0)] * 2
+            assert all(meter.latency == pytest.approx(2 + FLOOR, abs=0.1) for meter in meters.values())
+            await remote.note.notify()
+            await noted.wait()
+            with pytest.raises(duplex.EncodeError):
+                await remote.work.open(object()).__aenter__()
+            with trio.move_on_after(1):
+                await remote.work()
+            assert [(meter.in_flight, meter.streams) for meter in meters.values()] == [(0, 0)] * 2

@@ -45,6 +45,7 @@ PATIENCE: Final = 30.0
 #: Examples that need both sides in one process, and why.
 TOGETHER: Final = {
     "backpressure": "counts what is sent while nothing is read",
+    "balancing": "exposes objects that it has made",
     "both_ways": "asks the server for its links",
     "cancellation": "waits for what its handlers do",
     "deadlines": "exposes an object that it has made",
