@@ -96,13 +96,13 @@ class Connections:
         else:
             self._wanted.pop(who, None)
         self._act()
-        if not self._is_running and self._ours:
+        if not self._is_running and self._wanted:
             self._is_running = True
             self._host.spawn(self._run, name="duplex links of services that are followed")
 
     async def _run(self) -> None:
-        """Look again whenever links have changed, as long as there are any to look after."""
-        while self._ours and not self._host.is_closed:
+        """Look again whenever links have changed, as long as any are wanted."""
+        while self._wanted and not self._host.is_closed:
             changed = self._host.table.changed.next
             self._act()
             await changed.wait()
