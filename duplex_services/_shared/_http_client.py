@@ -143,7 +143,7 @@ class HttpClient:
             method: such as ``"PUT"``.
             target: the path with its query, percent-encoded.
             body: sent with its length.
-            headers: beside ``Host`` and ``Content-Length``.
+            headers: beside ``Content-Length``; a ``Host`` among them is sent instead of the endpoint's.
             repeatable: it does no harm if the request has its effect twice, or late.
             answer_within: instead of the client's.
 
@@ -195,7 +195,7 @@ class HttpClient:
             method: such as ``"POST"``.
             target: the path with its query, percent-encoded.
             body: sent with its length.
-            headers: beside ``Host`` and ``Content-Length``.
+            headers: beside ``Content-Length``; a ``Host`` among them is sent instead of the endpoint's.
             answer_within: seconds until the headers of the answer must be there, instead of the client's.
 
         Raises:
@@ -389,7 +389,9 @@ class _Connection:
         """Send a request and return the head of the answer."""
         host = f"[{self.endpoint.host}]" if ":" in self.endpoint.host else self.endpoint.host
         http = self._http
-        head = [("Host", f"{host}:{self.endpoint.port}"), ("Content-Length", str(len(body))), *headers]
+        head = [("Content-Length", str(len(body))), *headers]
+        if not any(name.lower() == "host" for name, _ in head):
+            head.insert(0, ("Host", f"{host}:{self.endpoint.port}"))
         words = http.send(h11.Request(method=method, target=target, headers=head))
         if body:
             words += http.send(h11.Data(body))

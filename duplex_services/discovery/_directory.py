@@ -13,6 +13,7 @@ import trio
 
 import duplex
 from duplex_services._shared._background import background
+from duplex_services.discovery._checking import Checker
 from duplex_services.discovery._model import ServerInfo
 from duplex_services.discovery._presence import Presence, superseded
 from duplex_services.discovery._reading import Freshness, Reading
@@ -49,6 +50,7 @@ class Directory:
         self.services = Services(self._view, self._writer, self.instances)
         self.reading = Reading(self._view, self._fresh, self.instances.here)
         self._keeper = self.instances.keeper
+        self._checker = Checker(self._view, self.instances, info.name)
         self._trouble = ""
         self._is_announced = False
         self._stale_since: float | None = None
@@ -61,13 +63,20 @@ class Directory:
         """Commits that were sent to the store for what others asked and what this server keeps."""
         return self._writer.commits
 
-    async def run(self, nursery: trio.Nursery, presence: Presence) -> None:
+    @property
+    def checked(self) -> int:
+        """Instances whose health this server checks."""
+        return self._checker.checked
+
+    async def run(self, nursery: trio.Nursery, presence: Presence, *, checks: bool) -> None:
         """Follow the store, and keep it as it should be."""
         nursery.start_soon(self._follow)
         nursery.start_soon(presence.run)
         nursery.start_soon(self._keeper.run, self._is_fresh, self._tick)
         await self.reading.known()
         await presence.announced.wait()
+        if checks:
+            nursery.start_soon(self._checker.run)
 
     async def _follow(self) -> None:
         async with self._store.watch(PREFIX) as updates:
@@ -113,7 +122,12 @@ class Directory:
 
 @contextlib.asynccontextmanager
 async def open_directory(
-    store: Store | str, *, server: str = "", endpoints: Sequence[str] = (), lease_ttl: float = 10.0
+    store: Store | str,
+    *,
+    server: str = "",
+    endpoints: Sequence[str] = (),
+    lease_ttl: float = 10.0,
+    checks: bool = True,
 ) -> AsyncIterator[Directory]:
     """Open the directory that is kept in a store: ``async with open_directory("sqlite:///…") as directory``.
 
@@ -125,6 +139,7 @@ async def open_directory(
             empty.
         endpoints: where it is reached, for those who list the servers.
         lease_ttl: seconds after which others notice that this server is gone.
+        checks: whether this server makes its share of the health checks.
 
     Raises:
         ConfigurationError, StoreError: the store cannot be opened.
@@ -133,7 +148,9 @@ async def open_directory(
     if isinstance(store, str):
         async with (
             open_store(store) as opened,
-            open_directory(opened, server=server, endpoints=endpoints, lease_ttl=lease_ttl) as directory,
+            open_directory(
+                opened, server=server, endpoints=endpoints, lease_ttl=lease_ttl, checks=checks
+            ) as directory,
         ):
             yield directory
         return
@@ -144,5 +161,5 @@ async def open_directory(
     info = ServerInfo(name, secrets.token_hex(8), tuple(endpoints))
     async with background() as nursery:
         directory = Directory(store, info)
-        await directory.run(nursery, Presence(store, info, lease_ttl))
+        await directory.run(nursery, Presence(store, info, lease_ttl), checks=checks)
         yield directory

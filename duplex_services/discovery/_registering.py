@@ -11,8 +11,10 @@ import trio
 
 import duplex
 from duplex_services._shared._background import background
-from duplex_services.discovery._model import DEFAULT_TTL, Health, Registration
+from duplex_services.discovery._model import DEFAULT_TTL, Check, Health, Registration
+from duplex_services.discovery._monitoring import monitored
 from duplex_services.discovery._protocol import DiscoveryService
+from duplex_services.discovery._rules._plans import NOT_CHECKED
 from duplex_services.discovery._rules._retrying import next_pause
 from duplex_services.discovery._wire import SERVICE, Granted, Report
 
@@ -128,6 +130,7 @@ async def keep_registered(
     registration: Registration,
     *,
     ttl: float = DEFAULT_TTL,
+    check: Check | None = None,
     name: str = SERVICE,
 ) -> AsyncIterator[Registered]:
     """Be registered in the block: ``async with keep_registered(peer, "calc", Registration(...)) as registered``.
@@ -140,6 +143,8 @@ async def keep_registered(
         service: of which service.
         registration: what to say. Its id stays the same: a program that restarts takes its place again.
         ttl: seconds that it stays listed if nothing is heard of it.
+        check: how this process finds out about its health, and reports it; it is critical until the first success. For
+            discovery to do that, put the check into the registration instead.
         name: of the service that is asked.
 
     Raises:
@@ -151,6 +156,13 @@ async def keep_registered(
         async def run() -> None:
             await registered._run(peer.service(DiscoveryService, name=name), ttl)
 
+        async def run_checks(check: Check) -> None:
+            async for found in monitored(check, registration, None):
+                registered.report(found.health, found.note)
+
+        if check is not None:
+            registered.report("critical", NOT_CHECKED)
+            nursery.start_soon(run_checks, check)
         nursery.start_soon(run)
         try:
             yield registered
