@@ -17,6 +17,7 @@ from duplex._errors import DuplexError
 from duplex._numbers import LEAST_SECONDS
 from duplex._version import __version__
 from duplex.cli._bench_command import bench_command
+from duplex.cli._commands import Commands
 from duplex.cli._errors import CommandError
 from duplex.cli._options import (
     DURATION,
@@ -59,7 +60,7 @@ def main() -> None:
     sys.exit(code)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def commands(context: click.Context) -> None:

@@ -1,0 +1,95 @@
+"""A server of discovery as a process: its state folder, its name, its endpoints, and its orderly end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import trio
+
+import duplex
+from duplex_services.discovery._directory import open_directory
+from duplex_services.discovery._serving import open_server
+from duplex_services.store import open_store
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What a server is told.
+
+    Attributes:
+        store: the URL; ``None`` for a file in the state folder.
+        binds: where to listen.
+        name: of the server; ``None`` for the one in the state folder.
+        state: the folder.
+        checks: whether it makes its share of the health checks.
+    """
+
+    store: str | None
+    binds: tuple[str, ...]
+    name: str | None
+    state: Path
+    checks: bool = True
+
+
+async def run_server(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: what to serve, and where.
+        announce: told each endpoint once all are bound.
+
+    Raises:
+        ConfigurationError, StoreError, BindError, Superseded: it cannot begin, or go on.
+    """
+    with contextlib.ExitStack() as stack:
+        name = settings.name or stack.enter_context(_own_name(settings.state))
+        url = settings.store or f"sqlite:{_made(settings.state) / 'directory.db'}"
+        for endpoint in settings.binds:
+            if endpoint.startswith("ipc://"):
+                _made(Path(endpoint.removeprefix("ipc://")).parent)
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with (
+                open_store(url) as store,
+                open_directory(store, server=name, checks=settings.checks) as directory,
+                open_server(directory, settings.binds) as (_, endpoints),
+            ):
+                for endpoint in endpoints:
+                    announce(endpoint)
+                # Whoever is registered here goes to another server, or comes back: nobody is withdrawn.
+                await signals.__anext__()
+
+
+@contextlib.contextmanager
+def _own_name(state: Path) -> Iterator[str]:
+    """Return the name that is kept in the state folder, and hold it, as no other process may have it."""
+    path = _made(state) / "server-name"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise duplex.ConfigurationError(
+                f"another server of discovery has the state folder {state}: give this one a folder of its own "
+                "with --state, or a name with --name"
+            ) from None
+        file.seek(0)
+        name = file.read().strip()
+        if not name:
+            name = f"server-{secrets.token_hex(4)}"
+            file.write(f"{name}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        yield name
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise duplex.ConfigurationError(f"{folder}: {error.strerror}") from error
+    return folder

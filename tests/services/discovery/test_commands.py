@@ -1,0 +1,238 @@
+"""``duplex discovery …``, as a process and in this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine import within
+
+ROOT = Path(__file__).parents[3]
+
+
+class Shell:
+    """Runs the command with a state folder and a socket of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.endpoint = f"ipc://{folder}/discovery.sock"
+        self._environment = {**os.environ, "DUPLEX_DISCOVERY": self.endpoint, "HOME": str(folder)}
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "duplex", "discovery", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**self._environment, **environment},
+        )
+        self._started.append(process)
+        return process
+
+    def serve(self, *words: str) -> subprocess.Popen[str]:
+        """Start a server, and return when it serves."""
+        process = self.start(
+            "run", "--no-socket", "--bind", self.endpoint, "--state", str(self.folder / "state"), *words
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == self.endpoint, process.communicate()
+        return process
+
+    def run(self, *words: str, **environment: str) -> tuple[int, str, str]:
+        process = self.start(*words, **environment)
+        out, err = process.communicate(timeout=within(30))
+        return process.returncode, out, err
+
+    def told(self, *words: str) -> Any:
+        """Run a command that answers in JSON."""
+        code, out, err = self.run(*words, "-o", "json")
+        assert code == 0, err
+        return json.loads(out)
+
+    def until(self, what: str, *words: str) -> str:
+        """Run a command until its output has something."""
+        until = time.monotonic() + within(20)
+        while True:
+            _, out, err = self.run(*words)
+            if what in out:
+                return out
+            assert time.monotonic() < until, (out, err)
+
+    def end(self) -> None:
+        for process in self._started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    yield shell
+    shell.end()
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_directory_from_a_shell(shell: Shell) -> None:
+    server = shell.serve()
+    assert shell.run("ls", "web")[:2] == (1, shell.run("ls", "web")[1])
+    assert "there is no such service" in shell.run("ls", "web")[1]
+    first = shell.start(
+        "register", "web", "10.0.0.7:80", "--id", "a", "-m", "version=2", "--zone", "z1", "--weight", "3"
+    )
+    shell.until("10.0.0.7:80", "ls", "web")
+    second = shell.start("register", "web", "tcp://10.0.0.8:7700", "--ttl", "2")
+    out = shell.until("tcp://10.0.0.8:7700", "ls", "web")
+    assert out.splitlines()[0].split() == ["ID", "ADDRESS", "STATE", "WEIGHT", "ZONE", "METADATA"]
+    assert out.splitlines()[1].split() == ["a", "10.0.0.7:80", "passing", "3", "z1", "version=2"]
+    assert out.splitlines()[2].split()[:3] == ["tcp---10-0-0-8-7700", "tcp://10.0.0.8:7700", "passing"]
+    assert "as of" in out.splitlines()[-1]
+
+    listing = shell.told("ls", "web", "-m", "version=2")
+    assert [one["id"] for one in listing["instances"]] == ["a"]
+    assert shell.run("ls", "web", "-m", "version=3")[0] == 1
+    assert [one["id"] for one in shell.told("ls", "web", "-m", "version", "--zone", "z1")["instances"]] == [
+        "a"
+    ]
+    overview = shell.run("ls")[1]
+    assert overview.splitlines()[1].split() == ["web", "2", "2", "a"]
+    assert "servers: server-" in overview
+    assert "a at 10.0.0.7:80, fence" in shell.run("leader", "web")[1]
+    assert "serving      2 of 2" in shell.run("show", "web")[1]
+    assert "weight    3" in shell.run("show", "web", "a")[1]
+    code, _, err = shell.run("show", "web", "x")
+    assert code == 1
+    assert "web has no instance x" in err
+
+    assert shell.run("drain", "web", "a", "--note", "new version")[0] == 0
+    code, out, _ = shell.run("explain", "web", "a")
+    assert code == 1
+    assert "web/a is not listed\n- it is draining: new version" in out
+    assert "last changes:" in out
+    assert [one["id"] for one in shell.told("ls", "web", "--all")["instances"]] == [
+        "a",
+        "tcp---10-0-0-8-7700",
+    ]
+    assert shell.run("maintain", "web", "a")[0] == 0
+    assert "maintenance" in shell.run("ls", "web", "-a")[1]
+    assert shell.run("maintain", "web", "a", "--undo")[0] == 0
+    assert shell.run("explain", "web", "a")[0] == 0
+    assert "a at" in shell.run("leader", "web", "--set", "a")[1]
+    assert "leader type  manual (a)" in shell.run("show", "web")[1]
+    assert shell.run("leader", "web", "--oldest")[0] == 0
+    assert shell.run("leader", "web", "--oldest", "--set", "a")[0] == 2
+
+    first.send_signal(signal.SIGINT)
+    assert first.wait(within(20)) == 130
+    assert [one["id"] for one in shell.told("ls", "web")["instances"]] == ["tcp---10-0-0-8-7700"]
+    diff = shell.told("diff", "0", "--service", "web")
+    assert {change["kind"] for change in diff["changes"]} >= {"up"}
+    assert "down" in shell.run("diff", "1")[1]
+    assert shell.run("diff", "0s")[0] == 0
+    for words in (("1", "5m"), ("yesterday",)):
+        assert shell.run("diff", *words)[0] == 2
+
+    assert shell.run("deregister", "web", "tcp---10-0-0-8-7700", "--why", "not needed")[0] == 0
+    _, err = second.communicate(timeout=within(20))
+    assert second.returncode == 1
+    assert "tcp---10-0-0-8-7700: not needed" in err
+    assert shell.run("leader", "web")[:2] == (1, "web: nobody leads\n")
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(within(20)) == 0
+
+
+def test_a_server_comes_back_under_its_name(shell: Shell) -> None:
+    server = shell.serve()
+    name = shell.told("ls")["servers"][0]["name"]
+    registrant = shell.start("register", "web", "10.0.0.7:80", "--ttl", "5")
+    shell.until("10.0.0.7:80", "ls", "web")
+    server.kill()
+    server.wait()
+    shell.serve()
+    overview = shell.told("ls")
+    assert [one["name"] for one in overview["servers"]] == [name]
+    assert [one["id"] for one in shell.told("ls", "web")["instances"]] == ["10-0-0-7-80"]
+    assert registrant.poll() is None
+    code, _, err = shell.run("run", "--no-socket", "--state", str(shell.folder / "state"))
+    assert code == 1
+    assert "another server of discovery has the state folder" in err
+
+
+def test_watching(shell: Shell) -> None:
+    shell.serve()
+    watch = shell.start("watch", "web", "-o", "json")
+    leaders = shell.start("leader", "web", "--watch")
+    assert leaders.stdout is not None
+    assert leaders.stdout.readline() == "web: nobody leads\n"
+    registrant = shell.start("register", "web", "10.0.0.7:80", "--id", "a")
+    assert watch.stdout is not None
+    assert [json.loads(watch.stdout.readline())["kind"] for _ in range(2)] == ["up", "leader"]
+    assert leaders.stdout.readline().startswith("web: a at 10.0.0.7:80, fence")
+    registrant.send_signal(signal.SIGINT)
+    assert {json.loads(watch.stdout.readline())["kind"] for _ in range(2)} == {"down", "leader"}
+    watch.send_signal(signal.SIGINT)
+    assert watch.wait(within(20)) == 130
+
+
+def test_nobody_is_there(shell: Shell) -> None:
+    code, _, err = shell.run("ls")
+    assert code == 78
+    assert "no server of discovery answers at ipc://" in err
+    assert "start one with `duplex discovery run`" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("register", "web", "nonsense"), "neither an endpoint nor HOST:PORT"),
+        (("register", "web", "h:1", "-m", "x"), "'x' is no KEY=VALUE"),
+        (("register", "web", "h:1", "--check", "udp"), "'udp' is no kind of check"),
+    ],
+)
+def test_wrong_command_lines(words: tuple[str, ...], message: str, shell: Shell) -> None:
+    code, _, err = shell.run(*words)
+    assert code == 2
+    assert message in err
+
+
+def test_what_is_wrong_with_a_registration_is_told(shell: Shell) -> None:
+    shell.serve()
+    code, _, err = shell.run("register", "Web", "0.0.0.0:80", "--id", "/")
+    assert code == 67
+    assert "service 'Web' is no name" in err
+    assert "is every address and so none" in err
+
+
+def test_options_come_from_a_file(shell: Shell) -> None:
+    folder = shell.folder / ".config" / "duplex"
+    folder.mkdir(parents=True)
+    (folder / "discovery.toml").write_text(f'name = "from-a-file"\nbinds = ["{shell.endpoint}"]\n')
+    server = shell.start("serve", "--no-socket", "--state", str(shell.folder / "state"), XDG_CONFIG_HOME="")
+    assert server.stdout is not None
+    assert server.stdout.readline().strip() == shell.endpoint
+    assert shell.told("ls")["servers"][0]["name"] == "from-a-file"
+    (folder / "discovery.toml").write_text("name = ")
+    code, _, err = shell.run("ls")
+    assert code == 1
+    assert "discovery.toml" in err
+
+
+def test_checks_from_a_shell(shell: Shell) -> None:
+    shell.serve()
+    mark = shell.folder / "well"
+    shell.start("register", "web", "h:1", "--id", "a", "--check", f"command:test -e {mark}/..")
+    shell.start("register", "web", shell.endpoint, "--id", "b", "--check", "duplex")
+    out = shell.until("b ", "ls", "web")
+    assert "not checked yet" not in out
