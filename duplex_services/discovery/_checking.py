@@ -10,7 +10,7 @@ import trio
 
 from duplex_services.discovery._errors import DirectoryError, StoreAway
 from duplex_services.discovery._model import Check, Health, Record, Registration
-from duplex_services.discovery._monitoring import monitored
+from duplex_services.discovery._monitoring import monitor
 from duplex_services.discovery._registrations import Registrations
 from duplex_services.discovery._rules._liveness import What
 from duplex_services.discovery._rules._monitor import Result, checker_of
@@ -97,9 +97,12 @@ class Checker:
 
     async def _watch(self, what: What, job: Job, record: Record, scope: trio.CancelScope) -> None:
         said = Registration(what.id, endpoint=job.endpoint, host=job.host, port=job.port)
+
+        async def report(found: Result) -> None:
+            await self._report(what, found)
+
         with scope:
-            async for found in monitored(job.check, said, known_of(record), self._limit):
-                await self._report(what, found)
+            await monitor(job.check, said, known_of(record), report, self._limit)
 
     async def _report(self, what: What, found: Result) -> None:
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -12,30 +12,32 @@ from duplex_services.discovery._probes import probe
 from duplex_services.discovery._rules._monitor import Monitor, Result
 
 
-async def monitored(
+async def monitor(
     check: Check,
     registration: Registration,
     known: Health | None,
+    report: Callable[[Result], Awaitable[None]],
     limit: trio.CapacityLimiter | None = None,
-) -> AsyncGenerator[Result]:
-    """Check again and again, and give the health each time that it is another one.
+) -> None:
+    """Check again and again, for ever, and report the health each time that it is another one.
 
     Args:
         check: how.
         registration: what.
         known: what is known from before.
+        report: told what was found; the next check waits for it.
         limit: how many checks may run at once.
     """
-    monitor = Monitor(check.threshold, known)
+    state = Monitor(check.threshold, known)
     while True:
         if limit is None:
             found = await probe(check, registration)
         else:
             async with limit:
                 found = await probe(check, registration)
-        before, monitor = monitor.health, monitor.take(found.health)
-        if monitor.health is not None and monitor.health != before:
-            yield found
-        pause = monitor.pause(check)
+        before, state = state.health, state.take(found.health)
+        if state.health is not None and state.health != before:
+            await report(found)
+        pause = state.pause(check)
         # Checks of many instances are not to fall together.
         await trio.sleep(pause * random.uniform(0.9, 1.0))

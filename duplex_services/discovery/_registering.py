@@ -12,8 +12,9 @@ import trio
 import duplex
 from duplex_services._shared._background import background
 from duplex_services.discovery._model import DEFAULT_TTL, Check, Health, Registration
-from duplex_services.discovery._monitoring import monitored
+from duplex_services.discovery._monitoring import monitor
 from duplex_services.discovery._protocol import DiscoveryService
+from duplex_services.discovery._rules._monitor import Result
 from duplex_services.discovery._rules._plans import NOT_CHECKED
 from duplex_services.discovery._rules._retrying import next_pause
 from duplex_services.discovery._wire import SERVICE, Granted, Report
@@ -156,13 +157,12 @@ async def keep_registered(
         async def run() -> None:
             await registered._run(peer.service(DiscoveryService, name=name), ttl)
 
-        async def run_checks(check: Check) -> None:
-            async for found in monitored(check, registration, None):
-                registered.report(found.health, found.note)
+        async def report(found: Result) -> None:
+            registered.report(found.health, found.note)
 
         if check is not None:
             registered.report("critical", NOT_CHECKED)
-            nursery.start_soon(run_checks, check)
+            nursery.start_soon(monitor, check, registration, None, report)
         nursery.start_soon(run)
         try:
             yield registered

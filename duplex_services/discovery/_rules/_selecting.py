@@ -38,11 +38,22 @@ def select(instances: tuple[Instance, ...], wanted: Filter) -> tuple[Instance, .
     """Return those instances that have what is wanted, whatever their state."""
     if wanted.takes_all:
         return instances
-    return tuple(instance for instance in instances if not any(misses(instance, wanted)))
+    zone, protocol, pairs = wanted.zone, wanted.protocol, wanted.metadata.items()
+    found = []
+    for instance in instances:
+        if (zone and instance.zone != zone) or (protocol and instance.protocol != protocol):
+            continue
+        metadata = instance.metadata
+        for key, value in pairs:
+            if key not in metadata or (value is not None and metadata[key] != value):
+                break
+        else:
+            found.append(instance)
+    return tuple(found)
 
 
 def misses(instance: Instance, wanted: Filter) -> Iterable[str]:
-    """Tell what an instance does not have of what is wanted."""
+    """Tell what an instance does not have of what is wanted: why :func:`select` leaves it out."""
     if wanted.zone and instance.zone != wanted.zone:
         yield f"its zone is {instance.zone!r}, not {wanted.zone!r}"
     if wanted.protocol and instance.protocol != wanted.protocol:

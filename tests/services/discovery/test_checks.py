@@ -20,7 +20,7 @@ from trio.testing import MockClock
 import duplex
 from duplex_services.discovery import Check, Directory, Registration, open_directory, open_server
 from duplex_services.discovery._model import Health
-from duplex_services.discovery._monitoring import monitored
+from duplex_services.discovery._monitoring import monitor
 from duplex_services.discovery._probes import probe
 from duplex_services.discovery._probes._grpc import read_status, request_body
 from duplex_services.discovery._rules._monitor import Monitor, Result, checker_of
@@ -505,7 +505,10 @@ async def test_what_is_known_from_before_is_not_said_again(
         return Result("passing")
 
     monkeypatch.setattr("duplex_services.discovery._monitoring.probe", fake)
+
+    async def report(found: Result) -> None:
+        pytest.fail(f"{found} was known")
+
     with trio.move_on_after(30) as scope:
-        async for result in monitored(Check("tcp"), Registration("a"), "passing"):
-            pytest.fail(f"{result} was known")
+        await monitor(Check("tcp"), Registration("a"), "passing", report)
     assert scope.cancelled_caught

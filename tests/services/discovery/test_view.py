@@ -14,7 +14,7 @@ from duplex_services.discovery._model import Change, Instance, Position
 from duplex_services.discovery._rules._explaining import explain
 from duplex_services.discovery._rules._history import History, net
 from duplex_services.discovery._rules._keys import config_key, instance_key, metadata_key, server_key
-from duplex_services.discovery._rules._selecting import Filter, select
+from duplex_services.discovery._rules._selecting import Filter, misses, select
 from duplex_services.store import Entry, Update
 from tests.services.discovery.entries import (
     RECORD,
@@ -399,6 +399,8 @@ def test_filters() -> None:
         (Filter(metadata={"x": None}, zone="z2"), []),
     ):
         assert ids(select(every, wanted)) == found, wanted
+        # What is left out has a reason, and nothing else.
+        assert [one.id for one in every if not list(misses(one, wanted))] == found
 
 
 # ------------------------------------------------------------------------------------------ explain
