@@ -85,8 +85,10 @@ class Directory:
                 self._trouble = "" if trouble is None else trouble.message
                 if isinstance(trouble, Denied):
                     _log.warning("%r cannot read its store: %s", self, trouble)
-                self._stale_since = update.stale_since
+                was_fresh, self._stale_since = self._is_fresh(), update.stale_since
                 self._take(update)
+                if was_fresh != self._is_fresh():
+                    self.reading.turned()
 
     def _take(self, update: Update) -> None:
         changes = self._view.apply(update, trio.current_time(), time.time())

@@ -66,6 +66,8 @@ class Reading:
         self._here = here
         self._news: dict[str, trio.Event] = {}
         self._known = trio.Event()
+        #: How often it became stale, or fresh again.
+        self.turns = 0
         view.on_changes = self._tell
 
     @property
@@ -133,9 +135,17 @@ class Reading:
             event = self._news[service] = trio.Event()
         await event.wait()
 
+    def turned(self) -> None:
+        """Tell all watchers that what is known has become stale, or is fresh again. For whoever feeds the view."""
+        self.turns += 1
+        self._wake(set(self._news))
+
     def _tell(self, changes: Iterable[Change]) -> None:
         self._known.set()
-        for service in {"", *(change.service for change in changes)}:
+        self._wake({"", *(change.service for change in changes)})
+
+    def _wake(self, services: Iterable[str]) -> None:
+        for service in services:
             event = self._news.pop(service, None)
             if event is not None:
                 event.set()
@@ -156,6 +166,7 @@ class Watching:
         self._next: Change | None = None
         self._reset = False
         self._has_told = False
+        self._turns = reading.turns
 
     def __aiter__(self) -> Self:
         return self
@@ -165,7 +176,8 @@ class Watching:
 
     async def receive(self) -> Batch:
         """Wait for the next batch. The first comes at once if the store was ever read: what has changed since the position,
-        be it nothing, or all there is. If this is cancelled, nothing is lost."""
+        be it nothing, or all there is. One without changes says that what is known has become stale, or is fresh again. If
+        this is cancelled, nothing is lost."""
         await trio.lowlevel.checkpoint()
         await self._reading.known()
         while self._rest is None:
@@ -174,10 +186,12 @@ class Watching:
             self._after = Position(view.origin, view.index)
             rest = iter(changes)
             self._next = next(rest, None)
-            if self._next is None and self._has_told and not self._reset:
+            is_news = self._reset or not self._has_told or self._turns != self._reading.turns
+            if self._next is None and not is_news:
                 await self._reading.news(self.service)
             else:
                 self._rest = rest
+        self._turns = self._reading.turns
         self._has_told = True
         return self._part(self._rest)
 

@@ -131,6 +131,33 @@ async def test_a_watch_goes_on_from_a_position() -> None:
     assert brief(await reading.watch("web", Position("other", 4)).receive()) == (True, state, True, 4)
 
 
+async def test_watchers_are_told_when_what_is_known_gets_stale() -> None:
+    told, reading, freshness = open_reading()
+    told(instance("a", 3))
+    freshness.stale = False
+    quiet, waiting = reading.watch("web"), reading.watch("none")
+    batches: list[Batch] = []
+
+    async def read() -> None:
+        while True:
+            batches.append(await waiting.receive())
+
+    await quiet.receive()
+    with fail_after(2):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            freshness.stale = True
+            reading.turned()
+            await trio.testing.wait_all_tasks_blocked()
+            assert [(batch.changes, batch.status.stale) for batch in batches] == [((), False), ((), True)]
+            nursery.cancel_scope.cancel()
+        assert brief(await quiet.receive()) == (False, [], True, 1)
+        with trio.move_on_after(0.01) as scope:
+            await quiet.receive()
+        assert scope.cancelled_caught
+
+
 async def test_a_slow_reader_is_told_in_parts_and_misses_nothing() -> None:
     told, reading, _ = open_reading()
     told(*(instance(f"i{number}", 3) for number in range(2 * MOST_CHANGES + 1)))

@@ -350,6 +350,24 @@ async def test_the_store_is_away(autojump_clock: MockClock) -> None:
             assert listing.status.trouble == "nobody is there"
 
 
+async def test_followers_are_told_that_what_they_know_gets_old(autojump_clock: MockClock) -> None:
+    async with open_weather() as (store, weather), open_served(store) as (_, _, endpoint):
+        async with duplex.open_peer() as client:
+            client.connect_soon(endpoint)
+            async with follow(client, "web") as web:
+                news = await web.receive()
+                assert news.status is not None
+                assert not news.status.stale
+                weather.is_away = True
+                news = await web.receive()
+                assert news.status is not None
+                assert (news.changes, news.status.stale) == ((), True)
+                weather.is_away = False
+                news = await web.receive()
+                assert news.status is not None
+                assert (news.changes, news.status.stale) == ((), False)
+
+
 async def test_watching_leaders(autojump_clock: MockClock) -> None:
     async with open_all() as (_, remote, _):
         seen: list[str | None] = []

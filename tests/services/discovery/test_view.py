@@ -569,6 +569,35 @@ def test_net_changes_are_what_all_changes_come_to(script: list[tuple[str, str, s
     assert sorted(change.index for change in merged) == [change.index for change in merged]
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = (
+    st.sampled_from(["i/web/a", "i/web/b", "i/web", "s/web", "m/web", "l/web", "n/here", "x/y", ""])
+    | st.text()
+)
+
+
+@given(st.lists(st.tuples(KEYS, st.binary(max_size=8) | JSON.map(msgspec.json.encode), st.booleans())))
+def test_whatever_is_in_the_store_harms_nobody(entries: list[tuple[str, bytes, bool]]) -> None:
+    told = Told()
+    told(instance("kept", 2, service="kept"))
+    for number, (key, value, is_deleted) in enumerate(entries, 3):
+        full = f"discovery/{key}"
+        if is_deleted:
+            told(deletes=[full], revision=number)
+        else:
+            told(Entry(full, value, number, number))
+    assert ids(told.view.instances("kept")) == ["kept"]
+    for name in told.view.services():
+        info = told.view.service(name)
+        assert info is not None
+        msgspec.msgpack.encode(info)
+        msgspec.msgpack.encode(tuple(told.view.state(name)))
+
+
 # ------------------------------------------------------------------------------------------- figures
 
 
@@ -593,11 +622,12 @@ def test_ten_thousand_instances_take_ten_megabytes() -> None:
     told = Told()
     everything = many(10_000, 500)
     tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
     try:
         told.view.apply(everything, 0.0, 0.0)
         for name in told.view.services():
             told.view.instances(name)
-        size = tracemalloc.get_traced_memory()[0]
+        size = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
     assert len(told.view) == 10_000
