@@ -49,6 +49,7 @@ TOGETHER: Final = {
     "both_ways": "asks the server for its links",
     "cancellation": "waits for what its handlers do",
     "deadlines": "exposes an object that it has made",
+    "discovery": "makes its services itself",
     "errors": "looks into the log of the server",
     "following": "exposes objects that it has made",
     "health": "changes the health of the server",
