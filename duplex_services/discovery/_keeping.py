@@ -58,6 +58,8 @@ class Keeper:
         self._writer = writer
         self._owner = owner
         self._end = end
+        #: What is being deleted: that it is not in the store any more is no loss.
+        self._leaving: set[What] = set()
         self._busy: set[tuple[str, ...]] = set()
         self._rests: dict[tuple[str, ...], float] = {}
         self._limit = trio.CapacityLimiter(_AT_ONCE)
@@ -178,7 +180,7 @@ class Keeper:
 
     def _is_lost(self, what: What) -> bool:
         held = self._view.held(*what)
-        if what in self._view.withdrawn:
+        if what in self._view.withdrawn or what in self._leaving:
             return False
         return held is None or held.instance.suspect or instance_key(*what) in self._view.unreadable
 
@@ -222,9 +224,11 @@ class Keeper:
 
     async def _deleting(self, what: What, why: str, plan: Callable[[], Plan | None]) -> None:
         self._view.expect(*what, why)
+        self._leaving.add(what)
         try:
             await self._writer.write(plan)
         finally:
+            self._leaving.discard(what)
             self._view.forgo(*what)
 
     def _is_anothers(self, what: What) -> bool:

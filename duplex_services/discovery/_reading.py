@@ -29,6 +29,10 @@ from duplex_services.discovery._rules._view import View
 #: Changes of one batch: far below what a message may have.
 MOST_CHANGES: Final = 500
 
+#: Seconds between two batches of a watcher, for each who watches the same, and at most.
+_REST_OF_EACH: Final = 0.001
+_LONGEST_REST: Final = 0.2
+
 
 class Freshness:
     """How up to date a view is; whoever feeds it keeps this.
@@ -65,6 +69,7 @@ class Reading:
         self._freshness = freshness
         self._here = here
         self._news: dict[str, trio.Event] = {}
+        self._crowds: dict[str, int] = {}
         self._known = trio.Event()
         #: How often it became stale, or fresh again.
         self.turns = 0
@@ -140,6 +145,11 @@ class Reading:
         self.turns += 1
         self._wake(set(self._news))
 
+    def rest(self, service: str) -> float:
+        """Return the seconds that pass between two batches of one watcher: the longer, the more watch the same. What changes
+        meanwhile comes in one batch, so many changes and many watchers do not multiply."""
+        return min(_LONGEST_REST, _REST_OF_EACH * self._crowds.get(service, 0))
+
     def _tell(self, changes: Iterable[Change]) -> None:
         self._known.set()
         self._wake({"", *(change.service for change in changes)})
@@ -148,6 +158,7 @@ class Reading:
         for service in services:
             event = self._news.pop(service, None)
             if event is not None:
+                self._crowds[service] = event.statistics().tasks_waiting
                 event.set()
 
 
@@ -167,6 +178,7 @@ class Watching:
         self._reset = False
         self._has_told = False
         self._turns = reading.turns
+        self._told_at = 0.0
 
     def __aiter__(self) -> Self:
         return self
@@ -189,9 +201,11 @@ class Watching:
             is_news = self._reset or not self._has_told or self._turns != self._reading.turns
             if self._next is None and not is_news:
                 await self._reading.news(self.service)
+                await trio.sleep_until(self._told_at + self._reading.rest(self.service))
             else:
                 self._rest = rest
         self._turns = self._reading.turns
+        self._told_at = trio.current_time()
         self._has_told = True
         return self._part(self._rest)
 

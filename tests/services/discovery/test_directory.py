@@ -27,6 +27,7 @@ from duplex_services.discovery import (
     open_directory,
 )
 from duplex_services.discovery._keeping import LOOK_EVERY
+from duplex_services.discovery._writing import Writer
 from duplex_services.store import Store, last_writer_wins, open_store
 from tests.services.store.weather import Server, Weather, open_weather
 
@@ -522,6 +523,24 @@ async def test_what_cannot_be_read_is_not_gone(autojump_clock: MockClock) -> Non
         assert "let us" in listing.status.trouble
         with pytest.raises(StoreAway, match="refuses it"):
             await directory.services.add("other")
+
+
+async def test_what_is_being_deleted_is_no_loss(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async def slow(self: Writer, revision: int) -> None:
+        await trio.sleep(2)
+
+    async with open_directory("memory:") as directory:
+        session = await directory.instances.register("web", said("a"), is_held=True)
+        await directory.instances.register("web", said("b"), 2.0)
+        monkeypatch.setattr(Writer, "_reach", slow)
+        # The view knows that they are gone before who deletes them does.
+        await directory.instances.withdraw(session)
+        await trio.sleep(10)
+        for id in ("a", "b"):
+            changes = directory.reading.view.last_changes("web", id)
+            assert [change.kind for change in changes if change.kind != "leader"] == ["up", "down"]
 
 
 async def test_a_change_whose_outcome_is_unknown_is_told_so(autojump_clock: MockClock) -> None:

@@ -131,7 +131,9 @@ async def test_a_watch_goes_on_from_a_position() -> None:
     assert brief(await reading.watch("web", Position("other", 4)).receive()) == (True, state, True, 4)
 
 
-async def test_watchers_are_told_when_what_is_known_gets_stale() -> None:
+async def test_watchers_are_told_when_what_is_known_gets_stale(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     told, reading, freshness = open_reading()
     told(instance("a", 3))
     freshness.stale = False
@@ -149,7 +151,7 @@ async def test_watchers_are_told_when_what_is_known_gets_stale() -> None:
             await trio.testing.wait_all_tasks_blocked()
             freshness.stale = True
             reading.turned()
-            await trio.testing.wait_all_tasks_blocked()
+            await trio.sleep(0.5)
             assert [(batch.changes, batch.status.stale) for batch in batches] == [((), False), ((), True)]
             nursery.cancel_scope.cancel()
         assert brief(await quiet.receive()) == (False, [], True, 1)
@@ -183,7 +185,7 @@ class Steps(trio.abc.Instrument):
         self.count += task in self._tasks
 
 
-async def test_nobody_wakes_for_others() -> None:
+async def test_nobody_wakes_for_others(autojump_clock: trio.testing.MockClock) -> None:
     # D-8, of the view: who watches something quiet, or nothing, costs nothing while others are busy.
     told, reading, _ = open_reading()
     told(instance("q", 2, service="quiet"))
@@ -207,9 +209,44 @@ async def test_nobody_wakes_for_others() -> None:
             trio.lowlevel.remove_instrument(steps)
             assert steps.count == 0
             told(instance("n", 200, service="no-such"))
-            await trio.testing.wait_all_tasks_blocked()
+            await trio.sleep(0.5)
             assert woken == ["no-such"] * 5
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("watchers", "most"), [(1, 200), (100, 30)])
+async def test_many_changes_and_many_watchers_do_not_multiply(
+    watchers: int, most: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    told, reading, _ = open_reading()
+    told(instance("a", 2))
+    batches: list[Batch] = []
+
+    async def read() -> None:
+        watch = reading.watch("web")
+        while True:
+            batches.append(await watch.receive())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(watchers):
+            nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        batches.clear()
+        # The first one after a rest is told at once.
+        await trio.sleep(1)
+        told(instance("a", 3, created=2, weight=2))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(batches) == watchers
+        batches.clear()
+        for number in range(200):
+            await trio.sleep(0.01)
+            told(instance("a", 4 + number, created=2, weight=number))
+        await trio.sleep(1)
+        assert 10 * watchers < len(batches) <= most * watchers
+        assert {
+            batch.changes[-1].instance.weight for batch in batches[-watchers:] if batch.changes[-1].instance
+        } == {199}
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("service", ["", "web"])
