@@ -36,6 +36,8 @@ class Shell:
             text=True,
             cwd=ROOT,
             env={**self._environment, **environment},
+            # Where the tests run in the background of a shell it is ignored, and that is passed on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self._started.append(process)
         return process
