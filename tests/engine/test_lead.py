@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import Any
@@ -319,3 +320,47 @@ async def test_who_had_no_turn_yet_comes_first_but_keeps_no_other_from_its_turn(
     for _ in range(8):
         assert lead.go_on()
     assert turns[8:] == ["x", "a", "y", "b", "z", "c", "d", "x"]
+
+
+class Slow(Waiting):
+    """One for which a part takes long."""
+
+    def __init__(self, clock: Callable[[float], None], turns: list[str]) -> None:
+        super().__init__("slow", turns)
+        self._pass_time = clock
+
+    def go_on(self) -> bool:
+        self._pass_time(0.03)
+        return super().go_on()
+
+
+@pytest.mark.parametrize("passes_take", [0.0, 0.0001])
+async def test_others_have_the_event_loop_to_themselves_after_a_turn_that_was_much_too_long(
+    passes_take: float,
+) -> None:
+    now = 100.0
+
+    def pass_time(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    workers: Any = SimpleNamespace(clock=lambda: now)
+    nothing: Any = None
+    flusher = Flusher()
+    lead = Leadership(workers, flusher, nothing, nothing)
+    turns: list[str] = []
+    lead.wait_for_turn(Slow(pass_time, turns))
+    pauses: list[int] = []
+    for _ in range(3):
+        lead.begin()
+        pauses.append(0)
+        while not lead.go_on():
+            pauses[-1] += 1
+            flusher.passes += 1
+            pass_time(passes_take)
+            lead.begin()
+        assert not lead.go_on(), "one part is enough"
+        flusher.passes += 1
+    assert turns == ["slow"] * 3
+    # A fifth of the time, but not for ever if no time passes.
+    assert pauses == pytest.approx([0, 60, 60] if passes_take else [0, 99, 99], abs=1)

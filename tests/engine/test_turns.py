@@ -582,3 +582,27 @@ async def test_plain_generators_begin_few_at_a_time(monkeypatch: pytest.MonkeyPa
         pair.link._inside.outbound.transmit()
         await until(lambda: begun.total() == 15 and not pair.back._inside.running)
     assert max(begun.values()) <= 2
+
+
+@pytest.mark.parametrize(("size", "most"), [(0, MOST_HANDED_OVER), (40_000, 3), (400_000, 1)])
+async def test_calls_with_large_arguments_begin_few_at_a_time(
+    autojump_clock: object, size: int, most: int
+) -> None:
+    """To decode them takes long."""
+    service = duplex.Service("svc")
+    begun: Counter[int] = Counter()
+
+    @service.rpc
+    async def wait(text: str) -> None:
+        begun[flusher.passes] += 1
+        await trio.lowlevel.checkpoint()
+
+    async with linked(service, check=False) as pair:
+        flusher = pair.server._inside.flusher
+        await pair.service("svc").wait("")  # from now on it is known to wait
+        begun.clear()
+        for _ in range(16):
+            pair.link._inside.connection.open("svc.wait", payload=batch(["x" * size]), flags=3)
+        pair.link._inside.outbound.transmit()
+        await until(lambda: begun.total() == 16)
+    assert max(begun.values()) == most

@@ -73,6 +73,11 @@ class ServedChannel(Conversation):
         return peer_info(self.link.connection)
 
     @property
+    def size(self) -> int:
+        """See :attr:`CallEnd.size`."""
+        return len(self._event.payload or b"")
+
+    @property
     def outlives_link(self) -> bool:  # type: ignore[override]
         """Whether it goes on when the link is gone: a notification, for whose result nobody waits in any case."""
         return self._event.notify

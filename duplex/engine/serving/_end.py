@@ -83,6 +83,10 @@ class CallEnd(Port, Protocol):
     def over(self) -> bool:
         """Whether nobody takes a result any more."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the arguments, if they came with the call."""
+
     def statistics(self) -> ChannelStatistics:
         """Return a snapshot of the call's own channel."""
 

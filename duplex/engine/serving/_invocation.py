@@ -126,6 +126,11 @@ class Invocation:
         return self.end.link
 
     @property
+    def size(self) -> int:
+        """See :attr:`CallEnd.size`."""
+        return self.end.size
+
+    @property
     def trailers(self) -> dict[str, str | bytes]:
         """See :attr:`CallContext.trailers`."""
         if self._trailers is None:

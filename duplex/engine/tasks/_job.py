@@ -37,6 +37,10 @@ class Job(Protocol):
         """The link that it came over."""
 
     @property
+    def size(self) -> int:
+        """Bytes of its arguments, if they came with it."""
+
+    @property
     def deadline(self) -> float | None:
         """When it has to end, as :func:`trio.current_time` counts; ``None`` if never."""
 

@@ -56,6 +56,12 @@ from duplex.transports import Port, Turns
 #: included; and how many parts it may be of each link.
 _LONG: Final = 0.001
 PARTS: Final = 8
+#: Seconds in a pass of the event loop from which on it is one that was too long, and that it then has to itself after it: of the
+#: time that it took, and at most; and in how many passes.
+_TOO_LONG: Final = 0.004
+_RESPITE: Final = 0.2
+_LONGEST_RESPITE: Final = 0.01
+_MOST_RESPITES: Final = 100
 
 
 class Behind(Protocol):
@@ -105,12 +111,15 @@ class Leadership:
 
     __slots__ = (
         "_answers",
+        "_began",
         "_flusher",
         "_fresh",
         "_is_turn_due",
         "_over",
         "_parts",
         "_pass",
+        "_respite_until",
+        "_respites",
         "_until",
         "_was_fresh",
         "_workers",
@@ -142,8 +151,12 @@ class Leadership:
         #: The latest pass of the event loop with a turn in which something waited, until when that may go on, and how many
         #: parts of what waited were acted on.
         self._pass = -1
+        self._began = 0.0
         self._until = 0.0
         self._parts = 0
+        #: Until when others have the event loop to themselves, and for how many more passes at most.
+        self._respite_until = 0.0
+        self._respites = 0
         self.error: BaseException | None = None
         self._over = trio.Event()
         #: Calls that received their answers since the port was vacated.
@@ -175,8 +188,15 @@ class Leadership:
 
     def begin(self) -> None:
         """Count the time of a turn from now on, in which something waits."""
+        now = self._workers.clock()
+        took = now - self._began
+        if self._pass == self._flusher.passes - 1 and self._parts and took >= _TOO_LONG:
+            # One call took so long. The next one may, too, and who is answered in several passes is not to wait for one in each.
+            self._respite_until = now + min(_RESPITE * took, _LONGEST_RESPITE)
+            self._respites = _MOST_RESPITES
         self._pass = self._flusher.passes
-        self._until = self._workers.clock() + _LONG
+        self._began = now
+        self._until = now + _LONG
         self._parts = 0
 
     def is_long(self) -> bool:
@@ -193,10 +213,16 @@ class Leadership:
 
     def go_on(self) -> bool:
         """Act on one more part of what waits for its turn, that of the link whose turn it is; tell whether it was
-        done, or is left for the next turn: this one has been long enough. One part it is always."""
+        done, or is left for the next turn: this one has been long enough, or the one before was much too long. Else one part it
+        is always."""
         is_long = self.is_long()
         backlog = self.backlog
         if not self._parts:
+            if self._respites:
+                self._respites -= 1
+                if self._workers.clock() < self._respite_until:
+                    return False
+                self._respites = 0
             # What others are answered need not wait for it.
             self._flusher.transmit_but(backlog)
         elif is_long or self._parts >= PARTS * len(backlog):

@@ -57,11 +57,10 @@ logger = logging.getLogger("duplex")
 MAX_IDLE_WORKERS: Final = 256
 #: Calls that were handed to tasks, up to which more are before these have begun.
 MOST_HANDED_OVER: Final = 8
-#: What counts as more than one of them, because it takes longer to begin: a plain generator gets a thread and a task more.
-_COSTS: Final = {Flavor.SYNC_GENERATOR: 4}
-#: How many calls are run before the clock is looked at: at the beginning of a turn, and later.
-_FIRST: Final = (None,)
-_NEXT: Final = (None, None)
+#: What counts as more than one of them, because it takes longer to begin: a plain generator, which gets a thread and a task
+#: more, and so many bytes of arguments.
+_GENERATOR: Final = 4
+_MANY_BYTES: Final = 16 * 1024
 #: A method whose handler had to wait is not begun by the task that receives for so many calls.
 _CALLS_UNTIL_NEXT_TRY: Final = 64
 
@@ -167,7 +166,7 @@ class Workers:
         return True
 
     def _hand_over(self, call: Job) -> None:
-        self._handed_over += _COSTS.get(call.handler.flavor, 1)
+        self._handed_over += _cost(call)
         link = call.link
         self._handed_over_of[link] = self._handed_over_of.get(link, 0) + 1
         deadline = inf if call.deadline is None else shared(call.deadline)
@@ -183,7 +182,7 @@ class Workers:
             self._start(call, deadline)
 
     def _note_begun(self, call: Job) -> None:
-        self._handed_over -= _COSTS.get(call.handler.flavor, 1)
+        self._handed_over -= _cost(call)
         link = call.link
         left = self._handed_over_of[link] - 1
         if left:
@@ -258,31 +257,25 @@ class Workers:
         arrived = self._arrived
         try:
             while self._take(lead):
-                some: tuple[None, ...] = _FIRST
                 if scope.deadline != inf and scope.cancel_called:
                     # That of a call which is over, and whose deadline passed when something came.
                     self._step_down(lead)
                     return
                 while True:
                     while arrived:
-                        for _ in some:
-                            call = arrived.popleft()
-                            deadline = inf if call.deadline is None else shared(call.deadline)
-                            if scope.deadline != deadline:
-                                scope.deadline = deadline
-                            method[0] = call.method
-                            if not await self._run_here(call, lead, task, scope):
-                                return
-                            if call.was_cut:
-                                self._step_down(lead)
-                                return
-                            del call  # who waits for the next one must not keep it
-                            if not arrived:
-                                break
-                        else:
-                            some = _NEXT
-                            if lead.is_long():
-                                self._put_back(lead)
+                        call = arrived.popleft()
+                        deadline = inf if call.deadline is None else shared(call.deadline)
+                        if scope.deadline != deadline:
+                            scope.deadline = deadline
+                        method[0] = call.method
+                        if not await self._run_here(call, lead, task, scope):
+                            return
+                        if call.was_cut:
+                            self._step_down(lead)
+                            return
+                        del call  # who waits for the next one must not keep it
+                        if arrived and lead.is_long():
+                            self._put_back(lead)
                     if lead.has_idle_caller and lead.make_room():
                         return
                     if not lead.backlog:
@@ -357,6 +350,11 @@ class Workers:
             return False
         finally:
             call.ended()
+
+
+def _cost(call: Job) -> int:
+    """Return as how many calls one counts that is handed to a task."""
+    return (_GENERATOR if call.handler.flavor is Flavor.SYNC_GENERATOR else 1) + call.size // _MANY_BYTES
 
 
 @trio.lowlevel.disable_ki_protection

@@ -113,6 +113,11 @@ class KeyedRun:
         """See :attr:`CallEnd.codec`."""
         return self._attempt.codec
 
+    @property
+    def size(self) -> int:
+        """See :attr:`CallEnd.size`."""
+        return len((self._event and self._event.payload) or b"")
+
     def statistics(self) -> ChannelStatistics:
         """See :meth:`CallEnd.statistics`."""
         return self._attempt.statistics()
