@@ -212,9 +212,11 @@ class Balanced:
         return found if found is not None and found.caller is caller else self._metered(caller, meter)
 
     def _metered(self, caller: Caller, meter: Meter) -> Caller:
-        """Return what makes calls with a caller and notes how they go."""
-        meter.metered = Metered(caller, meter, self._host.clock)
-        return meter.metered
+        """Return what makes calls with a caller and notes how they go, the same for the same caller."""
+        found = meter.metered
+        if found is None or found.caller is not caller:
+            found = meter.metered = Metered(caller, meter, self._host.clock)
+        return found
 
     def _choose_watched(self, health: Health, remotes: tuple[Remote, ...], request: Request) -> Caller | None:
         """Return what makes the call, if anybody takes it at once of those who get calls at present; how it goes says who gets more."""

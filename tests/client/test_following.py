@@ -271,6 +271,20 @@ async def test_what_the_program_has_connected_is_used_and_kept(autojump_clock: o
         assert client.links == [mine]
 
 
+async def test_what_the_program_has_connected_and_is_lost_is_connected_under_another_name(
+    autojump_clock: object,
+) -> None:
+    async with serving("a") as (client, servers):
+        mine = await client.connect("memory://a")
+        await servers["a"].bind("memory://also-a")
+        client.connect_service("who", Told("memory://also-a"))
+        await settled()
+        assert client.links == [mine]
+        await client.disconnect("memory://a")
+        await settled()
+        assert [link.endpoint for link in client.links] == ["memory://also-a"]
+
+
 async def test_servers_that_come_and_go_while_they_are_named(autojump_clock: object) -> None:
     async with serving("a") as (client, _):
         client.connect_service("who", Told("memory://a", "memory://later"))

@@ -94,6 +94,14 @@ def test_two_of_the_same_name() -> None:
     assert set(homes(workers).values()) == {"1", "2"}
 
 
+def test_a_ring_is_the_same_whatever_was_before() -> None:
+    """Points are taken over from the ring before, if the peer has as many as it had."""
+    workers = [Worker(name) for name in "abcde"]
+    rings = Rings(Meters())
+    for present in (workers, workers[1:], workers[:2], [*workers[:2], Worker("c", weight=3)], workers):
+        assert homes(list(present), rings) == homes(list(present))
+
+
 def test_very_many_peers() -> None:
     workers = [Worker(str(number)) for number in range(4000)]
     policy = Hashing(duplex.ConsistentHash("key"), Rings(Meters()))

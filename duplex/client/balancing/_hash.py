@@ -27,21 +27,28 @@ class Ring:
 
     Args:
         candidates: the peers.
+        before: the ring before, whose points are taken over: most peers stay when one comes or goes.
     """
 
-    __slots__ = ("_owners", "_points")
+    __slots__ = ("_of", "_owners", "_points")
 
-    def __init__(self, candidates: Sequence[Candidate]) -> None:
+    def __init__(self, candidates: Sequence[Candidate], before: Ring | None = None) -> None:
         average = sum(candidate.weight for candidate in candidates) / len(candidates)
         points = min(_POINTS, _MOST_POINTS // len(candidates))
         places = Counter(candidate.place for candidate in candidates)
+        #: The points of each place, of which there are so many.
+        self._of: dict[tuple[str, int], list[int]] = {}
         placed: list[tuple[int, int]] = []
         for number, candidate in enumerate(candidates):
             place = candidate.place
             if places[place] > 1:  # two of the same name that connected here
                 place = f"{place} {candidate.id}"
             count = max(1, round(points * candidate.weight / average))
-            placed += ((_hash(f"{point} {place}".encode()), number) for point in range(count))
+            known = None if before is None else before._of.get((place, count))
+            if known is None:
+                known = [_hash(f"{point} {place}".encode()) for point in range(count)]
+            self._of[place, count] = known
+            placed += ((point, number) for point in known)
         placed.sort()
         self._points = [point for point, _ in placed]
         self._owners = [number for _, number in placed]
@@ -88,7 +95,7 @@ class Rings:
         #: What gets the calls that have no key.
         self.rest = LeastLoaded(meters)
         self._candidates: Sequence[Candidate] = ()
-        self._ring: Ring
+        self._ring: Ring | None = None
         self._meters: list[Meter] = []
         self._shares: list[float] = []
 
@@ -102,10 +109,11 @@ class Rings:
             key: of the call.
             max_load: how many times as many calls as its share one may have.
         """
-        if candidates is not self._candidates:
-            self._renew(candidates)
+        ring = self._ring
+        if ring is None or candidates is not self._candidates:
+            ring = self._renew(candidates)
         in_flight = -1
-        for place in self._ring.after(key):
+        for place in ring.after(key):
             meter = self._meters[place]
             there = meter.in_flight
             if there and in_flight < 0:
@@ -114,14 +122,15 @@ class Rings:
                 return candidates[place], meter
         raise AssertionError("all together have more than all together")  # pragma: no cover
 
-    def _renew(self, candidates: Sequence[Candidate]) -> None:
-        """Choose among others than before."""
+    def _renew(self, candidates: Sequence[Candidate]) -> Ring:
+        """Choose among others than before; return their ring."""
         self.meters.keep([candidate.id for candidate in candidates])
         self._meters = [self.meters[candidate.id] for candidate in candidates]
         total = sum(candidate.weight for candidate in candidates)
         self._shares = [candidate.weight / total for candidate in candidates]
-        self._ring = Ring(candidates)
+        self._ring = Ring(candidates, self._ring)
         self._candidates = candidates
+        return self._ring
 
 
 @final
