@@ -15,7 +15,7 @@ from duplex._errors import RPCError
 from duplex._policies import CircuitBreaker, OutlierDetection
 from duplex.client._breaker import Circuit
 from duplex.client._outliers import Outliers
-from duplex.engine.calling import CallCounts, Caller, Opening, OutgoingCall, Request
+from duplex.engine.calling import CallCounts, Caller, Opening, OutgoingCall, Request, ending_of
 
 logger = logging.getLogger("duplex")
 
@@ -266,7 +266,7 @@ class WatchedOpening:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        has_ended, error = self._call.ending
+        has_ended, error = ending_of(self._call)
         self._end(error, is_known=has_ended)
         return await self._opening.__aexit__(exc_type, exc, traceback)
 

@@ -27,6 +27,7 @@ from duplex.engine.calling import (
     Request,
     begun,
     bounded,
+    with_retry,
 )
 
 
@@ -192,7 +193,7 @@ class Retrying:
                 await end(call)
                 return await make()
 
-            call = (await make()).with_retry(make_again, attempts.succeeded)
+            call = with_retry(await make(), make_again, attempts.succeeded)
             return call
 
         async def end(_call: OutgoingCall[Any, Any]) -> None:

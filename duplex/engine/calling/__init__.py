@@ -17,6 +17,8 @@ from duplex.engine.calling._opening import Relayed as Relayed
 from duplex.engine.calling._outcome import blame as blame
 from duplex.engine.calling._outcome import never_began as never_began
 from duplex.engine.calling._outgoing import OutgoingCall as OutgoingCall
+from duplex.engine.calling._outgoing import ending_of as ending_of
+from duplex.engine.calling._outgoing import with_retry as with_retry
 from duplex.engine.calling._request import Request as Request
 from duplex.engine.calling._request import begun as begun
 from duplex.engine.calling._request import bounded as bounded
@@ -31,6 +33,8 @@ from duplex.engine.calling._types import Streaming as Streaming
 from duplex.engine.calling._types import Unary as Unary
 
 __all__ = (
+    "ending_of",
+    "with_retry",
     "CallOwner",
     "CallCounts",
     "CallOptions",

@@ -13,7 +13,12 @@ from duplex.engine._runs import check_run
 from duplex.engine.calling._channel import open_channel
 from duplex.engine.calling._opening import LimitedOpening
 from duplex.engine.calling._outcome import blame, deadline_exceeded
-from duplex.engine.calling._outgoing import OutgoingCall, OutgoingConversation, OverflowingConversation
+from duplex.engine.calling._outgoing import (
+    OutgoingCall,
+    OutgoingConversation,
+    OverflowingConversation,
+    close_now,
+)
 from duplex.engine.calling._request import Request, begun, in_time
 from duplex.engine.calling._unary import UnaryCall
 from duplex.engine.channels import FUNCTIONS
@@ -120,7 +125,7 @@ async def _open_call(
 
 
 async def _end_call(call: OutgoingCall[Any, Any]) -> None:
-    call.close_now()
+    close_now(call)
 
 
 @final

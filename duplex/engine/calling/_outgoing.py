@@ -218,22 +218,6 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         self._make_again: Callable[[RPCError], Awaitable[OutgoingCall[Any, Any]]] | None = None
         self._note_success: Callable[[], None] | None = None
 
-    def with_retry(
-        self,
-        make_again: Callable[[RPCError], Awaitable[OutgoingCall[Any, Any]]],
-        note_success: Callable[[], None],
-    ) -> OutgoingCall[SendT, ReceiveT]:
-        """Return an object for the same call, which makes it again if it fails before anything came of it.
-
-        Args:
-            make_again: makes it after it has failed so, or raises the error.
-            note_success: told once, when something has come or the call has succeeded.
-        """
-        call = OutgoingCall[SendT, ReceiveT](self._call)
-        call._make_again = make_again
-        call._note_success = note_success
-        return call
-
     @property
     def method(self) -> str:
         """``service.method``."""
@@ -397,13 +381,6 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
             raise TypeError(f"{self.method} streams its results: iterate over the call instead")
         return call.closed
 
-    @property
-    def ending(self) -> tuple[bool, RPCError | None]:
-        """Whether the other side, or the link, has ended the call, and the error that it has ended with."""
-        call = self._call
-        error = call.error
-        return call.over and (error is None or error.cancelled_by != "local"), error
-
     def cancel(self, reason: str = "") -> None:
         """Abandon the call: the remote handler is cancelled, and what still comes is dropped. Idempotent."""
         call = self._call
@@ -418,13 +395,42 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
 
     async def aclose(self) -> None:
         """Abandon the call if it goes on, and close both directions. Idempotent."""
-        self.close_now()
+        close_now(self)
         await trio.lowlevel.checkpoint()
 
-    def close_now(self) -> None:
-        """The same as :meth:`aclose`, without a checkpoint."""
-        self.cancel()
-        self._call.close_ends()
+
+# What the callers around a call need of it, and its user does not.
+
+
+def close_now(call: OutgoingCall[Any, Any]) -> None:
+    """Do what :meth:`OutgoingCall.aclose` does, without a checkpoint."""
+    call.cancel()
+    call._call.close_ends()
+
+
+def ending_of(call: OutgoingCall[Any, Any]) -> tuple[bool, RPCError | None]:
+    """Return whether the other side, or the link, has ended a call, and the error that it has ended with."""
+    conversation = call._call
+    error = conversation.error
+    return conversation.over and (error is None or error.cancelled_by != "local"), error
+
+
+def with_retry(
+    call: OutgoingCall[SendT, ReceiveT],
+    make_again: Callable[[RPCError], Awaitable[OutgoingCall[Any, Any]]],
+    note_success: Callable[[], None],
+) -> OutgoingCall[SendT, ReceiveT]:
+    """Return an object for the same call, which makes it again if it fails before anything came of it.
+
+    Args:
+        call: the first attempt.
+        make_again: makes it after it has failed so, or raises the error.
+        note_success: told once, when something has come or the call has succeeded.
+    """
+    retried = OutgoingCall[SendT, ReceiveT](call._call)
+    retried._make_again = make_again
+    retried._note_success = note_success
+    return retried
 
 
 _NONE: Final = object()

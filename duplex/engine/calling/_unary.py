@@ -38,7 +38,7 @@ class UnaryCall(CallValues):
 
     link: CallHost  # type: ignore[mutable-override]  # set once, in __init__
     opener = True
-    holds_up = True
+    delays_drain = True
     is_value = False
     outlives_link = False
     queued = 0

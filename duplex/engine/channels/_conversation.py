@@ -127,7 +127,7 @@ class Conversation(CallValues):
     #: Whether this side opened the channel.
     opener = False
     #: Whether a peer that drains waits for its end.
-    holds_up = False
+    delays_drain = False
     #: Whether it is a value in a message of a call, and no call itself.
     is_value = False
     #: Whether it goes on when the link is gone.

@@ -36,7 +36,7 @@ class ChannelUser(Protocol):
         """Whether it goes on when the link is gone."""
 
     @property
-    def holds_up(self) -> bool:
+    def delays_drain(self) -> bool:
         """Whether a peer that drains waits for its end."""
 
     @property

@@ -113,7 +113,7 @@ class _Rest:
             (link, channel)
             for link in self._peer.links
             for channel, user in link.channels.users.items()
-            if user.holds_up
+            if user.delays_drain
         ]
         return not self._found
 

@@ -83,7 +83,7 @@ class ServedChannel(Conversation):
         return self._event.notify
 
     @property
-    def holds_up(self) -> bool:  # type: ignore[override]
+    def delays_drain(self) -> bool:  # type: ignore[override]
         """Whether a peer that drains waits for its end: not for that of a stream which goes on elsewhere, or of
         one that watches the peer itself."""
         return not self.handler.resumable and not self.handler.method.startswith(BUILTIN)

@@ -44,7 +44,7 @@ class Attempt(Conversation):
 
     __slots__ = ("_awaited", "_has_run", "_result", "cancelled", "deadline", "event")
 
-    holds_up = True
+    delays_drain = True
     link: ServingLink  # type: ignore[mutable-override]  # set once, in __init__
     deadline: float | None
 
