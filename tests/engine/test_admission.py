@@ -321,6 +321,13 @@ def test_what_may_wait_shrinks_with_what_is_free() -> None:
     assert rooms == [100_000, 80_000, 40_000, 16_000, 12_500]
 
 
+@pytest.mark.parametrize(("number", "room"), [(1, 50_000), (2, 25_000), (10, 5000)])
+def test_half_of_an_equal_share_may_wait_however_little_is_free(number: int, room: int) -> None:
+    admission, links = many_links(number, 100_000)
+    links[0].held = 100_000
+    assert admission.room() == room
+
+
 @pytest.mark.parametrize("most", [1, 2, 5, 8])
 def test_few_are_all_for_whoever_comes(most: int) -> None:
     assert _filled([1], most) == [most]

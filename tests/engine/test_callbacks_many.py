@@ -8,6 +8,7 @@ import pytest
 import trio
 
 import duplex
+from duplex.engine.serving._callbacks import Callbacks
 from tests.engine.helpers import linked, outcome, until
 from tests.engine.raw import RawRouter
 from tests.machine import fail_after
@@ -185,3 +186,31 @@ async def test_a_server_that_calls_a_callback_without_end() -> None:
             router.say([10, 1, 0, b"\x2a"])
             await until(lambda: results)
             assert results == [42]
+
+
+class FakeLink:
+    """What is counted of a link."""
+
+    callbacks = 0
+
+
+def test_a_call_has_its_callback_as_long_as_one_of_them_runs() -> None:
+    callbacks = Callbacks(duplex.Limits(max_handlers_per_link=1))
+    link, call = FakeLink(), object()
+    one: Any = call
+    for _ in range(3):
+        callbacks.begin(link, one)
+    for left in (2, 1):
+        callbacks.end(link, one)
+        assert link.callbacks == callbacks.running == left
+        why = callbacks.refusal(link, one)
+        assert why is not None
+        assert why.startswith(f"{left} callbacks run for this link, the limit")
+    callbacks.end(link, one)
+    assert link.callbacks == callbacks.running == 0
+    other: Any = object()
+    callbacks.begin(link, other)
+    assert callbacks.refusal(link, other) is not None
+    assert callbacks.refusal(link, one) is None, (
+        "the first one of a call is taken in any case, and so is the next first"
+    )

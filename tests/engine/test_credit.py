@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
+import trio
 import trio.testing
 
 from duplex.engine.channels._credit import MOST_TOLD, CreditShare
@@ -94,3 +96,27 @@ async def test_nobody_is_told_once_the_link_is_over() -> None:
     scene.connection.is_open = False
     await trio.testing.wait_all_tasks_blocked()
     assert scene.told == [0]
+
+
+class Passes(trio.abc.Instrument):
+    """Notes how many were told in each pass of the event loop."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.seen = [0]
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.seen.append(len(self.scene.told))
+
+
+async def test_credit_that_comes_often_is_told_no_more_in_a_pass() -> None:
+    scene = Scene(1000, 1)
+    passes = Passes(scene)
+    for _ in range(5):
+        assert scene.grant(10**9) != []
+    trio.lowlevel.add_instrument(passes)
+    await trio.testing.wait_all_tasks_blocked()
+    trio.lowlevel.remove_instrument(passes)
+    told = [after - before for before, after in itertools.pairwise(passes.seen)]
+    assert max(told[1:]) <= MOST_TOLD
+    assert sorted(scene.told) == list(range(1000)), "each is told once"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import trio
@@ -50,3 +51,26 @@ async def test_those_of_calls_that_are_over_are_swept(autojump_clock: object) ->
         await trio.sleep(61)
         nursery.cancel_scope.cancel()
     assert [name for name, _ in fired] == ["lives"]
+
+
+async def test_they_fire_in_their_order_after_a_sweep(autojump_clock: object) -> None:
+    """What is left between calls that are over is in any order, and the next one is the earliest all the same."""
+    fired: list[tuple[str, float]] = []
+    times = random.Random(1).sample(range(1, 10 * _MOST_STALE), _MOST_STALE)
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        timers = Timers(lambda function, name: nursery.start_soon(function))
+        added = []
+        for after in times:
+            call: Any = _Call(str(after), fired)
+            added.append(timers.add(start + after, call))
+        live = sorted(times)[10::2]
+        for timer, after in zip(added, times, strict=True):
+            if after not in live:
+                cancel_timer(timer)
+        last: Any = _Call("last", fired)
+        timers.add(start + 20 * _MOST_STALE, last)
+        assert len(timers._entries) == len(live) + 1, "they were swept"
+        await trio.sleep(21 * _MOST_STALE)
+        nursery.cancel_scope.cancel()
+    assert fired == [*((str(after), start + after) for after in live), ("last", start + 20 * _MOST_STALE)]

@@ -49,7 +49,6 @@ class CreditShare:
         credit = connection.link_credit
         for_streams = connection.stream_credit > 0
         if credit <= 0 or not connection.is_open or not (for_streams or True in waiters.values()):
-            self._to_tell = 0
             return
         most = min(credit // MESSAGE_OVERHEAD + 1, MOST_TOLD)
         while most and self._to_tell and waiters:
