@@ -291,7 +291,8 @@ async def test_result_that_cannot_travel() -> None:
 async def test_caller_that_breaks_the_rules_of_its_channel(till: Till) -> None:
     """Its channel is over at once, and so is the handler, as nobody else waits."""
     metadata = {"duplex-idempotency-key": "k"}
-    async with duplex.open_peer(services=[till.service]) as server:
+    seen: list[duplex.UnservedCall] = []
+    async with duplex.open_peer(services=[till.service], observer=seen.append) as server:
         address = await server.bind("tcp://127.0.0.1:*")
         with RawDealer(address) as raw, fail_after(GUARD):
             await raw.shake_hands(
@@ -307,6 +308,35 @@ async def test_caller_that_breaks_the_rules_of_its_channel(till: Till) -> None:
             await until(lambda: till.cancelled)
             await until(lambda: server._inside.results.running == 0)
             assert not server.links[0]._inside.channels.users
+            assert seen == [], "nobody got the answer of a run"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_channels_of_a_keyed_call_end_as_it_ends(till: Till, fails: bool) -> None:
+    service = duplex.Service("s")
+
+    @service.rpc
+    async def wait() -> None:
+        till.running += 1
+        await till.go.wait()
+        if fails:
+            raise duplex.NotFound("nothing")
+
+    async with duplex.open_peer(services=[service]) as server:
+        address = await server.bind("tcp://127.0.0.1:*")
+        with RawDealer(address) as raw, fail_after(GUARD):
+            await raw.shake_hands(
+                [7, 1, "s.wait", 1, b"\x91\x90", 0, None, {"duplex-idempotency-key": "k"}],
+                [7, 3, None, 0, None, 0, None, None, None, 1],
+            )
+            await until(lambda: till.running and server.links[0].statistics().incoming == 2)
+            till.go.set()
+            await raw.commands(10, 2)
+            statuses = {command[1]: command[2] for command in raw.received if command[0] == 10}
+            if fails:
+                assert statuses == {1: StatusCode.NOT_FOUND, 3: StatusCode.CANCELLED}
+            else:
+                assert statuses == {1: StatusCode.OK, 3: StatusCode.OK}
 
 
 async def test_malformed_trailers_are_told_as_of_any_call(till: Till) -> None:
@@ -474,6 +504,35 @@ async def test_answer_waits_for_credit(till: Till) -> None:
                 assert len(pair.back._inside.credit.waiters) == 3
                 await collect(hog)
         assert results == [101, 101]
+
+
+@pytest.mark.parametrize("of_link", [False, True])
+async def test_any_credit_is_enough_for_an_answer_and_none_is_not(till: Till, of_link: bool) -> None:
+    async with linked(till.service) as pair, trio.open_nursery() as nursery:
+        results: list[int] = []
+
+        async def call() -> None:
+            results.append(await till.keyed(pair).slow(1))
+
+        nursery.start_soon(call)
+        await until(lambda: till.running)
+        connection = pair.back._inside.connection
+        (channel,) = pair.back._inside.channels.users
+        window = connection._outgoing if of_link else connection._channels[channel].outgoing
+        granted, window.balance = window.balance, 0
+        till.go.set()
+        await until(lambda: pair.server._inside.results.remembered[0])
+        await pair.settle()
+        assert results == []
+        (waiter,) = pair.back._inside.credit.waiters
+        waiter.on_credit()
+        assert pair.back._inside.credit.waiters, "that there is news does not mean that there is credit"
+        window.balance = 1
+        waiter.on_credit()
+        assert not pair.back._inside.credit.waiters
+        window.balance += granted - 1
+        await until(lambda: results)
+        assert results == [101]
 
 
 async def test_link_lost_while_an_answer_waits_for_credit(till: Till) -> None:

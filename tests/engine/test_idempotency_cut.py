@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from typing import Any
 
 import pytest
@@ -454,6 +455,7 @@ async def test_error_of_a_function_that_was_given_up(till: Till) -> None:
 
     async with linked(service) as pair:
         await given_up(till.thread_began.is_set, till.keyed(pair).refuse)
+        await until(lambda: pair.back.statistics().incoming == 0)
         till.thread_may_end.set()
         with pytest.raises(duplex.NotFound):
             await till.keyed(pair).refuse()
@@ -518,3 +520,50 @@ async def test_an_attempt_that_comes_while_a_late_run_cleans_up_runs_itself(auto
         await trio.sleep(0.7)
         assert await keyed.with_options(timeout=6).work() == "done"
         assert runs == 2
+
+
+async def test_a_function_that_got_no_thread_has_not_run(
+    till: Till, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So its key is not used up, and its caller is told that it may call again."""
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    till.thread_may_end.set()
+    async with linked(till.service) as pair:
+        with monkeypatch.context() as patch:
+            patch.setattr("trio._threads.start_thread_soon", refuse)
+            error = await outcome(till.keyed(pair).thread())
+        assert "can't start new thread" in caplog.text
+        assert type(error) is duplex.Internal
+        assert error.may_have_executed is False
+        assert pair.server._inside.results.remembered[0] == 0
+        assert await till.keyed(pair).thread() == 1
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_what_a_function_leaves_behind_makes_no_calls_once_its_call_is_over(
+    till: Till, keyed: bool
+) -> None:
+    service = duplex.Service("leaving")
+    contexts: list[contextvars.Context] = []
+
+    @service.rpc
+    def work() -> None:
+        contexts.append(contextvars.copy_context())
+
+    async with linked(service, till.service) as pair, trio.open_nursery() as nursery:
+        remote = pair.service("leaving")
+        await (remote.with_options(idempotency_key="k") if keyed else remote).work()
+        outcomes: list[Any] = []
+
+        async def call() -> None:
+            outcomes.append(await outcome(pair.service("till").charge(1)))
+
+        contexts[0].run(nursery.start_soon, call)
+        await until(lambda: outcomes)
+        assert type(outcomes[0]) is duplex.CallCancelled
+        assert "leaving.work, on whose behalf the call is made, is over" in str(outcomes[0])
+        assert outcomes[0].may_have_executed is False
+        assert till.runs == 0
