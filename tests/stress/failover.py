@@ -149,7 +149,8 @@ class Load:
                 phase.once["done"] += 1
         except duplex.RPCError as error:
             if number % ONCE:
-                phase.failed.append(repr(error))
+                notes = " ".join(getattr(error, "__notes__", ()))
+                phase.failed.append(f"{error!r} at {error.peer}. {notes}")
             else:
                 phase.once[type(error).__name__] += 1
         else:
