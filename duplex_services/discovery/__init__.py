@@ -18,6 +18,8 @@ from duplex_services.discovery._errors import NotThere as NotThere
 from duplex_services.discovery._errors import StoreAway as StoreAway
 from duplex_services.discovery._errors import Superseded as Superseded
 from duplex_services.discovery._fronts import open_dns as open_dns
+from duplex_services.discovery._fronts import open_http as open_http
+from duplex_services.discovery._http._options import HttpOptions as HttpOptions
 from duplex_services.discovery._model import Batch as Batch
 from duplex_services.discovery._model import Change as Change
 from duplex_services.discovery._model import Check as Check

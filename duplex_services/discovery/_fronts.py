@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import duplex
+from duplex_services.discovery._directory import Directory
 from duplex_services.discovery._dns._options import DnsOptions
+from duplex_services.discovery._http._options import HttpOptions
 from duplex_services.discovery._reading import Reading
 
 if TYPE_CHECKING:
+    from duplex_services._shared._http_server import HttpServer
     from duplex_services.discovery._dns._server import DnsFront
 
 
@@ -38,3 +41,30 @@ async def open_dns(
         ) from error
     async with open_front(reading, bind, options or DnsOptions()) as front:
         yield front
+
+
+@contextlib.asynccontextmanager
+async def open_http(
+    directory: Directory, bind: str = "127.0.0.1:7710", options: HttpOptions | None = None
+) -> AsyncIterator[HttpServer]:
+    """Serve a directory through HTTP: ``async with open_http(directory, "127.0.0.1:7710") as http``.
+
+    Args:
+        directory: which.
+        bind: ``HOST:PORT`` to listen at; ``:PORT`` is every address of this machine, port 0 a free one.
+        options: tokens and certificates.
+
+    Raises:
+        duplex.ConfigurationError: an option makes no sense, nobody can listen there, anybody could change anything, or h11 is
+            not installed.
+    """
+    try:
+        from duplex_services.discovery._http._server import open_front
+    except ModuleNotFoundError as error:
+        if error.name != "h11":
+            raise
+        raise duplex.ConfigurationError(
+            "HTTP needs the library h11, which is not installed: pip install 'duplex-rpc[http]'"
+        ) from error
+    async with open_front(directory, bind, options or HttpOptions()) as server:
+        yield server
