@@ -203,6 +203,9 @@ class HttpServer:
                 await _Connection(self, stream, client).run(
                     is_welcome=self.connections <= self.limits.connections
                 )
+        except Exception:
+            # Whatever is wrong with one connection is nothing to the others.
+            _log.exception("a connection of HTTP's failed")
         finally:
             await trio.aclose_forcefully(stream)
             self.connections -= 1
@@ -356,7 +359,9 @@ class _Connection:
         if ends or self._server.is_closing:
             headers.append(("Connection", "close"))
         reason = http.HTTPStatus(response.status).phrase
-        events: list[h11.Event] = [h11.Response(status_code=response.status, headers=headers, reason=reason)]
+        events: list[h11.Event] = [
+            h11.Response(status_code=response.status, headers=_encoded(headers), reason=reason)
+        ]
         if response.body and not self._is_head:
             events.append(h11.Data(response.body))
         await self._send(*events, h11.EndOfMessage())
@@ -368,7 +373,7 @@ class _Connection:
             ("Cache-Control", "no-store"),
             *answer.headers,
         ]
-        await self._send(h11.Response(status_code=200, headers=headers, reason="OK"))
+        await self._send(h11.Response(status_code=200, headers=_encoded(headers), reason="OK"))
         if not self._is_head:
 
             async def write() -> bool:
@@ -436,6 +441,11 @@ class _Connection:
                 await self._stream.send_eof()
             while await self._stream.receive_some(_CHUNK):
                 pass
+
+
+def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Return headers as bytes: what came from a client may be any that HTTP has."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,7 @@
 """``python -m tests.fuzz --runs N``: every target for a stated number of inputs, and a table of what came of it.
 
 The targets of one process get N inputs each, guided by coverage (atheris); the socket of a live peer gets
-N / 5, over tcp and over ipc each; and the state machines of ``tests/protocol`` run N / 25000 times as many
+N / 5, over tcp and over ipc each; the doors of services, which are DNS and HTTP, N / 2 each; and the state machines of ``tests/protocol`` run N / 25000 times as many
 examples as in ``make test``.
 """
 
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.fuzz import live
+from tests.fuzz import doors, live
 from tests.fuzz.seeds import CORPUS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -112,6 +112,9 @@ def main() -> int:
         result = live.run(scheme, max(1, options.runs // 5), options.seed)
         row(f"live peer, {scheme}", result.inputs, result.findings, started)
         say(f"    {result.describe()}")
+    for door in doors.DOORS:
+        started = time.monotonic()
+        row(door, *doors.run(door, max(1, options.runs // 2), options.seed), started)
     started = time.monotonic()
     row("machines (examples)", *machines(max(1, options.runs // 25_000)), started)
     for text in findings:

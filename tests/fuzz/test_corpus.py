@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import live
+from duplex_services.discovery._dns._server import DnsFront
+from tests.fuzz import doors, live
 from tests.fuzz.inputs import HELLO, Message, Mutator, join, pack, split, unpack
 from tests.fuzz.seeds import CORPUS, LONGEST, seeds
 from tests.fuzz.targets import TARGETS
@@ -68,3 +69,16 @@ def test_live_peer(scheme: str) -> None:
     assert result.inputs == 600
     assert result.broken_zmtp == 30
     assert result.calls >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("door", "inputs"), [("dns", 1500), ("http", 600)])
+def test_doors(door: str, inputs: int) -> None:
+    assert doors.run(door, inputs, seed=1) == (inputs, [])
+
+
+def test_a_door_that_fails_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DnsFront, "answer", lambda *args, **options: b"\xff" * 20)
+    count, [found, *_] = doors.run("dns", 10, seed=1)
+    assert count == 1
+    assert "it fails" in found or "it answers" in found

@@ -78,8 +78,13 @@ class DnsFront:
         if isinstance(query, wire.Bad):
             self.statistics.refused += 1
             return wire.error(query)
-        recurses = bool(self._recursors) and is_near(client)
-        return self._answers.answer(query, is_tcp=is_tcp, recurses=recurses, now=time.time())
+        try:
+            recurses = bool(self._recursors) and is_near(client)
+            return self._answers.answer(query, is_tcp=is_tcp, recurses=recurses, now=time.time())
+        except Exception:
+            # Whatever is wrong with one answer is nothing to the others.
+            _log.exception("DNS cannot answer %r", data)
+            return wire.error(wire.Bad(query.id, query.flags, wire.SERVFAIL))
 
     async def _recurse(self, data: bytes, *, is_tcp: bool) -> bytes:
         self.statistics.recursed += 1

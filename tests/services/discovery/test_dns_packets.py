@@ -105,6 +105,18 @@ async def test_whatever_comes_is_answered_or_dropped() -> None:
         assert shown(await ask(front, "web.discoverd.")) == ["A 10.0.0.0", "A 10.0.0.1", "A 10.0.0.2"]
 
 
+async def test_what_fails_in_one_answer_is_nothing_to_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, reading = told_of(("web", many(1)))
+    async with open_front(reading) as front:
+        with monkeypatch.context() as patch:
+            patch.setattr(front._answers, "_make", None)
+            assert (await ask(front, "web.discoverd.")).rcode() == dns.rcode.SERVFAIL
+        assert shown(await ask(front, "web.discoverd.")) == ["A 10.0.0.0"]
+    assert "DNS cannot answer" in caplog.text
+
+
 async def test_names_that_are_not_there_are_not_remembered() -> None:
     _, reading = told_of(("web", many(1)))
     async with open_front(reading) as front:

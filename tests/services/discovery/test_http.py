@@ -25,9 +25,12 @@ from duplex_services.discovery import (
     Status,
     StoreAway,
     open_directory,
+    open_dns,
     open_http,
 )
 from tests.machine import fail_after, require_program, within
+from tests.services.discovery.names import ask, shown
+from tests.services.store.weather import open_weather
 
 JSON = ("Content-Type", "application/json")
 
@@ -558,6 +561,33 @@ async def test_curl_registers(tmp_path: Any) -> None:
         body.write_text('{"addr": "10.0.0.1:80", "proto": "http"}')
         assert await run("/v1/services/web/instances/a", "-T", str(body)) == ""
         assert '"addr":"10.0.0.1:80"' in await run("/services/web/instances")
+
+
+async def test_fronts_go_on_while_the_store_is_away() -> None:
+    async with open_weather(verify_every=0.05, patience=0.2) as (store, weather):
+        async with (
+            open_directory(store, server="here") as directory,
+            open_http(directory, "127.0.0.1:0") as http,
+            open_dns(directory.reading, "127.0.0.1:0") as front,
+        ):
+            await directory.instances.register(
+                "web", Registration("a", host="10.0.0.1", port=80), 10, is_held=True
+            )
+            client = Client(directory, http.addresses[0])
+            weather.is_away = True
+            with fail_after(10):
+                while not directory.reading.status().stale:
+                    # The store is verified in real time.
+                    await trio.sleep(0.01)
+            for _ in range(50):
+                answer = await client("GET", "/services/web/instances")
+                assert answer.status == 200
+                assert answer.headers["discoverd-stale"] == "true"
+                assert shown(await ask(front, "web.discoverd.")) == ["A 10.0.0.1"]
+            refused = await client("PUT", "/services/new", {})
+            assert (refused.status, json.loads(refused.body)["retry"]) == (503, True)
+            weather.is_away = False
+            await client.http.aclose()
 
 
 def test_without_the_library_one_error_says_what_to_install() -> None:

@@ -56,6 +56,8 @@ class Told:
             return Streaming("text/plain", lambda send: self._short(send), (("X-More", "1"),))
         if what == "broken":
             return Streaming("text/plain", self._broken)
+        if what == "echo":
+            return Response(200, b"hello", headers=(("X-Echo", request.headers["x-echo"]),))
         if what == "nothing":
             return Response(204)
         return Response(200, request.body or b"hello", "text/plain", (("X-Path", "/".join(request.parts)),))
@@ -265,6 +267,20 @@ async def test_whatever_comes_is_answered_or_the_connection_is_closed() -> None:
             answer = await say(port, bytes(words), ends=True)
             assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
         assert b"hello" in await say(port, head("GET", "/", CLOSE))
+
+
+async def test_what_fails_in_one_connection_is_nothing_to_others(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_told() as (_, server, port):
+        answer = await say(port, head("GET", "/echo", CLOSE).replace(b"Host", b"X-Echo: caf\xe9\r\nHost"))
+        assert b"X-Echo: caf\xe9\r\n" in answer
+
+        def fail(status: int, message: str) -> Response:
+            raise RuntimeError("no")
+
+        server.refuse = fail
+        assert await say(port, b"nonsense\r\n\r\n") == b""
+        assert b"hello" in await say(port, head("GET", "/", CLOSE))
+    assert [record.getMessage() for record in caplog.records] == ["a connection of HTTP's failed"]
 
 
 async def send_until_closed(port: int, first: bytes, more: bytes, pause: float) -> float:
