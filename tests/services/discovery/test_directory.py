@@ -427,6 +427,27 @@ async def test_a_second_server_of_the_same_name_ends_the_first(autojump_clock: M
             await run_both()
 
 
+async def test_a_server_that_was_away_comes_back_or_finds_another_in_its_place(
+    autojump_clock: MockClock,
+) -> None:
+    async def run(*, is_taken: bool) -> None:
+        async with open_weathered() as (directory, weather, _, server):
+            weather.is_away = True
+            # Its lease is over.
+            await trio.sleep(30)
+            if is_taken:
+                async with open_store(server.client().opened()) as store:
+                    other = {"discovery/n/a": b'{"name":"a","incarnation":"other"}'}
+                    await store.commit(other, when=last_writer_wins)
+            weather.is_away = False
+            await trio.sleep(20)
+            assert directory.reading.view.servers["a"].incarnation == directory.info.incarnation
+
+    await run(is_taken=False)
+    with pytest.raises(Superseded, match="has begun as 'a'"):
+        await run(is_taken=True)
+
+
 @pytest.mark.parametrize("name", ["/", "x" * 200])
 async def test_a_server_whose_name_is_none(name: str, autojump_clock: MockClock) -> None:
     with pytest.raises(duplex.ConfigurationError, match="server: id"):
