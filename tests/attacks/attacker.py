@@ -282,6 +282,8 @@ KINDS: Final[dict[str, Callable[[Context, str, float], None]]] = {
 def main() -> None:
     """Attack."""
     kind, endpoint, seconds = sys.argv[1:]
+    sys.stdout.write("now\n")
+    sys.stdout.flush()
     KINDS[kind](zmq.Context(), endpoint, time.monotonic() + float(seconds))
 
 

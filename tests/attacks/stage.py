@@ -78,7 +78,9 @@ def attack(kind: str, seconds: float, *, first: bool = False) -> Outcome:
         quiet = _ask(probe, seconds / 2)
         before = _peak(target.pid)
         command = [sys.executable, "-m", "tests.attacks.attacker", kind, endpoint, str(seconds + 0.5)]
-        with subprocess.Popen(command, cwd=ROOT) as attacker:
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as attacker:
+            assert attacker.stdout is not None
+            attacker.stdout.readline()  # it begins now, however long Python took to start
             attacked = _ask(probe, seconds)
             peak = _peak(target.pid)
             is_alive = target.poll() is None
