@@ -9,6 +9,7 @@ import trio
 
 import duplex
 from tests.engine.helpers import linked, outcome, until
+from tests.machine import within
 
 service = duplex.Service("service")
 
@@ -186,7 +187,7 @@ async def test_a_thread_may_release_what_it_holds_when_its_call_is_over() -> Non
     plain = Plain()
     async with linked(plain.service, offers=[plain.service]) as pair:
         with pytest.raises(duplex.DeadlineExceeded):
-            await pair.service("plain").releases_late.with_options(timeout=0.05)()
+            await pair.service("plain").releases_late.with_options(timeout=within(0.2))()
         await until(lambda: plain.released)
         assert plain.cancelled_by == ["deadline"]
 
