@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+import msgspec
+
 import duplex
 from duplex_services.discovery._directory import Directory
 from duplex_services.discovery._dns._options import DnsOptions
@@ -68,3 +70,40 @@ async def open_http(
         ) from error
     async with open_front(directory, bind, options or HttpOptions()) as server:
         yield server
+
+
+class Fronts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a directory is told through besides Duplex.
+
+    Attributes:
+        http: where to serve HTTP; empty for nowhere.
+        http_options: how.
+        dns: where to answer DNS; empty for nowhere.
+        dns_options: how.
+    """
+
+    http: str = ""
+    http_options: HttpOptions = HttpOptions()
+    dns: str = ""
+    dns_options: DnsOptions = DnsOptions()
+
+
+@contextlib.asynccontextmanager
+async def open_fronts(directory: Directory, fronts: Fronts) -> AsyncIterator[list[str]]:
+    """Tell a directory through what is asked for; gives where: ``http://HOST:PORT`` and ``dns://HOST:PORT``.
+
+    Raises:
+        duplex.ConfigurationError: as :func:`open_http` and :func:`open_dns`.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        found: list[str] = []
+        if fronts.http:
+            server = await stack.enter_async_context(open_http(directory, fronts.http, fronts.http_options))
+            scheme = "http" if fronts.http_options.tls is None else "https"
+            found += [f"{scheme}://{address}" for address in server.addresses]
+        if fronts.dns:
+            front = await stack.enter_async_context(
+                open_dns(directory.reading, fronts.dns, fronts.dns_options)
+            )
+            found += [f"dns://{address}" for address in front.addresses]
+        yield found

@@ -15,6 +15,7 @@ import trio
 
 import duplex
 from duplex_services.discovery._directory import open_directory
+from duplex_services.discovery._fronts import Fronts, open_fronts
 from duplex_services.discovery._serving import open_server
 from duplex_services.store import open_store
 
@@ -28,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True):
         name: of the server; ``None`` for the one in the state folder.
         state: the folder.
         checks: whether it makes its share of the health checks.
+        fronts: HTTP and DNS.
     """
 
     store: str | None
@@ -35,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True):
     name: str | None
     state: Path
     checks: bool = True
+    fronts: Fronts = Fronts()
 
 
 async def run_server(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -58,8 +61,9 @@ async def run_server(settings: Settings, announce: Callable[[str], None]) -> Non
                 open_store(url) as store,
                 open_directory(store, server=name, checks=settings.checks) as directory,
                 open_server(directory, settings.binds) as (_, endpoints),
+                open_fronts(directory, settings.fronts) as addresses,
             ):
-                for endpoint in endpoints:
+                for endpoint in (*endpoints, *addresses):
                     announce(endpoint)
                 # Whoever is registered here goes to another server, or comes back: nobody is withdrawn.
                 await signals.__anext__()

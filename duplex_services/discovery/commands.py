@@ -14,6 +14,7 @@ import trio
 
 import duplex
 from duplex_services._shared._places import settings_of, socket_endpoint, state_folder
+from duplex_services.discovery._front_options import front_options, fronts_of
 from duplex_services.discovery._showing import (
     show_change,
     show_diff,
@@ -129,6 +130,7 @@ def commands(context: click.Context) -> None:
     envvar="DUPLEX_DISCOVERY_STATE",
     help="The state folder.  [default: as its documentation says]",
 )
+@front_options
 @click.option("--no-socket", is_flag=True, help="Do not listen at this host's Unix socket.")
 @click.option("--no-checks", is_flag=True, help="Make no health checks; other servers do.")
 @click.option(
@@ -146,6 +148,7 @@ def run_command(
     no_socket: bool,
     no_checks: bool,
     log_level: str,
+    **fronts: Any,
 ) -> int:
     """Serve the directory until a signal comes.
 
@@ -159,7 +162,12 @@ def run_command(
     )
     sockets = () if no_socket else (socket_endpoint("discovery"),)
     settings = Settings(
-        store, (*sockets, *binds), name, state or state_folder("discovery"), checks=not no_checks
+        store,
+        (*sockets, *binds),
+        name,
+        state or state_folder("discovery"),
+        checks=not no_checks,
+        fronts=fronts_of(fronts),
     )
     trio.run(run_server, settings, _announce)
     return 0
