@@ -516,3 +516,24 @@ async def test_a_callback_that_answers_with_a_channel_is_an_error_of_the_call() 
                 assert closed[1:3] == [1, 0]
     assert [type(error) for error in caught] == [duplex.Internal]
     assert "did not answer with a single result" in str(caught[0])
+
+
+@pytest.mark.parametrize(("function", "channel"), [(True, False), (False, True), (True, True)])
+async def test_an_error_knows_whether_channels_went_with_the_call(function: bool, channel: bool) -> None:
+    """They are used up then, so the call cannot be made again."""
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def fail(first: Any, second: Any) -> None:
+        raise duplex.NotFound("nothing")
+
+    async def callback() -> None:
+        pass
+
+    _sending, receiving = trio.open_memory_channel[int](1)
+    async with linked(service) as pair:
+        error = await outcome(
+            pair.service("service").fail(callback if function else 1, receiving if channel else 2)
+        )
+        assert type(error) is duplex.NotFound
+        assert error._took_channels is channel

@@ -447,3 +447,17 @@ async def test_a_call_is_as_old_as_the_time_since_it_was_made(mock_clock: trio.t
             [call] = peer.calls()
             assert call.age == pytest.approx(1)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_call_that_was_closed_has_no_result_to_wait_for() -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def wait() -> None:
+        await trio.sleep_forever()
+
+    async with linked(service) as pair:
+        async with pair.service("service").wait.open() as call:
+            pass
+        with pytest.raises(trio.ClosedResourceError, match="closed for receiving"):
+            await call.result()

@@ -268,3 +268,13 @@ async def test_a_peer_that_ends_leaves_nothing_frozen() -> None:
         assert gc.get_freeze_count()
         nursery.cancel_scope.cancel()
     assert not gc.get_freeze_count()
+
+
+async def test_a_peer_whose_handlers_have_ended_says_so_though_nothing_calls_it(
+    autojump_clock: object,
+) -> None:
+    async with duplex.open_peer() as peer:
+        _collector.collector.note(peer._inside.admission, MANY)
+        assert gc.get_freeze_count()
+        await trio.sleep(2 * duplex.Keepalive().interval)  # the peer looks after its links meanwhile
+        assert not gc.get_freeze_count()

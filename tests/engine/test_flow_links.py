@@ -15,7 +15,7 @@ import trio.testing
 import duplex
 from duplex.engine.serving import ServedChannel
 from duplex.protocol import MESSAGE_OVERHEAD
-from tests.engine.helpers import Pair, collect, linked, until
+from tests.engine.helpers import Pair, collect, linked, made, until
 from tests.engine.raw import HELLO, RawDealer, batch
 from tests.sizes import size
 
@@ -406,3 +406,30 @@ async def test_credit_that_is_enough_for_one_wakes_one() -> None:
             trio.lowlevel.remove_instrument(steps)
             assert len(set(served)) == len(served) == 5, "each in its turn"
             assert steps.count < 300
+
+
+@pytest.mark.parametrize("opened", [False, True])
+async def test_a_call_begins_with_the_credit_that_streams_leave(opened: bool) -> None:
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async with linked(service) as pair, trio.open_nursery() as nursery:
+        connection = pair.link._inside.connection
+        window = connection._outgoing
+        granted, window.balance = window.balance, 0
+        results: list[int] = []
+
+        async def call() -> None:
+            results.append(await made(pair.service("service").double, 4, opened=opened))
+
+        nursery.start_soon(call)
+        await until(lambda: pair.link._inside.credit.waiters)
+        window.balance = 1
+        assert connection.stream_credit <= 0
+        pair.link._inside.credit.share()
+        await until(lambda: results)
+        window.balance += granted - 1
+        assert results == [8]

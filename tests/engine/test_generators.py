@@ -14,6 +14,7 @@ import pytest
 import trio
 
 import duplex
+from duplex.engine.threads import _generator
 from tests.engine.helpers import Pair, collect, linked, outcome, until
 from tests.machine import fail_after
 
@@ -427,3 +428,30 @@ async def test_inline_generator_takes_no_thread(monkeypatch: pytest.MonkeyPatch)
             assert await collect(call) == [0, 1, 2]
         await pair.settle()
         assert taken == []
+
+
+async def test_a_cancelled_call_lasts_until_its_generator_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_generator, "CLEAN_UP", 60.0)
+    service = duplex.Service("service")
+    closing, may_end = threading.Event(), threading.Event()
+
+    @service.rpc
+    def pages() -> Iterator[str]:
+        try:
+            while True:
+                yield PAGE
+        finally:
+            closing.set()
+            assert may_end.wait(10)
+
+    limits = duplex.Limits(channel_window=1024, link_window=65536)
+    async with linked(service, client={"limits": limits}) as pair:
+        async with pair.service("service").pages.open() as call:
+            await call.receive()
+            await until(lambda: pair.back._inside.credit.waiters)
+        await until(closing.is_set)
+        await pair.settle()
+        assert pair.back.statistics().running == 1
+        may_end.set()
+        await until(lambda: not pair.back.statistics().running)
+        await all_ended(pair)

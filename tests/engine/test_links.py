@@ -285,3 +285,35 @@ async def test_too_many_services() -> None:
         await pair.settle()
         assert pair.link.is_open
         assert len(pair.link.services) == 1024
+
+
+async def test_who_connected_connects_anew_when_the_other_side_leaves_and_nobody_else() -> None:
+    go = trio.Event()
+    running = 0
+
+    def waiting(name: str) -> duplex.Service:
+        service = duplex.Service(name)
+
+        @service.rpc
+        async def wait() -> None:
+            nonlocal running
+            running += 1
+            await go.wait()
+
+        return service
+
+    async with linked(waiting("there"), offers=[waiting("here")], check=False) as pair:
+        client, server = pair.client._inside.table, pair.server._inside.table
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pair.link.service("there").wait)
+            nursery.start_soon(pair.back.service("here").wait)
+            await until(lambda: running == 2)
+            assert not client.is_replaced("there")
+            assert not server.is_replaced("here")
+            nursery.start_soon(pair.server.drain)
+            await until(lambda: pair.link._inside.connection.remote_leaving)
+            assert client.is_replaced("there")
+            nursery.start_soon(pair.client.drain)
+            await until(lambda: pair.back._inside.connection.remote_leaving)
+            assert not server.is_replaced("here"), "it was connected to"
+            go.set()

@@ -10,7 +10,8 @@ import trio
 
 import duplex
 from duplex.engine.links._lost import AT_ONCE, IN_A_PASS
-from tests.engine.helpers import Pair, linked, until
+from tests.engine.helpers import GUARD, Pair, linked, until
+from tests.machine import fail_after
 
 pytestmark = pytest.mark.plain_wire("counts passes of the event loop")
 
@@ -158,3 +159,25 @@ async def test_handlers_that_go_on_before_they_are_told_see_nothing_odd(autojump
         kinds = {type(problem) for problem in work.problems}
         assert kinds <= {trio.Cancelled, duplex.CallCancelled, trio.BrokenResourceError}
         assert not pair.back._inside.channels.users
+
+
+async def test_callers_are_told_though_their_peer_ends_before_it_has_told_all(autojump_clock: object) -> None:
+    work = Work()
+    told = 0
+
+    async def call(link: duplex.Link) -> None:
+        nonlocal told
+        with pytest.raises(duplex.PeerLost, match="a test"):
+            await link.service("work").wait()
+        told += 1
+
+    async with trio.open_nursery() as nursery:
+        async with linked(work.service, check=False) as pair:
+            work.server = pair.server
+            for _ in range(MANY):
+                nursery.start_soon(call, pair.link)
+            await until(lambda: work.begun == MANY)
+            pair.link._inside.lose("a test")
+            pair.client._inside.home.nursery.cancel_scope.cancel()
+        with fail_after(GUARD):
+            await until(lambda: told == MANY)

@@ -230,8 +230,8 @@ async def test_handler_that_receives_too_slowly_is_told() -> None:
                     await call.send((number, PAD))
             await pair.settle()
             telemetry.go.set()
-            with pytest.raises(duplex.ResourceExhausted, match=r"telemetry.record"):
-                await call.result()
+            with fail_after(5), pytest.raises(duplex.ResourceExhausted, match=r"telemetry.record"):
+                await call.result(end=False)
         assert isinstance(telemetry.problem, duplex.ResourceExhausted)
         check_kept("drop_newest", telemetry.taken, 1)
         assert telemetry.statistics is not None

@@ -287,3 +287,8 @@ def test_cancel_received_of_a_leaving_side_is_as_ever() -> None:
     pair.b.close(channel, StatusCode.CANCELLED)
     pair.expect()
     assert pair.a.statistics().dropped_commands == 0
+
+
+def test_a_ping_that_tells_no_delay_is_of_a_peer_without_any() -> None:
+    pair = ConnectionPair()
+    assert pair.inject(pair.b, [3, 7]) == [PingReceived(0.0)]

@@ -346,7 +346,6 @@ class NestedChannel(Conversation):
     def revoke(self) -> None:
         """The value was not passed after all."""
         if not self.over:
-            self._is_abandoned = True
             self.link.channels.cancel(self.channel, "the channel was not passed after all")
             self.finish(CallCancelled("the channel was not passed after all"))
 
