@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -537,3 +539,24 @@ async def test_an_error_knows_whether_channels_went_with_the_call(function: bool
         )
         assert type(error) is duplex.NotFound
         assert error._took_channels is channel
+
+
+async def test_a_call_that_is_refused_before_its_arguments_were_sent_keeps_nothing_of_them() -> None:
+    def function() -> None:
+        pass
+
+    kept = weakref.ref(function)
+    async with linked(duplex.Service("service")) as pair:
+        window = pair.link._inside.connection._outgoing
+        granted, window.balance = window.balance, 0
+        opening = pair.service("service").missing.open(function)
+        del function
+        async with opening as call:
+            error = await outcome(call.result())
+        window.balance += granted
+        assert type(error) is duplex.Unimplemented
+        assert not pair.link._inside.values.functions
+        del opening, error
+        gc.collect()
+        assert kept() is None
+        assert call.method == "service.missing"
