@@ -378,6 +378,10 @@ async def test_function_in_a_thread_goes_on_and_its_outcome_counts(till: Till) -
         await given_up(till.thread_began.is_set, till.keyed(pair).thread)
         await until(lambda: pair.back.statistics().incoming == 0)
         assert pair.server._inside.results.running == 1
+        # So is another one who comes and cancels, though the function is still at work.
+        await given_up(lambda: pair.back.statistics().incoming == 1, till.keyed(pair).thread)
+        await until(lambda: pair.back.statistics().incoming == 0)
+        assert pair.server._inside.results.running == 1
         results: list[Any] = []
 
         async def call() -> None:
@@ -567,3 +571,71 @@ async def test_what_a_function_leaves_behind_makes_no_calls_once_its_call_is_ove
         assert "leaving.work, on whose behalf the call is made, is over" in str(outcomes[0])
         assert outcomes[0].may_have_executed is False
         assert till.runs == 0
+
+
+async def test_a_notification_that_was_late_does_not_want_the_run_of_another(
+    till: Till, autojump_clock: object
+) -> None:
+    """Who joined its run has one of its own then, which ends with its caller."""
+    service = duplex.Service("late")
+
+    @service.rpc
+    async def work() -> None:
+        till.runs += 1
+        try:
+            await trio.sleep_forever()
+        finally:
+            till.cancelled += 1
+            with trio.CancelScope(shield=True):
+                await trio.sleep(5)  # it cleans up
+
+    async with linked(service, within=1000) as pair:
+        remote = pair.service("late").with_options(idempotency_key="k")
+        await remote.work.with_options(timeout=10).notify()
+        await trio.sleep(12)  # its time is over, and it cleans up
+        assert (till.runs, till.cancelled) == (1, 1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(remote.work)
+            await trio.sleep(10)
+            assert till.runs == 2
+            nursery.cancel_scope.cancel()
+        await trio.sleep(10)  # so does the second one
+        assert till.cancelled == 2
+        assert pair.server._inside.results.running == 0
+
+
+async def test_a_run_that_begins_again_has_the_latest_deadline_of_those_who_wait(
+    autojump_clock: object,
+) -> None:
+    service = duplex.Service("late")
+    runs = 0
+
+    @service.rpc
+    async def work() -> int:
+        nonlocal runs
+        runs += 1
+        run = runs
+        try:
+            await trio.sleep(20)
+        finally:
+            if run == 1:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(5)  # it cleans up
+        return run
+
+    async with linked(service, within=1000) as pair:
+        remote = pair.service("late").with_options(idempotency_key="k")
+        await remote.work.with_options(timeout=10).notify()
+        await trio.sleep(12)  # its time is over, and it cleans up
+        results: list[Any] = []
+
+        async def call(timeout: float) -> None:
+            results.append(await outcome(remote.work.with_options(timeout=timeout)()))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call, 10)
+            await pair.settle()
+            nursery.start_soon(call, 100)
+        assert type(results[0]) is duplex.DeadlineExceeded
+        assert results[1:] == [2]
+        assert runs == 2
