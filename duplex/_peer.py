@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, NoReturn, Protocol, TypeVar, cast, final, overload
@@ -19,6 +19,7 @@ from duplex.client._callers import Callers
 from duplex.client._options import Options
 from duplex.client._proxy import CallerFor
 from duplex.client.following import Connections, FollowedService
+from duplex.engine._counting import MethodStatistics
 from duplex.engine._engine import Engine
 from duplex.engine._statistics import LinkStatistics, PeerStatistics
 from duplex.engine.links import CallInfo, Session, calls_of, drain
@@ -260,6 +261,31 @@ class Peer(metaclass=Made):
         self._inside.check_thread()
         self._inside.services.set_health(service, serving=serving)
 
+    def probe_health(
+        self,
+        service: str,
+        probe: Callable[[], Awaitable[object]],
+        *,
+        ttl: float = 5.0,
+        timeout: float = 5.0,
+    ) -> None:
+        """Have a function find out whether a service takes calls, when somebody asks for it and not before.
+
+        Args:
+            service: its name; the empty name stands for the whole peer.
+            probe: ``async def`` without arguments. What it returns is taken as true or false; if it raises, or does not
+                return in time, the service takes no calls. One that was given before is not asked any more.
+            ttl: seconds for which its answer holds. While somebody watches the service, it is asked as often.
+            timeout: seconds that it has.
+
+        What :meth:`set_health` says comes first.
+
+        Raises:
+            ConfigurationError: there is no such service, or an argument is wrong.
+        """
+        self._inside.check_thread()
+        self._inside.services.probe_health(service, probe, ttl=ttl, timeout=timeout)
+
     # -- calls -----------------------------------------------------------------------------------------
 
     @overload
@@ -311,6 +337,13 @@ class Peer(metaclass=Made):
     def statistics(self) -> PeerStatistics:
         """Return a snapshot of what concerns the peer as a whole; a link has :meth:`Link.statistics` of its own."""
         return self._inside.statistics()
+
+    def method_statistics(self) -> list[MethodStatistics]:
+        """Return what was counted of the calls of each method, in both directions, sorted by method.
+
+        A snapshot; empty if the peer was opened with ``stats=False``.
+        """
+        return self._inside.method_statistics()
 
     # -- endpoints and links ---------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ from duplex.client import MethodProxy as MethodProxy
 from duplex.client import ServiceProxy as ServiceProxy
 from duplex.client._open import OpenCall as OpenCall
 from duplex.client.following import FollowedService as FollowedService
+from duplex.engine._counting import MethodStatistics as MethodStatistics
 from duplex.engine._handler import Kind as Kind
 from duplex.engine._statistics import LinkStatistics as LinkStatistics
 from duplex.engine._statistics import PeerStatistics as PeerStatistics

@@ -10,6 +10,8 @@ import enum
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
+import trio
+
 from duplex._errors import NotFound
 from duplex.service import Service
 
@@ -31,6 +33,12 @@ class Health(Protocol):
     def health_of(self, service: str) -> bool:
         """Whether a service takes calls."""
 
+    async def ask_health(self, service: str) -> None:
+        """Return once it is known whether a service takes calls."""
+
+    def health_ttl(self, service: str) -> float:
+        """Return the seconds for which that is known then."""
+
     async def health_changed(self) -> None:
         """Return when something may have changed."""
 
@@ -46,12 +54,13 @@ def health_service(peer: Health) -> Service:
             raise NotFound(f"there is no service {name!r} here; there are {', '.join(sorted(peer.services))}")
         return HealthStatus.SERVING if peer.health_of(name) else HealthStatus.NOT_SERVING
 
-    @service.rpc(idempotent=True, inline=True)
-    def check(service: str = "") -> HealthStatus:
+    @service.rpc(idempotent=True)
+    async def check(service: str = "") -> HealthStatus:
         """Tell whether a service takes calls; without a name, whether the peer does.
 
         Raises NotFound if there is no such service.
         """
+        await peer.ask_health(service)
         return status(service)
 
     @service.rpc(idempotent=True)
@@ -59,17 +68,22 @@ def health_service(peer: Health) -> Service:
         """Stream the status of a service: the present one at once, then every change."""
         told: HealthStatus | None = None
         while True:
+            await peer.ask_health(service)
             # Asked again after every yield, which may have taken long: nothing that happened then is missed.
             present = status(service)
             if present is not told:
                 told = present
                 yield present
             else:
-                await peer.health_changed()
+                with trio.move_on_after(peer.health_ttl(service)):
+                    await peer.health_changed()
 
-    @service.rpc(name="list", idempotent=True, inline=True)
-    def list_() -> dict[str, HealthStatus]:
+    @service.rpc(name="list", idempotent=True)
+    async def list_() -> dict[str, HealthStatus]:
         """Return the status of every service, and of the peer under the empty name."""
+        async with trio.open_nursery() as nursery:
+            for name in peer.services:
+                nursery.start_soon(peer.ask_health, name)
         return {name: status(name) for name in ("", *peer.services)}
 
     return service

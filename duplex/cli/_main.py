@@ -32,6 +32,7 @@ from duplex.cli._options import (
     timeout_option,
 )
 from duplex.cli._report import open_missing_streams, report, report_unwritable
+from duplex.cli._watch_commands import health_command, stats_command, top_command
 
 if TYPE_CHECKING:
     from duplex.cli._stdin import Form
@@ -238,6 +239,9 @@ def call_command(
 
 
 commands.add_command(bench_command)
+commands.add_command(health_command)
+commands.add_command(stats_command)
+commands.add_command(top_command)
 
 
 # -- list, describe, ping --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import trio
 from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._numbers import check_seconds
 from duplex.codec import CODECS, Codec
+from duplex.engine._counting import Counting, MethodStatistics
 from duplex.engine._handler import Handler
 from duplex.engine._home import Home
 from duplex.engine._public_link import PublicLink
@@ -48,6 +49,7 @@ class Engine(Generic[ServiceT]):
         callback_handler: makes a handler of a function that was passed as a callback.
         observer: is told of calls that are answered without being run.
         middleware: what runs around every handler, the outermost first.
+        counting: counts its calls; ``None``: they are not counted.
 
     Attributes:
         home: its event loop, its tasks, its thread.
@@ -79,6 +81,7 @@ class Engine(Generic[ServiceT]):
         idempotency: Idempotency,
         observer: Observer | None = None,
         middleware: Sequence[ServingMiddleware] = (),
+        counting: Counting | None = None,
     ) -> None:
         self.id = peer_id
         self.name = name
@@ -89,6 +92,7 @@ class Engine(Generic[ServiceT]):
         self.debug = debug
         self.flusher = flusher
         self.observer = observer
+        self.counting = counting
         self.publish = publish
         self.make_callback_handler = callback_handler
         self.is_closed = False
@@ -104,7 +108,7 @@ class Engine(Generic[ServiceT]):
         self.spawn = home.spawn
         self.spawn_here = home.spawn_here
         self.services: ServiceTable[ServiceT] = ServiceTable(
-            peer_id, name, limits, middleware, self._announce, self._takes_calls
+            peer_id, name, limits, middleware, self._announce, self._takes_calls, self.spawn
         )
         self.workers: Workers = Workers(nursery, self.base_context, flusher, self.clock)
         self.threads = Threads(max_threads, self.spawn, flusher.interpreter)
@@ -173,6 +177,14 @@ class Engine(Generic[ServiceT]):
             hedges=self.call_counts.hedges,
             ejections=self.call_counts.ejections,
         )
+
+    def method_statistics(self) -> list[MethodStatistics]:
+        """See :meth:`duplex.Peer.method_statistics`."""
+        self.check_thread()
+        if self.counting is None:
+            return []
+        users = [user for link in self.links for user in link.channels.users.values()]
+        return self.counting.statistics([*users, *self.left_behind])
 
     # -- what calls to services ask --------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ class ItemRun:
         windows: whose credit that is.
     """
 
-    __slots__ = ("_credit", "_windows", "channel", "longest", "payloads", "room")
+    __slots__ = ("_credit", "_paid", "_windows", "channel", "longest", "payloads", "room")
 
     def __init__(
         self, channel: int, longest: int, room: int, windows: Sequence[SendWindow | LinkSendWindow]
@@ -69,7 +69,13 @@ class ItemRun:
         #: Bytes of credit that are left.
         self.room = room
         self._credit = room
+        self._paid = 0
         self._windows = windows
+
+    @property
+    def cost(self) -> int:
+        """Bytes of credit that all items cost which it took."""
+        return self._paid + self._credit - self.room
 
     def add(self, payload: bytes) -> bool:
         """Send an item without attachments, if nothing speaks against it, and return whether it was sent. If not,
@@ -84,7 +90,7 @@ class ItemRun:
     def settle(self) -> tuple[list[bytes], int]:
         """Take no more items, pay for those that were taken, and return them and their cost."""
         payloads, self.payloads = self.payloads, []
-        cost = self._credit - self.room
+        self._paid = cost = self._credit - self.room
         self._credit = self.room = 0
         for window in self._windows:
             window.balance -= cost

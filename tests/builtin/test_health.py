@@ -58,6 +58,7 @@ async def test_list() -> None:
             "calc": NOT_SERVING,
             "duplex.health": SERVING,
             "duplex.reflection": SERVING,
+            "duplex.stats": SERVING,
         }
 
 

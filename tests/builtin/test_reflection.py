@@ -44,8 +44,13 @@ def old(visit: duplex.Callback[[int], None]) -> None:
 async def test_list_of_services(endpoint: str) -> None:
     async with linked(shapes, endpoint=endpoint) as pair:
         found = await pair.service("duplex.reflection").services()
-        assert [entry["name"] for entry in found] == ["duplex.health", "duplex.reflection", "shapes"]
-        assert found[2] == {
+        assert [entry["name"] for entry in found] == [
+            "duplex.health",
+            "duplex.reflection",
+            "duplex.stats",
+            "shapes",
+        ]
+        assert found[3] == {
             "name": "shapes",
             "version": "1.2.3",
             "description": "Points and lines.",
@@ -57,9 +62,9 @@ async def test_list_of_services(endpoint: str) -> None:
 async def test_late_services_are_listed() -> None:
     async with linked() as pair:
         reflection = pair.service("duplex.reflection")
-        assert len(await reflection.services()) == 2
-        pair.server.add_service(shapes)
         assert len(await reflection.services()) == 3
+        pair.server.add_service(shapes)
+        assert len(await reflection.services()) == 4
 
 
 async def test_description_of_a_service() -> None:
@@ -109,7 +114,7 @@ async def test_answers_have_the_types_that_they_are_declared_with() -> None:
 
     async with linked(shapes) as pair:
         remote = pair.client.service(Reflection, name="duplex.reflection")
-        assert (await remote.services())[2].name == "shapes"
+        assert (await remote.services())[3].name == "shapes"
         assert (await remote.describe("shapes")).version == "1.2.3"
 
 

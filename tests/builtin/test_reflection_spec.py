@@ -1,4 +1,4 @@
-"""The maps of ``duplex.reflection`` in ``spec/drpc.md`` have the keys, in the order, that peers send."""
+"""The maps of the built-in services in ``spec/drpc.md`` have the keys, in the order, that peers send."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from duplex.builtin import ServiceSummary
+from duplex import MethodStatistics
+from duplex.builtin import ServiceSummary, Snapshot
 from duplex.service import MethodDescription, ParameterDescription, ServiceDescription, TypeDescription
 
 DRPC = (Path(__file__).parents[2] / "spec" / "drpc.md").read_text(encoding="utf-8")
@@ -22,6 +23,8 @@ DRPC = (Path(__file__).parents[2] / "spec" / "drpc.md").read_text(encoding="utf-
         ("A **method** map", MethodDescription),
         ("A **parameter** map", ParameterDescription),
         ("A **type** map", TypeDescription),
+        ("A **snapshot**", Snapshot),
+        ("A **counts** map", MethodStatistics),
     ],
 )
 def test_keys(title: str, struct: type[msgspec.Struct]) -> None:

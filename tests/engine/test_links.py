@@ -115,7 +115,7 @@ async def test_a_peer_that_binds_twice_and_connects_twice(tmp_path: Path) -> Non
             assert names == {"up-tcp", "up-memory", "down-1", "down-2"}
             assert await down_1.service("who").name_() == "middle"
             assert await down_2.service("who").name_() == "middle"
-            assert sorted(middle.services) == ["duplex.health", "duplex.reflection", "who"]
+            assert sorted(middle.services) == ["duplex.health", "duplex.reflection", "duplex.stats", "who"]
             await quiet(*middle.links)
 
 

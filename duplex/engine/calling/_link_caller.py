@@ -21,7 +21,7 @@ from duplex.engine.calling._outgoing import (
 )
 from duplex.engine.calling._request import Request, begun, in_time
 from duplex.engine.calling._unary import UnaryCall
-from duplex.engine.channels import FUNCTIONS
+from duplex.engine.channels import FUNCTIONS, message_bytes
 from duplex.engine.threads import in_thread, wait_in_thread
 from duplex.protocol import END, NOTIFY
 
@@ -85,6 +85,8 @@ class LinkCaller:
                 await trio.lowlevel.checkpoint()
                 await link.wait_link_credit(call)
             open_channel(link, call, request, request.time_left(), payload, attachments, END | NOTIFY)
+            if (counting := link.peer.counting) is not None:
+                counting.made[request.method].ended(0, 0.0, 0, message_bytes(payload, attachments))
         except RPCError as error:
             blame(error, request.method, link)
             raise
@@ -107,10 +109,12 @@ async def _open_call(
         elif call.channel:
             link.connection.send(call.channel, payload, attachments)
             link.touch()
+            call.bytes_out += message_bytes(payload, attachments)
             call.commit_exports()
         else:
             call.timeout = request.time_left()
             call.channel = open_channel(link, call, request, call.timeout, payload, attachments)
+            call.bytes_out += message_bytes(payload, attachments)
         call.started = link.now
     except BaseException as error:
         if call.channel and not call.over:

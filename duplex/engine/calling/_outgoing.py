@@ -22,6 +22,7 @@ from duplex.engine.channels import (
     Conversation,
     Overflowing,
     OverflowState,
+    message_bytes,
 )
 from duplex.engine.threads import told_by_own, wait_rescheduled
 from duplex.protocol import ChannelClosed, MessageReceived
@@ -95,6 +96,7 @@ class OutgoingConversation(Conversation):
 
     def on_result(self, event: MessageReceived) -> None:
         if self.result_message is None:
+            self.bytes_in += event.cost
             self.result_message = event
             self._ended = True
             self.link.consumed(self.channel, event.cost)
@@ -170,7 +172,19 @@ class OutgoingConversation(Conversation):
     def finish(self, error: RPCError | None) -> None:
         if self._timer is not None:
             cancel_timer(self._timer)
+        if not self.over:
+            self._count(0 if error is None else error.code)
         super().finish(error)
+
+    def _count(self, status: int) -> None:
+        peer = self.link.peer
+        if peer.counting is not None and self.channel:
+            seconds = peer.clock() - self.started if self.started else 0.0
+            received = self.bytes_in
+            if (closed := self.closed) is not None and closed.payload is not None:
+                received += message_bytes(closed.payload, closed.attachments)
+            sent = self.bytes_out + self._sending.cost
+            peer.counting.made[self.method].ended(status, seconds, received, sent)
 
     def bad_item(self, error: DecodeError) -> RPCError:
         return blame(Internal(f"a result is not of the expected type: {error}"), self.method, self.link)

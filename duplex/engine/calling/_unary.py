@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
@@ -9,13 +10,22 @@ import trio
 
 from duplex._errors import DecodeError, Internal, RPCError
 from duplex._status import StatusCode
+from duplex.engine._counting import BOUNDS
 from duplex.engine.calling._channel import open_channel
 from duplex.engine.calling._outcome import blame, deadline_exceeded, outcome_error
 from duplex.engine.calling._request import Request
 from duplex.engine.calling._timers import Timer, cancel_timer
-from duplex.engine.channels import CallValues, is_much_unread
+from duplex.engine.channels import CallValues, is_much_unread, message_bytes
 from duplex.engine.threads import ABOUT, told_by_own
-from duplex.protocol import END, UNARY, CancelReceived, ChannelClosed, ItemsReceived, MessageReceived
+from duplex.protocol import (
+    END,
+    MESSAGE_OVERHEAD,
+    UNARY,
+    CancelReceived,
+    ChannelClosed,
+    ItemsReceived,
+    MessageReceived,
+)
 
 if TYPE_CHECKING:
     from duplex.engine.calling._host import CallHost, Leadership
@@ -122,10 +132,21 @@ class UnaryCall(CallValues):
                 self._task = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
             result = self._take_result()
+            if (counting := link.peer.counting) is not None:
+                # As MethodCounts.ended() does.
+                counts = counting.made[request.method]
+                counts.buckets[bisect_left(BOUNDS, link.now - self.started)] += 1
+                answer: Any = self._result  # a ChannelClosed with a payload, or there would be no result
+                counts.received += len(answer.payload) + MESSAGE_OVERHEAD
+                counts.sent += len(payload) + MESSAGE_OVERHEAD
+                if attachments or answer.attachments:
+                    counts.received += message_bytes(b"", answer.attachments) - MESSAGE_OVERHEAD
+                    counts.sent += message_bytes(b"", attachments) - MESSAGE_OVERHEAD
             if self._children is not None:
                 await self._wait_forwarded()
             return result
         except RPCError as error:
+            self._count(error.code)
             self.abandon(str(error))
             blame(error, request.method, link)
             error._took_channels = self._took_channels
@@ -135,7 +156,9 @@ class UnaryCall(CallValues):
             elif self.close_received is not None:
                 await told_by_own(error, self.deadline)
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, trio.Cancelled):
+                self._count(StatusCode.CANCELLED)
             self.abandon("cancelled")
             raise
         finally:
@@ -144,7 +167,15 @@ class UnaryCall(CallValues):
                 cancel_timer(self._timer)
             if self._fresh is not None:
                 self.revoke_exports()
-            self.release()
+            if self._exports is not None or self._children is not None:
+                self.release()
+
+    def _count(self, status: int) -> None:
+        """Count a call that has failed, if it was sent."""
+        peer = self.link.peer
+        if self.channel and peer.counting is not None:
+            seconds = peer.clock() - self.started if self.started else 0.0
+            peer.counting.made[self.method].ended(status, seconds, 0, 0)
 
     async def _receive(self, lead: Leadership) -> None:
         """Receive from the link's port until the outcome has come; see :mod:`duplex.engine.tasks._leader`."""
@@ -230,6 +261,8 @@ class UnaryCall(CallValues):
 
     async def wait_credit(self, *, result: bool) -> None:
         """Wait until link credit comes, or the link is lost."""
+        if (counting := self.link.peer.counting) is not None:
+            counting.waits(self)
         waiters = self.link.credit.waiters
         waiters[self] = result
         self._task = trio.lowlevel.current_task()

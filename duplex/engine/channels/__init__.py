@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from duplex.engine.channels._conversation import NOTHING as NOTHING
 from duplex.engine.channels._conversation import Conversation as Conversation
+from duplex.engine.channels._conversation import message_bytes as message_bytes
+from duplex.engine.channels._conversation import opening_bytes as opening_bytes
 from duplex.engine.channels._credit import CreditShare as CreditShare
 from duplex.engine.channels._dropped import Dropped as Dropped
 from duplex.engine.channels._host import ChannelHost as ChannelHost
@@ -63,4 +65,6 @@ __all__ = (
     "close_local",
     "in_short",
     "is_much_unread",
+    "message_bytes",
+    "opening_bytes",
 )

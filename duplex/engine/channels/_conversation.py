@@ -54,8 +54,10 @@ from duplex.engine.channels._types import ChannelStatistics
 from duplex.engine.threads import wait_rescheduled
 from duplex.protocol import (
     MESSAGE_OVERHEAD,
+    NOTIFY_OVERHEAD,
     CancelReceived,
     ChannelClosed,
+    ChannelOpened,
     ItemRun,
     ItemsReceived,
     MessageReceived,
@@ -84,6 +86,17 @@ def _items(entry: MessageReceived | list[bytes]) -> int:
 def _cost(run: list[bytes]) -> int:
     """Return the bytes of credit that a run of items cost."""
     return sum(map(len, run)) + MESSAGE_OVERHEAD * len(run)
+
+
+def message_bytes(payload: bytes, attachments: Sequence[Buffer]) -> int:
+    """Return the bytes of credit that a message costs."""
+    size = len(payload) + MESSAGE_OVERHEAD
+    return size + sum(memoryview(buffer).nbytes for buffer in attachments) if attachments else size
+
+
+def opening_bytes(event: ChannelOpened) -> int:
+    """Return the bytes of credit that the first message of a call costs, or would cost if it were no notification."""
+    return event.cost - NOTIFY_OVERHEAD + MESSAGE_OVERHEAD if event.notify else event.cost
 
 
 # Large because both directions of a channel are one object: an item passes a few attributes of it and no other object, which
@@ -118,6 +131,8 @@ class Conversation(CallValues):
         "_stopped",
         "_taken",
         "_yield_at",
+        "bytes_in",
+        "bytes_out",
         "codec",
         "error",
         "started",
@@ -168,6 +183,10 @@ class Conversation(CallValues):
         #: Items that were sent, and how many there may be before the next checkpoint.
         self._sent = 0
         self._yield_at = ITEMS_PER_CHECKPOINT
+        #: What came and went beside the arguments in ``OPEN`` and the result in ``CLOSE``, in bytes of credit; without the
+        #: present run.
+        self.bytes_in = 0
+        self.bytes_out = 0
 
     @property
     def method(self) -> str:
@@ -183,6 +202,7 @@ class Conversation(CallValues):
 
     def on_message(self, event: MessageReceived) -> None:
         """A message came."""
+        self.bytes_in += event.cost
         if self._closed_receive:
             self.link.consumed(self.channel, event.cost)
             return
@@ -192,6 +212,7 @@ class Conversation(CallValues):
 
     def on_items(self, event: ItemsReceived) -> None:
         """Items came, one after the other."""
+        self.bytes_in += event.cost
         if self._closed_receive:
             self.link.consumed(self.channel, event.cost)
             return
@@ -248,7 +269,8 @@ class Conversation(CallValues):
         self._ended = True
         if self._taken:
             self.give_back()
-        self.release(failed=error is not None)
+        if self._exports is not None or self._children is not None:
+            self.release(failed=error is not None)
         if self._receiver is not None:
             self.wake_receiver()
         if self._credit_waiters:
@@ -476,6 +498,7 @@ class Conversation(CallValues):
 
     def end_run(self) -> None:
         """Send no more items without another look at whether they may be sent."""
+        self.bytes_out += self._sending.cost
         self._sending = _NO_RUN
 
     @trio.lowlevel.enable_ki_protection
@@ -513,11 +536,13 @@ class Conversation(CallValues):
             run = connection.begin_items(self.channel) if plain else None
             if run is not None and run.add(payload):
                 link.touch()
+                self.bytes_out += self._sending.cost
                 self._sending = run
                 self._run_began = self._sent
                 self._look_at = min(self._sent + _ITEMS_FIRST, self._yield_at)
             elif self.may_send():
                 connection.send(self.channel, payload, attachments)
+                self.bytes_out += message_bytes(payload, attachments)
                 link.touch()
             else:
                 await self.send_payload(payload, attachments)
@@ -538,6 +563,7 @@ class Conversation(CallValues):
             await self.wait_credit(result=bool(flags))
         self.check_can_send()
         connection.send(self.channel, payload, attachments, flags)
+        self.bytes_out += message_bytes(payload, attachments)
         link.touch()
 
     def may_send(self, *, result: bool = False) -> bool:
@@ -548,7 +574,10 @@ class Conversation(CallValues):
 
     async def wait_credit(self, *, result: bool = False) -> None:
         """Wait until more may be sent, be it a result only, or the conversation is over."""
-        self.link.peer.check_thread()
+        peer = self.link.peer
+        peer.check_thread()
+        if peer.counting is not None:
+            peer.counting.waits(self)
         task = trio.lowlevel.current_task()
         waiting = self.link.credit.waiters
         waiting[self] = result or waiting.get(self, False)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from duplex._config import Limits
 from duplex._errors import RPCError
 from duplex.codec._base import Buffer
+from duplex.engine._counting import Counting
 from duplex.engine._public_link import PublicLink
 from duplex.engine._throttle import Throttle
 from duplex.engine.channels._credit import CreditShare
@@ -34,6 +35,10 @@ class ChannelOwner(Protocol):
     @property
     def flusher(self) -> Pass:
         """The pass of the event loop that it is in."""
+
+    @property
+    def counting(self) -> Counting | None:
+        """What is counted of its calls; ``None`` if nothing is."""
 
     @property
     def dropped(self) -> Dropped:

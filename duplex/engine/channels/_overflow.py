@@ -97,6 +97,7 @@ class Overflowing(Conversation):
         if self._closed_receive:
             super().on_message(event)
             return
+        self.bytes_in += event.cost
         self.link.consumed(self.channel, event.cost)
         state = self.overflow
         inbox = cast("deque[MessageReceived]", self._inbox)  # on_items() puts no runs into it
@@ -190,6 +191,7 @@ class Overflowing(Conversation):
                 item = state.queue.popleft()
                 state.queued_bytes -= item.cost
                 connection.send(self.channel, item.payload, item.attachments)
+                self.bytes_out += item.cost
                 if item.fresh is not None:
                     pending, self._fresh = self._fresh, item.fresh
                     self.commit_exports()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -10,6 +11,7 @@ import trio
 from duplex._errors import CallCancelled, InvalidArgument, ResourceExhausted, RPCError
 from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec
+from duplex.engine._counting import BOUNDS, MethodCounts
 from duplex.engine._failure import Failure, report_last
 from duplex.engine._handler import Handler
 from duplex.engine.channels import (
@@ -21,13 +23,15 @@ from duplex.engine.channels import (
     ReceiveEnd,
     close_local,
     is_much_unread,
+    message_bytes,
+    opening_bytes,
 )
 from duplex.engine.serving._answers import NONE, UNTOLD, all_trailers, fail_somehow
 from duplex.engine.serving._end import Arguments, ServingLink, Trailers
 from duplex.engine.serving._invocation import Invocation
 from duplex.engine.serving._who import BUILTIN, PeerInfo, peer_info
 from duplex.engine.threads import ABOUT, Threads, run_in_thread
-from duplex.protocol import RESULT, CancelReceived, ChannelOpened
+from duplex.protocol import MESSAGE_OVERHEAD, RESULT, CancelReceived, ChannelOpened
 
 if TYPE_CHECKING:
     from duplex.engine.channels import CallValues
@@ -122,6 +126,7 @@ class ServedChannel(Conversation):
         late = self.deadline is not None and self.link.now >= self.deadline - ABOUT
         if event.closed:
             self.link.channels.forget(self.channel)
+            self._count(StatusCode.CANCELLED)
             self.finish(CallCancelled(event.reason))
         self._stop("deadline" if late else "remote")
 
@@ -130,8 +135,18 @@ class ServedChannel(Conversation):
         if self._event.notify:
             self.link.peer.left_behind[self] = None
             return
+        if not self.over:
+            self._count(StatusCode.CANCELLED)
         super().on_lost(error)
         self._stop("link")
+
+    def _count(self, status: int) -> None:
+        """Count a call that ends otherwise than by its answer."""
+        if (counting := self.link.peer.counting) is not None:
+            received = self.bytes_in + opening_bytes(self._event)
+            seconds = self.link.peer.clock() - self.started
+            sent = self.bytes_out + self._sending.cost
+            counting.served[self.handler.method].ended(status, seconds, received, sent)
 
     def _stop(self, by: str) -> None:
         self._stopped = True
@@ -253,8 +268,9 @@ class ServedChannel(Conversation):
             await _wait_released(exported)
         self._close(0, trailers=trailers)
 
-    def finish_notification(self) -> None:
+    def finish_notification(self, status: int = 0) -> None:
         """See :meth:`CallEnd.finish_notification`."""
+        self._count(status)
         self.finish(None)
         link = self.link
         if link.error is not None:
@@ -277,12 +293,34 @@ class ServedChannel(Conversation):
     ) -> None:
         if self.over:
             return
-        self.release(failed=status != 0)
+        if self._exports is not None or self._children is not None:
+            self.release(failed=status != 0)
         if trailers or own:
             trailers = all_trailers(self.method, trailers, own)
-        self.link.channels.close(self.channel, status, payload, attachments, message, details, trailers)
-        # A task that still receives must not take what has come for all that was to come.
+        link = self.link
+        link.channels.close(self.channel, status, payload, attachments, message, details, trailers)
+        if (counting := link.peer.counting) is not None:
+            # As MethodCounts.ended() does.
+            counts = counting.served[self.handler.method]
+            counts.buckets[bisect_left(BOUNDS, link.now - self.started)] += 1
+            counts.received += self._event.cost
+            if payload is None or attachments or self.bytes_in:
+                self._count_more(counts, status, payload, attachments)
+            else:
+                counts.sent += len(payload) + MESSAGE_OVERHEAD
+        # Whoever still receives must not take what has come for all that was to come.
         self.finish(None if self._ended else CallCancelled(_ENDED))
+
+    def _count_more(
+        self, counts: MethodCounts, status: int, payload: bytes | None, attachments: Sequence[Buffer]
+    ) -> None:
+        """Count what only some calls have: errors, attachments, and streams."""
+        if status:
+            counts.errors[status] = counts.errors.get(status, 0) + 1
+        counts.received += self.bytes_in
+        counts.sent += self.bytes_out + self._sending.cost
+        if payload is not None:
+            counts.sent += message_bytes(payload, attachments)
 
     def fail(self, failure: Failure, trailers: Trailers, *, has_begun: bool, was_cut: bool) -> None:
         """See :meth:`CallEnd.fail`."""

@@ -99,8 +99,8 @@ class CallEnd(Port, Protocol):
     def answer(self, result: Any, trailers: Trailers) -> Coroutine[Any, Any, None] | None:
         """Answer with a result; return what has to be awaited, if anything. Raises ``EncodeError`` and the like."""
 
-    def finish_notification(self) -> None:
-        """The handler of a call that is not answered has ended."""
+    def finish_notification(self, status: int = 0) -> None:
+        """The handler of a call that is not answered has ended, with a status of which nobody but this peer learns."""
 
     def fail(self, failure: Failure, trailers: Trailers, *, has_begun: bool, was_cut: bool) -> None:
         """Answer with an error. Raises nothing.
@@ -146,6 +146,10 @@ class Host(Protocol):
     @property
     def threads(self) -> Threads:
         """Those for plain functions."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Tells the time, as :func:`trio.current_time` does."""
 
     @property
     def workers(self) -> KeepsOrder:

@@ -418,7 +418,7 @@ class Invocation:
         else:
             status, message = StatusCode.UNAVAILABLE, "the peer is stopping"
         if self.notify:
-            self.end.finish_notification()
+            self.end.finish_notification(status)
         elif not self.end.over:
             self._tell(Failure(status, message), was_cut=True)
         self._observe(status, message)
@@ -439,8 +439,8 @@ class Invocation:
             error = sole_error(error)
         end = self.end
         if self.notify:
-            end.finish_notification()
             status = error.code if isinstance(error, RPCError) else StatusCode.INTERNAL
+            end.finish_notification(status)
             self._observe(status, as_text(error))
             if isinstance(error, InvalidArgument):  # nothing that a traceback of this side's would explain
                 more = end.note_often("notifications with bad arguments")

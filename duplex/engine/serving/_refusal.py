@@ -7,6 +7,7 @@ from typing import Final
 
 from duplex._metadata import REFUSED, RETRY_AFTER, metadata_size, retry_after_text
 from duplex._status import StatusCode
+from duplex.engine.channels import opening_bytes
 from duplex.engine.serving._end import ServingLink
 from duplex.engine.serving._observer import UnservedCall
 from duplex.engine.serving._who import CALLBACK, peer_info
@@ -49,6 +50,12 @@ def refuse(
             trailers[RETRY_AFTER] = retry_after_text(retry_after)
         fits = metadata_size(trailers) <= link.connection.max_metadata
         link.channels.close(event.channel, status, message=message, trailers=trailers if fits else None)
+    if (counting := link.peer.counting) is not None and event.target is not None:
+        if status == StatusCode.UNIMPLEMENTED:
+            counting.unknown += 1
+        else:
+            name = event.target if isinstance(event.target, str) else CALLBACK
+            counting.served[name].ended(status, 0.0, opening_bytes(event), 0)
     observer = link.peer.observer
     if observer is not None and event.target is not None:
         observer.note(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, Generic, Protocol, TypeVar, final
 
 from duplex._config import Limits
 from duplex._errors import ConfigurationError
 from duplex._metadata import IDEMPOTENCY_FEATURE
+from duplex._numbers import check_seconds
 from duplex.codec import CODECS
 from duplex.engine._handler import Handler
+from duplex.engine._probes import Probes
 from duplex.engine._signal import Signal
 from duplex.engine.serving._middleware import ServingMiddleware
 from duplex.engine.serving._who import BUILTIN
@@ -81,6 +83,7 @@ class ServiceTable(Generic[ServiceT]):
         middleware: what runs around every handler, the outermost first.
         announce: tells everybody who is linked what is offered from now on.
         takes_calls: whether the peer as a whole does.
+        spawn: runs a task of the peer's.
 
     Attributes:
         handlers: what is called, by ``service.method``.
@@ -94,6 +97,7 @@ class ServiceTable(Generic[ServiceT]):
         middleware: Sequence[ServingMiddleware],
         announce: Callable[[tuple[ServiceInfo, ...]], None],
         takes_calls: Callable[[], bool],
+        spawn: Callable[..., None],
     ) -> None:
         check_name("the name of a peer", name)
         self._peer_id = peer_id
@@ -107,6 +111,7 @@ class ServiceTable(Generic[ServiceT]):
         self._hello: Hello | None = None
         self._unhealthy: set[str] = set()
         self._health_changed = Signal()
+        self._probes = Probes(spawn, self.note_health)
 
     def add(self, service: ServiceT) -> None:
         """Offer a service from now on, and tell everybody who is linked.
@@ -117,7 +122,7 @@ class ServiceTable(Generic[ServiceT]):
         if service.name in self._services:
             raise ConfigurationError(f"this peer offers a service named {service.name!r} already")
         if len(self._services) >= MAX_SERVICES:
-            raise ConfigurationError(f"a peer offers at most {MAX_SERVICES} services, its own two included")
+            raise ConfigurationError(f"a peer offers at most {MAX_SERVICES} services, its own included")
         check_name(f"the version of service {service.name!r}", service.version)
         self._services[service.name] = service
         for method, handler in service.methods.items():
@@ -163,17 +168,43 @@ class ServiceTable(Generic[ServiceT]):
 
     def health_of(self, service: str) -> bool:
         """Whether a service, or with an empty name the peer as a whole, takes calls."""
-        return self._takes_calls() and service not in self._unhealthy and "" not in self._unhealthy
+        if not self._takes_calls() or service in self._unhealthy or "" in self._unhealthy:
+            return False
+        return self._probes.is_well(service) and self._probes.is_well("")
+
+    async def ask_health(self, service: str) -> None:
+        """Return once the functions that know how a service is have said so, unless they have lately."""
+        await self._probes.ask("")
+        if service:
+            await self._probes.ask(service)
+
+    def health_ttl(self, service: str) -> float:
+        """Return the seconds for which that holds."""
+        return min(self._probes.ttl(service), self._probes.ttl(""))
+
+    def probe_health(
+        self, service: str, probe: Callable[[], Awaitable[object]], *, ttl: float, timeout: float
+    ) -> None:
+        """See :meth:`duplex.Peer.probe_health`."""
+        self._check_offered(service)
+        if not callable(probe):
+            raise ConfigurationError(f"a probe is an async function without arguments, not {probe!r}")
+        check_seconds("ttl", ttl)
+        check_seconds("timeout", timeout)
+        self._probes.add(service, probe, ttl, timeout)
 
     def set_health(self, service: str, *, serving: bool) -> None:
         """See :meth:`duplex.Peer.set_health`."""
-        if service and service not in self._services:
-            raise ConfigurationError(f"this peer offers no service named {service!r}")
+        self._check_offered(service)
         if serving:
             self._unhealthy.discard(service)
         else:
             self._unhealthy.add(service)
         self.note_health()
+
+    def _check_offered(self, service: str) -> None:
+        if service and service not in self._services:
+            raise ConfigurationError(f"this peer offers no service named {service!r}")
 
     def note_health(self) -> None:
         """Health may be another than before."""

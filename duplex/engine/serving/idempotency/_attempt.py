@@ -15,7 +15,7 @@ import trio
 from duplex._errors import CallCancelled, DuplexError, RPCError
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
-from duplex.engine.channels import Conversation, is_much_unread
+from duplex.engine.channels import Conversation, is_much_unread, message_bytes, opening_bytes
 from duplex.engine.serving._end import ServingLink
 from duplex.engine.serving._observer import Observer, UnservedCall, status_of
 from duplex.engine.serving._who import peer_info
@@ -112,9 +112,18 @@ class Attempt(Conversation):
             self._end_notification(result)
         else:
             self._close(result)
+        self._count(
+            result.status, 0 if result.payload is None else message_bytes(result.payload, result.attachments)
+        )
         self.finish(None)
         if self.link.peer.observer is not None and not self._has_run:
             self._observe(self.link.peer.observer, result)
+
+    def _count(self, status: int, sent: int) -> None:
+        peer = self.link.peer
+        if peer.counting is not None:
+            seconds = peer.clock() - self.started
+            peer.counting.served[self.method].ended(status, seconds, opening_bytes(self.event), sent)
 
     def _observe(self, observer: Observer, result: CallResult) -> None:
         observer.note(
@@ -162,6 +171,7 @@ class Attempt(Conversation):
         awaited = self._awaited
         if event.closed:
             self.link.channels.forget(self.channel)
+            self._count(StatusCode.CANCELLED, 0)
             self.finish(CallCancelled(event.reason))
         if awaited is None:
             self.answer(GIVEN_UP)
@@ -170,6 +180,8 @@ class Attempt(Conversation):
 
     def on_lost(self, error: RPCError) -> None:
         """The link is gone. The handler runs on: the caller may come back and ask again."""
+        if not self.over:
+            self._count(StatusCode.CANCELLED, 0)
         super().on_lost(error)
         awaited, self._awaited = self._awaited, None
         if awaited is not None:

@@ -279,7 +279,7 @@ class KeyedRun:
         """See :meth:`CallEnd.finish_stream`."""
         raise NotImplementedError("with a key, there is one result")  # pragma: no cover
 
-    def finish_notification(self) -> None:
+    def finish_notification(self, status: int = 0) -> None:
         """See :meth:`CallEnd.finish_notification`."""
         raise NotImplementedError("with a key, there is a result")  # pragma: no cover
 

@@ -1,0 +1,134 @@
+"""``duplex top``: what several peers do, drawn again and again on a terminal, or written as it comes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import final
+
+import click
+import trio
+
+import duplex
+from duplex.builtin import Snapshot
+from duplex.cli._report import printable
+from duplex.cli._session import linked
+from duplex.cli._stats import HEADINGS, Row, heading, read, rows, stats_of, text_table
+
+
+@final
+class Watched:
+    """One peer that is watched, as it was when it last said something.
+
+    Args:
+        endpoint: where it is bound.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._present: Snapshot | None = None
+        self._before: Snapshot | None = None
+        #: Why nothing is known of it at present; ``None`` if something is.
+        self.problem: str | None = "not linked yet"
+
+    async def run(self, interval: float, connect_timeout: float) -> None:
+        """Follow the peer until cancelled: connect again, and again, when it is gone."""
+        while True:
+            try:
+                async with (
+                    linked(self._endpoint, connect_timeout) as link,
+                    stats_of(link).watch.open(interval) as snapshots,
+                ):
+                    async for answer in snapshots:
+                        self.note(read(answer))
+            except duplex.DuplexError as error:
+                self.problem = str(error).partition("\n")[0]
+            await trio.sleep(interval)
+
+    def note(self, snapshot: Snapshot) -> None:
+        """The peer has said something."""
+        self.problem = None
+        self._before, self._present = self._present, snapshot
+
+    @property
+    def title(self) -> str:
+        """A line about the peer."""
+        if self.problem is not None:
+            return f"{self._endpoint}: {self.problem}"
+        assert self._present is not None
+        return f"{self._endpoint}: {heading(self._present)}"
+
+    def rows(self, *, everything: bool) -> list[Row]:
+        """Return what it did lately, the busiest method first."""
+        if self.problem is not None or self._present is None or self._before is None:
+            return []
+        found = rows(self._present, self._before, everything=everything)
+        found = [row for row in found if row.calls or row.in_flight]
+        return sorted(found, key=lambda row: (-row.calls, -row.in_flight, row.method, row.direction))
+
+
+async def show_top(
+    endpoints: Sequence[str], *, interval: float, count: int | None, connect_timeout: float, everything: bool
+) -> None:
+    """Show what peers do.
+
+    Args:
+        endpoints: where they are bound.
+        interval: seconds between two looks.
+        count: how many looks; ``None`` for no end.
+        connect_timeout: seconds to wait for a link.
+        everything: also ``duplex.*``.
+    """
+    peers = [Watched(endpoint) for endpoint in endpoints]
+    async with trio.open_nursery() as nursery:
+        for peer in peers:
+            nursery.start_soon(peer.run, interval, connect_timeout)
+        if sys.stdout.isatty():
+            await _draw(peers, interval, count, everything=everything)
+        else:
+            await _write(peers, interval, count, everything=everything)
+        nursery.cancel_scope.cancel()
+
+
+async def _write(peers: Sequence[Watched], interval: float, count: int | None, *, everything: bool) -> None:
+    looks = 0
+    while count is None or looks < count:
+        await trio.sleep(interval)
+        looks += 1
+        for peer in peers:
+            click.echo(printable(peer.title))
+            if peer.problem is None:
+                for line in text_table(peer.rows(everything=everything), per_second=True):
+                    click.echo(f"  {line}")
+        sys.stdout.flush()
+
+
+async def _draw(peers: Sequence[Watched], interval: float, count: int | None, *, everything: bool) -> None:
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    def picture() -> Group:
+        parts: list[Text | Table] = []
+        for peer in peers:
+            parts.append(Text(printable(peer.title), style="red" if peer.problem else "bold"))
+            table = Table(box=None, pad_edge=False)
+            for column, name in enumerate(HEADINGS):
+                table.add_column(name, justify="left" if column < 2 else "right", no_wrap=True)
+            for row in peer.rows(everything=everything):
+                table.add_row(*map(Text, row.cells(per_second=True)))
+            if table.row_count:
+                parts.append(table)
+        return Group(*parts)
+
+    looks = 0
+    # What does not fit is left out, and by trio's timers rather than by a thread of rich's it is drawn again.
+    with Live(
+        console=Console(), auto_refresh=False, screen=count is None, vertical_overflow="ellipsis"
+    ) as live:
+        while count is None or looks < count:
+            live.update(picture(), refresh=True)
+            await trio.sleep(interval)
+            looks += 1
+        live.update(picture(), refresh=True)
