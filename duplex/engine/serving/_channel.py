@@ -308,7 +308,7 @@ class ServedChannel(Conversation):
                 self._count_more(counts, status, payload, attachments)
             else:
                 counts.sent += len(payload) + MESSAGE_OVERHEAD
-        # Whoever still receives must not take what has come for all that was to come.
+        # A task that still receives must not take what has come for all that was to come.
         self.finish(None if self._ended else CallCancelled(_ENDED))
 
     def _count_more(
