@@ -16,6 +16,7 @@ from duplex._numbers import check_seconds, check_whole
 from duplex._peer import Peer
 from duplex._policies import CircuitBreaker, OutlierDetection
 from duplex.builtin import health_service, reflection_service, stats_service
+from duplex.client._middleware import CallingMiddleware
 from duplex.engine._counting import Counting
 from duplex.engine._runs import check_run
 from duplex.engine.links import watch_links
@@ -62,6 +63,7 @@ async def open_peer(
     circuit_breaker: CircuitBreaker | None = None,
     outlier_detection: OutlierDetection | None = None,
     middleware: Iterable[ServingMiddleware] = (),
+    call_middleware: Iterable[CallingMiddleware] = (),
     observer: Callable[[UnservedCall], object] | None = None,
     stats: bool = True,
 ) -> AsyncIterator[Peer]:
@@ -91,6 +93,8 @@ async def open_peer(
         outlier_detection: when a peer whose calls fail more often than those of others gets none for a while; ``None``: never.
         middleware: what runs around everything that this peer serves, its own services and callbacks included, the
             outermost first. See :class:`ServingMiddleware`.
+        call_middleware: what runs around the calls that this peer makes, of callbacks too, the outermost first. See
+            :class:`CallingMiddleware`.
         observer: is called with each call that this peer answers though neither its handler nor any middleware has begun:
             an unknown method, bad arguments, a limit, a repetition. Called on the event loop, so it must return at once.
         stats: whether calls are counted, for :meth:`Peer.method_statistics`, and whoever asks the service
@@ -113,6 +117,7 @@ async def open_peer(
     if observer is not None and not callable(observer):
         raise ConfigurationError(f"observer must be a function, not {observer!r}")
     layers = checked_middleware(middleware, "open_peer()")
+    call_layers = checked_middleware(call_middleware, "open_peer()")
     flusher = acquire_flusher()
     body_error: BaseException | None = None
     try:
@@ -135,6 +140,7 @@ async def open_peer(
                 outlier_detection=outlier_detection,
                 observer=None if observer is None else Observer(observer),
                 middleware=layers,
+                call_middleware=call_layers,
                 counting=Counting() if stats else None,
             )
             engine = peer._inside

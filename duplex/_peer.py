@@ -16,12 +16,14 @@ from duplex._numbers import check_seconds
 from duplex._policies import CircuitBreaker, OutlierDetection
 from duplex.client import ServiceProxy, typed_proxy
 from duplex.client._callers import Callers
+from duplex.client._middleware import CallingMiddleware
 from duplex.client._options import Options
 from duplex.client._proxy import CallerFor
 from duplex.client.following import Connections, FollowedService
 from duplex.engine._counting import MethodStatistics
 from duplex.engine._engine import Engine
 from duplex.engine._statistics import LinkStatistics, PeerStatistics
+from duplex.engine.calling import Caller
 from duplex.engine.links import CallInfo, Session, calls_of, drain
 from duplex.engine.serving import ServingMiddleware
 from duplex.resolvers import Endpoint, Resolver, resolver_for
@@ -180,11 +182,17 @@ class Peer(metaclass=Made):
         balancer: Balancing,
         circuit_breaker: CircuitBreaker | None,
         outlier_detection: OutlierDetection | None,
+        call_middleware: tuple[CallingMiddleware, ...],
         **options: Any,
     ) -> None:
-        self._inside: Engine[Service] = Engine(publish=self._publish, **options)
-        self._callers = Callers(self._inside, balancer, circuit_breaker, outlier_detection)
+        self._inside: Engine[Service] = Engine(
+            publish=self._publish, caller_of_callbacks=self._caller_of_callbacks, **options
+        )
+        self._callers = Callers(self._inside, balancer, circuit_breaker, outlier_detection, call_middleware)
         self._connections = Connections(self._inside)
+
+    def _caller_of_callbacks(self, link: Caller) -> Caller:
+        return self._callers.of_callbacks(link)
 
     def _publish(self, link: Session) -> Link:
         return Link._make(link, self)

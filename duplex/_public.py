@@ -50,6 +50,9 @@ from duplex._policies import RetryPolicy as RetryPolicy
 from duplex._status import StatusCode as StatusCode
 from duplex.client import MethodProxy as MethodProxy
 from duplex.client import ServiceProxy as ServiceProxy
+from duplex.client._middleware import CallingMiddleware as CallingMiddleware
+from duplex.client._middleware import MadeCall as MadeCall
+from duplex.client._middleware import NextCall as NextCall
 from duplex.client._open import OpenCall as OpenCall
 from duplex.client.following import FollowedService as FollowedService
 from duplex.engine._counting import MethodStatistics as MethodStatistics

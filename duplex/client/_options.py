@@ -13,6 +13,7 @@ from duplex._metadata import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY, RESERVED_PREF
 from duplex._numbers import check_seconds
 from duplex._policies import HedgingPolicy, RetryPolicy
 from duplex.codec import Codec, get_codec
+from duplex.engine.serving import checked_middleware
 
 PolicyT = TypeVar("PolicyT")
 
@@ -33,6 +34,7 @@ class Options:
     retry: RetryPolicy | None = None
     hedging: HedgingPolicy | None = None
     balancer: Balancing | None = None
+    middleware: tuple[Any, ...] = ()
 
     def replace(self, **changes: Any) -> Options:
         """Return these options with some changed.
@@ -52,6 +54,8 @@ class Options:
                 raise ConfigurationError("calls have either retry= or hedging=; set the other one to None")
         if changes.get("metadata") is not None:
             changes["metadata"] = {**(self.metadata or {}), **changes["metadata"]}
+        if "middleware" in changes:
+            changes["middleware"] = (*self.middleware, *changes["middleware"])
         return dataclasses.replace(self, **changes)
 
     @property
@@ -108,6 +112,10 @@ def _balancer(value: Any) -> Balancing | None:
     return None if value is None else check_balancing(value)
 
 
+def _middleware(value: Any) -> tuple[Any, ...]:
+    return checked_middleware(value, "with_options()")
+
+
 def _idempotency_key(value: Any) -> str | None:
     try:
         size = len(value.encode()) if isinstance(value, str) else 0
@@ -133,7 +141,7 @@ def _metadata(value: Any) -> Metadata | None:
         return None
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"metadata must be a dict or another mapping or None, not {value!r}")
-    return _checked(value)
+    return checked_metadata(value)
 
 
 #: The options by name, with what checks and converts their values.
@@ -149,10 +157,12 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "retry": _policy("retry", RetryPolicy),
     "hedging": _policy("hedging", HedgingPolicy),
     "balancer": _balancer,
+    "middleware": _middleware,
 }
 
 
-def _checked(metadata: Mapping[str, str | bytes]) -> Mapping[str, str | bytes]:
+def checked_metadata(metadata: Mapping[str, str | bytes]) -> Mapping[str, str | bytes]:
+    """Return headers that a program may set. Raises ``ConfigurationError`` for others."""
     problem = check_metadata(metadata)
     if problem is None:
         reserved = [key for key in metadata if key.startswith(RESERVED_PREFIX)]

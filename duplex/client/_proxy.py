@@ -198,6 +198,8 @@ class ServiceProxy:
             balancer: which of the peers that offer the service gets a call: ``"least_loaded"``, ``"round_robin"``,
                 ``"pick_first"`` or a :class:`duplex.ConsistentHash`; ``None`` for the peer's own, see
                 :func:`duplex.open_peer`.
+            middleware: what runs around the calls, the outermost first, inside what was given before: see
+                :class:`duplex.CallingMiddleware`.
 
         Raises:
             ConfigurationError: an option is unknown or its value is wrong.

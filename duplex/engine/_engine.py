@@ -17,7 +17,7 @@ from duplex.engine._public_link import PublicLink
 from duplex.engine._runs import EventLoop
 from duplex.engine._signal import Signal
 from duplex.engine._statistics import PeerStatistics
-from duplex.engine.calling import CallCounts, Situation, Timers
+from duplex.engine.calling import CallCounts, Caller, Situation, Timers
 from duplex.engine.channels import Dropped
 from duplex.engine.links import LinkRegistry, Session, SlowPeers
 from duplex.engine.serving import (
@@ -44,6 +44,7 @@ class Engine(Generic[ServiceT]):
 
     Args:
         publish: makes what the program sees of a link.
+        caller_of_callbacks: gives what calls functions of the other side over a link.
         nursery: the parent of all the peer's tasks.
         flusher: the flusher of the present run.
         callback_handler: makes a handler of a function that was passed as a callback.
@@ -67,6 +68,7 @@ class Engine(Generic[ServiceT]):
         self,
         *,
         publish: Callable[[Session], PublicLink],
+        caller_of_callbacks: Callable[[Caller], Caller],
         nursery: trio.Nursery,
         flusher: Flusher,
         callback_handler: Callable[[Callable[..., Any]], Handler],
@@ -94,6 +96,7 @@ class Engine(Generic[ServiceT]):
         self.observer = observer
         self.counting = counting
         self.publish = publish
+        self.caller_of_callbacks = caller_of_callbacks
         self.make_callback_handler = callback_handler
         self.is_closed = False
         self.is_draining = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Never, ParamSpec, Protocol, Self, TypedDict, TypeVar, Unpack, overload
 
@@ -32,6 +32,7 @@ class OtherOptions(TypedDict, total=False):
     retry: RetryPolicy | None
     hedging: HedgingPolicy | None
     balancer: Balancing | None
+    middleware: Iterable[Callable[[Any, Any], Coroutine[Any, Any, Any]]]
 
 
 class CallOptions(OtherOptions, total=False):

@@ -21,6 +21,10 @@ class ValuesOwner(ServingPeer, CallOwner, Protocol):
     def make_callback_handler(self) -> Callable[[Callable[..., Any]], Handler]:
         """Makes a handler of a function."""
 
+    @property
+    def caller_of_callbacks(self) -> Callable[[Caller], Caller]:
+        """Gives what calls functions of the other side over a link, of what calls its methods."""
+
 
 class ValuesLink(ServingLink, Protocol):
     """The link."""
@@ -77,7 +81,12 @@ class LinkValues:
 
     def import_callback(self, number: int, root: CallValues) -> RemoteCallback:
         """Return the local object for a function of the other side."""
-        return RemoteCallback(self._link.caller, self._link.peer.default_codec, number, root)
+        return RemoteCallback(
+            self._link.peer.caller_of_callbacks(self._link.caller),
+            self._link.peer.default_codec,
+            number,
+            root,
+        )
 
     def open_nested(self, root: CallValues, *, sends_to_peer: bool) -> NestedChannel:
         """Open a channel nested in a call."""
