@@ -95,6 +95,7 @@ def commands(context: click.Context) -> None:
     metavar="TIME",
     help="How long calls that run may go on after a signal to stop.",
 )
+@click.option("--log-calls", is_flag=True, help="Log a line for each call to stderr.")
 @click.option("--debug", is_flag=True, help="Send tracebacks of unexpected exceptions to callers.")
 @click.option(
     "--log-level",
@@ -108,6 +109,7 @@ def serve_command(
     binds: tuple[str, ...],
     name: str | None,
     drain_timeout: float,
+    log_calls: bool,
     debug: bool,
     log_level: str,
 ) -> int:
@@ -144,6 +146,7 @@ def serve_command(
                 debug=True if debug else None,
                 stop=stop,
                 drain_timeout=drain_timeout,
+                log_calls=log_calls,
                 announce=announce,
             ),
             on_signal=stop.set,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from typing import Final
 
 import trio
 
-from duplex import Peer, Service, open_peer
+from duplex import Peer, Service, middleware, open_peer
 from duplex.cli._report import tell
 
 #: Where trio waits for something to happen, on Linux.
@@ -29,6 +30,7 @@ async def serve(
     debug: bool | None,
     stop: trio.Event,
     drain_timeout: float,
+    log_calls: bool,
     announce: Callable[[str], None],
 ) -> None:
     """Serve until told to stop, and then drain.
@@ -40,9 +42,19 @@ async def serve(
         debug: whether tracebacks go to callers; see :func:`duplex.open_peer`.
         stop: set to stop.
         drain_timeout: seconds that calls which run then may go on.
+        log_calls: whether each call is logged.
         announce: told the real endpoints, a line each, once all are bound.
     """
-    async with open_peer(services=services, name=name, debug=debug) as peer:
+    if log_calls:
+        # Also where warnings alone are logged of everything else.
+        logging.getLogger("duplex.calls").setLevel(logging.INFO)
+    async with open_peer(
+        services=services,
+        name=name,
+        debug=debug,
+        middleware=[middleware.log_calls()] if log_calls else [],
+        observer=middleware.log_unserved() if log_calls else None,
+    ) as peer:
         with _report_on_sigusr1(peer):
             real = [await peer.bind(endpoint) for endpoint in endpoints]
             for endpoint in real:

@@ -231,3 +231,18 @@ def test_a_target_that_fails(tmp_path: Path) -> None:
         f"error: importing {target} failed:\nTraceback (most recent call last):\n"
         f'  File "{target}", line 1, in <module>\n    1 / 0\n    ~~^~~\nZeroDivisionError: division by zero\n',
     )
+
+
+@pytest.mark.slow
+def test_calls_are_logged_if_so_asked() -> None:
+    with serving(CALC, "--log-calls", stderr=subprocess.PIPE) as server:
+        assert run("call", server.endpoint, "calc.add", 1, 2).code == 0
+        assert run("call", server.endpoint, "calc.divide", 1, 0).code != 0
+        assert run("call", server.endpoint, "calc.nothing", "--no-reflection").code != 0
+        err = server.stop().err
+    logged = [line.partition("duplex.calls: ")[2] for line in err.splitlines() if "method=calc." in line]
+    assert [re.sub("ms=[0-9.e-]+", "ms=0", line) for line in logged[:2]] == [
+        "direction=served method=calc.add peer=duplex-cli status=OK ms=0",
+        'direction=served method=calc.divide peer=duplex-cli status=INVALID_ARGUMENT ms=0 error="b must not be 0"',
+    ]
+    assert "method=calc.nothing peer=duplex-cli status=UNIMPLEMENTED" in logged[2]

@@ -41,6 +41,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "duplex._peer": 6,
     "duplex._open": 6,
     "duplex.builtin": 6,
+    "duplex.middleware": 6,
     "duplex.testing": 6,
     "duplex.conformance": 6,
     "duplex.cli": 7,
@@ -106,7 +107,14 @@ LAZY: Final = frozenset({"duplex", "duplex.cli"})
 
 #: What code outside the package may import.
 PUBLIC_MODULES: Final = frozenset(
-    {"duplex", "duplex.builtin", "duplex.conformance", "duplex.resolvers", "duplex.testing"}
+    {
+        "duplex",
+        "duplex.middleware",
+        "duplex.builtin",
+        "duplex.conformance",
+        "duplex.resolvers",
+        "duplex.testing",
+    }
 )
 
 
