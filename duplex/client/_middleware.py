@@ -21,7 +21,7 @@ import trio
 from duplex._errors import RPCError
 from duplex._metadata import Metadata
 from duplex.client._options import checked_metadata
-from duplex.engine.calling import Caller, Opening, OutgoingCall, Request
+from duplex.engine.calling import Caller, Opening, OutgoingCall, Request, ending_of
 
 #: ``await receive()`` gives the next result, and raises ``trio.EndOfChannel`` at the end.
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
@@ -110,20 +110,20 @@ class MadeCall:
     @property
     def peer(self) -> str | None:
         """The name of the peer that an opened call went to, after ``next``; else ``None``. Errors have their own."""
-        return None if self._opened is None else self._opened.peer
+        return self._opened.peer if isinstance(self._opened, OutgoingCall) else None
 
     @property
     def trailers(self) -> Metadata:
         """What came with the status of an opened call, after ``next``; else nothing."""
-        return {} if self._opened is None else self._opened.trailers
+        return self._opened.trailers if isinstance(self._opened, OutgoingCall) else {}
 
     @property
     def error(self) -> RPCError | None:
         """What an opened call has ended with, after ``next``, whether or not the caller's block let it out. ``None`` if it ended
-        well, or was left before its end."""
-        if self._opened is None:
+        well, or was left before its end, and of a stream that goes on after losses, which is several calls."""
+        if not isinstance(self._opened, OutgoingCall):
             return None
-        has_ended, error = self._opened.ending
+        has_ended, error = ending_of(self._opened)
         return error if has_ended else None
 
     def wrap_receive(self, wrapper: Callable[[Receive], Awaitable[Any]]) -> None:

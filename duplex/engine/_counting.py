@@ -2,7 +2,7 @@
 
 It is counted once for each call, when it ends. Durations fall into buckets, eight for each power of two, so that any
 percentile is known to within 5 %, and 248 numbers are all that is kept of a method. A library's histogram (``hdrhistogram``)
-was measured instead: it takes 20 times the bytecodes for each duration, which a call would notice.
+was measured instead: it takes 140 bytecodes for each duration, and this takes 16.
 """
 
 from __future__ import annotations

@@ -369,6 +369,28 @@ async def test_it_is_around_retries_and_resumption() -> None:
         assert pair.client.statistics().retries == 2
 
 
+@things.rpc(resumable=True)
+async def follow(*, cursor: int = 0) -> AsyncIterator[duplex.Tracked[int, int]]:
+    for number in range(cursor, 3):
+        yield duplex.Tracked(number + 1, number)
+
+
+async def test_streams_that_go_on() -> None:
+    log: list[str] = []
+    calls: list[duplex.MadeCall] = []
+
+    async def keeping(call: duplex.MadeCall, next: duplex.NextCall) -> Any:
+        calls.append(call)
+        return await next(call)
+
+    async with linked(things) as pair:
+        remote = pair.service("things").with_options(middleware=[telling(log, "a"), keeping])
+        async with remote.follow.with_options(resume=True).open() as stream:
+            assert [item async for item in stream] == [0, 1, 2]
+        assert log == ["a: open things.follow", "a: None"]
+        assert (calls[0].peer, calls[0].trailers, calls[0].error) == (None, {}, None)
+
+
 async def test_next_takes_its_own_call() -> None:
     async def wrong(call: duplex.MadeCall, next: duplex.NextCall) -> Any:
         other: Any = "another"
