@@ -124,6 +124,7 @@ EXPECTED: Final[dict[type[mutants.Mutant], Set[str]]] = {
         drpc/8: cancel
         drpc/9.1: cancelled-beside-another
         drpc/10.2: watch
+        drpc/10.3: watch
         drpc/7: all-came-before-cancel cut-short-by-cancel
         """
     ),
