@@ -172,11 +172,6 @@ class Connection(Receiving):
         return len(self._channels) + len(self._notified)
 
     @property
-    def channels_here(self) -> int:
-        """Channels that this side opened and that are not over."""
-        return self._opened_here
-
-    @property
     def channels_begun(self) -> int:
         """A number that grows with every channel that either side opens."""
         return self._next_channel + self._last_remote_channel
