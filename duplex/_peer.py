@@ -22,6 +22,7 @@ from duplex.client._proxy import CallerFor
 from duplex.client.following import Connections, FollowedService
 from duplex.engine._counting import MethodStatistics
 from duplex.engine._engine import Engine
+from duplex.engine._peer_info import PeerInfo
 from duplex.engine._statistics import LinkStatistics, PeerStatistics
 from duplex.engine.calling import Caller
 from duplex.engine.links import CallInfo, Session, calls_of, drain
@@ -91,6 +92,11 @@ class Link(metaclass=Made):
     def peer(self) -> Peer:
         """The peer at this side, which the link belongs to."""
         return self._peer
+
+    @property
+    def remote(self) -> PeerInfo:
+        """The other peer: its id, its name, and who it is as far as it has been proved."""
+        return self._inside.remote
 
     @property
     def peer_id(self) -> str:

@@ -39,6 +39,7 @@ from duplex._errors import Unauthenticated as Unauthenticated
 from duplex._errors import Unavailable as Unavailable
 from duplex._errors import Unimplemented as Unimplemented
 from duplex._errors import Unknown as Unknown
+from duplex._identity import Identity as Identity
 from duplex._metadata import Metadata as Metadata
 from duplex._open import open_peer as open_peer
 from duplex._peer import Link as Link
@@ -57,6 +58,7 @@ from duplex.client._open import OpenCall as OpenCall
 from duplex.client.following import FollowedService as FollowedService
 from duplex.engine._counting import MethodStatistics as MethodStatistics
 from duplex.engine._handler import Kind as Kind
+from duplex.engine._peer_info import PeerInfo as PeerInfo
 from duplex.engine._statistics import LinkStatistics as LinkStatistics
 from duplex.engine._statistics import PeerStatistics as PeerStatistics
 from duplex.engine.calling import CallOptions as CallOptions
@@ -73,7 +75,6 @@ from duplex.engine.channels import Tracked as Tracked
 from duplex.engine.links import CallInfo as CallInfo
 from duplex.engine.serving import CallContext as CallContext
 from duplex.engine.serving import Next as Next
-from duplex.engine.serving import PeerInfo as PeerInfo
 from duplex.engine.serving import ServedCall as ServedCall
 from duplex.engine.serving import ServingMiddleware as ServingMiddleware
 from duplex.engine.serving import UnservedCall as UnservedCall

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from duplex.engine._peer_info import PeerInfo
 from duplex.engine._statistics import LinkStatistics
 
 
@@ -14,6 +15,10 @@ class PublicLink(Protocol):
     @property
     def peer(self) -> Any:
         """The peer at this side, which the link belongs to."""
+
+    @property
+    def remote(self) -> PeerInfo:
+        """The other peer."""
 
     @property
     def peer_id(self) -> str:

@@ -19,6 +19,7 @@ import trio
 
 from duplex._config import Reconnect
 from duplex._errors import BindError, ConfigurationError
+from duplex._identity import Identity
 from duplex._numbers import check_seconds
 from duplex.transports._base import (
     ZERO_COPY_FROM,
@@ -306,6 +307,7 @@ async def _check_up_and_first_message(lab: _Lab) -> None:
     _expect(bound.messages[0][0] is bound.ups[0], "the first message came with another carrier")
     for carrier in (near, bound.ups[0]):
         _expect(carrier.address, "a carrier has no address")
+        _expect(isinstance(carrier.identity, Identity), "a carrier has no identity")
 
 
 async def _check_order_and_whole_messages(lab: _Lab) -> None:

@@ -22,6 +22,7 @@ from typing import Final, Protocol, TypeAlias
 
 from duplex._config import Reconnect
 from duplex._errors import BindError
+from duplex._identity import Identity
 
 #: What a frame may be. Receivers must not keep a memoryview longer than they need: it may pin a larger buffer.
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -72,6 +73,11 @@ class Carrier(Protocol):
     @property
     def address(self) -> str:
         """Where the remote end is, for logs and error messages; not a key."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who the remote end is, as far as the connection itself has proved it; ``Identity()`` if it has proved nothing. The
+        same for the carrier's life."""
 
     def send(self, frames: Frames) -> None:
         """Hand one message over, in order, without blocking.

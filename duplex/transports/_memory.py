@@ -21,6 +21,7 @@ from typing import Final, TypeAlias, final
 import trio
 
 from duplex._errors import BindError, ConfigurationError
+from duplex._identity import ANONYMOUS
 from duplex.transports._backoff import Backoff
 from duplex.transports._base import (
     ZERO_COPY_FROM,
@@ -121,6 +122,8 @@ class _Link:
 
 class _Carrier:
     __slots__ = ("__weakref__", "_link", "_port", "address", "closed")
+
+    identity: Final = ANONYMOUS
 
     def __init__(self, link: _Link, port: _Port, address: str) -> None:
         self._link = link

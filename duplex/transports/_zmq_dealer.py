@@ -24,6 +24,7 @@ from typing import Final
 import trio
 import zmq
 
+from duplex._identity import ANONYMOUS
 from duplex.transports._backoff import Backoff
 from duplex.transports._base import (
     ZERO_COPY_FROM,
@@ -151,6 +152,8 @@ class DealerPort:
 
 class _Connection(SocketLoop):
     """A carrier and its socket."""
+
+    identity: Final = ANONYMOUS
 
     def __init__(self, port: DealerPort, address: Endpoint) -> None:
         # There is nothing to watch on inproc: it has no connections that could fail or be reported.

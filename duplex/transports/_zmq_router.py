@@ -22,6 +22,7 @@ import trio
 import zmq
 
 from duplex._errors import BindError
+from duplex._identity import ANONYMOUS
 from duplex.transports._base import (
     ZERO_COPY_FROM,
     CarrierDown,
@@ -301,6 +302,8 @@ class _RouterCarrier:
     """One remote end of a bound port."""
 
     __slots__ = ("__weakref__", "_port", "address", "closed", "gone", "routing_id")
+
+    identity: Final = ANONYMOUS
 
     def __init__(self, port: RouterPort, routing_id: bytes, address: str) -> None:
         self._port = port

@@ -29,6 +29,11 @@ class Held:
         """See :class:`duplex.transports.Carrier`."""
         return self._carrier.address
 
+    @property
+    def identity(self) -> duplex.Identity:
+        """See :class:`duplex.transports.Carrier`."""
+        return self._carrier.identity
+
     def send(self, frames: Any) -> None:
         """Keep a message."""
         self.messages.append([bytes(frame) for frame in frames])

@@ -377,6 +377,7 @@ class Deaf:
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
         self.address = carrier.address
+        self.identity = carrier.identity
 
     def send(self, frames: Frames) -> None:
         pass

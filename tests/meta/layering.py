@@ -24,6 +24,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "duplex._backoff": 0,
     "duplex._balancing": 0,
     "duplex._status": 0,
+    "duplex._identity": 0,
     "duplex._metadata": 0,
     "duplex._config": 0,
     "duplex._made": 0,

@@ -172,6 +172,7 @@ class NeedsATask(Through):
 class _Carrier:
     def __init__(self, inner: Carrier, send: Callable[[Frames], None]) -> None:
         self.address = inner.address
+        self.identity = inner.identity
         self.close = inner.close
         self.send = send
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 
+import duplex
 from duplex.transports import (
     Carrier,
     Frames,
@@ -76,6 +77,10 @@ class WireCarrier:
     @property
     def address(self) -> str:
         return self._inner.address
+
+    @property
+    def identity(self) -> duplex.Identity:
+        return self._inner.identity
 
     def send(self, frames: Frames) -> None:
         if self.most_commands is None:

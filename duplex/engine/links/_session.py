@@ -13,6 +13,7 @@ from duplex._config import Keepalive
 from duplex._errors import HandshakeError, PeerLost, RPCError, Unavailable
 from duplex._metadata import IDEMPOTENCY_FEATURE
 from duplex.engine._log import clean, logger
+from duplex.engine._peer_info import PeerInfo
 from duplex.engine._public_link import PublicLink
 from duplex.engine._statistics import LinkStatistics
 from duplex.engine._throttle import Throttle
@@ -174,6 +175,7 @@ class Session:
         running: handlers that run for the other side.
         callbacks: callbacks that do.
         seen_buffered: bytes that nobody had taken yet when :class:`Admission` saw the link last.
+        remote: who is at the other side; before the handshake, only who its carrier says that it is.
         offers: services that the other side offers, by name.
         keeps_keys: whether the other side keeps idempotency keys.
         is_left: this side takes no new calls on the link; see :meth:`leave`.
@@ -193,6 +195,7 @@ class Session:
         self.running = 0
         self.callbacks = 0
         self.seen_buffered = 0
+        self.remote = PeerInfo("", "", carrier.identity)
         self.offers: dict[str, ServiceInfo] = {}
         self.keeps_keys = False
         self.is_left = False
@@ -363,6 +366,7 @@ class Session:
         self._established(event.remote)
 
     def _established(self, remote: Hello) -> None:
+        self.remote = PeerInfo(remote.peer_id, remote.name, self.carrier.identity)
         self.offers = {info.name: info for info in remote.services}
         self.keeps_keys = IDEMPOTENCY_FEATURE in remote.features
         self.peer.registry.opened(self)

@@ -28,7 +28,6 @@ from duplex.engine.serving._services import ServiceT as ServiceT
 from duplex.engine.serving._services import ServiceTable as ServiceTable
 from duplex.engine.serving._who import BUILTIN as BUILTIN
 from duplex.engine.serving._who import CALLBACK as CALLBACK
-from duplex.engine.serving._who import PeerInfo as PeerInfo
 from duplex.engine.serving.idempotency import ResultCache as ResultCache
 
 __all__ = (
@@ -45,7 +44,6 @@ __all__ = (
     "MiddlewareLayers",
     "Next",
     "Observer",
-    "PeerInfo",
     "Reception",
     "ResultCache",
     "ServedCall",

@@ -14,6 +14,7 @@ from duplex.codec._base import Buffer, Codec
 from duplex.engine._counting import BOUNDS, MethodCounts
 from duplex.engine._failure import Failure, report_last
 from duplex.engine._handler import Handler
+from duplex.engine._peer_info import PeerInfo
 from duplex.engine.channels import (
     BothEnds,
     Child,
@@ -29,7 +30,7 @@ from duplex.engine.channels import (
 from duplex.engine.serving._answers import NONE, UNTOLD, all_trailers, fail_somehow
 from duplex.engine.serving._end import Arguments, ServingLink, Trailers
 from duplex.engine.serving._invocation import Invocation
-from duplex.engine.serving._who import BUILTIN, PeerInfo, peer_info
+from duplex.engine.serving._who import BUILTIN
 from duplex.engine.threads import ABOUT, Threads, run_in_thread
 from duplex.protocol import MESSAGE_OVERHEAD, RESULT, CancelReceived, ChannelOpened
 
@@ -74,7 +75,7 @@ class ServedChannel(Conversation):
     @property
     def peer(self) -> PeerInfo:
         """Who calls."""
-        return peer_info(self.link.connection)
+        return self.link.remote
 
     @property
     def size(self) -> int:

@@ -7,10 +7,10 @@ from typing import Any
 from duplex._errors import as_text
 from duplex._metadata import Metadata, read_previous_attempts
 from duplex.engine._handler import Handler
+from duplex.engine._peer_info import PeerInfo
 from duplex.engine._public_link import PublicLink
 from duplex.engine.channels import ChannelStatistics
 from duplex.engine.serving._invocation import Invocation
-from duplex.engine.serving._who import PeerInfo
 from duplex.engine.threads import served_call
 
 

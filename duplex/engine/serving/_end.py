@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias
 from duplex.codec._base import Codec
 from duplex.engine._failure import Failure
 from duplex.engine._handler import Handler
+from duplex.engine._peer_info import PeerInfo
 from duplex.engine._public_link import PublicLink
 from duplex.engine._runs import EventLoop
 from duplex.engine._signal import Signal
@@ -25,7 +26,6 @@ from duplex.engine.channels import (
     Values,
 )
 from duplex.engine.serving._observer import Observer
-from duplex.engine.serving._who import PeerInfo
 from duplex.engine.tasks import Job, Source
 from duplex.engine.threads import Threads
 from duplex.protocol import ChannelOpened
@@ -58,6 +58,10 @@ class CallLink(Source, Protocol):
     @property
     def public(self) -> PublicLink:
         """What its handler sees of the link."""
+
+    @property
+    def remote(self) -> PeerInfo:
+        """Who is at its other end."""
 
 
 class CallEnd(Port, Protocol):

@@ -12,8 +12,8 @@ import trio
 from duplex._errors import as_text
 from duplex._metadata import Metadata
 from duplex._status import StatusCode
+from duplex.engine._peer_info import PeerInfo
 from duplex.engine._throttle import Throttle
-from duplex.engine.serving._who import PeerInfo
 
 logger = logging.getLogger("duplex")
 

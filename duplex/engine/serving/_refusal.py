@@ -10,7 +10,7 @@ from duplex._status import StatusCode
 from duplex.engine.channels import opening_bytes
 from duplex.engine.serving._end import ServingLink
 from duplex.engine.serving._observer import UnservedCall
-from duplex.engine.serving._who import CALLBACK, peer_info
+from duplex.engine.serving._who import CALLBACK
 from duplex.protocol import ChannelOpened, ChannelState
 
 logger = logging.getLogger("duplex")
@@ -61,7 +61,7 @@ def refuse(
         observer.note(
             UnservedCall(
                 method=event.target if isinstance(event.target, str) else CALLBACK,
-                peer=peer_info(link.connection),
+                peer=link.remote,
                 status=status,
                 message=message,
                 metadata=event.metadata,

@@ -18,7 +18,6 @@ from duplex.codec._base import Codec
 from duplex.engine.channels import Conversation, is_much_unread, message_bytes, opening_bytes
 from duplex.engine.serving._end import ServingLink
 from duplex.engine.serving._observer import Observer, UnservedCall, status_of
-from duplex.engine.serving._who import peer_info
 from duplex.engine.serving.idempotency._result import GIVEN_UP, CallResult
 from duplex.protocol import CancelReceived, ChannelOpened
 
@@ -129,7 +128,7 @@ class Attempt(Conversation):
         observer.note(
             UnservedCall(
                 method=self.method,
-                peer=peer_info(self.link.connection),
+                peer=self.link.remote,
                 status=status_of(result.status),
                 message=result.message,
                 metadata=self.event.metadata,

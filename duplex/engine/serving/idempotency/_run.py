@@ -15,11 +15,11 @@ from duplex._status import StatusCode
 from duplex.codec._base import Buffer, Codec, LiveKind, Unconnected
 from duplex.engine._failure import Failure, report_last
 from duplex.engine._handler import Handler
+from duplex.engine._peer_info import PeerInfo
 from duplex.engine.channels import FUNCTIONS, ChannelStatistics, close_local
 from duplex.engine.serving._answers import NONE, UNTOLD, all_trailers, fail_somehow
 from duplex.engine.serving._end import Arguments, CallLink, Trailers
 from duplex.engine.serving._invocation import Invocation
-from duplex.engine.serving._who import PeerInfo, peer_info
 from duplex.engine.serving.idempotency._attempt import Attempt
 from duplex.engine.serving.idempotency._result import CallResult
 from duplex.engine.serving.idempotency._thread import KeptThread
@@ -106,7 +106,7 @@ class KeyedRun:
     @property
     def peer(self) -> PeerInfo:
         """See :attr:`CallEnd.peer`."""
-        return peer_info(self._attempt.link.connection)
+        return self._attempt.link.remote
 
     @property
     def codec(self) -> Codec:
