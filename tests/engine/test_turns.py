@@ -352,6 +352,46 @@ async def test_calls_that_come_together_are_begun_part_by_part(monkeypatch: pyte
         assert max(in_turn) <= 2 * MOST_EVENTS
 
 
+async def test_what_comes_for_others_counts_to_the_turn_of_those_who_are_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    in_turn: list[int] = []
+    were_slow: set[int] = set()
+    take = Leadership.take
+
+    def count(lead: Leadership, entirely: bool = True) -> bool:
+        in_turn.append(0)
+        return take(lead, entirely)
+
+    service = duplex.Service("order")
+
+    @service.rpc
+    async def note(who: str) -> None:
+        in_turn[-1] += 1
+
+    @service.rpc(inline=True)
+    def compute() -> None:
+        nonlocal now
+        now += 0.002
+        were_slow.add(len(in_turn) - 1)
+
+    async with linked(service, check=False) as pair, duplex.open_peer(name="other") as other:
+        two = (await other.connect(pair.endpoint))._inside
+        monkeypatch.setattr(Leadership, "take", count)
+        monkeypatch.setattr(pair.server._inside.workers, "clock", lambda: now)
+        _calls(pair.link, "many", 800)
+        pair.link._inside.outbound.transmit()
+        while sum(in_turn) < 800:
+            two.connection.open("order.compute", payload=NONE, flags=UNARY | END)
+            two.outbound.send_now()
+            await trio.lowlevel.checkpoint()
+    parts = [in_turn[turn] for turn in sorted(were_slow) if in_turn[turn]]
+    assert len(parts) > 3
+    # The first turn is that of the new message as well.
+    assert max(parts[1:]) <= PART, "there was time for one part"
+
+
 async def test_no_more_calls_are_taken_than_can_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks are to begin with what was handed to them before more is."""
     most = done = 0
@@ -555,7 +595,10 @@ async def test_calls_beyond_those_that_can_begin_keep_their_order(autojump_clock
         # Which of those begins first that are handed to tasks in one pass is trio's business.
         assert max(abs(place - number) for place, number in enumerate(served)) <= 2 * MOST_HANDED_OVER
         await until(
-            lambda: pair.back._inside.inbound.backlog is None and not pair.server._inside.workers.is_full
+            lambda: (
+                pair.back._inside.inbound.backlog is None
+                and not pair.server._inside.workers.must_wait(pair.back._inside)
+            )
         )
 
 

@@ -15,7 +15,11 @@ import duplex
 from duplex.engine.serving import Invocation, ServedChannel
 from duplex.engine.tasks import Job
 from duplex.engine.tasks._leader import Leadership
+from duplex.engine.tasks._workers import MOST_HANDED_OVER
+from duplex.protocol import END, UNARY
 from tests.engine.helpers import Pair, linked, outcome, until
+from tests.engine.hostile import NONE
+from tests.engine.raw import batch
 
 _variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -284,6 +288,86 @@ async def test_no_call_begins_before_one_of_an_earlier_turn(
         turn_of = list(came.values())
         in_turns = [turn_of[number] for number in begun]
         assert in_turns == sorted(in_turns)
+
+
+@pytest.mark.plain_wire("counts messages and passes")
+@pytest.mark.parametrize("messages", [1, 2])
+@pytest.mark.parametrize("method", ["at_once", "wait", "thread"])
+async def test_no_call_begins_before_a_handler_is_told_of_a_cancellation_that_came_earlier(
+    endpoint: str, method: str, messages: int
+) -> None:
+    happened: list[str] = []
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def hold() -> None:
+        happened.append("held")
+        try:
+            await trio.sleep_forever()
+        finally:
+            happened.append("told")
+
+    @service.rpc
+    async def at_once() -> None:
+        happened.append("began")
+
+    @service.rpc
+    async def wait() -> None:
+        happened.append("began")
+        await trio.lowlevel.checkpoint()
+
+    @service.rpc
+    def thread() -> None:
+        happened.append("began")
+
+    async with linked(service, endpoint=endpoint, check=False) as pair:
+        link = pair.link._inside
+        for _ in range(12):  # the order in which trio runs tasks of one pass is left to chance
+            del happened[:]
+            channel = link.connection.open("service.hold", payload=NONE, flags=UNARY | END)
+            link.outbound.transmit()
+            await until(lambda: happened == ["held"])
+            link.connection.cancel(channel)
+            if messages == 2:
+                link.outbound.transmit()
+            link.connection.open(f"service.{method}", payload=NONE, flags=UNARY | END)
+            link.outbound.send_now()
+            await until(lambda: len(happened) == 3)
+            assert happened == ["held", "told", "began"]
+
+
+@pytest.mark.plain_wire("counts messages and passes")
+async def test_the_calls_after_a_cancellation_keep_their_order_and_hold_up_no_other_link() -> None:
+    begun: list[tuple[str, int]] = []
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def hold() -> None:
+        begun.append(("held", 0))
+        await trio.sleep_forever()
+
+    @service.rpc
+    async def note(who: str, number: int) -> None:
+        begun.append((who, number))
+
+    async with linked(service, check=False) as pair, duplex.open_peer(name="other") as other:
+        one, two = pair.link._inside, (await other.connect(pair.endpoint))._inside
+        for _ in range(5):
+            del begun[:]
+            channel = one.connection.open("service.hold", payload=NONE, flags=UNARY | END)
+            one.outbound.transmit()
+            await until(lambda: begun)
+            one.connection.cancel(channel)
+            for who, link in (("one", one), ("two", two)):
+                for number in range(40):
+                    link.connection.open("service.note", payload=batch([who, number]), flags=UNARY | END)
+                link.outbound.send_now()
+            await until(lambda: len(begun) == 81)
+            assert [number for who, number in begun if who == "two"] == list(range(40))
+            # Those of one pass begin in any order, and a few are handed over in each.
+            ones = [number for who, number in begun if who == "one"]
+            assert max(abs(place - number) for place, number in enumerate(ones)) < MOST_HANDED_OVER
+            assert begun.index(("two", 0)) < begun.index(("one", ones[0]))
 
 
 async def test_a_leader_that_waits_keeps_no_call() -> None:

@@ -17,7 +17,7 @@ from duplex.engine._log import logger
 from duplex.engine.channels import CreditShare
 from duplex.engine.links._backlog import Backlog
 from duplex.engine.links._outbound import Outbound
-from duplex.engine.tasks import Job, Workers
+from duplex.engine.tasks import Job, Source, Workers
 from duplex.protocol import Connection, Event, HelloReceived, LinkOpened
 from duplex.transports import Frames, Port
 
@@ -42,7 +42,7 @@ class ReceivingOwner(Protocol):
         """The tasks that run handlers, and receive."""
 
 
-class ReceivingLink(Protocol):
+class ReceivingLink(Source, Protocol):
     """The link, as far as receiving concerns it."""
 
     #: When the present batch of commands began, in or out, as :func:`trio.current_time` counts.
@@ -133,7 +133,7 @@ class Inbound:
         assert backlog is not None
         left = PART
         workers = self._workers
-        while backlog.jobs and left > 0 and not workers.is_full:
+        while backlog.jobs and left > 0 and not workers.must_wait(self._link):
             workers.submit(backlog.jobs.popleft())
             left -= 1
         connection = self._connection

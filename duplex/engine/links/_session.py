@@ -172,6 +172,7 @@ class Session:
         touch: see :meth:`Outbound.touch`.
         consumed: see :meth:`Outbound.consumed`.
         now: when the present or the latest batch of commands began, in or out: near enough to date a call.
+        cancelled_in: the pass of the event loop in which a call that came over it was cancelled last.
         running: handlers that run for the other side.
         callbacks: callbacks that do.
         seen_buffered: bytes that nobody had taken yet when :class:`Admission` saw the link last.
@@ -192,6 +193,7 @@ class Session:
         self.lead = peer.workers.leads.get(port) if connecting else None
         self.made_at: float = peer.clock()
         self.now = self.made_at
+        self.cancelled_in = -2  # none was
         self.running = 0
         self.callbacks = 0
         self.seen_buffered = 0

@@ -132,8 +132,8 @@ class CallEnd(Port, Protocol):
 class KeepsOrder(Protocol):
     """Where calls wait for their turn to be run."""
 
-    def keep_order(self) -> None:
-        """Let no call begin before what has just been handed to another task."""
+    def keep_order(self, link: Source) -> None:
+        """Let no call that comes later over a link begin before the handler that was cancelled just now is told."""
 
 
 class Host(Protocol):

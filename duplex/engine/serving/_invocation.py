@@ -199,7 +199,7 @@ class Invocation:
         self._end_waits()
         if self._scope is not None:
             self._scope.cancel()
-            self.host.workers.keep_order()
+            self.host.workers.keep_order(self.end.link)
 
     def extend(self, deadline: float | None) -> None:
         """Let the handler run until another deadline."""

@@ -12,6 +12,9 @@ from duplex.engine._handler import Handler
 class Source(Protocol):
     """A link that calls come over."""
 
+    #: The pass of the event loop in which a call that came over it was cancelled last, see :meth:`Workers.keep_order`.
+    cancelled_in: int
+
     def postpone(self, job: Job, *, before: bool = False) -> bool:
         """Keep a call that was submitted, and submit it again in the link's next turn; tell whether there will be one.
 

@@ -22,7 +22,9 @@
 #
 # Calls of one link must not overtake one another: those that came in an earlier turn begin first. A call that was handed to
 # another worker begins in the next pass of the loop; so until it has, the leader begins none that comes after it over the same
-# link (``_handed_over_of``), and within one turn none that comes after a cancellation (``keep_order``).
+# link (``_handed_over_of``). Those that were handed over in one pass begin in any order. Nor must a call overtake a cancellation
+# (``keep_order``): a task that is cancelled hears of it in the next pass too, so what comes behind over the same link is begun in
+# the one after that. (Inline functions belong to the reading of a message, and wait for nobody.)
 #
 # Nor must the calls of one link hold up those of others. What handlers take is known only when they have run: so the leader looks
 # at the clock between one and the next, and leaves what is too much for this turn to the next one (``_put_back``). What other
@@ -131,31 +133,40 @@ class Workers:
 
     def submit(self, call: Job) -> None:
         """Run a call."""
+        link = call.link
+        if link.cancelled_in >= self._flusher.passes - 1:
+            # Who begins in the next pass may be before who is told of a cancellation then.
+            if self._has_cancelled(link) and link.postpone(call):
+                return
         # Not before what came earlier over the same link.
-        if self._begins_here and (not self._handed_over or call.link not in self._handed_over_of):
+        elif self._begins_here and (not self._handed_over or link not in self._handed_over_of):
             handler = call.handler
             if handler.flavor is Flavor.ASYNC and (
                 handler.method not in self._waited or not self._will_wait(handler.method)
             ):
                 self._arrived.append(call)
                 return
-        if self._handed_over >= MOST_HANDED_OVER and call.link.postpone(call):
+        if self._handed_over >= MOST_HANDED_OVER and link.postpone(call):
             return
         self._hand_over(call)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether tasks are to begin with what was handed to them before more is."""
-        return self._handed_over >= MOST_HANDED_OVER
+    def must_wait(self, link: Source) -> bool:
+        """Whether tasks are to begin with what was handed to them, or to be told that a call of the link was cancelled,
+        before more that came over it is submitted."""
+        return self._handed_over >= MOST_HANDED_OVER or self._has_cancelled(link)
 
     @property
     def is_behind(self) -> bool:
         """Whether there is more to do for a link than was done in a turn."""
         return any(lead.backlog for lead in self.leads.values())
 
-    def keep_order(self) -> None:
-        """Let no call that comes later in the turn begin before a task has been told of the cancellation of its call."""
-        self._begins_here = False
+    def keep_order(self, link: Source) -> None:
+        """A call that came over a link has just been cancelled: let none that comes later over the link begin before the
+        tasks of that one have run once more."""
+        link.cancelled_in = self._flusher.passes
+
+    def _has_cancelled(self, link: Source) -> bool:
+        return link.cancelled_in == self._flusher.passes
 
     def _will_wait(self, method: str) -> bool:
         calls = self._waited[method]
