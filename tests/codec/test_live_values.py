@@ -250,6 +250,7 @@ def test_the_search_for_them_is_bounded() -> None:
     with pytest.raises(EncodeError):
         CODEC.encode([[[0] * 10_000] * 3, {"x": send}])
     assert CODEC.encode([[{}] * 900] * 5)[0]
+    assert CODEC.encode([[Job("x", anything={})] * 900] * 5)[0]
 
 
 # -- foreign types -----------------------------------------------------------------------------------------

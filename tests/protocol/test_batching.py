@@ -369,6 +369,18 @@ def test_a_run_takes_no_more_than_its_credit_and_one_message() -> None:
     assert pair.a.begin_items(channel) is None
 
 
+def test_the_cost_of_a_run_is_told_before_it_is_paid_and_after() -> None:
+    pair = ConnectionPair()
+    channel = pair.open()
+    before = pair.a.link_credit
+    run = run_of(pair.a, channel, b"1", b"22")
+    assert run.cost == 3 + 2 * 64
+    assert pair.a.link_credit == before - run.cost
+    assert run.cost == 3 + 2 * 64, "it is settled now"
+    assert not run.add(b"4")
+    assert run.cost == 3 + 2 * 64
+
+
 def test_a_run_may_be_more_than_a_batch() -> None:
     pair = ConnectionPair(binding=hello("b", max_commands=3, channel_window=10**7))
     channel = pair.open()

@@ -13,6 +13,7 @@ from duplex.protocol import (
     NOTIFY_OVERHEAD,
     ChannelState,
     CreditReceived,
+    most_waiting,
 )
 from duplex.protocol._flow import LinkReceiveWindow, ReceiveWindow, SendWindow
 from tests.protocol.helpers import (
@@ -72,6 +73,44 @@ def test_a_link_window_counts_what_is_parked_as_consumed() -> None:
     assert (window.consumed, window.parked, window.unconsumed) == (100, 600, 600)
     assert window.consume(600) == 0, "it was granted when it was parked"
     assert (window.balance, window.consumed, window.parked, window.unconsumed) == (900, 100, 0, 0)
+
+
+def test_as_many_messages_wait_as_credit_pays_for_and_what_needs_none() -> None:
+    small = hello(link_window=6400, max_channels=10).limits
+    assert small is not None
+    assert most_waiting(small) >= 100 + 10
+    more = hello(link_window=6400 + 64 * 50, max_channels=10).limits
+    assert more is not None
+    assert most_waiting(more) - most_waiting(small) == 50
+    pair = ConnectionPair(hello("a"), hello("b", link_window=6400, max_channels=10, channel_window=6400))
+    channel = pair.open()
+    messages = 1
+    while pair.a.link_credit > 0:
+        pair.a.send(channel, b"")
+        messages += len(pair.a.data_to_send())
+    assert 100 <= messages <= most_waiting(small)
+
+
+def test_how_much_is_parked_is_asked_each_time_when_it_matters() -> None:
+    room = 0
+    pair = ConnectionPair(hello("a"), hello("b", link_window=2000, channel_window=10_000), room=lambda: room)
+    channel = pair.open()
+
+    def send() -> None:
+        pair.a.send(channel, bytes(436))
+        pair.flush()
+
+    for _ in range(3):
+        send()
+    assert pair.a.link_credit == 500, "there is no room"
+    room = 1200
+    send()
+    assert pair.a.link_credit == 1200, "what is parked is given back"
+    room = 0
+    send()
+    send()
+    assert pair.a.link_credit == 200, "and kept, though there is no room any more"
+    assert pair.b._incoming.parked == 1200
 
 
 def test_notifications_are_never_parked() -> None:
