@@ -23,6 +23,7 @@ from duplex.engine.links import watch_links
 from duplex.engine.serving import CALLBACK, Observer, ServingMiddleware, UnservedCall, checked_middleware
 from duplex.engine.tasks import acquire_flusher, release_flusher
 from duplex.service import Service, callback_spec
+from duplex.transports import DEFAULT, Transport, Transports
 
 
 def _check_options(
@@ -66,6 +67,7 @@ async def open_peer(
     call_middleware: Iterable[CallingMiddleware] = (),
     observer: Callable[[UnservedCall], object] | None = None,
     stats: bool = True,
+    transports: Iterable[Transport] | None = None,
 ) -> AsyncIterator[Peer]:
     """Open a peer: ``async with duplex.open_peer(services=[calc]) as peer``.
 
@@ -100,6 +102,9 @@ async def open_peer(
         stats: whether calls are counted, for :meth:`Peer.method_statistics`, and whoever asks the service
             ``duplex.stats``. It takes 2 % of what Python does for a unary call.
 
+        transports: what moves its messages, each for the endpoints of its schemes; ``None``: those of the package
+            (:func:`duplex.transports.default_transports`). Endpoints of other schemes are refused.
+
     Raises:
         ConfigurationError: an argument is wrong.
         RuntimeError: there is no trio here; the message says what to do.
@@ -118,6 +123,7 @@ async def open_peer(
         raise ConfigurationError(f"observer must be a function, not {observer!r}")
     layers = checked_middleware(middleware, "open_peer()")
     call_layers = checked_middleware(call_middleware, "open_peer()")
+    moving = DEFAULT if transports is None else Transports(transports)
     flusher = acquire_flusher()
     body_error: BaseException | None = None
     try:
@@ -142,6 +148,7 @@ async def open_peer(
                 middleware=layers,
                 call_middleware=call_layers,
                 counting=Counting() if stats else None,
+                transports=moving,
             )
             engine = peer._inside
             for service in services:

@@ -450,7 +450,7 @@ class Peer(metaclass=Made):
         _check_text("the name of a service", service, empty=False)
         _check_text("zone", zone, empty=True)
         check_seconds("empty_after", empty_after, forever=True)
-        resolver = resolver_for(where)
+        resolver = resolver_for(where, self._inside.transports)
         if self._inside.is_closed or self._inside.is_draining:
             raise trio.ClosedResourceError("this peer is closed, or drains, and connects nowhere")
         return FollowedService._make(self._inside, self._connections, service, resolver, zone, empty_after)

@@ -34,6 +34,7 @@ from duplex.engine.serving import (
 from duplex.engine.tasks import Flusher, Workers
 from duplex.engine.threads import Threads
 from duplex.protocol import ServiceInfo
+from duplex.transports import Transports
 
 
 # Large because it is where the rooms of the engine meet: each states in protocols what it needs of a peer, and what answers
@@ -81,6 +82,7 @@ class Engine(Generic[ServiceT]):
         max_threads: int,
         debug: bool,
         idempotency: Idempotency,
+        transports: Transports,
         observer: Observer | None = None,
         middleware: Sequence[ServingMiddleware] = (),
         counting: Counting | None = None,
@@ -92,6 +94,7 @@ class Engine(Generic[ServiceT]):
         self.reconnect = reconnect
         self.connect_timeout = connect_timeout
         self.debug = debug
+        self.transports = transports
         self.flusher = flusher
         self.observer = observer
         self.counting = counting

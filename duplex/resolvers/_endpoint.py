@@ -7,7 +7,7 @@ from typing import final
 
 from duplex._balancing import check_weight
 from duplex._errors import ConfigurationError
-from duplex.transports import full_endpoint, transport_for
+from duplex.transports import full_endpoint, scheme_of
 
 
 @final
@@ -32,7 +32,7 @@ class Endpoint:
         if not isinstance(self.address, str):
             raise ConfigurationError(f"Endpoint.address must be a str, not {self.address!r}")
         address = full_endpoint(self.address)
-        transport_for(address)
+        scheme_of(address)
         object.__setattr__(self, "address", address)
         object.__setattr__(self, "weight", check_weight("Endpoint.weight", self.weight))
         for field in ("zone", "service"):

@@ -12,7 +12,7 @@ from duplex.resolvers._file import FileResolver
 from duplex.resolvers._host import HostResolver, split_port
 from duplex.resolvers._resolver import Resolver
 from duplex.resolvers._static import StaticResolver
-from duplex.transports import full_endpoint, transport_for
+from duplex.transports import DEFAULT, Transports, full_endpoint
 
 #: The entry points by which packages add schemes.
 GROUP: Final = "duplex.resolvers"
@@ -51,31 +51,37 @@ def _dns(text: str) -> Resolver:
 _SCHEMES: Final[Mapping[str, Callable[[str], Resolver]]] = {"file": _file, "host": _host, "dns": _dns}
 
 
-def resolver_for(where: Resolver | str | Iterable[str | Endpoint]) -> Resolver:
+def resolver_for(
+    where: Resolver | str | Iterable[str | Endpoint], transports: Transports = DEFAULT
+) -> Resolver:
     """Return what says where a service is.
 
     Args:
         where: a resolver; or endpoints that do not change; or a text, see :mod:`duplex.resolvers`.
+        transports: those whose schemes endpoints may have that are given here.
 
     Raises:
         ConfigurationError: it is malformed, or has a scheme that is not known; the message lists those that are.
     """
     if isinstance(where, str):
-        return _resolver_for_text(where)
+        return _resolver_for_text(where, transports)
     if callable(getattr(where, "resolve", None)):
         return cast("Resolver", where)
     if isinstance(where, Iterable):
-        return StaticResolver(where)
+        resolver = StaticResolver(where)
+        for endpoint in resolver.endpoints:
+            transports.transport_for(endpoint.address)
+        return resolver
     raise ConfigurationError(f"a resolver has a method resolve(service); {where!r} has none")
 
 
-def _resolver_for_text(text: str) -> Resolver:
+def _resolver_for_text(text: str, transports: Transports) -> Resolver:
     scheme, separator, _ = text.partition("://")
     make = _SCHEMES.get(scheme) if separator else None
     if make is not None:
         return make(text)
     try:
-        transport_for(full_endpoint(text))
+        transports.transport_for(full_endpoint(text))
     except ConfigurationError as error:
         # A program that asks for no such scheme does not load it.
         import importlib.metadata

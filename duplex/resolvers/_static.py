@@ -17,17 +17,20 @@ class StaticResolver:
     Args:
         endpoints: all of them.
 
+    Attributes:
+        endpoints: the same.
+
     Raises:
         ConfigurationError: one is malformed.
     """
 
     def __init__(self, endpoints: Iterable[str | Endpoint]) -> None:
-        self._endpoints = tuple(as_endpoint(endpoint) for endpoint in endpoints)
+        self.endpoints = tuple(as_endpoint(endpoint) for endpoint in endpoints)
 
     def __repr__(self) -> str:
-        return f"<{len(self._endpoints)} endpoints that do not change>"
+        return f"<{len(self.endpoints)} endpoints that do not change>"
 
     async def resolve(self, service: str) -> AsyncIterator[Sequence[Endpoint]]:
         """See :meth:`Resolver.resolve`."""
         await trio.lowlevel.checkpoint()
-        yield self._endpoints
+        yield self.endpoints

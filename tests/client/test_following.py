@@ -392,7 +392,8 @@ async def test_a_peer_that_drains_or_is_closed_follows_nothing(autojump_clock: o
         (("", []), "name of a service must be a str that is not empty"),
         ((3, []), "name of a service must be a str"),
         (("who", 3), "has a method resolve"),
-        (("who", ["nowhere"]), "known scheme"),
+        (("who", ["nowhere"]), "begin with a scheme"),
+        (("who", ["other://x"]), "begin with a known scheme"),
         (("who", "nowhere"), "looked up at"),
     ],
 )

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
+from duplex.transports import DEFAULT, Carrier, Frames, Port, TransportOptions
 from tests.engine.helpers import leftovers, linked, outcome
 from tests.engine.raw import HELLO, batch
 
@@ -61,7 +61,7 @@ class Server:
 @contextlib.asynccontextmanager
 async def served(*answers: list[Any], timeout: float = 10.0) -> AsyncIterator[tuple[Server, duplex.Peer]]:
     server = Server(*answers)
-    server.port = transport_for("memory://").bind("memory://hostile", server, TransportOptions())
+    server.port = DEFAULT.transport_for("memory://").bind("memory://hostile", server, TransportOptions())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.port.run)
         async with duplex.open_peer(connect_timeout=timeout) as client:

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
+from duplex.transports import DEFAULT, Carrier, Frames, Port, TransportOptions
 from tests.engine.helpers import until
 from tests.engine.hostile import NONE
 from tests.engine.raw import HELLO, batch
@@ -93,7 +93,7 @@ async def test_a_flood_of_calls_does_not_hold_up_a_drain(
         endpoint = await server.bind("memory://*")
         link = await client.connect(endpoint)
         flooder = Flooder(within=within, answers_pings=answers_pings)
-        flooder.port = transport_for(endpoint).connect(endpoint, flooder, TransportOptions())
+        flooder.port = DEFAULT.transport_for(endpoint).connect(endpoint, flooder, TransportOptions())
         nursery.start_soon(flooder.port.run)
         await until(lambda: len(server.links) == 2)
         results: list[Any] = []

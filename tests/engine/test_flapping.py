@@ -12,7 +12,7 @@ import trio
 
 import duplex
 from duplex.engine.links._succession import MOST_LEFT, Succession
-from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
+from duplex.transports import DEFAULT, Carrier, Frames, Port, TransportOptions
 from tests.engine.helpers import outcome, until
 from tests.engine.raw import HELLO, RawRouter, batch
 from tests.machine import fail_after
@@ -61,7 +61,7 @@ class Fickle:
 @contextlib.asynccontextmanager
 async def fickle(*answers: list[Any], hangs_up: bool = False) -> AsyncIterator[Fickle]:
     remote = Fickle(list(answers), hangs_up=hangs_up)
-    remote.port = transport_for("memory://").bind("memory://fickle", remote, TransportOptions())
+    remote.port = DEFAULT.transport_for("memory://").bind("memory://fickle", remote, TransportOptions())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(remote.port.run)
         yield remote

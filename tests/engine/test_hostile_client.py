@@ -15,7 +15,7 @@ import trio.testing
 
 import duplex
 from duplex.engine.links._session import Session
-from duplex.transports import Carrier, Frames, Port, TransportOptions, transport_for
+from duplex.transports import DEFAULT, Carrier, Frames, Port, TransportOptions
 from tests.engine.helpers import leftovers, quiet, until
 from tests.engine.hostile import (
     BREAKS_CHANNEL,
@@ -418,7 +418,7 @@ async def _ungreeting(number: int) -> AsyncIterator[duplex.Peer]:
         endpoint = await server.bind("memory://*")
         for _ in range(number):
             silent = _Silent(batch())
-            silent.port = transport_for(endpoint).connect(endpoint, silent, TransportOptions())
+            silent.port = DEFAULT.transport_for(endpoint).connect(endpoint, silent, TransportOptions())
             nursery.start_soon(silent.port.run)
         await trio.testing.wait_all_tasks_blocked()
         yield server

@@ -115,6 +115,7 @@ PUBLIC_MODULES: Final = frozenset(
         "duplex.conformance",
         "duplex.resolvers",
         "duplex.testing",
+        "duplex.transports",
     }
 )
 

@@ -49,7 +49,7 @@ def test_an_endpoint() -> None:
     ("wrong", "message"),
     [
         ({"address": 3}, r"Endpoint\.address must be a str"),
-        ({"address": "nowhere"}, "does not begin with a known scheme"),
+        ({"address": "nowhere"}, "does not begin with a scheme"),
         ({"weight": 0}, r"Endpoint\.weight must be a number"),
         ({"weight": "1"}, r"Endpoint\.weight must be a number"),
         ({"zone": 3}, r"Endpoint\.zone must be a str"),
@@ -65,7 +65,7 @@ async def test_endpoints_that_do_not_change() -> None:
     resolver = StaticResolver(["127.0.0.1:1", Endpoint("tcp://127.0.0.1:2", weight=3)])
     assert await first(resolver) == [Endpoint("tcp://127.0.0.1:1"), Endpoint("tcp://127.0.0.1:2", weight=3)]
     assert "2 endpoints" in repr(resolver)
-    with pytest.raises(duplex.ConfigurationError, match="known scheme"):
+    with pytest.raises(duplex.ConfigurationError, match="begin with a scheme"):
         StaticResolver(["nowhere"])
 
 
@@ -116,7 +116,7 @@ async def test_a_file_is_read_whenever_it_changes(tmp_path: Path) -> None:
         ("[3]", "is no list of endpoints"),
         ('[{"weight": 3}]', "endpoint"),
         ('[{"endpoint": "127.0.0.1:1", "wieght": 3}]', "wieght"),
-        ('["nowhere"]', "known scheme"),
+        ('["nowhere"]', "begin with a scheme"),
         ('[{"endpoint": "127.0.0.1:1", "weight": 0}]', "weight must be"),
     ],
 )

@@ -9,6 +9,7 @@ import trio
 
 from duplex import Reconnect
 from duplex.transports import (
+    DEFAULT,
     Carrier,
     Frames,
     Port,
@@ -16,7 +17,6 @@ from duplex.transports import (
     Turns,
     TurnTaker,
     take_turns,
-    transport_for,
 )
 from tests.machine import fail_after
 
@@ -104,12 +104,12 @@ class Ports:
 
     def bind(self, endpoint: str, options: TransportOptions = QUICK) -> Recorder:
         recorder = Recorder()
-        recorder.port = transport_for(endpoint).bind(endpoint, recorder, options)
+        recorder.port = DEFAULT.transport_for(endpoint).bind(endpoint, recorder, options)
         return self._start(recorder)
 
     def connect(self, endpoint: str, options: TransportOptions = QUICK) -> Recorder:
         recorder = Recorder()
-        recorder.port = transport_for(endpoint).connect(endpoint, recorder, options)
+        recorder.port = DEFAULT.transport_for(endpoint).connect(endpoint, recorder, options)
         return self._start(recorder)
 
     def _start(self, recorder: Recorder) -> Recorder:

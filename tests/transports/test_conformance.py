@@ -12,6 +12,7 @@ import trio.testing
 from duplex import BindError, ConfigurationError
 from duplex.testing import check_transport
 from duplex.transports import (
+    DEFAULT,
     Carrier,
     CarrierDown,
     Frames,
@@ -19,7 +20,6 @@ from duplex.transports import (
     Port,
     Receiver,
     TransportOptions,
-    transport_for,
 )
 from tests.transports.helpers import LIMITS, WILDCARDS
 
@@ -28,7 +28,7 @@ from tests.transports.helpers import LIMITS, WILDCARDS
 @pytest.mark.parametrize("endpoint", WILDCARDS)
 async def test_every_scheme_conforms(endpoint: str) -> None:
     scheme = endpoint.partition(":")[0]
-    await check_transport(transport_for(endpoint), endpoint, **LIMITS.get(scheme, {}))
+    await check_transport(DEFAULT.transport_for(endpoint), endpoint, **LIMITS.get(scheme, {}))
 
 
 async def test_memory_conforms_under_autojump(autojump_clock: trio.testing.MockClock) -> None:

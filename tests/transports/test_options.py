@@ -11,7 +11,7 @@ import zmq
 
 from duplex import ConfigurationError, Keepalive
 from duplex._config import LONGEST_SILENCE
-from duplex.transports import TransportOptions, _zmq_options, _zmq_socket, transport_for
+from duplex.transports import DEFAULT, TransportOptions, _zmq_options, _zmq_socket
 from duplex.transports._zmq_options import Endpoint, Role, apply_options, parse_endpoint, socket_options
 from tests.transports.helpers import open_ports
 
@@ -215,6 +215,6 @@ def test_the_longest_ipc_path_can_be_bound() -> None:
 @pytest.mark.parametrize("text", ["nonsense", "udp://x:1", "TCP://127.0.0.1:1"])
 def test_unknown_schemes_list_the_known(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        transport_for(text)
+        DEFAULT.transport_for(text)
     assert repr(text) in str(caught.value)
     assert "inproc://, ipc://, memory://, tcp://" in str(caught.value)

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 import trio
 
-from duplex.transports import TransportOptions, transport_for
+from duplex.transports import DEFAULT, TransportOptions
 from tests.transports.helpers import CONNECTED, QUICK, Recorder
 
 #: Signs of life are due so quickly that a test can wait for several times the timeout.
@@ -20,7 +20,7 @@ MANY: Final = 5000
 async def stalled(endpoint: str, options: TransportOptions, count: int) -> tuple[Recorder, Recorder]:
     """Send messages to a bound port that does not run until they have been there for long; return both."""
     bound, connecting = Recorder(), Recorder()
-    transport = transport_for(endpoint)
+    transport = DEFAULT.transport_for(endpoint)
     bound.port = transport.bind(endpoint, bound, options)
     connecting.port = transport.connect(bound.port.endpoint, connecting, options)
     async with trio.open_nursery() as nursery:

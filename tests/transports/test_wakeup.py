@@ -11,7 +11,7 @@ import trio
 import trio.testing
 import zmq
 
-from duplex.transports import Carrier, Frames, transport_for
+from duplex.transports import DEFAULT, Carrier, Frames
 from duplex.transports._zmq_socket import SocketLoop
 from tests.transports.helpers import QUICK, Recorder, open_ports
 
@@ -67,7 +67,7 @@ async def test_a_send_from_carrier_up_takes_the_note() -> None:
 
         greets = Greets()
         endpoint = remote.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
-        greets.port = transport_for(endpoint).connect(endpoint, greets, QUICK)
+        greets.port = DEFAULT.transport_for(endpoint).connect(endpoint, greets, QUICK)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(greets.run)
             assert await greets.received() == [[b"welcome"]]
@@ -137,7 +137,7 @@ class Streamer:
 
 async def stream_both_ways(endpoint: str, total: int, deadline: float) -> tuple[bool, float]:
     """Tell whether all arrived in time, and the longest time for which a side received nothing."""
-    transport = transport_for(endpoint)
+    transport = DEFAULT.transport_for(endpoint)
     one, other = Streamer(total), Streamer(total)
     one.port = transport.bind(endpoint, one, QUICK)
     other.port = transport.connect(one.port.endpoint, other, QUICK)

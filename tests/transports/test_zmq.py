@@ -360,7 +360,7 @@ async def test_exit_with_a_port_left_open_does_not_hang() -> None:
 
         async def main():
             global port
-            port = transport_for("tcp://127.0.0.1:*").bind("tcp://127.0.0.1:*", Recorder(), QUICK)
+            port = DEFAULT.transport_for("tcp://127.0.0.1:*").bind("tcp://127.0.0.1:*", Recorder(), QUICK)
             async with open_ports() as ports:
                 connecting = ports.connect(port.endpoint)
                 carrier = await connecting.up()

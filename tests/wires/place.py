@@ -28,10 +28,11 @@ def in_place(name: str, seed: str, test: Callable[..., Any] | None = None) -> It
     """
     global elsewhere_for
     order = ORDERS.get(name)
-    schemes = transports._BY_SCHEME
+    schemes = transports.DEFAULT._by_scheme
     before = dict(schemes)
     if order is not None:
-        schemes.update({scheme: WireTransport(inner, order, seed) for scheme, inner in before.items()})
+        wires = {inner: WireTransport(inner, order, seed) for inner in transports.DEFAULT}
+        schemes.update({scheme: wires[inner] for scheme, inner in before.items()})
     elsewhere_for = test if name == PROCESS else None
     try:
         yield

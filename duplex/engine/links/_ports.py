@@ -25,8 +25,8 @@ from duplex.transports import (
     Frames,
     Port,
     TransportOptions,
+    Transports,
     full_endpoint,
-    transport_for,
 )
 
 #: Seconds between attempts to bind an endpoint that is not free.
@@ -43,6 +43,10 @@ class PortsOwner(LinkOwner, Protocol):
     @property
     def connect_timeout(self) -> float:
         """Seconds that a link is waited for."""
+
+    @property
+    def transports(self) -> Transports:
+        """What moves messages, by the schemes of endpoints."""
 
 
 @final
@@ -233,7 +237,7 @@ class Ports:
     def _open(
         self, endpoint: str, *, connecting: bool, succession: Succession | None = None, pause: float = 0.0
     ) -> PortReceiver:
-        transport = transport_for(endpoint)
+        transport = self._peer.transports.transport_for(endpoint)
         if succession is None:
             succession = Succession(self._peer.reconnect)
         receiver: PortReceiver = PortReceiver(
