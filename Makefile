@@ -26,8 +26,9 @@ SOAK_SEED ?= 1
 # How many faults `make mutants` makes.
 MUTANTS ?= 300
 
-# The processes that the tests run in, as many as there are cores; with WORKERS=0 they run in pytest's own.
-WORKERS ?= auto
+# The processes that the tests run in: one more than there are cores, for many tests wait for another process or for a time to
+# pass. With WORKERS=0 they run in pytest's own.
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 
 # What `make stress` runs: STRESS='oracle --seed 7' for one part of it; and how much of it.
 STRESS ?=

@@ -17,7 +17,7 @@ from tests.sizes import LONG
 pytestmark = pytest.mark.slow
 
 #: One of how many scenarios that a mutant passes is tried.
-PASSED_ONE_OF: Final = 4
+PASSED_ONE_OF: Final = 8
 
 BINDING: Final = [scenario for scenario in SCENARIOS.values() if scenario.role != "connecting"]
 
