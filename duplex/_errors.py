@@ -19,6 +19,7 @@
     │   ├─ Unimplemented          UNIMPLEMENTED
     │   ├─ Internal               INTERNAL
     │   ├─ Unavailable            UNAVAILABLE
+    │   │   ├─ NoPeers                                nobody offers the service whose peers were to be asked
     │   │   └─ PeerLost                               the link to the peer ended during the call
     │   ├─ DataLoss               DATA_LOSS
     │   └─ Unauthenticated        UNAUTHENTICATED
@@ -246,6 +247,10 @@ class Unavailable(RPCError):
     """The peer cannot be reached or will not take the call now."""
 
     default_code = StatusCode.UNAVAILABLE
+
+
+class NoPeers(Unavailable):
+    """Nobody offers the service whose peers were all to be asked; the message says who is linked and offers what."""
 
 
 class PeerLost(Unavailable):

@@ -18,7 +18,7 @@ from duplex.client import ServiceProxy, typed_proxy
 from duplex.client._callers import Callers
 from duplex.client._middleware import CallingMiddleware
 from duplex.client._options import Options
-from duplex.client._proxy import CallerFor
+from duplex.client._proxy import Route
 from duplex.client.following import Connections, FollowedService
 from duplex.engine._counting import MethodStatistics
 from duplex.engine._engine import Engine
@@ -42,7 +42,7 @@ class _Concrete(Protocol):
 ConcreteT = TypeVar("ConcreteT", bound=type[_Concrete])
 
 
-def _proxy(caller_for: CallerFor, target: object, name: str | None, options: Options) -> Any:
+def _proxy(route: Route, target: object, name: str | None, options: Options) -> Any:
     if isinstance(target, Service):
         target = target.name
     if isinstance(target, str):
@@ -50,9 +50,9 @@ def _proxy(caller_for: CallerFor, target: object, name: str | None, options: Opt
             raise ConfigurationError("the name of a service must not be empty")
         if name is not None:
             raise ConfigurationError("name= goes with a class; a service given by name has it already")
-        return ServiceProxy(caller_for, target, options)
+        return ServiceProxy(route, target, options)
     if isinstance(target, type):
-        return typed_proxy(caller_for, target, name, options)
+        return typed_proxy(route, target, name, options)
     raise ConfigurationError(f"a service is given by its name or by a class, not {target!r}")
 
 
@@ -135,8 +135,8 @@ class Link(metaclass=Made):
     def service(self, target: Any, *, name: str | None = None) -> Any:
         """Return a proxy whose calls all take this link. Arguments as in :meth:`Peer.service`."""
         inside = self._inside
-        caller_for = self._peer._callers.over_one_link(inside.caller)
-        return _proxy(caller_for, target, name, Options(inside.peer.default_codec))
+        route = self._peer._callers.over_one_link(inside.caller)
+        return _proxy(route, target, name, Options(inside.peer.default_codec))
 
     async def ping(self) -> float:
         """Return the seconds that a message to the other peer's event loop and back takes.
@@ -324,7 +324,7 @@ class Peer(metaclass=Made):
         that class, not an object of it, because an object's methods are called here and not over a link: of
         the class, each decorated method is a :class:`Unary` or a :class:`Streaming`.
         """
-        return _proxy(self._callers.over_any_link, target, name, Options(self._inside.default_codec))
+        return _proxy(self._callers, target, name, Options(self._inside.default_codec))
 
     def resolving(self, service: str) -> AbstractContextManager[None]:
         """Let calls to a service wait while somebody finds out where it is: ``with peer.resolving("calc"): ...``.

@@ -27,6 +27,7 @@ from duplex._errors import Internal as Internal
 from duplex._errors import InvalidArgument as InvalidArgument
 from duplex._errors import LocalProtocolError as LocalProtocolError
 from duplex._errors import MessageTooLarge as MessageTooLarge
+from duplex._errors import NoPeers as NoPeers
 from duplex._errors import NotFound as NotFound
 from duplex._errors import OutOfRange as OutOfRange
 from duplex._errors import PeerLost as PeerLost
@@ -62,6 +63,8 @@ from duplex.engine._peer_info import PeerInfo as PeerInfo
 from duplex.engine._statistics import LinkStatistics as LinkStatistics
 from duplex.engine._statistics import PeerStatistics as PeerStatistics
 from duplex.engine.calling import CallOptions as CallOptions
+from duplex.engine.calling import Gathering as Gathering
+from duplex.engine.calling import Outcome as Outcome
 from duplex.engine.calling import OutgoingCall as OutgoingCall
 from duplex.engine.calling import Streaming as Streaming
 from duplex.engine.calling import Unary as Unary

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from duplex._balancing import Balancing, ConsistentHash
-from duplex._errors import RPCError, Unavailable, Unimplemented
+from duplex._errors import NoPeers, RPCError, Unavailable, Unimplemented
 from duplex._policies import CircuitBreaker, OutlierDetection
 from duplex.client._health import Health
 from duplex.client.balancing import (
@@ -26,6 +26,7 @@ from duplex.client.balancing import (
     Rings,
     RoundRobin,
 )
+from duplex.engine._peer_info import PeerInfo
 from duplex.engine._runs import check_run
 from duplex.engine._signal import Signal
 from duplex.engine.calling import (
@@ -56,11 +57,18 @@ class Remote(Candidate, Protocol):
     def name(self) -> str:
         """What it calls itself."""
 
+    @property
+    def info(self) -> PeerInfo:
+        """Who it is."""
+
     def takes(self, service: str) -> bool:
         """Whether it takes a call to a service now."""
 
     def caller_for(self, service: str) -> Caller | None:
         """Return what makes a call there; ``None`` if it takes none now."""
+
+    def any_caller(self, service: str) -> Caller | None:
+        """Return the same, or what is told why, if it takes none now; ``None`` if it offers the service no more."""
 
 
 class Table(Protocol):
@@ -186,6 +194,40 @@ class Balanced:
                 raise
         caller = self._choose(request) or await self._wait(request)
         return await caller.notify(request, positional, keyword)
+
+    async def everybody(self, request: Request) -> list[tuple[PeerInfo, Caller]]:
+        """Return all who offer the service, and what makes a call there, for what asks all of them.
+
+        Waits if there is nobody yet, and this peer connects to somebody; not for those who may connect to it.
+
+        Raises:
+            NoPeers: there is nobody.
+            DeadlineExceeded: the call's own time limit has passed.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with in_time(begun(request)), self._table.wait_for(self._service):
+            with trio.move_on_after(self._host.connect_timeout):
+                while not (found := self._everybody()):
+                    self._host.wake()
+                    situation = msgspec.structs.replace(
+                        self._host.situation(self._service), is_bound=False, is_full=False
+                    )
+                    if resolve(situation, wait_for_ready=request.wait_for_ready) is not Resolution.WAIT:
+                        break
+                    with trio.move_on_after(math.inf if request.wait_for_ready else _LOOK):
+                        await self._table.changed.wait()
+                else:
+                    return found
+        error = NoPeers(f"nobody offers the service {self._service!r}: {self._host.explain()}")
+        error.may_have_executed = False
+        raise blame(error, request.method, None)
+
+    def _everybody(self) -> list[tuple[PeerInfo, Caller]]:
+        return [
+            (remote.info, caller)
+            for remote in self._table.offering(self._service)
+            if (caller := remote.any_caller(self._service)) is not None
+        ]
 
     # -- whom to ask -----------------------------------------------------------------------------------
 

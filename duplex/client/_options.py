@@ -10,7 +10,7 @@ from duplex._balancing import Balancing, check_balancing
 from duplex._config import Overflow
 from duplex._errors import ConfigurationError
 from duplex._metadata import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY, RESERVED_PREFIX, Metadata, check_metadata
-from duplex._numbers import check_seconds
+from duplex._numbers import check_seconds, check_whole
 from duplex._policies import HedgingPolicy, RetryPolicy
 from duplex.codec import Codec, get_codec
 from duplex.engine.serving import checked_middleware
@@ -34,6 +34,8 @@ class Options:
     retry: RetryPolicy | None = None
     hedging: HedgingPolicy | None = None
     balancer: Balancing | None = None
+    max_answers: int | None = None
+    stall: float | None = None
     middleware: tuple[Any, ...] = ()
 
     def replace(self, **changes: Any) -> Options:
@@ -79,6 +81,18 @@ def _timeout(value: Any) -> float | None:
     if value is None:
         return None
     return cast("float", check_seconds("timeout", value, hint=", and None is for no limit"))
+
+
+def _max_answers(value: Any) -> int | None:
+    if value is not None:
+        check_whole("max_answers", value, low=1)
+    return cast("int | None", value)
+
+
+def _stall(value: Any) -> float | None:
+    if value is None:
+        return None
+    return cast("float", check_seconds("stall", value, hint=", and None is for no limit"))
 
 
 def _flag(name: str) -> Callable[[Any], bool]:
@@ -157,6 +171,8 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "retry": _policy("retry", RetryPolicy),
     "hedging": _policy("hedging", HedgingPolicy),
     "balancer": _balancer,
+    "max_answers": _max_answers,
+    "stall": _stall,
     "middleware": _middleware,
 }
 

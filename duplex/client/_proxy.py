@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol, TypeAlias, Unpack, final, overload
+from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol, Unpack, final, overload
 
 from duplex.client._open import OpenCall
 from duplex.client._options import Options
-from duplex.engine.calling import Caller, CallOptions, OtherOptions, Request
+from duplex.engine.calling import Caller, CallOptions, Gathering, OtherOptions, Request
 from duplex.engine.channels import ResumableStream
 
-#: Gives what makes the calls of a service, by its name, that have some options. Raises ``ConfigurationError`` if its
-#: calls cannot have them.
-CallerFor: TypeAlias = Callable[[str, Options], Caller]
+
+class Route(Protocol):
+    """Gives what makes the calls of services: over any link, or over one."""
+
+    def caller(self, service: str, options: Options) -> Caller:
+        """Return what makes the calls of a service that have some options.
+
+        Raises:
+            ConfigurationError: its calls cannot have them.
+        """
+
+    def gathering(
+        self,
+        service: str,
+        options: Options,
+        request: Request,
+        positional: Sequence[Any],
+        keyword: Mapping[str, Any],
+    ) -> Gathering[Any]:
+        """Return what makes a call at everybody who offers a service.
+
+        Raises:
+            ConfigurationError: it is not for calls over one link, or that have such options.
+        """
 
 
 class ResumingMethod(Protocol):
@@ -50,18 +71,18 @@ class MethodProxy:
     the only way for one that streams; ``await method.notify(...)`` calls without an answer.
     """
 
-    __slots__ = ("_caller", "_caller_for", "_declared", "_name", "_options", "_request", "_service")
+    __slots__ = ("_caller", "_declared", "_name", "_options", "_request", "_route", "_service")
 
     def __init__(
         self,
-        caller_for: CallerFor,
+        route: Route,
         service: str,
         name: str,
         options: Options,
         declared: Declared = NOTHING_DECLARED,
     ) -> None:
-        self._caller_for = caller_for
-        self._caller = caller_for(service, options)
+        self._route = route
+        self._caller = route.caller(service, options)
         self._service = service
         self._name = name
         self._options = options
@@ -97,7 +118,7 @@ class MethodProxy:
     def with_options(self, **options: Any) -> Any:
         """Return the method with other options: see :meth:`ServiceProxy.with_options`."""
         return MethodProxy(
-            self._caller_for,
+            self._route,
             self._service,
             self._name,
             self._options.replace(**options),
@@ -135,6 +156,25 @@ class MethodProxy:
         """
         return self._caller.notify(self._request, args, kwargs)
 
+    def gather(self, /, *args: Any, **kwargs: Any) -> Gathering[Any]:
+        """Call the method at every linked peer that offers the service: ``async for peer, outcome in remote.method.gather()``.
+
+        Each is asked once, those that offer it when the loop begins. ``peer`` is a :class:`PeerInfo`, and
+        ``outcome`` an :class:`Outcome`, whose ``result()`` returns what the method has, or raises the error of that peer; a peer that
+        is lost meanwhile has one, too. The loop ends when all have answered, or sooner with the options ``max_answers`` and
+        ``stall``. Leaving it cancels the calls that still run.
+
+        For methods with one result. The options are those of a call, but for ``resume`` and ``balancer``; ``timeout`` is for
+        all together.
+
+        Raises:
+            ConfigurationError: the calls are to take one link, or have options that go with one peer only.
+
+        The loop raises :class:`NoPeers` if nobody offers the service at present, without waiting, and ``EncodeError`` if an argument
+        cannot travel.
+        """
+        return self._route.gathering(self._service, self._options, self._request, args, kwargs)
+
 
 class ServiceProxy:
     """A remote service: its attributes are its methods.
@@ -143,8 +183,8 @@ class ServiceProxy:
     name is taken here (``with_options``) is called as ``proxy["with_options"]``.
     """
 
-    def __init__(self, caller_for: CallerFor, service: str, options: Options) -> None:
-        self._caller_for = caller_for
+    def __init__(self, route: Route, service: str, options: Options) -> None:
+        self._route = route
         self._service = service
         self._options = options
 
@@ -161,7 +201,7 @@ class ServiceProxy:
     def __getitem__(self, name: str) -> MethodProxy:
         if not isinstance(name, str):
             raise TypeError(f"the name of a method of {self._service} is a str, not {name!r}")
-        return MethodProxy(self._caller_for, self._service, name, self._options)
+        return MethodProxy(self._route, self._service, name, self._options)
 
     # Else Python would take the method above for a sequence's, and look through an endless one.
     __iter__ = None
@@ -198,6 +238,9 @@ class ServiceProxy:
             balancer: which of the peers that offer the service gets a call: ``"least_loaded"``, ``"round_robin"``,
                 ``"pick_first"`` or a :class:`duplex.ConsistentHash`; ``None`` for the peer's own, see
                 :func:`duplex.open_peer`.
+            max_answers: how many answers are enough for ``method.gather()``: it ends then, and cancels the other calls. Failures
+                are no answers. ``None``: those of all.
+            stall: seconds without another answer after which ``method.gather()`` ends, from the first one on; ``None``: never.
             middleware: what runs around the calls, the outermost first, inside what was given before: see
                 :class:`duplex.CallingMiddleware`.
 
@@ -205,5 +248,5 @@ class ServiceProxy:
             ConfigurationError: an option is unknown or its value is wrong.
         """
         changed = self._options.replace(**options)
-        self._caller_for(self._service, changed)
-        return type(self)(self._caller_for, self._service, changed)
+        self._route.caller(self._service, changed)
+        return type(self)(self._route, self._service, changed)

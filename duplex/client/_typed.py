@@ -10,7 +10,7 @@ from typing import Any, Final, Unpack, final
 from duplex._errors import ConfigurationError
 from duplex._names import service_name_of
 from duplex.client._options import Options
-from duplex.client._proxy import CallerFor, Declared, MethodProxy, ServiceProxy
+from duplex.client._proxy import Declared, MethodProxy, Route, ServiceProxy
 from duplex.engine.calling import CallOptions, Streaming, Unary
 from duplex.engine.channels import Channel
 
@@ -64,9 +64,9 @@ class _TypedProxy(ServiceProxy):
     """A proxy that knows its methods."""
 
     def __init__(
-        self, caller_for: CallerFor, service: str, options: Options, methods: dict[str, tuple[str, Declared]]
+        self, route: Route, service: str, options: Options, methods: dict[str, tuple[str, Declared]]
     ) -> None:
-        super().__init__(caller_for, service, options)
+        super().__init__(route, service, options)
         self._methods = methods
 
     def __getattr__(self, name: str) -> MethodProxy:
@@ -77,18 +77,18 @@ class _TypedProxy(ServiceProxy):
                 f"{self._service!r} has no method {name!r}; its class declares {', '.join(sorted(self._methods))}"
             )
         remote, declared = self._methods[name]
-        method = MethodProxy(self._caller_for, self._service, remote, self._options, declared)
+        method = MethodProxy(self._route, self._service, remote, self._options, declared)
         self.__dict__[name] = method
         return method
 
     def with_options(self, **options: Unpack[CallOptions]) -> _TypedProxy:
         """See :meth:`ServiceProxy.with_options`."""
         changed = self._options.replace(**options)
-        self._caller_for(self._service, changed)
-        return _TypedProxy(self._caller_for, self._service, changed, self._methods)
+        self._route.caller(self._service, changed)
+        return _TypedProxy(self._route, self._service, changed, self._methods)
 
 
-def typed_proxy(caller_for: CallerFor, cls: type, name: str | None, options: Options) -> Any:
+def typed_proxy(route: Route, cls: type, name: str | None, options: Options) -> Any:
     """Return a proxy for a service as a class declares it.
 
     Results are decoded and checked as the class's return annotations say.
@@ -99,4 +99,4 @@ def typed_proxy(caller_for: CallerFor, cls: type, name: str | None, options: Opt
     methods = _method_types(cls)
     if not methods:
         raise ConfigurationError(f"{cls.__name__} declares no methods")
-    return _TypedProxy(caller_for, name or service_name_of(cls), options, methods)
+    return _TypedProxy(route, name or service_name_of(cls), options, methods)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 import pytest
 import trio
@@ -77,13 +77,26 @@ class Sticky:
         return chosen, self.meters[chosen.id]
 
 
+class To:
+    """A route to one caller."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def caller(self, service: str, options: Options) -> Caller:
+        return self._caller
+
+    def gathering(self, *_: Any) -> Never:
+        raise NotImplementedError
+
+
 def proxy(caller: Caller, peer: duplex.Peer) -> ServiceProxy:
-    return ServiceProxy(lambda service, options: caller, "who", Options(peer._inside.default_codec))
+    return ServiceProxy(To(caller), "who", Options(peer._inside.default_codec))
 
 
 async def test_a_caller_around_a_balanced_service() -> None:
     async with linked(named("x")) as pair:
-        noted = Noted(pair.client._callers.over_any_link("who", Options(pair.client._inside.default_codec)))
+        noted = Noted(pair.client._callers.caller("who", Options(pair.client._inside.default_codec)))
         remote = proxy(noted, pair.client)
         assert await remote.name_() == "x"
         async with remote.name_.open() as call:

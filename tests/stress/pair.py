@@ -52,6 +52,7 @@ TOGETHER: Final = {
     "discovery": "makes its services itself",
     "errors": "looks into the log of the server",
     "following": "exposes objects that it has made",
+    "gather": "exposes objects that it has made",
     "health": "changes the health of the server",
     "idempotency": "closes a link of the server",
     "lost_peer": "starts a process itself",

@@ -90,6 +90,9 @@ async def own_class(peer: duplex.Peer, link: duplex.Link) -> None:
         assert_type(await shout.receive(), bytes)
         assert_type(await talk.receive(), bytes)
     await remote.add.notify(1)
+    async for who, outcome in remote.add.with_options(max_answers=2, stall=0.5).gather(1, b=2):
+        assert_type(who, duplex.PeerInfo)
+        assert_type(outcome.result(), int)
     assert_type(await remote.add.with_options(timeout=2)(1), int)
     async with remote.ticks.with_options(overflow="drop_oldest", timeout=None).open(2) as ticks:
         assert_type(await ticks.receive(), int)
@@ -99,6 +102,7 @@ async def own_class(peer: duplex.Peer, link: duplex.Link) -> None:
         assert_type(await ticks.receive(), int)
 
     await remote.add("one")  # refused
+    remote.add.gather("one")  # refused
     await remote.add(1, c=2)  # refused
     await remote.nothing()  # refused
     async for tick in remote.ticks(2):  # refused
@@ -129,6 +133,9 @@ async def by_name(peer: duplex.Peer, options: duplex.CallOptions) -> None:
     async with remote.ticks.open(2) as ticks:
         async for tick in ticks:
             assert tick
+    async for who, outcome in remote.add.gather(1):
+        assert_type(who, duplex.PeerInfo)
+        assert_type(outcome.result(), Any)
     remote.with_options(timout=1)  # refused
     remote.add.with_options(timout=1)  # refused
     remote.add.with_options(codec=3)  # refused

@@ -10,6 +10,9 @@ from duplex.engine.calling._callback import RemoteCallback as RemoteCallback
 from duplex.engine.calling._caller import Caller as Caller
 from duplex.engine.calling._caller import Opening as Opening
 from duplex.engine.calling._counts import CallCounts as CallCounts
+from duplex.engine.calling._gathering import Gathering as Gathering
+from duplex.engine.calling._gathering import Outcome as Outcome
+from duplex.engine.calling._gathering import gathering as gathering
 from duplex.engine.calling._host import CallOwner as CallOwner
 from duplex.engine.calling._link_caller import LinkCaller as LinkCaller
 from duplex.engine.calling._opening import LimitedOpening as LimitedOpening
@@ -34,14 +37,17 @@ from duplex.engine.calling._types import Unary as Unary
 
 __all__ = (
     "ending_of",
+    "gathering",
     "with_retry",
     "CallOwner",
     "CallCounts",
     "CallOptions",
     "Caller",
+    "Gathering",
     "LimitedOpening",
     "LinkCaller",
     "Opening",
+    "Outcome",
     "OtherOptions",
     "OutgoingCall",
     "Relayed",

@@ -11,6 +11,7 @@ from duplex._config import Overflow
 from duplex._metadata import Metadata
 from duplex._policies import HedgingPolicy, RetryPolicy
 from duplex.codec import Codec
+from duplex.engine.calling._gathering import Gathering
 from duplex.engine.calling._outgoing import OutgoingCall
 from duplex.engine.channels import ResumableStream
 
@@ -32,6 +33,8 @@ class OtherOptions(TypedDict, total=False):
     retry: RetryPolicy | None
     hedging: HedgingPolicy | None
     balancer: Balancing | None
+    max_answers: int | None
+    stall: float | None
     middleware: Iterable[Callable[[Any, Any], Coroutine[Any, Any, Any]]]
 
 
@@ -58,6 +61,9 @@ class Unary(Protocol[P, R]):
 
     def notify(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, None]:
         """Call the method without waiting for its outcome."""
+
+    def gather(self, *args: P.args, **kwargs: P.kwargs) -> Gathering[R]:
+        """Call the method at every peer that offers the service."""
 
     def with_options(self, **options: Unpack[CallOptions]) -> Self:
         """Return the method with other options."""

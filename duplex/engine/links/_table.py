@@ -10,6 +10,7 @@ from typing import Final, Protocol, final
 
 import trio
 
+from duplex.engine._peer_info import PeerInfo
 from duplex.engine._signal import Signal
 from duplex.engine.calling import Caller
 from duplex.engine.links._session import Session
@@ -57,6 +58,11 @@ class Remote:
         return min((link.endpoint for link in self._links if link.connecting), default=self.name)
 
     @property
+    def info(self) -> PeerInfo:
+        """Who it is."""
+        return self._links[0].remote
+
+    @property
     def weight(self) -> float:
         """How many calls it is to get, as a multiple of what others get."""
         return max((link.weight for link in self._links), default=1.0)
@@ -86,6 +92,12 @@ class Remote:
                 links.append(links.pop(place))
                 return link.caller
         return None if last_resort is None else last_resort.caller
+
+    def any_caller(self, service: str) -> Caller | None:
+        """Return what :meth:`caller_for` does, or else what makes calls over a link that offers a service and takes none now, to be
+        told why; ``None`` if there is no such link."""
+        offering = (link.caller for link in self._links if service in link.offers)
+        return self.caller_for(service) or next(offering, None)
 
     def takes(self, service: str) -> bool:
         """Whether :meth:`caller_for` returns anything."""
