@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
@@ -26,6 +27,9 @@ from duplex.conformance._wire import Wire
 
 #: What an implementation may send at any time without an answer to anything.
 UNRELATED: Final = ("PING", "ANNOUNCE", "CREDIT")
+
+#: Messages that are sent before other scenarios have a turn.
+_BATCHES_AT_ONCE: Final = 16
 
 #: The most commands that a report shows of what came.
 MAX_SHOWN: Final = 6
@@ -88,7 +92,7 @@ class Driver:
         self._peer_connects = role == CONNECTING
         self._timing = timing
         unique = secrets.token_hex(8)
-        self._values = Values(own_first=2 if self._peer_connects else 1, unique=unique)
+        self._values = Values(own_first=2 if self._peer_connects else 1, unique=unique, balance=self._balance)
         self._matcher = Matcher(self._values)
         fields: dict[str, Any] = {
             "protocol": "DMTP",
@@ -188,7 +192,7 @@ class Driver:
 
     async def _step(self, step: Mapping[str, Any]) -> None:
         if "send" in step:
-            self._send(step)
+            await self._send(step)
         elif "frames" in step:
             self._send_frames([self._values.build(frame) for frame in step["frames"]])
         elif "expect" in step:
@@ -217,7 +221,7 @@ class Driver:
                 came = f"{self._values.number(low)} and {self._values.number(high)}"
                 raise FailedError(f"{_plain(low)} is at most {_plain(high)}", came)
 
-    def _send(self, step: Mapping[str, Any]) -> None:
+    async def _send(self, step: Mapping[str, Any]) -> None:
         names = self._values.names
         for batch in range(self._values.number(step.get("batches", 1), MAX_COUNT)):
             commands = []
@@ -225,6 +229,8 @@ class Driver:
                 names["i"] = batch + repetition
                 commands += [self._build(command) for command in step["send"]]
             self._transmit(commands, self._values.build(step.get("attachments", [])))
+            if batch % _BATCHES_AT_ONCE == _BATCHES_AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()  # other scenarios wait for answers meanwhile
 
     def _build(self, command: Any) -> Any:
         built = self._values.build(command)
@@ -243,13 +249,11 @@ class Driver:
             commands = None  # as a scenario wants it
         if isinstance(commands, list):
             self._ledger.sent(commands, frames[1:])
-            self._note_balances()
         self._wire.send(frames)
 
-    def _note_balances(self) -> None:
-        """Tell scenarios what may be sent, which they refer to as ``credit`` and ``credit_1``."""
-        for channel, balance in self._ledger.balances().items():
-            self._values.names[f"credit_{(channel + 1) // 2}" if channel else "credit"] = balance
+    def _balance(self, place: int) -> int | None:
+        """What may be sent on the first of the tool's channels, the second, and so on, or, for 0, on the link."""
+        return self._ledger.balance(self._values.channel(f"@{place}") if place else 0)
 
     async def _expect(self, step: Mapping[str, Any]) -> None:
         ignoring = step.get("ignoring", UNRELATED)
@@ -362,16 +366,18 @@ class Driver:
         waits = self._peer_connects and not self.peer
         patience = self._timing.connect if waits else self._timing.step
         if until is None:
-            until = trio.current_time() + (float("inf") if forever else patience)
-        with trio.move_on_at(until):
-            while True:
-                if not self._waiting:
-                    await self._read()
-                    continue
-                came = self._waiting.pop(0)
-                if came.name not in ignoring or self._matching(wanted, came) is not None:
-                    return came
-                ignored.append(came)
+            until = trio.current_time() + (math.inf if forever else patience)
+        # At the end of the time once more without waiting: it may be this side that was late, and not what came.
+        for end in (until, -math.inf):
+            with trio.move_on_at(end):
+                while True:
+                    if not self._waiting:
+                        await self._read()
+                        continue
+                    came = self._waiting.pop(0)
+                    if came.name not in ignoring or self._matching(wanted, came) is not None:
+                        return came
+                    ignored.append(came)
         what = ", ".join(shown(item.command) for item in ignored[:MAX_SHOWN])
         more = f" and {len(ignored) - MAX_SHOWN} more" if len(ignored) > MAX_SHOWN else ""
         raise FailedError(expected, f"nothing within {patience:g} s" + (f" but {what}{more}" if what else ""))
@@ -404,7 +410,6 @@ class Driver:
             raise FailedError("a batch of commands", f"something malformed: {error}") from None
         except BrokenRuleError as error:
             raise FailedError("a peer that keeps the rules", str(error)) from None
-        self._note_balances()
 
     def _take(self, came: Received) -> None:
         if came.name == "HELLO":

@@ -89,12 +89,15 @@ class Ledger:
         #: Either side has said its last word.
         self._over = False
 
-    def balances(self) -> dict[int, int]:
-        """What the tool may send on each of its channels, by number; 0 is the link. Empty before the handshake."""
+    def balance(self, number: int) -> int | None:
+        """What the tool may send on one of its channels, or on the link, which is 0. ``None`` before the handshake, and if there
+        is no such channel."""
         if self._remote is None:
-            return {}
-        ours = {number: channel.outgoing for number, channel in self._channels.items() if channel.ours}
-        return {0: self._outgoing, **ours}
+            return None
+        if not number:
+            return self._outgoing
+        channel = self._channels.get(number)
+        return channel.outgoing if channel is not None and channel.ours else None
 
     # -- what the tool sends -------------------------------------------------------------------------------
 

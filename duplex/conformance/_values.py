@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgpack
@@ -13,6 +14,9 @@ MAX_FILL: Final = 64 * 1024 * 1024
 MAX_COUNT: Final = 100_000
 
 _OPERATORS: Final = (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv)
+
+#: What the tool may send on the link, and on one of its channels.
+_CREDIT: Final = re.compile(r"credit(?:_([1-9][0-9]*))?")
 
 #: What a map with one of these as its only key is: not a map, but what the key says.
 MARKERS: Final = frozenset(
@@ -48,12 +52,17 @@ class Values:
     Args:
         own_first: the first number of this tool's channels, 1 or 2.
         unique: random text; ``{"unique": word}`` is the word with it.
+        balance: what the tool may send on the first of its channels, the second, and so on, or, for 0, on the link; ``None``
+            if that is not known.
     """
 
-    def __init__(self, *, own_first: int, unique: str) -> None:
+    def __init__(
+        self, *, own_first: int, unique: str, balance: Callable[[int], int | None] = lambda _place: None
+    ) -> None:
         self._own_first = own_first
         self._unique = unique
-        #: Limits, balances and what patterns captured, by name.
+        self._balance = balance
+        #: Limits and what patterns captured, by name.
         self.names: dict[str, Any] = {"ours": own_first, "theirs": 3 - own_first}
 
     def build(self, value: Any) -> Any:
@@ -97,6 +106,10 @@ class Values:
         return text
 
     def _name(self, name: str, text: str) -> Any:
+        if (credit := _CREDIT.fullmatch(name)) is not None:
+            balance = self._balance(int(credit[1] or 0))
+            if balance is not None:
+                return balance
         if name not in self.names:
             raise ScenarioError(f"{text!r} names {name}, which nothing captured")
         return self.names[name]

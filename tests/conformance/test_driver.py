@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from duplex.conformance import Scenario, ScenarioError, Timing
 from duplex.conformance._drive import Driver, FailedError
@@ -147,3 +149,63 @@ async def test_limits_that_make_a_scenario_impossible() -> None:
 async def test_a_pattern_that_is_none() -> None:
     with pytest.raises(ScenarioError, match="is no pattern of a command"):
         await drive([{"expect": ["PONG"]}], [HELLO])
+
+
+async def drive_over(wire: ListedWire, *steps: dict[str, Any]) -> None:
+    async def open_wire() -> Wire:
+        return wire
+
+    scenario = Scenario(id="dmtp/7/x", title="", rule="", level="MUST", section="", steps=steps)
+    await Driver(open_wire, "binding", Timing(step=0.05, quiet=0.02)).run(scenario)
+
+
+async def test_what_has_come_while_the_tool_did_something_else_has_come_in_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Late(ListedWire):
+        async def receive(self) -> list[bytes]:
+            frames = await super().receive()
+            if b"late" in frames[0] and trio.current_time() - began < 1:
+                self._messages.insert(0, frames)
+                autojump_clock.jump(1)
+                await trio.lowlevel.checkpoint()
+            return frames
+
+    began = trio.current_time()
+    wire = Late([[pack([HELLO])], [pack([[10, 1, 0, pack("late")]])]])
+    await drive_over(wire, CALL, {"expect": [["CLOSE", "@1", 0, {"msgpack": "late"}]]})
+    assert trio.current_time() - began >= 1
+
+
+#: As many channels as there may be, each in a message of its own.
+MANY: dict[str, Any] = {
+    "send": [["OPEN", {"channel": "=i + 1"}, "conformance.hold", 3]],
+    "batches": "=max_channels",
+}
+
+
+async def test_scenarios_take_turns_while_one_of_them_sends_much() -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_turns)
+        await drive_over(ListedWire([[pack([HELLO])]]), MANY)
+        nursery.cancel_scope.cancel()
+    assert turns > 4096 / 20
+
+
+async def test_a_message_costs_the_same_however_many_channels_there_are() -> None:
+    async def seconds(channels: int) -> float:
+        hello = [*HELLO, "", ["msgpack"], [], {"max_channels": channels}]
+        began = time.thread_time()
+        await drive_over(ListedWire([[pack([hello])]]), MANY)
+        return time.thread_time() - began
+
+    few, many = [min([await seconds(channels) for _ in range(3)]) for channels in (512, 4096)]
+    assert many < 3 * 8 * few

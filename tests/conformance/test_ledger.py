@@ -147,7 +147,10 @@ def test_attachments_of_the_tool_are_paid() -> None:
     ledger.sent(
         [[7, 1, "s.m", 0, b"", 1], [8, 1, b"", 0, 1], [10, 2, 0, b"", 1]], [b"x" * 10, b"y" * 20, b"z" * 30]
     )
-    assert ledger.balances() == {0: 16777216 - 3 * 64 - 60, 1: 1048576 - 2 * 64 - 30}
+    assert ledger.balance(0) == 16777216 - 3 * 64 - 60
+    assert ledger.balance(1) == 1048576 - 2 * 64 - 30
+    assert ledger.balance(2) is None, "that is the implementation's"
+    assert ledger.balance(3) is None
 
 
 def test_whole_batches() -> None:
@@ -163,7 +166,7 @@ def test_whole_batches() -> None:
 
 def test_before_the_handshake() -> None:
     ledger = Ledger(1)
-    assert ledger.balances() == {}
+    assert ledger.balance(0) is None
     came(ledger, [1, "limit"])
     with pytest.raises(BrokenRuleError, match=r"V8: PONG\(1\) before HELLO"):
         came(Ledger(1), [4, 1])
@@ -171,6 +174,6 @@ def test_before_the_handshake() -> None:
 
 def test_nonsense_of_the_tool_changes_nothing() -> None:
     ledger = begun()
-    before = ledger.balances()
+    before = ledger.balance(0), ledger.balance(1)
     ledger.sent([None, [], [99], [7, 2, "s.m"], [8], [6, 5, 5], [7, "x"], [0, "DMTP", 1]])
-    assert ledger.balances() == before
+    assert (ledger.balance(0), ledger.balance(1)) == before

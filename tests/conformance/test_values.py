@@ -62,6 +62,17 @@ def test_nonsense_is_the_scenarios_fault(values: Values, written: Any) -> None:
         values.build(written)
 
 
+def test_credit_is_asked_for_when_it_is_needed() -> None:
+    balances = {0: 1000, 1: 10, 12: 7}
+    values = Values(own_first=1, unique="", balance=balances.get)
+    assert values.build(["=credit", "=credit_1 - 1", "=credit_12"]) == [1000, 9, 7]
+    balances[0] -= 300
+    assert values.build("=credit") == 700
+    for unknown in ("=credit_2", "=credit_", "=credit_0", "=credits"):
+        with pytest.raises(ScenarioError, match="which nothing captured"):
+            values.build(unknown)
+
+
 def test_what_is_too_much_is_not_sent(values: Values) -> None:
     values.names["max_message"] = 2**53 - 1
     with pytest.raises(CannotDriveError, match=r"max_message \+ 1 is 9007199254740992 here"):
