@@ -41,17 +41,15 @@ class Teller:
         self._kinds = kinds
         self._wanted = wanted
         self._is_v1 = is_v1
-        self._resumes = resumes
-        self._mirror = Mirror()
+        self._mirror = Mirror(is_partial=resumes)
         self._is_first = True
 
     def tell(self, batch: Batch) -> bytes:
         """Return the events of a batch."""
         events: list[dict[str, Any]] = []
-        if self._resumes and batch.reset:
+        if self._mirror.is_partial and batch.reset:
             # What it was told before is not known here, so the difference is not either.
             events.append({"service": self._service, "kind": "reset"})
-        self._resumes = False
         for change in self._mirror.take(batch):
             event = self._event(change)
             if event is not None:

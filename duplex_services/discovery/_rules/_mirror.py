@@ -25,23 +25,32 @@ class Mirror:
     """The instances, leaders, configurations and metadata that were told, and what each batch changes of them.
 
     A batch that begins anew is a difference too: what it does not have is gone.
+
+    Args:
+        is_partial: what was told before the first batch was told to somebody else, and is not known here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_partial: bool = False) -> None:
         self.instances: dict[tuple[str, str], Instance] = {}
         self.leaders: dict[str, Leader] = {}
         self.configs: dict[str, ServiceConfig] = {}
         self.metadata: dict[str, Metadata] = {}
         #: From where to go on; ``None`` while there is nothing to go on from.
         self.position: Position | None = None
+        #: Not all that was told is known here: so it is until all begins anew.
+        self.is_partial = is_partial
         self._new: Mirror | None = None
 
     def take(self, batch: Batch) -> list[Change]:
         """Take a batch in, and return what it changes of what was known before."""
         if batch.reset:
             self._new = Mirror()
+            if self.is_partial:
+                # There is nothing to tell a difference from.
+                self._forget()
         if self._new is None:
-            changes = [change for change in batch.changes if self._put(change)]
+            # Of what is not known here a change is one all the same.
+            changes = [change for change in batch.changes if self._put(change) or self.is_partial]
         else:
             for change in batch.changes:
                 self._new._put(change)
@@ -56,6 +65,10 @@ class Mirror:
     def lost(self) -> None:
         """Note that the server was lost: half of a state is none."""
         self._new = None
+
+    def _forget(self) -> None:
+        self.instances, self.leaders, self.configs, self.metadata = {}, {}, {}, {}
+        self.is_partial = False
 
     def _put(self, change: Change) -> bool:
         """Take a change in. Tells whether it was one."""

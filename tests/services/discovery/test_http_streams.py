@@ -180,6 +180,49 @@ async def test_a_stream_is_resumed() -> None:
                 assert await events.brief(5) == ["reset", "up a", "up b", "leader a", "current"]
 
 
+async def test_what_goes_after_a_stream_was_resumed_is_told() -> None:
+    async with open_client() as client:
+        for id in ("a", "b", "c"):
+            await register(client.directory, id)
+        index = await client.directory.services.set_metadata("abc", 1, 0)
+        async with follow(client, "/v1/services/abc") as events:
+            assert await events.brief(6) == ["up a", "up b", "up c", "leader a", "service_meta", "current"]
+            position = events.last_id
+        await client.directory.instances.deregister("abc", "a")
+        await client.directory.services.set_metadata("abc", 2, index)
+        async with follow(client, "/v1/services/abc", ("Last-Event-ID", position)) as events:
+            assert await events.brief(4) == ["down a", "leader b", "service_meta", "current"]
+            # Of this one the resumed stream has never told anything.
+            await client.directory.instances.deregister("abc", "c")
+            assert await events.brief(1) == ["down c"]
+            await client.directory.instances.report("abc", "b", "critical")
+            assert sorted(await events.brief(2)) == ["down b", "leader"]
+
+
+def test_a_resumed_stream_that_begins_anew_says_so() -> None:
+    async def run() -> list[dict[str, Any]]:
+        told = Told()
+        reading = Reading(told.view, Freshness)
+        told(instance("a", 3), instance("b", 4))
+        index = told.view.index
+        told(instance("c", 5))
+        kinds = frozenset({"up", "update", "down"})
+        teller = Teller("web", kinds, Filter(), is_v1=True, resumes=True)
+        watching = reading.watch("web", Position("v", index))
+        found = teller.tell(await watching.receive())
+        told(deletes=gone("a"))
+        # The history is shorter than what this reader has missed: nobody knows here that it was told of "a".
+        watching._after = Position("other", 1)
+        found += teller.tell(await watching.receive())
+        told(deletes=gone("b"))
+        watching._after = Position("other", 1)
+        found += teller.tell(await watching.receive())
+        return [json.loads(line[6:]) for line in found.decode().splitlines() if line.startswith("data")]
+
+    events = [(event["kind"], event.get("instance", {}).get("id", "")) for event in trio.run(run)]
+    assert events == [("up", "c"), ("current", ""), ("reset", ""), ("up", "b"), ("up", "c"), ("down", "b")]
+
+
 async def test_silence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_handlers, "SILENCE", 0.05)
     async with open_client() as client, follow(client, "/services/none/instances", STREAM) as events:
