@@ -392,7 +392,10 @@ class _Connection:
         head = [("Content-Length", str(len(body))), *headers]
         if not any(name.lower() == "host" for name, _ in head):
             head.insert(0, ("Host", f"{host}:{self.endpoint.port}"))
-        words = http.send(h11.Request(method=method, target=target, headers=head))
+        try:
+            words = http.send(h11.Request(method=method, target=target, headers=head))
+        except (h11.LocalProtocolError, UnicodeEncodeError) as error:
+            raise NotSent(f"{self.endpoint} cannot be asked for {target!r}: {error}") from error
         if body:
             words += http.send(h11.Data(body))
         words += http.send(h11.EndOfMessage())

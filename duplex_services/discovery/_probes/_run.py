@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,6 +13,8 @@ import duplex
 from duplex_services.discovery._model import Check, CheckKind, Registration
 from duplex_services.discovery._rules._monitor import Result
 from duplex_services.discovery._rules._targets import target_of
+
+_log: Final = logging.getLogger("duplex.discovery")
 
 #: Characters of what a check says.
 _MOST_NOTE: Final = 500
@@ -40,6 +43,10 @@ async def probe(check: Check, registration: Registration) -> Result:
             return Result(found.health, found.note[:_MOST_NOTE])
     except (ValueError, duplex.ConfigurationError) as error:
         return Result("critical", f"{error}"[:_MOST_NOTE])
+    except Exception as error:
+        # Whatever is wrong with one check is nothing to the others, nor to who makes them.
+        _log.exception("a %s check of %r failed", check.kind, check.target)
+        return Result("critical", f"the check itself fails: {type(error).__name__}")
     return Result("critical", f"no answer within {check.timeout:g} s")
 
 

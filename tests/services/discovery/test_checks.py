@@ -220,6 +220,26 @@ async def test_http_asks_for_a_host_and_a_path() -> None:
     assert result.note == "'ftp://x' is no URL to check: http://HOST:PORT/PATH"
 
 
+@pytest.mark.parametrize("target", ["/a b", "/\u00e9", "?a b"])
+async def test_http_of_what_is_no_url(target: str) -> None:
+    async with answering(stay) as port:
+        found = await probe(Check("http", f"http://127.0.0.1:{port}{target}"), Registration("a"))
+    assert found.health == "critical"
+    assert "cannot be asked for" in found.note
+
+
+async def test_a_check_that_fails_itself_is_critical(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> Any:
+        raise RuntimeError("of its own")
+
+    monkeypatch.setattr("duplex_services.discovery._probes._run._prober", broken)
+    found = await probe(Check("tcp"), Registration("a", host="127.0.0.1", port=80))
+    assert found == Result("critical", "the check itself fails: RuntimeError")
+    assert "a tcp check of '' failed" in caplog.text
+
+
 async def test_https_takes_any_certificate() -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("elsewhere.example").configure_cert(context)
