@@ -120,12 +120,15 @@ class _End:
         self.on_up: Callable[[Carrier], None] | None = None
         self.taker: TurnTaker = take_turns
         self.turns_over = trio.Event()
+        #: All that the port has begun.
+        self.turns: list[Turns] = []
         self._live: list[Carrier] = []
         self._changed = trio.lowlevel.ParkingLot()
 
     def carrier_up(self, carrier: Carrier) -> None:
         self._note(self.closed, "carrier_up after close()")
         self._note(carrier in self.ups, "carrier_up twice for one carrier")
+        self._note(carrier.turns not in self.turns, "the turns of a carrier are none that the port takes")
         self.ups.append(carrier)
         self._live.append(carrier)
         if self.on_up is not None:
@@ -183,7 +186,7 @@ class _End:
     def send(self, carrier: Carrier, *messages: Sequence[bytes | bytearray | memoryview]) -> None:
         for message in messages:
             carrier.send(message)
-        self.running.sends_done()
+        carrier.turns.sends_done()
 
     @property
     def running(self) -> Port:
@@ -196,8 +199,12 @@ class _End:
         self.closed = True
 
     async def run(self) -> None:
-        await self.running.run(self.taker)
+        await self.running.run(self._take)
         self.finished.set()
+
+    async def _take(self, turns: Turns) -> None:
+        self.turns.append(turns)
+        await self.taker(turns)
 
 
 @dataclasses.dataclass
@@ -457,6 +464,9 @@ async def _check_many_carriers(lab: _Lab) -> None:
             await end.received(20) == expected, f"{end.name} got another's messages, or not all of its own"
         )
     _expect(len(bound.ups) == 20, f"20 remote ends became {len(bound.ups)} carriers")
+    for carrier in (*bound.ups, *(end.ups[0] for end in ends)):
+        users = [other for end in lab.ends for other in end.ups if other.turns is carrier.turns]
+        _expect(carrier.turns.is_shared or len(users) == 1, "carriers share turns that are not shared")
 
 
 async def _check_connect_before_bind(lab: _Lab) -> None:
@@ -554,19 +564,21 @@ async def _check_carrier_closed_by_the_bound_end(lab: _Lab) -> None:
 
 async def _leave_turns(nursery: trio.Nursery, end: _End, turns: Turns) -> None:
     """Have another task take each turn, lazily, and give up every other wait."""
+    over = trio.Event()
 
     async def take(impatient: bool) -> None:
         if not turns.take(lazily=True):
+            over.set()
             end.turns_over.set()
             return
-        end.running.sends_done()
+        turns.sends_done()
         # A moment in which something may come or not: what is to hold holds either way.
         with trio.move_on_after(0.001 if impatient else math.inf):
             await turns.wait()
         nursery.start_soon(take, not impatient)
 
     nursery.start_soon(take, True)
-    await end.turns_over.wait()
+    await over.wait()
 
 
 async def _check_turns_that_other_tasks_take(lab: _Lab) -> None:
@@ -603,9 +615,9 @@ async def _check_run_and_close(lab: _Lab) -> None:
         end.close()
         end.close()
         await end.finished.wait()
-        end.running.sends_done()
-        end.running.probe()
     for carrier in (far, near):
+        carrier.turns.sends_done()
+        carrier.turns.probe()
         _refuses(carrier)
         carrier.close()
 

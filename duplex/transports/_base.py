@@ -4,8 +4,9 @@ A transport moves **messages**: lists of byte frames, whole, in order, per pair 
 of what they mean. The words:
 
 * a **port** is one bound or one connecting socket; exactly one task, :meth:`Port.run`, owns it;
-* a **turn** is one look at the socket, which delivers some of what has come. The task that runs the port may have
-  another task take the turns (see :meth:`Port.run`);
+* a **turn** is one look at a socket, which delivers some of what has come. The task that runs the port may have
+  another task take the turns (see :meth:`Port.run`). A port may have turns for each of its carriers, or turns that all of
+  them share, as its sockets are;
 * a **carrier** is one remote end behind a port: the only one of a connecting port, one of many of a bound
   port. A carrier's life ends with :meth:`Receiver.carrier_down`; when the remote end comes back it is a
   *new* carrier, so that nothing silently continues on a connection that was cut.
@@ -79,6 +80,10 @@ class Carrier(Protocol):
         """Who the remote end is, as far as the connection itself has proved it; ``Identity()`` if it has proved nothing. The
         same for the carrier's life."""
 
+    @property
+    def turns(self) -> Turns:
+        """Those in which its messages come. The same for the carrier's life."""
+
     def send(self, frames: Frames) -> None:
         """Hand one message over, in order, without blocking.
 
@@ -86,7 +91,7 @@ class Carrier(Protocol):
         they must not change; smaller ones are copied. At least one frame is needed (``ValueError``).
 
         Raises :exc:`CarrierDown`; the port then reports ``carrier_down`` from its own task, so a caller need
-        only stop. After a burst of sends call :meth:`Port.sends_done` once.
+        only stop. After a burst of sends call :meth:`Turns.sends_done` once.
         """
 
     def close(self) -> None:
@@ -114,18 +119,35 @@ class Receiver(Protocol):
 
 
 class Turns(Protocol):
-    """The receiving of a port, step by step, for one task at a time."""
+    """The receiving from a socket, step by step, for one task at a time. Hashable, and equal only to itself."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether messages of several carriers may come in them. If not, who waits for an answer of the only carrier may take
+        the turns itself."""
 
     def take(self, *, lazily: bool = False) -> bool:
         """Deliver a bounded part of what has come; tell whether to go on: ``False`` once nothing comes any more.
 
         Args:
-            lazily: there is no need to look whether something is left, since :meth:`Port.sends_done` is going to be
+            lazily: there is no need to look whether something is left, since :meth:`sends_done` is going to be
                 called before the event loop sleeps.
         """
 
     async def wait(self) -> None:
         """Return when there may be more to take. After a cancelled wait, begin with :meth:`take`."""
+
+    def sends_done(self) -> None:
+        """Note that a burst of sends is over, so that readiness which the sends consumed is not lost. The same
+        after turns that were taken lazily.
+
+        May be called from any synchronous code of the trio thread, also from an instrument (so it must
+        not reschedule tasks itself: it uses ``run_sync_soon`` of the trio token).
+        """
+
+    def probe(self) -> None:
+        """Look soon at what the transport knows of the remote ends, which ends a :meth:`wait`. None needs it to
+        notice an end that it can notice at all; it sends nothing."""
 
 
 async def take_turns(turns: Turns) -> None:
@@ -134,7 +156,7 @@ async def take_turns(turns: Turns) -> None:
         await turns.wait()
 
 
-#: What takes the turns of a port; returns when nothing comes any more.
+#: What takes turns; returns when nothing comes any more in them.
 TurnTaker: TypeAlias = Callable[[Turns], Awaitable[None]]
 
 
@@ -155,21 +177,10 @@ class Port(Protocol):
         Returns once closed. Cancelling it closes the port.
 
         Args:
-            taker: called with the turns of every socket that the port uses, one after the other. It may leave
-                them to other tasks, one at a time, as long as it returns when they are over.
+            taker: called with the turns of every socket that the port uses, from a task of the port's: one after the
+                other, or at the same time for several sockets. It may leave the turns to other tasks, one at a time, as
+                long as it returns when they are over. Only in turns are carriers reported up.
         """
-
-    def sends_done(self) -> None:
-        """Note that a burst of sends is over, so that readiness which the sends consumed is not lost. The same
-        after turns that were taken lazily.
-
-        May be called from any synchronous code of the trio thread, also from an instrument (so it must
-        not reschedule tasks itself: it uses ``run_sync_soon`` of the trio token).
-        """
-
-    def probe(self) -> None:
-        """Look soon at what the transport knows of its remote ends, which ends a :meth:`Turns.wait`. None needs it to
-        notice an end that it can notice at all; it sends nothing."""
 
     def close(self, linger: float | None = None) -> None:
         """Close the socket and make :meth:`run` return. Idempotent; no callbacks come after.

@@ -131,6 +131,10 @@ class _Carrier:
         self.address = address
         self.closed = False
 
+    @property
+    def turns(self) -> _Port:
+        return self._port
+
     def send(self, frames: Frames) -> None:
         link = self._link
         if self.closed:
@@ -234,6 +238,11 @@ class _Port:
     def carrier_closed(self, link: _Link) -> None:
         """A carrier of this port was closed."""
 
+    @property
+    @abstractmethod
+    def is_shared(self) -> bool:
+        """See :class:`Turns`."""
+
     def sends_done(self) -> None:
         """Nothing to do: deliveries wake their receiver themselves."""
 
@@ -258,6 +267,10 @@ class _BoundPort(_Port):
         super().__init__(name, receiver, options, names)
         self.links: dict[_Link, None] = {}
         self._numbers = itertools.count(1)
+
+    @property
+    def is_shared(self) -> bool:
+        return True
 
     @property
     def last_error(self) -> str | None:
@@ -302,6 +315,10 @@ class _ConnectingPort(_Port):
         self._attached_at = 0.0
         self._seek_at: float | None = None
         self._backoff = Backoff(options.reconnect)
+
+    @property
+    def is_shared(self) -> bool:
+        return False
 
     @property
     def last_error(self) -> str | None:

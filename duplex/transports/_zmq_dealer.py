@@ -133,14 +133,6 @@ class DealerPort:
         found = await trio.socket.getaddrinfo(target.host, target.port, type=stdlib_socket.SOCK_STREAM)
         return list(dict.fromkeys(tcp_endpoint(entry[4]) for entry in found))
 
-    def sends_done(self) -> None:
-        if self._connection is not None:
-            self._connection.sends_done()
-
-    def probe(self) -> None:
-        if self._connection is not None:
-            self._connection.wake()
-
     def close(self, linger: float | None = None) -> None:
         if self._closed:
             return
@@ -151,7 +143,7 @@ class DealerPort:
 
 
 class _Connection(SocketLoop):
-    """A carrier and its socket."""
+    """A carrier, its socket and its turns."""
 
     identity: Final = ANONYMOUS
 
@@ -177,6 +169,14 @@ class _Connection(SocketLoop):
     @property
     def address(self) -> str:
         return self._port.endpoint
+
+    @property
+    def turns(self) -> _Connection:
+        return self
+
+    @property
+    def is_shared(self) -> bool:
+        return False
 
     async def serve(self, taker: TurnTaker) -> None:
         # libzmq's own handshake limit misses whatever it takes for a ZMTP of before 2011, such as a greeting

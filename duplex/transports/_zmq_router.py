@@ -130,8 +130,9 @@ class RouterPort(SocketLoop):
             while not file.remove(anyway=time.monotonic() >= until):
                 await trio.lowlevel.checkpoint()  # whatever clock trio has
 
-    def probe(self) -> None:
-        self.wake()
+    @property
+    def is_shared(self) -> bool:
+        return True
 
     def close(self, linger: float | None = None) -> None:
         self.stop(None if linger is None else round(1000 * linger))
@@ -313,6 +314,10 @@ class _RouterCarrier:
         self.gone: str | None = None
         #: The receiver has closed it, and hears no more of its connection.
         self.closed = False
+
+    @property
+    def turns(self) -> RouterPort:
+        return self._port
 
     def send(self, frames: Frames) -> None:
         if self.gone is not None:

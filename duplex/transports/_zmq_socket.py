@@ -229,6 +229,11 @@ class SocketLoop:
             self.stop(0)
 
     @property
+    @abstractmethod
+    def is_shared(self) -> bool:
+        """See :class:`Turns`."""
+
+    @property
     def stopped(self) -> bool:
         """Whether :meth:`stop` was called."""
         return self._stopped
@@ -297,7 +302,7 @@ class SocketLoop:
         return found
 
     def sends_done(self) -> None:
-        """See :meth:`Port.sends_done`."""
+        """See :meth:`Turns.sends_done`."""
         if self._busy:
             self._again = True
         elif not self._stopped:
@@ -308,6 +313,10 @@ class SocketLoop:
             if readable:
                 self._busy_turns = BUSY_TURNS
                 self.wake()
+
+    def probe(self) -> None:
+        """See :meth:`Turns.probe`."""
+        self.wake()
 
     def wake(self) -> None:
         """Make the loop look at its socket soon. For any synchronous code of the trio thread."""

@@ -34,6 +34,11 @@ class Held:
         """See :class:`duplex.transports.Carrier`."""
         return self._carrier.identity
 
+    @property
+    def turns(self) -> Any:
+        """See :class:`duplex.transports.Carrier`."""
+        return self._carrier.turns
+
     def send(self, frames: Any) -> None:
         """Keep a message."""
         self.messages.append([bytes(frame) for frame in frames])

@@ -13,7 +13,7 @@ from duplex.engine.tasks._flush import MOST_POSTPONED, Flusher, acquire_flusher,
 from tests.engine.helpers import linked
 
 
-class Port:
+class Turns:
     """Counts the ends of bursts."""
 
     def __init__(self, fails: bool = False) -> None:
@@ -23,14 +23,14 @@ class Port:
     def sends_done(self) -> None:
         self.done += 1
         if self.fails:
-            raise ZeroDivisionError("in the port")
+            raise ZeroDivisionError("in the socket")
 
 
 class Link:
     """Counts transmissions."""
 
-    def __init__(self, port: Port, fails: bool = False) -> None:
-        self.port: Any = port
+    def __init__(self, turns: Turns, fails: bool = False) -> None:
+        self.turns: Any = turns
         self.link = self
         self.sent = 0
         self.fails = fails
@@ -41,8 +41,8 @@ class Link:
             raise ZeroDivisionError("in the link")
 
 
-def test_a_port_is_told_once_for_all_its_links() -> None:
-    one, other = Port(), Port()
+def test_a_socket_is_told_once_for_all_its_links() -> None:
+    one, other = Turns(), Turns()
     links = [Link(one), Link(one), Link(other)]
     flusher = Flusher()
     flusher.dirty.extend(links)
@@ -53,30 +53,30 @@ def test_a_port_is_told_once_for_all_its_links() -> None:
     assert (one.done, other.done) == (1, 1), "there was nothing to do"
 
 
-def test_ports_are_asked_before_the_loop_sleeps_and_not_in_every_pass() -> None:
-    port = Port()
-    link = Link(port)
+def test_sockets_are_asked_before_the_loop_sleeps_and_not_in_every_pass() -> None:
+    turns = Turns()
+    link = Link(turns)
     flusher = Flusher()
     for _ in range(3):
         flusher.dirty.append(link)
         flusher.before_io_wait(0)
-    assert (link.sent, port.done) == (3, 0)
+    assert (link.sent, turns.done) == (3, 0)
     flusher.before_io_wait(0.001)
-    assert port.done == 1
+    assert turns.done == 1
 
 
-def test_ports_are_asked_also_if_the_loop_never_sleeps() -> None:
-    port: Any = Port()
+def test_sockets_are_asked_also_if_the_loop_never_sleeps() -> None:
+    turns: Any = Turns()
     flusher = Flusher()
-    flusher.received(port)
+    flusher.received(turns)
     for _ in range(MOST_POSTPONED):
         flusher.before_io_wait(0)
-    assert port.done == 0
+    assert turns.done == 0
     flusher.before_io_wait(0)
-    assert port.done == 1
-    flusher.received(port)
+    assert turns.done == 1
+    flusher.received(turns)
     flusher.before_io_wait(0)
-    assert port.done == 1, "it is postponed anew"
+    assert turns.done == 1, "it is postponed anew"
 
 
 async def test_nothing_waits_for_a_clock_that_jumps(autojump_clock: object) -> None:
@@ -107,13 +107,13 @@ async def test_nothing_waits_for_a_clock_that_jumps(autojump_clock: object) -> N
 
 def _asked_in_a_pass_without_sleep() -> int:
     flusher = acquire_flusher()
-    port: Any = Port()
+    turns: Any = Turns()
     try:
-        flusher.received(port)
+        flusher.received(turns)
         flusher.before_io_wait(0)
-        return int(port.done)
+        return int(turns.done)
     finally:
-        flusher._unsettled.pop(port, None)
+        flusher._unsettled.pop(turns, None)
         release_flusher(flusher)
 
 
@@ -128,13 +128,13 @@ async def test_a_port_is_not_asked_in_every_pass_of_a_real_clock() -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_nothing_escapes(count: int, caplog: pytest.LogCaptureFixture) -> None:
     """trio drops an instrument that raises, and with it everything that was ever to be sent."""
-    port = Port(fails=True)
-    links = [Link(port, fails=True) for _ in range(count)]
+    turns = Turns(fails=True)
+    links = [Link(turns, fails=True) for _ in range(count)]
     flusher = Flusher()
     flusher.dirty.extend(links)
     flusher.before_io_wait(1)
     assert [link.sent for link in links] == [1] * count
-    assert port.done == 1
+    assert turns.done == 1
     assert len(caplog.records) == count + 1
 
 
@@ -142,10 +142,10 @@ async def test_one_flusher_for_a_run() -> None:
     one, two = acquire_flusher(), acquire_flusher()
     assert one is two
     release_flusher(two)
-    port = Port()
-    one.dirty.append(Link(port))
+    turns = Turns()
+    one.dirty.append(Link(turns))
     release_flusher(one)
-    assert port.done == 1, "the last one to leave transmits what is left"
+    assert turns.done == 1, "the last one to leave transmits what is left"
     assert acquire_flusher() is one
     release_flusher(one)
 
@@ -191,12 +191,12 @@ async def test_a_bug_in_handling_a_message_costs_its_link_only(caplog: pytest.Lo
 
 
 def test_links_behind_are_transmitted_later_than_others() -> None:
-    port = Port()
-    links = [Link(port), Link(port), Link(port)]
+    turns = Turns()
+    links = [Link(turns), Link(turns), Link(turns)]
     flusher = Flusher()
     flusher.dirty.extend(links)
     flusher.transmit_but({links[1]})
     assert [link.sent for link in links] == [1, 0, 1]
     flusher.before_io_wait(1)
     assert [link.sent for link in links] == [1, 1, 1]
-    assert port.done == 1
+    assert turns.done == 1

@@ -378,6 +378,7 @@ class Deaf:
         self._carrier = carrier
         self.address = carrier.address
         self.identity = carrier.identity
+        self.turns = carrier.turns
 
     def send(self, frames: Frames) -> None:
         pass

@@ -281,7 +281,7 @@ async def test_no_call_begins_before_one_of_an_earlier_turn(
         for number in range(600):
             await (remote.at_once if number % 2 else remote.wait).notify(number)
             pair.link._inside.outbound.transmit()  # in a message of its own
-            pair.link._inside.port.sends_done()
+            pair.link._inside.turns.sends_done()
             if number % 5 == 0:
                 await trio.lowlevel.checkpoint()
         await until(lambda: len(begun) == 600)

@@ -57,6 +57,7 @@ TOGETHER: Final = {
     "idempotency": "closes a link of the server",
     "lost_peer": "starts a process itself",
     "many_links": "exposes objects that it has made",
+    "own_transport": "hands a transport to its peers",
     "plain_functions": "exposes a module",
     "retries": "makes its services itself",
     "resumable": "stops and starts the server",

@@ -81,7 +81,7 @@ class Recorder:
 
     def send(self, carrier: Carrier, *frames: bytes) -> None:
         carrier.send(frames)
-        self.port.sends_done()
+        carrier.turns.sends_done()
 
     async def run(self) -> None:
         await self.port.run(self.taker)
@@ -90,7 +90,7 @@ class Recorder:
     async def take_turns_lazily(self, turns: Turns) -> None:
         """A taker that keeps its promise at once."""
         while turns.take(lazily=True):
-            self.port.sends_done()
+            turns.sends_done()
             await turns.wait()
 
 

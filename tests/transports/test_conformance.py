@@ -173,6 +173,7 @@ class _Carrier:
     def __init__(self, inner: Carrier, send: Callable[[Frames], None]) -> None:
         self.address = inner.address
         self.identity = inner.identity
+        self.turns = inner.turns
         self.close = inner.close
         self.send = send
 

@@ -41,7 +41,7 @@ async def test_a_send_takes_the_note_of_a_message(look: bool, monkeypatch: pytes
             time.sleep(0.01)
             while select.select([loop._fd], [], [], 0)[0]:
                 carrier.send([b"takes the note"])
-            bound.port.sends_done()
+            carrier.turns.sends_done()
             with trio.move_on_after(5 if look else 0.2) as scope:
                 await bound.received(2)
             assert scope.cancelled_caught is not look
@@ -63,7 +63,7 @@ async def test_a_send_from_carrier_up_takes_the_note() -> None:
                 time.sleep(0.01)  # for the reason given above
                 while select.select([loop._fd], [], [], 0)[0]:
                     carrier.send([b"takes the note"])
-                self.port.sends_done()
+                carrier.turns.sends_done()
 
         greets = Greets()
         endpoint = remote.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
@@ -111,7 +111,7 @@ class Streamer:
         self.received += 1
         if self.received % (self.WINDOW // 2) == 0:
             carrier.send([b"credit"])
-            self.port.sends_done()
+            carrier.turns.sends_done()
         if self.received == self.total:
             self.done.set()
 
@@ -130,7 +130,7 @@ class Streamer:
                 self.carrier.send([b"%d" % self.sent, b"payload" * 8])
                 self.sent += 1
                 self.credit -= 1
-            self.port.sends_done()
+            self.carrier.turns.sends_done()
             await trio.lowlevel.checkpoint()
         await self.done.wait()
 

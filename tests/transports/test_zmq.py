@@ -211,7 +211,7 @@ class TestBrokenSockets:
             await bound.up(2)
             loop: Any = bound.port
             loop._socket.close(0)
-            bound.port.sends_done()
+            loop.sends_done()
             await bound.finished.wait()
             assert [carrier for carrier, _ in bound.downs] == bound.ups
             assert {reason for _, reason in bound.downs} == {
@@ -225,7 +225,7 @@ class TestBrokenSockets:
             _, connecting = await ports.pair("tcp://127.0.0.1:*")
             loop: Any = connecting.ups[0]
             loop._socket.close(0)
-            connecting.port.sends_done()
+            loop.sends_done()
             await connecting.finished.wait()
             assert await connecting.down() == "the socket failed: Socket operation on non-socket"
 
@@ -308,11 +308,12 @@ async def test_an_unclosed_port_warns() -> None:
 async def test_probe_looks_at_the_socket() -> None:
     async with open_ports() as ports:
         for recorder in await ports.pair("tcp://127.0.0.1:*"):
-            recorder.port.probe()
-            recorder.port.probe()
-        not_running = ZmqTransport().connect("tcp://127.0.0.1:9", Recorder(), QUICK)
+            recorder.ups[0].turns.probe()
+            recorder.ups[0].turns.probe()
+        not_running: Any = ZmqTransport().bind("tcp://127.0.0.1:*", Recorder(), QUICK)
         not_running.probe()
         not_running.sends_done()
+        not_running.close()
 
 
 def run_python(code: str) -> str:

@@ -82,6 +82,10 @@ class WireCarrier:
     def identity(self) -> duplex.Identity:
         return self._inner.identity
 
+    @property
+    def turns(self) -> WireTurns:
+        return self._port.turns_around(self._inner.turns)
+
     def send(self, frames: Frames) -> None:
         if self.most_commands is None:
             self.most_commands = most_commands(frames)
@@ -105,6 +109,7 @@ class WirePort:
         self._carriers: dict[Carrier, WireCarrier] = {}
         #: What waits, by remote end. Of a connecting port they follow one another, and wait in one line.
         self._lines: dict[Carrier | None, Line] = {}
+        self._turns: dict[Turns, WireTurns] = {}
         self._closed = False
 
     @property
@@ -116,13 +121,17 @@ class WirePort:
         return self.inner.last_error
 
     async def run(self, taker: TurnTaker = take_turns) -> None:
-        await self.inner.run(lambda turns: taker(WireTurns(self, turns)))
+        async def take(turns: Turns) -> None:
+            try:
+                await taker(self.turns_around(turns))
+            finally:
+                del self._turns[turns]
 
-    def sends_done(self) -> None:
-        self.inner.sends_done()
+        await self.inner.run(take)
 
-    def probe(self) -> None:
-        self.inner.probe()
+    def turns_around(self, inner: Turns) -> WireTurns:
+        """Return what stands around some turns of the inner port."""
+        return self._turns.setdefault(inner, WireTurns(self, inner))
 
     def close(self, linger: float | None = None) -> None:
         self._closed = True
@@ -187,6 +196,16 @@ class WireTurns:
     def __init__(self, port: WirePort, inner: Turns) -> None:
         self._port = port
         self._inner = inner
+
+    @property
+    def is_shared(self) -> bool:
+        return self._inner.is_shared
+
+    def sends_done(self) -> None:
+        self._inner.sends_done()
+
+    def probe(self) -> None:
+        self._inner.probe()
 
     def take(self, *, lazily: bool = False) -> bool:
         # Not lazily: the engine may be told of nothing, and then takes no care of it.

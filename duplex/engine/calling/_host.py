@@ -14,10 +14,10 @@ from duplex.engine.channels import ChannelHost, ChannelOwner, ChannelUser
 
 
 class Wakeable(Protocol):
-    """The port of the link."""
+    """The turns in which messages come."""
 
     def probe(self) -> None:
-        """End the wait for its next turn."""
+        """End the wait for the next one."""
 
 
 class Leadership(Protocol):
@@ -71,8 +71,8 @@ class CallHost(ChannelHost, Callee, Protocol):
         """The name of the other one."""
 
     @property
-    def port(self) -> Wakeable:
-        """The port that the link is on."""
+    def turns(self) -> Wakeable:
+        """Those in which messages of the link come."""
 
     @property
     def lead(self) -> Leadership | None:

@@ -257,7 +257,7 @@ class UnaryCall(CallValues):
             self._task = None
             trio.lowlevel.reschedule(task)
         elif self._waits_for_turn:
-            self.link.port.probe()
+            self.link.turns.probe()
 
     async def wait_credit(self, *, result: bool) -> None:
         """Wait until link credit comes, or the link is lost."""

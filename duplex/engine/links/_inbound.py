@@ -19,7 +19,7 @@ from duplex.engine.links._backlog import Backlog
 from duplex.engine.links._outbound import Outbound
 from duplex.engine.tasks import Job, Source, Workers
 from duplex.protocol import Connection, Event, HelloReceived, LinkOpened
-from duplex.transports import Frames, Port
+from duplex.transports import Frames, Turns
 
 #: Events that are acted upon for one link before others have their turn: of a new message, and of one that waits.
 MOST_EVENTS: Final = 16
@@ -63,8 +63,8 @@ class ReceivingLink(Source, Protocol):
         """Reads messages."""
 
     @property
-    def port(self) -> Port:
-        """The port that it is on."""
+    def turns(self) -> Turns:
+        """Those in which its messages come."""
 
     @property
     def credit(self) -> CreditShare:
@@ -152,12 +152,12 @@ class Inbound:
 
     def _begin_backlog(self) -> Backlog:
         self.backlog = Backlog(self._link.peer.limits)
-        self._workers.leads[self._link.port].wait_for_turn(self._link)
+        self._workers.leads[self._link.turns].wait_for_turn(self._link)
         return self.backlog
 
     def postpone(self, job: Job, *, before: bool = False) -> bool:
         """See :meth:`duplex.engine.tasks.Source.postpone`."""
-        if self._link.error is not None or self._link.port not in self._workers.leads:
+        if self._link.error is not None or self._link.turns not in self._workers.leads:
             return False
         jobs = (self.backlog or self._begin_backlog()).jobs
         if before:

@@ -11,7 +11,7 @@ from duplex._errors import RPCError
 from duplex.engine._log import logger
 from duplex.engine.tasks import Flusher
 from duplex.protocol import Connection
-from duplex.transports import Carrier, CarrierDown, Port
+from duplex.transports import Carrier, CarrierDown, Turns
 
 #: Commands queued within one tick that are not held back until its end: the other side can begin.
 FLUSH_AT: Final = 32
@@ -43,7 +43,7 @@ class Outbound:
         link: the link.
         connection: where commands are queued.
         carrier: what moves messages.
-        port: the port that the carrier is of.
+        turns: those in which messages of the carrier come.
         flusher: tells when trio is about to wait.
         clock: the present time.
 
@@ -57,14 +57,14 @@ class Outbound:
         link: SendingLink,
         connection: Connection,
         carrier: Carrier,
-        port: Port,
+        turns: Turns,
         flusher: Flusher,
         clock: Callable[[], float],
     ) -> None:
         self.link = link
         self._connection = connection
         self.carrier = carrier
-        self.port = port
+        self.turns = turns
         self._flusher = flusher
         self._clock = clock
         self.is_dirty = False
@@ -102,9 +102,9 @@ class Outbound:
             trio.lowlevel.current_trio_token().run_sync_soon(self._cut)
 
     def send_now(self) -> None:
-        """The same, outside a flush: nothing more follows that the port should wait for."""
+        """The same, outside a flush: nothing more follows that is to be waited for."""
         self.transmit()
-        self.port.sends_done()
+        self.turns.sends_done()
 
     def _cut(self) -> None:
         """End a link whose other side does not read what it asks for."""

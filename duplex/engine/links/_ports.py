@@ -322,8 +322,7 @@ class Ports:
         receiver.pausing.cancel()
         for link in list(receiver.links.values()):
             link.say_goodbye("closing")
-        lead = self._peer.workers.leads.get(receiver.port)
-        if lead is not None:
+        for lead in self._peer.workers.leads_of(receiver.port):
             for behind in list(lead.backlog):  # whose connections have ended before
                 behind.lose("this side closed it")
         receiver.port.close(linger)

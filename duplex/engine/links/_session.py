@@ -168,7 +168,8 @@ class Session:
         pings: how long the other side takes to answer.
         keeper: whether it is slow, idle or too old.
         caller: makes the calls that take this link.
-        lead: the receiving from the port, for callers that may do it themselves: those of its only link.
+        turns: those in which its messages come.
+        lead: the receiving in them, for callers that may do it themselves: those of the only link that has these turns.
         touch: see :meth:`Outbound.touch`.
         consumed: see :meth:`Outbound.consumed`.
         now: when the present or the latest batch of commands began, in or out: near enough to date a call.
@@ -190,7 +191,8 @@ class Session:
         self.peer = peer
         self.port = port
         self.connecting = connecting
-        self.lead = peer.workers.leads.get(port) if connecting else None
+        self.turns = turns = carrier.turns
+        self.lead = None if turns.is_shared else peer.workers.leads.get(turns)
         self.made_at: float = peer.clock()
         self.now = self.made_at
         self.cancelled_in = -2  # none was
@@ -218,7 +220,7 @@ class Session:
         )
         self.credit = CreditShare(self.connection)
         self.returns = CreditReturns(peer.limits)
-        self.outbound = Outbound(self, self.connection, carrier, port, peer.flusher, peer.clock)
+        self.outbound = Outbound(self, self.connection, carrier, turns, peer.flusher, peer.clock)
         self.touch = self.outbound.touch
         self.consumed = self.outbound.consumed
         self.channels = Channels(self, peer.reception, peer.call_ended.notify)

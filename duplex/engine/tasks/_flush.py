@@ -16,11 +16,11 @@ import trio
 
 from duplex.engine.tasks._policy import LeaderPolicy
 from duplex.engine.threads import Interpreter
-from duplex.transports._base import Port
+from duplex.transports._base import Turns
 
 logger = logging.getLogger("duplex")
 
-#: Passes of the event loop in which it does not sleep, because tasks are ready, until ports are asked all the same.
+#: Passes of the event loop in which it does not sleep, because tasks are ready, until sockets are asked all the same.
 MOST_POSTPONED: Final = 8
 #: Seconds for which streams may go on without a checkpoint.
 LONG_PASS: Final = 0.001
@@ -34,8 +34,8 @@ class Flushable(Protocol):
         """The link that they are for."""
 
     @property
-    def port(self) -> Port:
-        """The port that its messages go through."""
+    def turns(self) -> Turns:
+        """Those in which messages of the link come."""
 
     def transmit(self) -> None:
         """Hand everything that is queued to the transport."""
@@ -57,15 +57,15 @@ class Flusher(trio.abc.Instrument):
     """The instrument of one ``trio.run``; made by :func:`acquire_flusher`.
 
     Args:
-        most_postponed: passes in which the event loop does not sleep until ports are asked all the same.
+        most_postponed: passes in which the event loop does not sleep until sockets are asked all the same.
     """
 
     def __init__(self, most_postponed: int = MOST_POSTPONED) -> None:
         #: What goes out over links, if something is queued there: each is appended once.
         self.dirty: list[Flushable] = []
-        #: Ports that sent or received, and were not asked since whether a message is left (an ordered set). To ask
+        #: Those of sockets that sent or received, and were not asked since whether a message is left (an ordered set). To ask
         #: costs a tenth of a message, and is of no use before trio waits, so it is done once for all that was done.
-        self._unsettled: dict[Port, None] = {}
+        self._unsettled: dict[Turns, None] = {}
         #: What a worker is to fill if nobody has at the end of this pass, or of the next one (ordered sets).
         self._vacant: dict[Vacancy, None] = {}
         self._soon_vacant: dict[Vacancy, None] = {}
@@ -104,9 +104,9 @@ class Flusher(trio.abc.Instrument):
             self._long_from = now + LONG_PASS
         return now >= self._long_from
 
-    def received(self, port: Port) -> None:
-        """Note that a port has received."""
-        self._unsettled[port] = None
+    def received(self, turns: Turns) -> None:
+        """Note that one was taken."""
+        self._unsettled[turns] = None
 
     def vacated(self, vacancy: Vacancy, *, soon: bool) -> None:
         """Have a vacancy filled at the end of this pass, or ``soon``, at the end of the next one."""
@@ -129,7 +129,7 @@ class Flusher(trio.abc.Instrument):
 
     def _transmit_all(self, some: Iterable[Flushable]) -> None:
         for outbound in some:
-            self._unsettled[outbound.port] = None
+            self._unsettled[outbound.turns] = None
             try:
                 outbound.transmit()
             except Exception:
@@ -145,11 +145,11 @@ class Flusher(trio.abc.Instrument):
     def _settle(self) -> None:
         self._postponed = 0
         unsettled, self._unsettled = self._unsettled, {}
-        for port in unsettled:
+        for turns in unsettled:
             try:
-                port.sends_done()
+                turns.sends_done()
             except Exception:
-                logger.exception("a port failed after sending")
+                logger.exception("a socket failed after sending")
 
 
 _flusher: trio.lowlevel.RunVar[Flusher | None] = trio.lowlevel.RunVar("duplex-flusher", None)

@@ -94,12 +94,12 @@ class Followers(Protocol):
 
 @final
 class Leadership:
-    """The receiving from one port; there is one for each series of turns.
+    """The receiving in one series of turns: that from a port, or from one of its connections.
 
     What is said here of its state is written here alone.
 
     Attributes:
-        port: whose turns they are.
+        port: whose they are.
         turns: the turns.
         task: the worker that takes them; ``None`` if nobody does, or a caller.
         is_vacant: nobody does, and a caller may.
@@ -175,7 +175,7 @@ class Leadership:
         self._is_turn_due = False
         try:
             if self.turns.take(lazily=self._workers.lazily):
-                self._flusher.received(self.port)
+                self._flusher.received(self.turns)
                 if self.backlog and entirely:
                     while self.backlog and self.go_on():
                         pass

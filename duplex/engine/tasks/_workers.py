@@ -93,8 +93,8 @@ class Workers:
         self._flusher = flusher
         self._context = context
         self._idle: list[tuple[trio.lowlevel.Task, trio.CancelScope]] = []
-        #: Who receives from each port.
-        self.leads: dict[Port, Leadership] = {}
+        #: Who receives in each series of turns.
+        self.leads: dict[Turns, Leadership] = {}
         #: Turns may leave for the next one what can wait; see :meth:`Turns.take`.
         self.lazily = True
         #: A leader is in a turn, and begins the next call that comes itself.
@@ -109,8 +109,8 @@ class Workers:
         self._waited: dict[str, int] = {}
 
     async def receive(self, port: Port, turns: Turns) -> None:
-        """Receive what comes through a port until nothing comes any more."""
-        lead = self.leads[port] = Leadership(self, self._flusher, port, turns)
+        """Receive what comes in some turns of a port until nothing comes any more. For each of its sockets."""
+        lead = self.leads[turns] = Leadership(self, self._flusher, port, turns)
         try:
             # At once: what greets the other end must not leave later than the connection is made.
             if self._take(lead):
@@ -119,7 +119,7 @@ class Workers:
                 self.hand_over(self._arrived)
             await lead.wait_over()
         finally:
-            del self.leads[port]
+            del self.leads[turns]
             for link in lead.backlog:
                 self._nursery.start_soon(self._finish, link, name="duplex backlog")
 
@@ -130,6 +130,10 @@ class Workers:
                 await trio.lowlevel.checkpoint()
         finally:
             link.lose("the peer was closed")  # it is lost already, unless this was cancelled
+
+    def leads_of(self, port: Port) -> list[Leadership]:
+        """Return who receives from a port."""
+        return [lead for lead in self.leads.values() if lead.port is port]
 
     def submit(self, call: Job) -> None:
         """Run a call."""
@@ -203,7 +207,7 @@ class Workers:
 
     def is_current(self, leadership: Leadership) -> bool:
         """See :meth:`Followers.is_current`."""
-        return self.leads.get(leadership.port) is leadership
+        return self.leads.get(leadership.turns) is leadership
 
     def follow(self, leadership: Leadership) -> None:
         """See :meth:`Followers.follow`."""
