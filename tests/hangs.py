@@ -87,11 +87,11 @@ class _Expiry:
         if root is not None and root.child_nurseries:
             # The innermost nursery of trio's first task has one child, the task that was given to trio.run.
             main = root.child_nurseries[-1]
-            self.report = f"{self.report}\n" + "\n".join(_of_tasks(main))
+            self.report = f"{self.report}\n" + "\n".join(of_tasks(main))
             main.cancel_scope.cancel()
 
 
-def _of_tasks(nursery: trio.Nursery) -> Iterator[str]:
+def of_tasks(nursery: trio.Nursery) -> Iterator[str]:
     """Tell where the tasks of a nursery wait, the youngest last."""
     tasks = list(_below(nursery))
     for task in tasks[:MAX_TASKS]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import trio
@@ -47,8 +47,15 @@ def patient() -> Timing:
 @contextlib.asynccontextmanager
 async def bound_peer(*, limits: duplex.Limits = LIMITS) -> AsyncIterator[str]:
     """The endpoint of a peer that offers the service."""
+    async with own_peer(limits=limits) as (_, endpoint):
+        yield endpoint
+
+
+@contextlib.asynccontextmanager
+async def own_peer(*, limits: duplex.Limits) -> AsyncIterator[tuple[duplex.Peer, str]]:
+    """A peer that offers the service, and its endpoint."""
     async with duplex.open_peer(services=[make_service()], limits=limits, name="our own") as peer:
-        yield await peer.bind("tcp://127.0.0.1:*")
+        yield peer, await peer.bind("tcp://127.0.0.1:*")
 
 
 async def connect_for_ever(endpoint: str) -> None:
@@ -62,8 +69,11 @@ async def connect_for_ever(endpoint: str) -> None:
 
 
 async def results_of(
-    endpoint: str, scenarios: list[Scenario], timing: Timing | None = None
+    endpoint: str,
+    scenarios: list[Scenario],
+    timing: Timing | None = None,
+    on_result: Callable[[Result], None] = lambda _result: None,
 ) -> dict[str, Result]:
     """Run scenarios and return the results by id."""
-    _, results = await run(scenarios, endpoint, timing=timing or patient(), jobs=JOBS)
+    _, results = await run(scenarios, endpoint, timing=timing or patient(), jobs=JOBS, on_result=on_result)
     return {result.scenario.id: result for result in results}

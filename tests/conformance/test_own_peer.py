@@ -10,7 +10,8 @@ import trio
 
 import duplex
 from duplex.conformance import FAILED, NOT_TESTED, PASSED, Result, run, select
-from tests.conformance.helpers import LIMITS, SCENARIOS, bound_peer, connect_for_ever, patient, results_of
+from tests.conformance.helpers import LIMITS, SCENARIOS, connect_for_ever, own_peer, patient, results_of
+from tests.conformance.situation import Standstill, situation
 
 pytestmark = pytest.mark.slow
 
@@ -31,10 +32,17 @@ def told(results: dict[str, Result]) -> str:
 
 @pytest.mark.parametrize("limits", [LIMITS, duplex.Limits()], ids=["small limits", "default limits"])
 async def test_as_the_binding_side(limits: duplex.Limits) -> None:
-    async with bound_peer(limits=limits) as endpoint:
-        results = await results_of(endpoint, list(SCENARIOS.values()))
+    situations: list[str] = []
+
+    def note(result: Result) -> None:
+        if result.outcome == FAILED and not situations:
+            situations.append(f"when {result.scenario.id} failed:\n{situation(peer)}")
+
+    async with own_peer(limits=limits) as (peer, endpoint):
+        with Standstill() as standstill:
+            results = await results_of(endpoint, list(SCENARIOS.values()), on_result=note)
     failed = {name: result for name, result in results.items() if result.outcome == FAILED}
-    assert not failed, told(failed)
+    assert not failed, "\n".join([told(failed), str(standstill), *situations])
     untested = {
         name: result
         for name, result in results.items()

@@ -20,6 +20,7 @@ from duplex.protocol import END, UNARY
 from tests.engine.helpers import Pair, linked, outcome, until
 from tests.engine.hostile import NONE
 from tests.engine.raw import batch
+from tests.machine import fail_after
 
 _variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -223,6 +224,52 @@ async def test_what_ends_the_receiving_ends_the_peer(monkeypatch: pytest.MonkeyP
     with pytest.raises(ExceptionGroup) as caught:
         await use()
     assert caught.group_contains(ZeroDivisionError, depth=None)
+
+
+async def test_a_transport_that_fails_while_it_is_waited_for_ends_the_peer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or nobody would receive any more, without a word."""
+
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    async def use() -> None:
+        async with linked(Tasks().service, check=False) as pair:
+            (lead,) = pair.server._inside.workers.leads.values()
+            monkeypatch.setattr(lead.turns, "wait", broken)
+            await outcome(pair.service("tasks").at_once(1))
+            await trio.sleep_forever()
+
+    with fail_after(5), pytest.raises(ExceptionGroup) as caught:
+        await use()
+    assert caught.group_contains(ZeroDivisionError, depth=None)
+
+
+@pytest.mark.parametrize("method", ["at_once", "later"])
+async def test_a_fault_of_ours_in_a_call_does_not_end_the_receiving(
+    endpoint: str, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever receives begins calls, too."""
+    tasks = Tasks()
+    tasks.go.set()
+    async with linked(tasks.service, endpoint=endpoint) as pair:
+        remote = pair.service("tasks")
+        ended = ServedChannel.run_ended
+
+        def fail(channel: ServedChannel) -> None:
+            ended(channel)
+            raise ZeroDivisionError
+
+        for number in range(3):
+            with monkeypatch.context() as patch:
+                patch.setattr(ServedChannel, "run_ended", fail)
+                assert await remote[method](number) == number
+                await until(lambda: caplog.records)
+            assert caplog.records[0].levelno == logging.ERROR
+            caplog.clear()
+            with fail_after(5):
+                assert await remote.at_once(number) == number
 
 
 async def test_calls_that_came_in_the_last_turn_are_run(monkeypatch: pytest.MonkeyPatch) -> None:

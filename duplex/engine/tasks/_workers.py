@@ -306,6 +306,11 @@ class Workers:
             if scope.cancel_called and lead.task is task:
                 self._step_down(lead)
             raise
+        except BaseException as error:
+            if lead.task is not task:
+                raise
+            # The waiting has failed. Nobody would receive from the port any more, and nobody be told.
+            lead.fail(error)
 
     def _step_down(self, lead: Leadership) -> None:
         """Let others receive from the port, and run what has come."""
@@ -354,17 +359,23 @@ class Workers:
         running = call.run(scope)
         try:
             try:
-                trap = _begin(context, running)
-            except StopIteration:
-                return True
-            # The handler waits for something.
-            self._waited[call.method] = _CALLS_UNTIL_NEXT_TRY
-            self._step_down(lead)
-            task.context = context
-            await _go_on(running, trap)
-            return False
-        finally:
-            call.ended()
+                try:
+                    trap = _begin(context, running)
+                except StopIteration:
+                    return True
+                # The handler waits for something.
+                self._waited[call.method] = _CALLS_UNTIL_NEXT_TRY
+                self._step_down(lead)
+                task.context = context
+                await _go_on(running, trap)
+                return False
+            finally:
+                call.ended()
+        except BaseException:
+            if lead.task is task:
+                # A fault of ours in one call must not be the end of receiving.
+                self._step_down(lead)
+            raise
 
 
 def _cost(call: Job) -> int:
