@@ -28,7 +28,7 @@ class Limits:
     #: Elements of one payload: each value in it, each key of a map, lists and maps themselves. Bytes are one, however
     #: long; an array of numpy, a callback or a channel counts as 16. What holds more is refused before it is decoded:
     #: objects take far more memory than their bytes, and while they are made nothing else runs. Not advertised.
-    max_elements: int = 524_288
+    max_elements: int = 131_072
     #: Attachments (out-of-band buffers) of one message.
     max_attachments: int = 64
     #: Commands in one batch.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import sys
+from collections.abc import Callable
 
 from tests.attacks.attacker import KINDS
 from tests.attacks.stage import MB, Outcome, attack
@@ -29,6 +31,39 @@ def median(outcomes: list[Outcome]) -> Outcome:
     )
 
 
+def attack_often(kind: str, runs: int, seconds: float, first: bool) -> Outcome:
+    """Attack so many times; see :func:`tests.attacks.stage.attack`."""
+    return median([attack(kind, seconds, first=first) for _ in range(runs)])
+
+
+def judge(outcome: Outcome, again: Callable[[], Outcome] | None) -> tuple[bool, str]:
+    """Tell whether an attack was borne, and what is to be said of it.
+
+    Args:
+        outcome: what came of it.
+        again: attacks in the same way, the target and the honest client before all else; ``None`` if they were already.
+    """
+    problems = outcome.problems()
+    if not problems:
+        return True, "borne"
+    if again is not None and not outcome.problems(timed=False):
+        # Too late, and nothing else. Whose doing is it: the target's, or that of the kernel, which has three processes to run?
+        try:
+            first = again()
+        except PermissionError:
+            problems.append(
+                "whether by the kernel's doing cannot be told without the right to set priorities"
+            )
+        else:
+            if not first.problems():
+                return True, (
+                    f"borne by the target: {1000 * first.attacked:.0f} ms if it and the client go first; the rest is "
+                    f"the kernel's"
+                )
+            problems += [f"and if they go first: {problem}" for problem in first.problems()]
+    return False, "; ".join(problems)
+
+
 def main() -> int:
     """Run what the command line asks for; return how many attacks were not borne."""
     parser = argparse.ArgumentParser(prog="python -m tests.attacks", description=__doc__)
@@ -47,13 +82,14 @@ def main() -> int:
     )
     bad = 0
     for kind in options.kinds or KINDS:
-        outcome = median([attack(kind, options.seconds, first=options.first) for _ in range(options.runs)])
-        problems = outcome.problems()
-        bad += bool(problems)
+        outcome = attack_often(kind, options.runs, options.seconds, options.first)
+        again = functools.partial(attack_often, kind, options.runs, options.seconds, True)
+        is_borne, verdict = judge(outcome, None if options.first else again)
+        bad += not is_borne
         sys.stdout.write(
             f"{kind:14} {outcome.before / MB:9.0f} {outcome.peak / MB:6.0f} {1000 * outcome.quiet:7.1f} ms "
             f"{1000 * outcome.attacked:6.1f} ms {outcome.calls:6} {sum(outcome.failures.values()):6}  "
-            f"{'; '.join(problems) or 'borne'}\n"
+            f"{verdict}\n"
         )
         sys.stdout.flush()
     return bad

@@ -248,7 +248,7 @@ def empty(context: Context, endpoint: str, end: float) -> None:
 def deep(context: Context, endpoint: str, end: float) -> None:
     """Arguments of as many elements as there may be."""
     one = Attacker(context, endpoint)
-    payload = positional([[]] * 500_000)
+    payload = positional([[]] * 131_000)
     cost = len(payload) + 64
     for _ in until(end):
         one.read(0.001)

@@ -21,12 +21,10 @@ SECONDS: Final = 0.05
 #: By how much the target may grow. What is sent and not read is 16 MiB twice by default; what Python, ZeroMQ and
 #: the C library keep for it is as much again.
 GROWTH: Final = 80 * MB
-#: Kinds whose memory another limit bounds: Limits.max_buffered, and the windows of twenty links; Limits.max_handlers; and
-#: two windows, a message and the metadata of as many calls as there may be, which wait for their turn.
+#: Kinds whose memory another limit bounds: Limits.max_buffered, and the windows of twenty links; and Limits.max_handlers.
 MORE_GROWTH: Final = {
     "uploads": (256 + 20 * 16 + 64) * 1024 * 1024,
     "handlers": 250 * MB,
-    "metadata": (2 * 16 + 16 + 32 + 16) * 1024 * 1024,
 }
 
 

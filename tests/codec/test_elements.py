@@ -205,12 +205,12 @@ def test_the_receivers_limit_holds() -> None:
     value = [0] * 600_000
     for codec in (CODEC, JSON):
         payload = codec.encode(value)[0]
-        with pytest.raises(DecodeError, match="524288"):
+        with pytest.raises(DecodeError, match="131072"):
             codec.decoder(Any)(payload, (), None)
         with pytest.raises(DecodeError, match="600000"):
             codec.decoder(list[int])(payload, (), bounds(600_000))
         assert codec.decoder(list[int])(payload, (), bounds(600_001)) == value
-    assert CODEC.decoder(list[list[int]] | None)(*CODEC.encode([value[:500_000]]), None) == [value[:500_000]]
+    assert CODEC.decoder(list[list[int]] | None)(*CODEC.encode([value[:130_000]]), None) == [value[:130_000]]
 
 
 def test_extension_types_are_few() -> None:

@@ -65,6 +65,16 @@ async def test_arguments(codec: str, options: dict[str, Any], numbers: list[int]
         assert len(pair.client.links) == 1
 
 
+@pytest.mark.parametrize("codec", ["msgpack", "json"])
+async def test_a_hundred_thousand_numbers_are_served_by_default(codec: str) -> None:
+    async with linked(service) as pair:
+        remote = pair.service("numbers").with_options(codec=codec)
+        assert await remote.count([0] * 100_000) == 100_000
+        assert len(await remote.make(100_000)) == 100_000
+        with pytest.raises(duplex.InvalidArgument, match="holds more than 131072 elements"):
+            await remote.count(SOME * 2)
+
+
 async def test_arguments_beside_a_callback() -> None:
     told: list[int] = []
     async with linked(service, server=FEW) as pair:

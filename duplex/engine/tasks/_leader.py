@@ -56,10 +56,10 @@ from duplex.transports import Port, Turns
 #: included; and how many parts it may be of each link.
 _LONG: Final = 0.001
 PARTS: Final = 8
-#: Seconds in a pass of the event loop from which on it is one that was too long, and that it then has to itself after it: of the
-#: time that it took, and at most; and in how many passes.
+#: Seconds in a pass of the event loop from which on it is one that was too long; what others then have to themselves after it,
+#: in parts of the time that it took, and at most in seconds; and in how many passes.
 _TOO_LONG: Final = 0.004
-_RESPITE: Final = 0.2
+_RESPITE: Final = 1.0
 _LONGEST_RESPITE: Final = 0.01
 _MOST_RESPITES: Final = 100
 
