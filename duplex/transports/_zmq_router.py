@@ -73,7 +73,8 @@ class RouterPort(SocketLoop):
         self._accepted: dict[int, _Accepted] = {}
         self._dying: dict[_RouterCarrier, int] = {}
         self._backlog = options.receive_queue + (SEND_QUEUE if inproc else 0)
-        self._turns = 0
+        #: How many messages were taken. A turn that left the socket empty counts one more: then nobody asks.
+        self._taken = 0
         self._started = False
         self._bound = False
         self._file: IpcFile | None = None
@@ -151,6 +152,7 @@ class RouterPort(SocketLoop):
         carriers = self._carriers
         deliver = self._receiver.carrier_message
         until = 0.0
+        taken = 0
         try:
             for taken in range(TURN):
                 routing_id = recv(NOBLOCK)
@@ -176,6 +178,8 @@ class RouterPort(SocketLoop):
                     return False
         except zmq.Again:
             return True
+        finally:
+            self._taken += taken + 1
         return False
 
     def _has_news(self) -> bool:
@@ -221,7 +225,7 @@ class RouterPort(SocketLoop):
         forget it if it was closed here."""
         if carrier.gone is None or (carrier.closed and carrier not in self._dying):
             carrier.gone = reason
-            self._dying[carrier] = self._turns + self._backlog * len(self._carriers) // TURN
+            self._dying[carrier] = self._taken + self._backlog * len(self._carriers)
             self.wake()
 
     def _settle(self, drained: bool) -> None:
@@ -230,11 +234,10 @@ class RouterPort(SocketLoop):
         Under a load that never lets the socket run empty, they are reported once every carrier's whole
         backlog could have been delivered; libzmq serves remote ends in turn, so theirs then was.
         """
-        self._turns += 1
         if self._dying:
             for carrier, latest in list(self._dying.items()):
                 # The receiver may close carriers, or the port, from within these callbacks.
-                if (drained or self._turns > latest) and carrier in self._dying and not self._stopped:
+                if (drained or self._taken > latest) and carrier in self._dying and not self._stopped:
                     self.forget(carrier)
                     if not carrier.closed:
                         self._receiver.carrier_down(carrier, carrier.gone or _CLOSED)

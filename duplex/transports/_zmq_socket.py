@@ -42,8 +42,10 @@ from duplex.transports._zmq_options import MAX_SOCKETS
 
 T = TypeVar("T")
 
-#: Messages taken from a socket before other tasks get their turn, and seconds after which no more are taken.
-TURN: Final = 32
+#: Messages taken from a socket before other tasks get their turn, and seconds after which no more are taken. Those that are
+#: only put by, since more came over their link than can be acted on, take a microsecond or two each, and in libzmq's queue
+#: they take three times as much memory.
+TURN: Final = 256
 LONG_TURN: Final = 0.001
 
 # Plain ints: combining zmq's enums costs more than the call they are passed to.

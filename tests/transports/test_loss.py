@@ -25,6 +25,7 @@ from duplex.transports import (
     CarrierDown,
     Frames,
     TransportOptions,
+    Turns,
     ZmqTransport,
     _zmq_dealer,
     _zmq_options,
@@ -667,3 +668,29 @@ async def test_frames_of_all_sizes_are_bytes_or_views() -> None:
         connecting.send(connecting.ups[0], bytes(70_000), bytes(65_535), bytes(65_536))
         await bound.received()
         assert [type(frame) for frame in kept[0]] == [bytes, bytes, memoryview]
+
+
+async def test_what_has_come_is_taken_by_hundreds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In libzmq's queue it takes more memory than where a link keeps what it has no time for."""
+    monkeypatch.setattr(_zmq_router, "LONG_TURN", 60.0)
+    bound = Recorder()
+    bound.port = transport_bind(bound, dataclasses.replace(QUICK, receive_queue=1000))
+    in_turns: list[int] = []
+
+    async def take_turns(turns: Turns) -> None:
+        await trio.sleep(0.3)  # libzmq receives in its own thread, unobserved here
+        while len(bound.messages) < 400:
+            before = len(bound.messages)
+            await turns.wait()
+            turns.take()
+            in_turns.append(len(bound.messages) - before)
+        bound.port.close()
+
+    with zmq.Context() as context, context.socket(zmq.DEALER) as other:
+        other.linger = 1000
+        other.connect(bound.port.endpoint)
+        for number in range(400):
+            other.send(b"%d" % number)
+    with fail_after(5):
+        await bound.port.run(take_turns)
+    assert max(in_turns) == 256
