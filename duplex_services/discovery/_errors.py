@@ -14,9 +14,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import duplex
+
+_T = TypeVar("_T")
 
 
 class DirectoryError(duplex.DuplexError):
@@ -51,13 +53,13 @@ class Superseded(DirectoryError):
     """Another server of discovery has begun under this name."""
 
 
-def check(checker: Callable[[Any], Any], value: Any) -> None:
-    """Check a value.
+def check(checker: Callable[[Any], _T], value: Any) -> _T:
+    """Check a value. Returns what the checker does.
 
     Raises:
         BadRequest: it makes no sense.
     """
     try:
-        checker(value)
+        return checker(value)
     except ValueError as error:
         raise BadRequest(str(error)) from None

@@ -138,7 +138,13 @@ class Reading:
         event = self._news.get(service)
         if event is None:
             event = self._news[service] = trio.Event()
-        await event.wait()
+        try:
+            await event.wait()
+        finally:
+            # Names are as many as somebody likes to ask for: of one that nobody waits for any more nothing is kept.
+            if self._news.get(service) is event and not event.statistics().tasks_waiting:
+                del self._news[service]
+                self._crowds.pop(service, None)
 
     def turned(self) -> None:
         """Tell all watchers that what is known has become stale, or is fresh again. For whoever feeds the view."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from duplex_services.discovery._errors import AlreadyThere, BadRequest, NotAllowed, NotThere, check
+from duplex_services.discovery._errors import AlreadyThere, NotAllowed, NotThere, check
 from duplex_services.discovery._model import ServiceConfig
 from duplex_services.discovery._registrations import Registrations
-from duplex_services.discovery._rules._checking import MAX_SERVICE_METADATA, check_id, check_service_name
+from duplex_services.discovery._rules._checking import check_id, check_service_name, encode_service_metadata
 from duplex_services.discovery._rules._keys import config_key, encode, metadata_key
 from duplex_services.discovery._rules._plans import Plan, as_known
 from duplex_services.discovery._rules._view import View
@@ -127,13 +127,7 @@ class Services:
             StoreAway: the store does not take it.
         """
         check(check_service_name, name)
-        try:
-            value = msgspec.json.encode(data)
-            msgspec.msgpack.encode(data)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise BadRequest(f"data is not what JSON can say: {error}") from None
-        if len(value) > MAX_SERVICE_METADATA:
-            raise BadRequest(f"data has {len(value)} bytes, more than {MAX_SERVICE_METADATA}")
+        value = check(encode_service_metadata, data)
         key = metadata_key(name)
 
         def plan() -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -24,6 +24,9 @@ _TCP: Final = re.compile(r"tcp://(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P
 #: Characters of the metadata of an instance, keys and values together; and of a service's, as JSON.
 MAX_METADATA: Final = 8 * 1024
 MAX_SERVICE_METADATA: Final = 64 * 1024
+
+#: Lists and maps that may be in each other there: all that carry it on can carry so many.
+MAX_DEPTH: Final = 100
 
 #: Characters.
 MAX_NOTE: Final = 2000
@@ -80,6 +83,53 @@ def check_note(note: object) -> str:
     if not isinstance(note, str) or len(note) > MAX_NOTE or not _is_text(note):
         raise ValueError(f"a note is text of up to {MAX_NOTE} characters, not {_shown(note)}")
     return note
+
+
+def encode_service_metadata(data: object) -> bytes:
+    """Return what is kept of a service's metadata.
+
+    Raises:
+        ValueError: it is not what JSON can say, or too much, or too deep.
+    """
+    try:
+        value = msgspec.json.encode(data)
+        packed = msgspec.msgpack.encode(data)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"data is not what JSON can say: {error}") from None
+    if len(value) > MAX_SERVICE_METADATA:
+        raise ValueError(f"data has {len(value)} bytes, more than {MAX_SERVICE_METADATA}")
+    if msgspec.msgpack.encode(read_service_metadata(value)) != packed:
+        raise ValueError(
+            "data is not what JSON can say: it has a number that is none, bytes, or keys that are no text"
+        )
+    return value
+
+
+def read_service_metadata(value: bytes) -> Any:
+    """Return a service's metadata, from what is kept of it: JSON, and what a message of Duplex's can carry too.
+
+    Raises:
+        ValueError: it is not, or too deep.
+    """
+    try:
+        data = msgspec.json.decode(value)
+        msgspec.msgpack.encode(data)
+    except OverflowError:
+        raise ValueError("it has a number of more than 64 bits") from None
+    except RecursionError as error:
+        raise ValueError(f"data is too deep: {error}") from None
+    level = [data]
+    for _ in range(MAX_DEPTH + 1):
+        level = [inner for outer in level for inner in _inside(outer)]
+    if level:
+        raise ValueError(f"data has more than {MAX_DEPTH} lists and maps in each other")
+    return data
+
+
+def _inside(data: Any) -> Iterable[Any]:
+    if isinstance(data, dict):
+        return data.values()
+    return data if isinstance(data, list) else ()
 
 
 def check_registration(registration: Registration) -> Registration:

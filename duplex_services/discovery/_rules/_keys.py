@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from duplex_services.discovery._model import LeaderRecord, Record, ServerInfo, ServiceConfig
 from duplex_services.discovery._rules._checking import check_id, check_service_name
+
+_T = TypeVar("_T")
 
 #: All that is discovery's. A store may be others' too.
 PREFIX: Final = "discovery/"
@@ -92,9 +94,16 @@ def encode(value: Record | ServiceConfig | LeaderRecord | ServerInfo) -> bytes:
     return _ENCODER.encode(value)
 
 
+def _decode(decoder: msgspec.json.Decoder[_T], value: bytes) -> _T:
+    try:
+        return decoder.decode(value)
+    except RecursionError as error:
+        raise ValueError(f"it is too deep: {error}") from None
+
+
 def read_record(value: bytes) -> Record:
     """Return an instance. Raises ``ValueError`` if it is none."""
-    record = _RECORDS.decode(value)
+    record = _decode(_RECORDS, value)
     # Thousands of records say the same of themselves; each text of it is kept once.
     for name in _COMMON:
         msgspec.structs.force_setattr(record, name, sys.intern(getattr(record, name)))
@@ -103,24 +112,14 @@ def read_record(value: bytes) -> Record:
 
 def read_config(value: bytes) -> ServiceConfig:
     """Return how a service is treated. Raises ``ValueError`` if that is unreadable."""
-    return _CONFIGS.decode(value)
+    return _decode(_CONFIGS, value)
 
 
 def read_leader(value: bytes) -> LeaderRecord:
     """Return who leads. Raises ``ValueError`` if that is unreadable."""
-    return _LEADERS.decode(value)
+    return _decode(_LEADERS, value)
 
 
 def read_server(value: bytes) -> ServerInfo:
     """Return a server of discovery. Raises ``ValueError`` if it is none."""
-    return _SERVERS.decode(value)
-
-
-def read_metadata(value: bytes) -> Any:
-    """Return what is JSON, and what a message of Duplex's can carry too. Raises ``ValueError`` if it is not."""
-    data = msgspec.json.decode(value)
-    try:
-        msgspec.msgpack.encode(data)
-    except OverflowError:
-        raise ValueError("it has a number of more than 64 bits") from None
-    return data
+    return _decode(_SERVERS, value)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from duplex_services.discovery._model import Change, Instance, Kind, Leader, Metadata, Record, ServiceConfig
+from duplex_services.discovery._rules._checking import read_service_metadata
 from duplex_services.discovery._rules._history import kind_of
 from duplex_services.discovery._rules._holding import (
     DEFAULT_CONFIG,
@@ -21,7 +22,6 @@ from duplex_services.discovery._rules._keys import (
     read_config,
     read_key,
     read_leader,
-    read_metadata,
     read_record,
     read_server,
 )
@@ -159,7 +159,7 @@ class Step:
         metadata = None
         if entry is not None:
             try:
-                metadata = Metadata(read_metadata(entry.value), entry.modified)
+                metadata = Metadata(read_service_metadata(entry.value), entry.modified)
             except ValueError as error:
                 self.view.unreadable[entry.key] = Unreadable(str(error), entry.modified)
                 return

@@ -25,6 +25,9 @@ from duplex_services.discovery._rules._keys import read_key
 from duplex_services.discovery._rules._steps import Step
 from duplex_services.store import Update
 
+#: Positions from which what has changed is kept, for the next one who asks. They are as many as somebody likes.
+_MOST_CAUGHT_UP: Final = 4096
+
 #: Changes that are told as such; of more, the state is told instead. It bounds what a slow watcher costs.
 _MOST_MERGED: Final = 2000
 
@@ -166,6 +169,8 @@ class View:
         if after is not None and after.origin == self.origin and after.index <= self.index:
             what = service, after.index
             if what not in self._caught_up:
+                if len(self._caught_up) >= _MOST_CAUGHT_UP:
+                    self._caught_up.clear()
                 self._caught_up[what] = self._difference(service, after.index)
             found = self._caught_up[what]
             if found is not None:

@@ -269,7 +269,23 @@ async def test_services_and_their_metadata(autojump_clock: MockClock) -> None:
         await first.services.add("other")
         with pytest.raises(NotAllowed, match="does not exist, use index=0 to set"):
             await first.services.set_metadata("other", 6, 3)
-        for bad in (object(), 2**70, "x" * 70_000):
+        deep: Any = 1
+        for _ in range(50):
+            deep = {"in": [deep]}
+        newer = await first.services.set_metadata("web", deep, newer)
+        itself: list[object] = []
+        itself.append(itself)
+        for bad in (
+            object(),
+            2**70,
+            "x" * 70_000,
+            [deep],
+            itself,
+            float("nan"),
+            {"in": float("inf")},
+            b"bytes",
+            {1: "number"},
+        ):
             with pytest.raises(BadRequest, match="data"):
                 await first.services.set_metadata("web", bad, newer)
         await second.instances.register("web", said("a"), is_held=True)

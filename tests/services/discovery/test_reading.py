@@ -258,4 +258,32 @@ async def test_a_watch_costs_nothing_when_it_is_left(service: str) -> None:
         await watch.receive()
         with trio.move_on_after(0):
             await watch.receive()
-    assert len(reading._news) <= 1
+    assert reading._news == {}
+
+
+async def test_names_that_nobody_asks_for_any_more_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    told, reading, _ = open_reading()
+    told(instance("a", 3), instance("b", 4))
+    for number in range(50):
+        service = f"none-{number}"
+        after = Position("v", told.view.index)
+        async with trio.open_nursery() as nursery:
+            # Two wait for the same, and one of them stays longer.
+            first, second = (reading.watch(service, after) for _ in range(2))
+            await first.receive()
+            await second.receive()
+            nursery.start_soon(first.receive)
+            with trio.move_on_after(1):
+                await second.receive()
+            assert set(reading._news) == {service}
+            nursery.cancel_scope.cancel()
+        assert reading._news == reading._crowds == {}
+    # Nor are positions, of which there are as many.
+    monkeypatch.setattr("duplex_services.discovery._rules._view._MOST_CAUGHT_UP", 10)
+    told(*(instance(f"i{number}", 10 + number) for number in range(50)))
+    for index in range(2, told.view.index):
+        reset, changes = told.view.catch_up("web", Position("v", index))
+        assert (reset, len(list(changes))) == (False, told.view.index - index)
+        assert len(told.view._caught_up) <= 10
