@@ -10,6 +10,7 @@ import contextlib
 import email.utils
 import http
 import logging
+import re
 import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,6 +35,9 @@ _MOST_FIELDS: Final = 100
 _LINGER: Final = 1.0
 #: Seconds for which nobody is accepted when this process has no room for a connection.
 _REST: Final = 0.1
+
+#: What is asked for, with or without the server's own name before it: path and query. It matches anything.
+_TARGET: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://[^/?]*)?([^?]*)\??(.*)", re.IGNORECASE | re.DOTALL)
 
 _ALLOWED_BODIES: Final = frozenset({204, 304})
 
@@ -113,7 +117,8 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         head: bytes of a request's first line and headers.
         body: bytes of a request's body.
-        connections: at a time; more are told so, and closed.
+        connections: at a time. For more, those are closed that have waited longest for a request; if none waits, who comes
+            is told so, and closed.
         idle: seconds between two requests of a connection.
         head_within: seconds from the first byte of a request until its head is there.
         body_within: seconds from then until its body is there.
@@ -171,6 +176,8 @@ class HttpServer:
         self.is_closing = False
         #: What is waited in that ends when the server is closed: for requests, and in answers without an end.
         self.waits: set[trio.CancelScope] = set()
+        #: What connections are waited in that have no whole request yet, the one that waits longest first.
+        self.heads: dict[trio.CancelScope, bool] = {}
         self._tls = tls
         self._ended = trio.Event()
 
@@ -201,7 +208,7 @@ class HttpServer:
                     with trio.fail_after(self.limits.head_within):
                         await secure.do_handshake()
                 await _Connection(self, stream, client).run(
-                    is_welcome=self.connections <= self.limits.connections
+                    is_welcome=self.connections <= self.limits.connections or self._make_room()
                 )
         except Exception:
             # Whatever is wrong with one connection is nothing to the others.
@@ -211,6 +218,15 @@ class HttpServer:
             self.connections -= 1
             if not self.connections:
                 self._ended.set()
+
+    def _make_room(self) -> bool:
+        """Have the connection end that has waited longest for a request. Tells whether there is one."""
+        longest = next(iter(self.heads), None)
+        if longest is None:
+            return False
+        del self.heads[longest]
+        longest.cancel()
+        return True
 
     async def close(self) -> None:
         """Have all connections end when what they are asked is answered."""
@@ -257,8 +273,10 @@ class _Connection:
     async def _next_head(self) -> h11.Request | None:
         """Return the head of the next request; ``None`` if there is none, and no more to wait for."""
         limits = self._limits
+        self._is_head = False
         with trio.move_on_after(limits.idle) as scope:
             self._server.waits.add(scope)
+            self._server.heads[scope] = stays = True
             if self._server.is_closing:
                 scope.cancel()
             has_begun = bool(self._http.trailing_data[0])
@@ -276,7 +294,8 @@ class _Connection:
                         scope.deadline = trio.current_time() + limits.head_within
             finally:
                 self._server.waits.discard(scope)
-        if has_begun:
+                stays = self._server.heads.pop(scope, False)
+        if has_begun and stays:
             raise _Bad(408, f"the request's head was not there after {limits.head_within:g} s")
         return None
 
@@ -300,6 +319,9 @@ class _Connection:
             # What comes in one piece is parsed whatever its size.
             raise _Bad(431, f"a request's head has at most {self._limits.head} bytes")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+        if "transfer-encoding" in headers and ("content-length" in headers or head.http_version == b"1.0"):
+            # Who is between here and the client may read it otherwise, and take the rest for another request.
+            raise _Bad(400, "a body has either Content-Length or, in HTTP/1.1, Transfer-Encoding")
         limit = self._limits.body
         if int(headers.get("content-length", "0")) > limit:
             raise _Bad(413, f"a body has at most {limit} bytes")
@@ -319,12 +341,14 @@ class _Connection:
                     break
         if scope.cancelled_caught:
             raise _Bad(408, f"the request's body was not there after {self._limits.body_within:g} s")
-        target = urllib.parse.urlsplit(head.target.decode("latin-1"))
+        target = _TARGET.fullmatch(head.target.decode("latin-1"))
+        assert target is not None, "it matches anything"
+        path, query = target.groups()
         try:
-            fields = urllib.parse.parse_qsl(target.query, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+            fields = urllib.parse.parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
         except ValueError as error:
             raise _Bad(400, f"the query makes no sense: {error}") from error
-        parts = [urllib.parse.unquote(part) for part in target.path.strip("/").split("/")]
+        parts = [urllib.parse.unquote(part) for part in path.strip("/").split("/")]
         parts = [] if parts == [""] else parts
         method = "GET" if self._is_head else method
         return Request(method, tuple(parts), dict(fields), headers, bytes(body), self._client)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
+import socket
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -10,6 +12,7 @@ import msgspec
 import trio
 
 import duplex
+from duplex_services._shared._addresses import read_address
 from duplex_services._shared._http_routes import NoRoute, Routes
 from duplex_services._shared._http_server import Answer, Later, Request, Response, Send, Streaming
 from duplex_services.discovery._directory import Directory
@@ -53,6 +56,8 @@ class Handlers:
     """
 
     def __init__(self, directory: Directory, options: HttpOptions) -> None:
+        #: Only who is on this machine gets here, and has to call it so.
+        self.is_local = False
         self._directory = directory
         self._reading = directory.reading
         self._view = directory.reading.view
@@ -121,6 +126,11 @@ class Handlers:
         if changes and "origin" in request.headers:
             # Pages of other sites could otherwise have a browser on this machine change what it may change.
             raise Problem("forbidden", "browsers may not change anything here")
+        if self.is_local and not options.read_token and not _is_local_name(request.headers.get("host", "")):
+            # A page may give its own name this machine's address, and have its browser read here what it reads there.
+            raise Problem(
+                "forbidden", "this server is of this machine alone: call it by its address, or as localhost"
+            )
         tokens = [options.write_token]
         if not changes:
             if not options.read_token:
@@ -418,6 +428,23 @@ def _filter(query: dict[str, str]) -> Filter:
         key.removeprefix("meta."): value or None for key, value in query.items() if key.startswith("meta.")
     }
     return Filter(metadata, query.get("zone", ""), query.get("proto", ""), query.get("state") == "all")
+
+
+def _is_local_name(text: str) -> bool:
+    """Whether a ``Host`` header is one that no page of another site can have: an address, or a name of this machine's."""
+    if not text:
+        return True
+    try:
+        host = read_address(text, 80)[0].lower().removesuffix(".")
+    except duplex.ConfigurationError:
+        return False
+    if host in ("localhost", socket.gethostname().lower()) or host.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _seconds(text: str | None) -> float:

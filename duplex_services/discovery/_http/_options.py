@@ -14,7 +14,7 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True):
         write_token: who changes anything has to show it: ``Authorization: Bearer TOKEN``. Empty: nobody has to, which is only
             allowed at loopback addresses.
         read_token: who only reads may show this one instead; if it is set, who reads has to show one of them.
-        anybody: listen at other addresses without a token, since somebody else sees to who gets there.
+        anybody: listen at other addresses without a token, and answer to any name, since somebody else sees to who gets there.
         tls: has the certificate; ``None`` is plain HTTP.
     """
 

@@ -32,6 +32,7 @@ async def open_front(directory: Directory, bind: str, options: HttpOptions) -> A
                 f"HTTP at {beyond[0]}: whoever reaches it could register and deregister everybody. Bind to 127.0.0.1, set a "
                 "write_token, or say anybody=True if somebody else sees to who gets there"
             )
+        handlers.is_local = not beyond and not options.anybody
         yield server
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -483,6 +484,35 @@ async def test_browsers_change_nothing() -> None:
         answer = await client("PUT", "/services/web", {}, JSON, ("Origin", "http://evil.example"))
         assert (answer.status, json.loads(answer.body)["code"]) == (403, "forbidden")
         assert (await client("GET", "/services", b"", ("Origin", "http://evil.example"))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("evil.example", 403),
+        ("evil.example:7710", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("localhost.evil.example", 403),
+        ("a b", 403),
+        ("[::1", 403),
+        ("localhost", 200),
+        ("LOCALHOST:80", 200),
+        ("app.localhost.", 200),
+        ("127.0.0.1:7710", 200),
+        ("[::1]:7710", 200),
+        (socket.gethostname(), 200),
+    ],
+)
+async def test_pages_read_nothing_under_names_of_their_own(host: str, status: int) -> None:
+    async with open_client() as client:
+        answer = await client("GET", "/services", b"", ("Host", host))
+        assert answer.status == status
+        assert (await client("PUT", "/services/web", {}, JSON, ("Host", host))).status == status
+    # Who shows a token is no page of somebody else's.
+    for options in ({"write_token": "w", "read_token": "r"}, {"anybody": True}):
+        async with open_client(**options) as client:
+            headers = (("Host", host), ("Authorization", "Bearer r"))
+            assert (await client("GET", "/services", b"", *headers)).status == 200
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import logging
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -236,6 +236,8 @@ async def test_tls(certificates: Certificates) -> None:
         (head("PUT", "/", "Content-Length: 2000", "Expect: 100-continue"), 413),
         (head("PUT", "/", "Transfer-Encoding: chunked") + b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n", 413),
         (head("GET", "/", "X: " + "x" * 4000), 431),
+        (head("PUT", "/", "Content-Length: 5", "Transfer-Encoding: chunked") + b"0\r\n\r\n", 400),
+        (b"PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (head("GET", "/?" + "&".join(f"a{n}" for n in range(200))), 400),
         (b"GET / HT", 408),
         (head("PUT", "/", "Content-Length: 10") + b"half", 408),
@@ -249,6 +251,36 @@ async def test_what_makes_no_sense_is_refused(words: bytes, status: int) -> None
         assert told.requests == []
         assert b"hello" in await say(port, head("GET", "/", CLOSE))
         assert server.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "parts", "query"),
+    [
+        ("/a/b?c=d", ("a", "b"), {"c": "d"}),
+        ("//a/b", ("a", "b"), {}),
+        ("//[", ("[",), {}),
+        ("http://[::1/a", ("a",), {}),
+        ("http://a?b=/c", (), {"b": "/c"}),
+        ("HTTP://a.example:80/b/../c", ("b", "..", "c"), {}),
+        ("/a:b/http://c/", ("a:b", "http:", "", "c"), {}),
+        ("/a#b?c", ("a#b",), {"c": ""}),
+        ("*", ("*",), {}),
+        ("/a%2fb/%2e%2e?%2f", ("a/b", ".."), {"/": ""}),
+    ],
+)
+async def test_what_is_asked_for(target: str, parts: tuple[str, ...], query: dict[str, str]) -> None:
+    async with open_told() as (told, _, port):
+        assert b"HTTP/1.1 " in await say(port, head("GET", target, CLOSE))
+        [request] = told.requests
+        assert (request.parts, request.query) == (parts, query)
+
+
+async def test_what_makes_no_sense_after_a_head_is_told_so() -> None:
+    async with open_told() as (_, _, port):
+        answer = await say(port, head("HEAD", "/nothing") + b"nonsense\r\n\r\n")
+        assert answer.count(b"HTTP/1.1 ") == 2
+        assert b"HTTP/1.1 400 " in answer
+        assert answer.endswith(b"nonsense')\n"), answer
 
 
 async def test_whatever_comes_is_answered_or_the_connection_is_closed() -> None:
@@ -314,16 +346,41 @@ async def test_whoever_says_nothing_is_closed() -> None:
 
 
 async def test_too_many_connections_are_told_so() -> None:
-    async with open_told(connections=1) as (_, server, port):
+    async with open_told(connections=1) as (told, server, port):
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            await stream.send_all(head("GET", "/"))
-            assert await stream.receive_some(1000)
+            await stream.send_all(head("GET", "/later"))
+            await told.begun.wait()
             assert b"503" in await say(port, b"")
         with fail_after(5):
             while server.connections:
                 # Real sockets: the server is told of the end by the kernel.
                 await trio.sleep(0.01)
         assert b"hello" in await say(port, head("GET", "/", CLOSE))
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n", head("GET", "/a")])
+async def test_who_only_has_connections_keeps_nobody_out(said: bytes) -> None:
+    async with open_told(connections=3) as (_, server, port), AsyncExitStack() as stack:
+        held = []
+        for _ in range(8):
+            stream = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
+            await stream.send_all(said)
+            held.append(stream)
+        with fail_after(10):
+            # Those that have waited longest are closed, without a word to what they never asked.
+            for stream in held[:5]:
+                heard = b""
+                while more := await stream.receive_some(1000):
+                    heard += more
+                assert (
+                    heard.count(b"HTTP/1.1 ")
+                    == heard.count(b"hello")
+                    == (said[-2:] == b"\r\n" and b"/a" in said)
+                )
+            assert b"hello" in await say(port, head("GET", "/", CLOSE))
+            while server.connections > 3:
+                # Real sockets: the server is told of the end by the kernel.
+                await trio.sleep(0.01)
 
 
 async def test_a_handler_that_fails(caplog: pytest.LogCaptureFixture) -> None:
