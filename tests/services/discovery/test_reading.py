@@ -279,7 +279,8 @@ async def test_names_that_nobody_asks_for_any_more_are_forgotten(
                 await second.receive()
             assert set(reading._news) == {service}
             nursery.cancel_scope.cancel()
-        assert reading._news == reading._crowds == {}
+        assert not reading._news
+        assert not reading._crowds
     # Nor are positions, of which there are as many.
     monkeypatch.setattr("duplex_services.discovery._rules._view._MOST_CAUGHT_UP", 10)
     told(*(instance(f"i{number}", 10 + number) for number in range(50)))
