@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Final, Literal, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias
 
 from duplex._errors import ConfigurationError
 from duplex._numbers import LEAST_SECONDS, MOST_SECONDS, check_factor, check_seconds, check_whole
@@ -166,3 +167,46 @@ class Reconnect:
             )
         check_factor("Reconnect.multiplier", self.multiplier, low=1, high=1000)
         check_factor("Reconnect.jitter", self.jitter, low=0, high=0.99)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Advertise:
+    """What a peer has others told of it, where it registers its services: see ``discovery`` of :func:`duplex.open_peer`."""
+
+    #: Where others reach it. An endpoint, ``HOST`` or ``HOST:PORT`` is told as it is; of a network (``10.0.0.0/8``) or an interface
+    #: (``eth0``) it is this machine's address there. Empty: where it is bound, which cannot be all addresses then unless the
+    #: machine has one only. The first that fits an endpoint counts.
+    addresses: tuple[str, ...] = ()
+    #: What its instance of each service is called, for one that keeps its place over restarts; no two peers may have the same.
+    #: Empty: the peer's id, another one each time.
+    id: str = ""
+    #: Where it is, for those who prefer what is near.
+    zone: str = ""
+    #: How many calls it wants, as a multiple of what others want: from 0, for when there is nobody else, to 65535.
+    weight: int = 1
+    #: What others may filter by; at most 8 KiB.
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: Seconds that it stays listed when nothing is heard of it.
+    ttl: float = 10.0
+
+    def __post_init__(self) -> None:
+        addresses: Any = self.addresses
+        if isinstance(addresses, str) or not isinstance(addresses, Iterable):
+            addresses = (addresses,)
+        addresses = tuple(addresses)
+        for address in addresses:
+            if not isinstance(address, str) or not address.strip():
+                raise ConfigurationError(
+                    f"Advertise.addresses are texts such as '10.0.0.7:7700', '10.0.0.0/8' or 'eth0', not {address!r}"
+                )
+        object.__setattr__(self, "addresses", addresses)
+        for field in ("id", "zone"):
+            if not isinstance(getattr(self, field), str):
+                raise ConfigurationError(f"Advertise.{field} must be a str, not {getattr(self, field)!r}")
+        check_whole("Advertise.weight", self.weight, low=0, high=65535)
+        check_seconds("Advertise.ttl", self.ttl, low=0.5, high=86400)
+        metadata: Any = self.metadata
+        if not isinstance(metadata, Mapping) or not all(
+            isinstance(word, str) for pair in metadata.items() for word in pair
+        ):
+            raise ConfigurationError(f"Advertise.metadata must be a dict of str to str, not {metadata!r}")

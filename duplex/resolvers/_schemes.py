@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, cast
 
 from duplex._errors import ConfigurationError
+from duplex.resolvers._directory import SCHEME, Directory
 from duplex.resolvers._dns import DnsResolver
 from duplex.resolvers._endpoint import Endpoint
 from duplex.resolvers._file import FileResolver
@@ -51,19 +52,31 @@ def _dns(text: str) -> Resolver:
 _SCHEMES: Final[Mapping[str, Callable[[str], Resolver]]] = {"file": _file, "host": _host, "dns": _dns}
 
 
+def is_looked_up(endpoint: object) -> bool:
+    """Whether this is the name of a service to look up in a directory, ``discovery://…``, rather than an endpoint to connect."""
+    return isinstance(endpoint, str) and endpoint.startswith(f"{SCHEME}://")
+
+
 def resolver_for(
-    where: Resolver | str | Iterable[str | Endpoint], transports: Transports = DEFAULT
+    where: Resolver | str | Iterable[str | Endpoint],
+    transports: Transports = DEFAULT,
+    directory: Callable[[], Directory] | None = None,
 ) -> Resolver:
     """Return what says where a service is.
 
     Args:
         where: a resolver; or endpoints that do not change; or a text, see :mod:`duplex.resolvers`.
         transports: those whose schemes endpoints may have that are given here.
+        directory: returns where ``discovery://…`` is looked up.
 
     Raises:
         ConfigurationError: it is malformed, or has a scheme that is not known; the message lists those that are.
     """
     if isinstance(where, str):
+        if is_looked_up(where):
+            if directory is None:
+                raise ConfigurationError(f"{where} is looked up by a peer: peer.connect_service() does it")
+            return directory().resolver(where)
         return _resolver_for_text(where, transports)
     if callable(getattr(where, "resolve", None)):
         return cast("Resolver", where)
@@ -89,6 +102,6 @@ def _resolver_for_text(text: str, transports: Transports) -> Resolver:
         for entry in importlib.metadata.entry_points(group=GROUP, name=scheme):
             return cast("Resolver", entry.load()(text))
         added = importlib.metadata.entry_points(group=GROUP).names
-        known = ", ".join(f"{name}://" for name in sorted({*_SCHEMES, *added}))
+        known = ", ".join(f"{name}://" for name in sorted({*_SCHEMES, *added, SCHEME}))
         raise ConfigurationError(f"{error}; services are looked up at {known}") from None
     return StaticResolver([text])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from duplex.client.following._connections import Connections as Connections
+from duplex.client.following._named import Named as Named
 from duplex.client.following._service import FollowedService as FollowedService
 
-__all__ = ("Connections", "FollowedService")
+__all__ = ("Connections", "FollowedService", "Named")

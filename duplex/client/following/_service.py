@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import random
+import time
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, cast, final
@@ -20,7 +21,7 @@ from duplex.client.following._connections import Connections
 from duplex.client.following._connections import Host as ConnectionsHost
 from duplex.client.following._connections import Table as LinkedTable
 from duplex.client.following._decide import Belief, usable
-from duplex.resolvers import Endpoint, Resolver
+from duplex.resolvers import Endpoint, Known, Resolver
 
 logger = logging.getLogger("duplex")
 
@@ -36,6 +37,9 @@ class Table(LinkedTable, Protocol):
 
     def following(self, service: str, follower: FollowedService) -> AbstractContextManager[None]:
         """Note that a service is followed while the block runs."""
+
+    def tell(self) -> None:
+        """Have those who wait for a link look again."""
 
 
 class Host(ConnectionsHost, Protocol):
@@ -68,6 +72,8 @@ class FollowedService(metaclass=Made):
         self._zone = zone
         self._belief = Belief(patience)
         self._problem: str | None = None
+        #: When what is known was last known to be so, by the clock of the wall; infinite if it is so, ``None`` if nothing is.
+        self._as_of: float | None = None
         self._scope = trio.CancelScope()
         #: What ends when it is known where the service is, and what ends when nobody follows it any more.
         self._unresolved = contextlib.ExitStack()
@@ -94,6 +100,12 @@ class FollowedService(metaclass=Made):
         """Why the resolver cannot say where the service is now; ``None`` if it can."""
         return self._problem
 
+    @property
+    def age(self) -> float | None:
+        """Seconds since what is known was last known to be so; 0 as long as its resolver says nothing else, ``None`` if nothing was
+        ever known."""
+        return None if self._as_of is None else max(0.0, time.time() - self._as_of)
+
     def leave(self) -> None:
         """Follow the service no longer, and leave the links that were made for it alone, as :meth:`duplex.Link.leave` does.
         Idempotent."""
@@ -115,6 +127,8 @@ class FollowedService(metaclass=Made):
                         return  # and what was told last stays
                     except Exception as error:
                         failures += 1
+                        if self._as_of == math.inf:
+                            self._as_of = time.time()
                         self._note(f"{type(error).__name__}: {as_text(error)}")
                     await trio.sleep(pause_after(failures, _PAUSES, random.random()))
 
@@ -129,14 +143,17 @@ class FollowedService(metaclass=Made):
                 wrong.append(str(error))
         if wrong and not endpoints:
             raise ConfigurationError(wrong[0])
+        known = told if isinstance(told, Known) else Known()
+        if endpoints or known.problem is None:
+            self._as_of = math.inf if known.as_of is None else known.as_of
         now = trio.current_time()
         self._belief.told(usable(endpoints, self._service, self._zone), now)
         if self._belief.is_doubted and self._belief.due > now:
-            self._note("it names no endpoints, which is not believed yet")
+            self._note(known.problem or "it names no endpoints, which is not believed yet")
             if self._belief.due < math.inf:
                 nursery.start_soon(self._look_at, self._belief.due)
         else:
-            self._note(wrong[0] if wrong else None)
+            self._note(wrong[0] if wrong else known.problem)
         self._refresh()
 
     async def _look_at(self, due: float) -> None:
@@ -149,6 +166,7 @@ class FollowedService(metaclass=Made):
     def _refresh(self) -> None:
         self._connections.want(self, self._belief.known(trio.current_time()))
         self._unresolved.close()
+        self._host.table.tell()
 
     def _note(self, problem: str | None) -> None:
         """Note what is wrong, and tell it if that is news."""
