@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 import trio
 
 from duplex._balancing import Balancing, check_balancing
-from duplex._config import Idempotency, Keepalive, Limits, Reconnect
+from duplex._config import Advertise, Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError
 from duplex._numbers import check_seconds, check_whole
 from duplex._peer import Peer
@@ -47,6 +47,24 @@ def _check_options(
     check_whole("max_threads", max_threads, low=1)
 
 
+def _servers(discovery: object) -> tuple[str, ...]:
+    """Return where the directory is, as somebody has given it."""
+    given: object = () if discovery is None else (discovery,) if isinstance(discovery, str) else discovery
+    servers = tuple(given) if isinstance(given, Iterable) else (None,)
+    if not all(isinstance(server, str) and server for server in servers):
+        raise ConfigurationError(
+            f"discovery must be the endpoint of a server of discovery, such as 'tcp://10.0.0.2:7710', or several, or the URL of "
+            f"a store; not {discovery!r}"
+        )
+    return servers
+
+
+def _advertise(advertise: object) -> Advertise:
+    if advertise is None:
+        return Advertise()
+    return advertise if isinstance(advertise, Advertise) else Advertise(addresses=advertise)  # type: ignore[arg-type]
+
+
 @contextlib.asynccontextmanager
 async def open_peer(
     *,
@@ -68,6 +86,8 @@ async def open_peer(
     observer: Callable[[UnservedCall], object] | None = None,
     stats: bool = True,
     transports: Iterable[Transport] | None = None,
+    discovery: str | Iterable[str] | None = None,
+    advertise: str | Iterable[str] | Advertise | None = None,
 ) -> AsyncIterator[Peer]:
     """Open a peer: ``async with duplex.open_peer(services=[calc]) as peer``.
 
@@ -104,6 +124,12 @@ async def open_peer(
 
         transports: what moves its messages, each for the endpoints of its schemes; ``None``: those of the package
             (:func:`duplex.transports.default_transports`). Endpoints of other schemes are refused.
+        discovery: servers of discovery, such as ``"tcp://10.0.0.2:7710"``, which all have the same directory; or the URL of the store
+            in which it is, such as ``"etcd://10.0.0.2"``. There, the services are registered wherever the peer is bound, with their
+            health, until it drains or is closed, and ``discovery://...`` is looked up. ``None``: nothing is registered, and it is looked
+            up at those that ``DUPLEX_DISCOVERY`` names, or at the Unix socket of this host's server.
+        advertise: where others reach the peer, if they do not where it is bound: an address, a network or an interface, or
+            several; or an :class:`Advertise`, which says more.
 
     Raises:
         ConfigurationError: an argument is wrong.
@@ -123,6 +149,7 @@ async def open_peer(
         raise ConfigurationError(f"observer must be a function, not {observer!r}")
     layers = checked_middleware(middleware, "open_peer()")
     call_layers = checked_middleware(call_middleware, "open_peer()")
+    servers, told = _servers(discovery), _advertise(advertise)
     moving = DEFAULT if transports is None else Transports(transports)
     flusher = acquire_flusher()
     body_error: BaseException | None = None
@@ -149,6 +176,8 @@ async def open_peer(
                 call_middleware=call_layers,
                 counting=Counting() if stats else None,
                 transports=moving,
+                discovery=servers,
+                advertise=told,
             )
             engine = peer._inside
             for service in services:
@@ -165,6 +194,8 @@ async def open_peer(
                 # Raised again below: a nursery would wrap the user's exception in a group.
                 body_error = error
             finally:
+                with trio.CancelScope(shield=True):
+                    await peer._registering.withdraw()
                 engine.close()
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:

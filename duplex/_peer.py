@@ -10,16 +10,18 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast, final, overload
 import trio
 
 from duplex._balancing import Balancing
-from duplex._errors import ConfigurationError
+from duplex._config import Advertise
+from duplex._errors import ConfigurationError, ConnectError, as_text
 from duplex._made import Made
 from duplex._numbers import check_seconds
 from duplex._policies import CircuitBreaker, OutlierDetection
+from duplex._registering import Registering
 from duplex.client import ServiceProxy, typed_proxy
 from duplex.client._callers import Callers
 from duplex.client._middleware import CallingMiddleware
 from duplex.client._options import Options
 from duplex.client._proxy import Route
-from duplex.client.following import Connections, FollowedService
+from duplex.client.following import Connections, FollowedService, Named, as_known, closing
 from duplex.engine._counting import MethodStatistics
 from duplex.engine._engine import Engine
 from duplex.engine._peer_info import PeerInfo
@@ -27,7 +29,7 @@ from duplex.engine._statistics import LinkStatistics, PeerStatistics
 from duplex.engine.calling import Caller
 from duplex.engine.links import CallInfo, Session, calls_of, drain
 from duplex.engine.serving import ServingMiddleware
-from duplex.resolvers import Endpoint, Resolver, resolver_for
+from duplex.resolvers import Endpoint, Known, Resolver, is_looked_up, resolver_for
 from duplex.service import Service
 
 T = TypeVar("T")
@@ -180,7 +182,7 @@ class Peer(metaclass=Made):
 
     _MADE_BY = "async with duplex.open_peer(...) as peer"
 
-    __slots__ = ("_callers", "_connections", "_inside")
+    __slots__ = ("_callers", "_connections", "_inside", "_named", "_registering")
 
     def __init__(
         self,
@@ -189,6 +191,8 @@ class Peer(metaclass=Made):
         circuit_breaker: CircuitBreaker | None,
         outlier_detection: OutlierDetection | None,
         call_middleware: tuple[CallingMiddleware, ...],
+        discovery: tuple[str, ...],
+        advertise: Advertise,
         **options: Any,
     ) -> None:
         self._inside: Engine[Service] = Engine(
@@ -196,6 +200,8 @@ class Peer(metaclass=Made):
         )
         self._callers = Callers(self._inside, balancer, circuit_breaker, outlier_detection, call_middleware)
         self._connections = Connections(self._inside)
+        self._named = Named(self._inside, lambda: self._inside.links, self._follow)
+        self._registering = Registering(self._inside, discovery, advertise)
 
     def _caller_of_callbacks(self, link: Caller) -> Caller:
         return self._callers.of_callbacks(link)
@@ -230,7 +236,7 @@ class Peer(metaclass=Made):
         """Offer a service from now on; peers that are linked learn of it.
 
         Raises:
-            ConfigurationError: a service of that name is offered already, or this is no service.
+            ConfigurationError: a service of that name is offered already, or cannot be registered, or this is no service.
         """
         if not isinstance(service, Service):
             raise ConfigurationError(
@@ -238,7 +244,9 @@ class Peer(metaclass=Made):
                 f"an object with @duplex.rpc methods is offered with peer.expose(obj, name=...)"
             )
         self._inside.check_thread()
+        self._registering.check_service(service.name)
         self._inside.services.add(service)
+        self._registering.look()
 
     def expose(
         self,
@@ -368,10 +376,13 @@ class Peer(metaclass=Made):
             endpoint: such as ``tcp://127.0.0.1:*`` (any free port), ``ipc:///run/x``, ``inproc://x``.
 
         Raises:
-            ConfigurationError: it is malformed.
+            ConfigurationError: it is malformed; or the peer is to be registered, and others cannot be told how to reach it there.
             BindError: it cannot be bound.
         """
-        return await self._inside.ports.bind(endpoint)
+        self._registering.check_bind(endpoint)
+        real = await self._inside.ports.bind(endpoint)
+        self._registering.look()
+        return real
 
     async def connect(
         self,
@@ -387,7 +398,8 @@ class Peer(metaclass=Made):
         :func:`open_peer` has them, and a new link takes its place, until :meth:`disconnect`.
 
         Args:
-            endpoint: where the other peer is bound.
+            endpoint: where the other peer is bound; or ``discovery://calc``, to connect to all instances of a service that are
+                registered and serve, as :meth:`connect_service` does; then this returns the first link to one of them.
             timeout: seconds; ``None`` for the peer's ``connect_timeout``, ``math.inf`` without end.
             weight: how many calls the other peer gets, as a multiple of what others get; from 0.001 to 1000. It is that of
                 the endpoint, until it is connected with another one, or disconnected.
@@ -401,7 +413,15 @@ class Peer(metaclass=Made):
 
         Cancelled means not connected.
         """
-        link = await self._inside.ports.connect(endpoint, timeout, weight, _service_names(wait))
+        services = _service_names(wait)
+        if is_looked_up(endpoint):
+            self._check_no_weight(endpoint, weight)
+            seconds = self.connect_timeout if timeout is None else timeout
+            check_seconds("timeout", seconds, forever=True)
+            named = self._look_up(endpoint)
+            link = await self._named.connect(endpoint, *named, seconds, services)
+        else:
+            link = await self._inside.ports.connect(endpoint, timeout, weight, services)
         return cast("Link", link.public)
 
     def connect_soon(self, endpoint: str, *, weight: float = 1.0) -> None:
@@ -412,7 +432,68 @@ class Peer(metaclass=Made):
         Raises:
             ConfigurationError: the endpoint is malformed, or the weight is wrong.
         """
-        self._inside.ports.connect_soon(endpoint, weight)
+        if is_looked_up(endpoint):
+            self._check_no_weight(endpoint, weight)
+            self._named.connect_soon(endpoint, *self._look_up(endpoint))
+        else:
+            self._inside.ports.connect_soon(endpoint, weight)
+
+    def _check_no_weight(self, endpoint: str, weight: float) -> None:
+        if weight != 1.0:
+            raise ConfigurationError(
+                f"the instances that {endpoint} names have weights of their own; give no weight="
+            )
+
+    def _look_up(self, text: str) -> tuple[str, Resolver]:
+        """Return the name of the service that an endpoint stands for, and what says where it is."""
+        self._inside.check_thread()
+        if self._inside.is_closed or self._inside.is_draining:
+            raise trio.ClosedResourceError("this peer is closed, or drains, and connects nowhere")
+        directory = self._registering.directory()
+        return directory.service_of(text), directory.resolver(text)
+
+    async def look_up(
+        self,
+        where: Resolver | str | Iterable[str | Endpoint],
+        *,
+        service: str = "",
+        timeout: float | None = None,
+    ) -> Known:
+        """Return where a service is, once, and connect nowhere: ``await peer.look_up("discovery://calc")``.
+
+        Args:
+            where: as for :meth:`connect_service`.
+            service: its name, for those who need it; ``discovery://calc`` has it already.
+            timeout: seconds; ``None`` for the peer's ``connect_timeout``.
+
+        Returns:
+            The endpoints, with what is wrong with them, if anything is: that they are old, or come from a file.
+
+        Raises:
+            ConfigurationError: an argument is wrong.
+            ConnectError: there are none, or that cannot be found out in time; the message says why.
+        """
+        seconds = self.connect_timeout if timeout is None else timeout
+        check_seconds("timeout", seconds, forever=True)
+        _check_text("the name of a service", service, empty=True)
+        self._inside.check_thread()
+        resolver = resolver_for(where, self._inside.transports, self._registering.directory)
+        known: Known | None = None
+        with trio.move_on_after(seconds):
+            try:
+                async with closing(resolver.resolve(service)) as sets:
+                    async for told in sets:
+                        known = as_known(told)
+                        break
+            except ConfigurationError:
+                raise
+            except Exception as error:
+                raise ConnectError(f"{resolver!r} cannot say where it is: {as_text(error)}") from error
+        if known is None:
+            raise ConnectError(f"{resolver!r} did not say where it is within {seconds:g} s")
+        if not known.endpoints:
+            raise ConnectError(known.problem or f"{resolver!r} names no endpoints")
+        return known
 
     def connect_service(
         self,
@@ -433,8 +514,8 @@ class Peer(metaclass=Made):
 
         Args:
             service: its name.
-            where: a :class:`Resolver`; or endpoints, which do not change; or a text such as ``file:///etc/calc.json`` or
-                ``dns:///calc.internal:7700``, see :mod:`duplex.resolvers`.
+            where: a :class:`Resolver`; or endpoints, which do not change; or a text such as ``discovery://calc``,
+                ``file:///etc/calc.json`` or ``dns:///calc.internal:7700``, see :mod:`duplex.resolvers`.
             zone: if any endpoint is in this zone, only those are connected; empty: all.
             empty_after: seconds for which a resolver has to name no endpoints before that is believed, if it named some before;
                 0: at once, ``math.inf``: never.
@@ -450,9 +531,14 @@ class Peer(metaclass=Made):
         _check_text("the name of a service", service, empty=False)
         _check_text("zone", zone, empty=True)
         check_seconds("empty_after", empty_after, forever=True)
-        resolver = resolver_for(where, self._inside.transports)
+        resolver = resolver_for(where, self._inside.transports, self._registering.directory)
         if self._inside.is_closed or self._inside.is_draining:
             raise trio.ClosedResourceError("this peer is closed, or drains, and connects nowhere")
+        return self._follow(service, resolver, zone, empty_after)
+
+    def _follow(
+        self, service: str, resolver: Resolver, zone: str = "", empty_after: float = 30.0
+    ) -> FollowedService:
         return FollowedService._make(self._inside, self._connections, service, resolver, zone, empty_after)
 
     async def unbind(self, endpoint: str) -> None:
@@ -462,14 +548,20 @@ class Peer(metaclass=Made):
             ConfigurationError: it is not bound; the message lists what is.
         """
         await self._inside.ports.unbind(endpoint)
+        self._registering.look()
 
     async def disconnect(self, endpoint: str) -> None:
-        """Close the link to an endpoint and stop connecting to it.
+        """Close the link to an endpoint and stop connecting to it. Links to ``discovery://calc`` are left, as :meth:`Link.leave` does.
 
         Raises:
             ConfigurationError: it is not connected; the message lists what is.
         """
-        await self._inside.ports.disconnect(endpoint)
+        if is_looked_up(endpoint):
+            self._inside.check_thread()
+            await trio.lowlevel.checkpoint()
+            self._named.disconnect(endpoint)
+        else:
+            await self._inside.ports.disconnect(endpoint)
 
     @property
     def connect_timeout(self) -> float:
@@ -491,7 +583,7 @@ class Peer(metaclass=Made):
     async def drain(self, timeout: float = 30.0) -> None:
         """Leave in order: take no new calls, let those that run finish, and close the peer.
 
-        Health turns to ``NOT_SERVING``, every linked peer is told to send its calls elsewhere, and new links
+        What is registered is withdrawn first. Health turns to ``NOT_SERVING``, every linked peer is told to send its calls elsewhere, and new links
         are refused. Then the calls that this peer serves, and the unary calls that it makes, may finish;
         what its handlers call in turn is still made. What runs on after the timeout is cancelled, and
         fails at its caller with ``Unavailable``. Last, once the other sides have what was sent to them, links
@@ -503,10 +595,15 @@ class Peer(metaclass=Made):
         May be called again, and by several tasks. Cancelled, it stops to wait: the peer takes no new calls
         and is not closed, so that :meth:`aclose` or another :meth:`drain` has to follow.
         """
+        check_seconds("the timeout of drain()", timeout, forever=True)
+        self._inside.check_thread()
+        if not self._inside.is_closed:
+            await self._registering.withdraw_and_wait()
         await drain(self._inside, timeout)
 
     async def aclose(self) -> None:
-        """Say goodbye on every link and close every port. Calls that run fail. Idempotent."""
+        """Withdraw what is registered, say goodbye on every link and close every port. Calls that run fail. Idempotent."""
         self._inside.check_thread()
+        await self._registering.withdraw()
         self._inside.close()
         await trio.lowlevel.checkpoint()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from inspect import get_annotations as _get_annotations
 
 from duplex._balancing import ConsistentHash as ConsistentHash
+from duplex._config import Advertise as Advertise
 from duplex._config import Idempotency as Idempotency
 from duplex._config import Keepalive as Keepalive
 from duplex._config import Limits as Limits

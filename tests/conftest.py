@@ -33,6 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     wires.configure(config)
+    # What one test knew of discovery is nothing to another one, and nothing to this machine's user.
+    os.environ["DUPLEX_DISCOVERY_CACHE"] = "off"
+    os.environ.pop("DUPLEX_DISCOVERY", None)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

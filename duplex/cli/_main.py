@@ -95,6 +95,30 @@ def commands(context: click.Context) -> None:
     metavar="TIME",
     help="How long calls that run may go on after a signal to stop.",
 )
+@click.option(
+    "--discovery",
+    multiple=True,
+    envvar="DUPLEX_DISCOVERY",
+    metavar="URL",
+    help="Register what is served at this server of discovery, or in this store; repeatable for servers.",
+)
+@click.option(
+    "--advertise",
+    multiple=True,
+    envvar="DUPLEX_ADVERTISE",
+    metavar="ADDRESS",
+    help="Where others reach it, if not where it is bound: HOST[:PORT], a network or an interface; repeatable.",
+)
+@click.option(
+    "--zone", default="", envvar="DUPLEX_ZONE", help="Where it is, for those who prefer what is near."
+)
+@click.option(
+    "--weight",
+    type=click.IntRange(0, 65535),
+    default=1,
+    show_default=True,
+    help="How many calls it wants, as a multiple of what others want.",
+)
 @click.option("--log-calls", is_flag=True, help="Log a line for each call to stderr.")
 @click.option("--debug", is_flag=True, help="Send tracebacks of unexpected exceptions to callers.")
 @click.option(
@@ -109,6 +133,10 @@ def serve_command(
     binds: tuple[str, ...],
     name: str | None,
     drain_timeout: float,
+    discovery: tuple[str, ...],
+    advertise: tuple[str, ...],
+    zone: str,
+    weight: int,
     log_calls: bool,
     debug: bool,
     log_level: str,
@@ -121,6 +149,7 @@ def serve_command(
 
     The endpoints go to stdout, one a line, once all of them are bound; everything else goes to stderr, what the
     module and its functions print included.
+    With --discovery its services are registered wherever it is bound, for as long as it takes calls.
     SIGINT and SIGTERM let it drain, which means that calls that run may finish and no new ones are taken, and
     end it with exit code 0; a second signal ends it at once. SIGUSR1 lists the calls under way on stderr.
     """
@@ -128,6 +157,7 @@ def serve_command(
 
     import trio
 
+    from duplex import Advertise
     from duplex.cli._serving import serve, stdout_apart
     from duplex.cli._session import run
     from duplex.cli._target import load_services, target_name
@@ -148,6 +178,8 @@ def serve_command(
                 drain_timeout=drain_timeout,
                 log_calls=log_calls,
                 announce=announce,
+                discovery=discovery,
+                advertise=Advertise(addresses=advertise, zone=zone, weight=weight),
             ),
             on_signal=stop.set,
         )

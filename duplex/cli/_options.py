@@ -69,9 +69,38 @@ class Duration(click.ParamType[float]):
 DURATION: Final = Duration()
 
 
+#: Under which a command keeps where discovery is asked.
+_DISCOVERY: Final = "duplex.discovery"
+
+
 def endpoint_argument(command: F) -> F:
-    """Where the other peer is bound."""
-    return click.argument("endpoint", metavar="ENDPOINT")(command)
+    """Where the other peer is bound, or the name of a service to look up."""
+    return click.argument("endpoint", metavar="ENDPOINT")(discovery_option(command))
+
+
+def discovery_option(command: F) -> F:
+    """Where ``discovery://NAME`` is looked up: see :func:`discovery_servers`."""
+    return click.option(
+        "--discovery",
+        multiple=True,
+        envvar="DUPLEX_DISCOVERY",
+        metavar="URL",
+        expose_value=False,
+        callback=_note_discovery,
+        help="Where discovery://NAME is looked up: a server of discovery, or a store; repeatable.  [default: DUPLEX_DISCOVERY, "
+        "or the Unix socket of this host's]",
+    )(command)
+
+
+def _note_discovery(context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> None:
+    context.meta[_DISCOVERY] = values
+
+
+def discovery_servers() -> tuple[str, ...]:
+    """Return where the command that runs is to look services up; empty for where that is done by default."""
+    context = click.get_current_context(silent=True)
+    found: tuple[str, ...] = () if context is None else context.meta.get(_DISCOVERY, ())
+    return found
 
 
 def connect_timeout_option(command: F) -> F:

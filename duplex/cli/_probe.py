@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -10,18 +11,48 @@ from urllib.parse import urlsplit
 import trio
 
 import duplex
+from duplex.cli._report import tell
+from duplex.resolvers import Known, is_looked_up
 
 #: The first byte that every ZeroMQ library sends when it is connected to (ZMTP 3.1, section 2).
 _GREETING: Final = b"\xff"
 
 
 async def connect(peer: duplex.Peer, endpoint: str) -> duplex.Link:
-    """Connect as ``peer.connect`` does, but give up at once where nothing listens, or something else does.
+    """Connect as ``peer.connect`` does, but give up at once where nothing listens, or something else does; and of a service
+    that is looked up, connect to one instance alone.
 
     Raises:
         ConnectError: no link; the message says what was found.
         DuplexError: as ``peer.connect`` has it.
     """
+    if not is_looked_up(endpoint):
+        return await _connect(peer, endpoint, peer.connect_timeout)
+    known = await peer.look_up(endpoint)
+    if known.problem:
+        tell(f"{endpoint}: {known.problem}")
+    problem: duplex.DuplexError | None = None
+    for address in in_turn(known, random.Random()):
+        try:
+            # One that hangs must not take the time of all.
+            return await _connect(peer, address, peer.connect_timeout / len(known.endpoints))
+        except duplex.DuplexError as error:
+            problem = problem or error
+    assert problem is not None
+    count = len(known.endpoints)
+    if count == 1:
+        raise problem
+    raise duplex.ConnectError(f"none of the {count} instances of {endpoint} is linked; the first: {problem}")
+
+
+def in_turn(known: Known, chance: random.Random) -> list[str]:
+    """Return addresses in the order in which they are tried: by chance, those of greater weight rather first."""
+    # Efraimidis and Spirakis: the greatest of u ** (1 / weight) is each one's as often as its weight says.
+    keyed = [(chance.random() ** (1 / one.weight), one.address) for one in known.endpoints]
+    return [address for _, address in sorted(keyed, reverse=True)]
+
+
+async def _connect(peer: duplex.Peer, endpoint: str, timeout: float) -> duplex.Link:
     probe = Probe(endpoint)
     link: duplex.Link | None = None
     problem: duplex.DuplexError | None = None
@@ -34,7 +65,7 @@ async def connect(peer: duplex.Peer, endpoint: str) -> duplex.Link:
 
         nursery.start_soon(look)
         try:
-            link = await peer.connect(endpoint)
+            link = await peer.connect(endpoint, timeout=timeout)
         except duplex.DuplexError as error:
             # Raised below: a nursery would wrap it in a group.
             problem = error
@@ -45,7 +76,7 @@ async def connect(peer: duplex.Peer, endpoint: str) -> duplex.Link:
         raise duplex.ConnectError(probe.verdict)
     if probe.is_silent and isinstance(problem, duplex.ConnectError):
         raise duplex.ConnectError(
-            f"no link to {endpoint} within {peer.connect_timeout:g} s: something listens there and does not greet as "
+            f"no link to {endpoint} within {timeout:g} s: something listens there and does not greet as "
             f"a peer would: it speaks another protocol, such as HTTP, or hangs"
         )
     assert problem is not None

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from duplex import Peer, Service, middleware, open_peer
+from duplex import Advertise, Peer, Service, middleware, open_peer
 from duplex.cli._report import tell
 
 #: Where trio waits for something to happen, on Linux.
@@ -32,6 +32,8 @@ async def serve(
     drain_timeout: float,
     log_calls: bool,
     announce: Callable[[str], None],
+    discovery: Sequence[str],
+    advertise: Advertise,
 ) -> None:
     """Serve until told to stop, and then drain.
 
@@ -44,6 +46,8 @@ async def serve(
         drain_timeout: seconds that calls which run then may go on.
         log_calls: whether each call is logged.
         announce: told the real endpoints, a line each, once all are bound.
+        discovery: where the services are registered; nowhere, if it is empty.
+        advertise: what is said of them there.
     """
     if log_calls:
         # Also where warnings alone are logged of everything else.
@@ -54,6 +58,8 @@ async def serve(
         debug=debug,
         middleware=[middleware.log_calls()] if log_calls else [],
         observer=middleware.log_unserved() if log_calls else None,
+        discovery=discovery or None,
+        advertise=advertise,
     ) as peer:
         with _report_on_sigusr1(peer):
             real = [await peer.bind(endpoint) for endpoint in endpoints]

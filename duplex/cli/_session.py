@@ -16,12 +16,14 @@ import trio
 
 import duplex
 from duplex.cli._errors import CommandError
+from duplex.cli._options import discovery_servers
 from duplex.cli._output import ResultWriter, to_json
 from duplex.cli._probe import connect
 from duplex.cli._report import printable, report, report_unwritable, tell
 from duplex.cli._stdin import Form, Items
 from duplex.cli._values import takes_bytes
 from duplex.cli._words import Method, bind_data, bind_words, check_method
+from duplex.resolvers import is_looked_up
 
 REFLECTION = "duplex.reflection"
 
@@ -88,10 +90,13 @@ async def linked(endpoint: str, timeout: float) -> AsyncIterator[duplex.Link]:
     """Connect to an endpoint for the time of a block.
 
     Args:
-        endpoint: where the other peer is bound.
+        endpoint: where the other peer is bound; or ``discovery://NAME``, for one of the instances of a service.
         timeout: seconds until there must be a link; where nothing listens, it fails at once.
     """
-    async with duplex.open_peer(name="duplex-cli", connect_timeout=timeout) as peer:
+    servers = discovery_servers() if is_looked_up(endpoint) else ()
+    async with duplex.open_peer(
+        name="duplex-cli", connect_timeout=timeout, discovery=servers or None
+    ) as peer:
         yield await connect(peer, endpoint)
 
 

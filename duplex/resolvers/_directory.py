@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Collection
 from typing import Final, Protocol, cast, final
 
@@ -86,6 +85,8 @@ def open_directory(servers: tuple[str, ...], advertise: Advertise) -> Directory:
     Raises:
         ConfigurationError: there is none installed, or an argument makes no sense.
     """
+    import importlib.metadata  # nobody else needs it
+
     for entry in importlib.metadata.entry_points(group=GROUP, name=SCHEME):
         return cast("Factory", entry.load())(servers, advertise)
     raise ConfigurationError(

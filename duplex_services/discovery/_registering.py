@@ -49,6 +49,8 @@ class Registered:
         self._report = Report(registration.health)
         self._is_reported = False
         self._is_leaving = False
+        self._is_asking = False
+        self._attempt = trio.CancelScope()
 
     def __repr__(self) -> str:
         state = "over" if self.over.is_set() else "registered" if self.is_registered else "not registered now"
@@ -77,8 +79,10 @@ class Registered:
         pause = 0.0
         while not self._is_leaving:
             grants = self.grants
+            self._attempt = trio.CancelScope()
             try:
-                await self._be_registered(remote, ttl)
+                with self._attempt:
+                    await self._be_registered(remote, ttl)
             except duplex.Aborted as error:
                 self.why = error.message
                 break
@@ -88,6 +92,7 @@ class Registered:
                 _log.info("%r: %s", self, error.message)
             finally:
                 self._granted = None
+                self._is_asking = False
                 self._change()
             pause = next_pause(0.0 if self.grants > grants else pause)
             with trio.move_on_after(pause):
@@ -98,6 +103,7 @@ class Registered:
 
     async def _be_registered(self, remote: DiscoveryService, ttl: float) -> None:
         async with remote.register.open(self.service, self.registration, ttl) as call:
+            self._is_asking = True
             self._granted = await call.receive()
             self.grants += 1
             self._change()
@@ -121,6 +127,8 @@ class Registered:
 
     def _leave(self) -> None:
         self._is_leaving = True
+        if not self._is_asking:
+            self._attempt.cancel()  # no server was found yet that could have it
         self._change()
 
 

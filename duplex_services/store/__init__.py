@@ -29,6 +29,7 @@ from duplex_services.store._model import exists as exists
 from duplex_services.store._model import last_writer_wins as last_writer_wins
 from duplex_services.store._model import missing as missing
 from duplex_services.store._model import unchanged as unchanged
+from duplex_services.store._open import check_url as check_url
 from duplex_services.store._open import open_store as open_store
 from duplex_services.store._service import store_service as store_service
 from duplex_services.store._store import Store as Store

@@ -66,6 +66,15 @@ async def open_store(
         yield store
 
 
+def check_url(url: str) -> None:
+    """Look whether a store could be opened by a URL, as far as that can be told without doing it.
+
+    Raises:
+        ConfigurationError: the URL is wrong, or a library is missing.
+    """
+    _backend_of(parse_url(url))
+
+
 def _backend_of(url: StoreURL) -> AbstractAsyncContextManager[Backend]:
     if url.scheme not in _KINDS:
         known = ", ".join(sorted(_KINDS))

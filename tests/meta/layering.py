@@ -41,6 +41,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "duplex.client": 5,
     "duplex._peer": 6,
     "duplex._open": 6,
+    "duplex._registering": 6,
     "duplex.builtin": 6,
     "duplex.middleware": 6,
     "duplex.testing": 6,

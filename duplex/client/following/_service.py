@@ -120,7 +120,7 @@ class FollowedService(metaclass=Made):
                 failures = 0
                 while True:
                     try:
-                        async with _closing(self._resolver.resolve(self._service)) as sets:
+                        async with closing(self._resolver.resolve(self._service)) as sets:
                             async for told in sets:
                                 failures = 0
                                 self._take(told, nursery)
@@ -134,16 +134,8 @@ class FollowedService(metaclass=Made):
 
     def _take(self, told: Iterable[str | Endpoint], nursery: trio.Nursery) -> None:
         """Make of what was told what is to be done."""
-        endpoints: list[Endpoint] = []
-        wrong: list[str] = []
-        for one in told:
-            try:
-                endpoints.append(one if isinstance(one, Endpoint) else Endpoint(one))
-            except ConfigurationError as error:
-                wrong.append(str(error))
-        if wrong and not endpoints:
-            raise ConfigurationError(wrong[0])
-        known = told if isinstance(told, Known) else Known()
+        known = as_known(told)
+        endpoints = known.endpoints
         if endpoints or known.problem is None:
             self._as_of = math.inf if known.as_of is None else known.as_of
         now = trio.current_time()
@@ -153,7 +145,7 @@ class FollowedService(metaclass=Made):
             if self._belief.due < math.inf:
                 nursery.start_soon(self._look_at, self._belief.due)
         else:
-            self._note(wrong[0] if wrong else known.problem)
+            self._note(known.problem)
         self._refresh()
 
     async def _look_at(self, due: float) -> None:
@@ -180,8 +172,28 @@ class FollowedService(metaclass=Made):
                 )
 
 
+def as_known(told: Iterable[str | Endpoint]) -> Known:
+    """Return what a resolver has told, without those that are none; the first of these is its problem.
+
+    Raises:
+        ConfigurationError: all of them are.
+    """
+    if isinstance(told, Known):
+        return told
+    endpoints: list[Endpoint] = []
+    wrong: list[str] = []
+    for one in told:
+        try:
+            endpoints.append(one if isinstance(one, Endpoint) else Endpoint(one))
+        except ConfigurationError as error:
+            wrong.append(str(error))
+    if wrong and not endpoints:
+        raise ConfigurationError(wrong[0])
+    return Known(tuple(endpoints), problem=wrong[0] if wrong else None)
+
+
 @contextlib.asynccontextmanager
-async def _closing(
+async def closing(
     sets: AsyncIterator[Iterable[str | Endpoint]],
 ) -> AsyncIterator[AsyncIterator[Iterable[str | Endpoint]]]:
     """Close what was asked, if it is an async generator, in the task that has asked."""

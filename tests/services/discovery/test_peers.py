@@ -1,0 +1,284 @@
+"""Peers that are registered, and that look others up, with discovery beside them in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+import duplex
+from duplex_services.discovery import Directory, Instance, open_directory, open_server
+from tests.engine.helpers import until
+from tests.engine.named_service import named
+from tests.machine import fail_after
+
+#: Seconds of virtual time in which whatever is to happen at once has happened.
+SOON = 0.5
+
+
+@contextlib.asynccontextmanager
+async def discovery(
+    *, endpoint: str = "memory://*", store: Any = "memory:"
+) -> AsyncIterator[tuple[Directory, str]]:
+    """A server of discovery, and where it is bound."""
+    async with open_directory(store) as directory, open_server(directory, [endpoint]) as (_, ends):
+        yield directory, ends[0]
+
+
+@contextlib.asynccontextmanager
+async def worker(name: str, server: str | list[str], **options: Any) -> AsyncIterator[duplex.Peer]:
+    """A peer that offers the service ``who``, is bound, and registered."""
+    async with duplex.open_peer(services=[named(name)], name=name, discovery=server, **options) as peer:
+        await peer.bind("tcp://127.0.0.1:*")
+        yield peer
+
+
+def listed(directory: Directory, service: str = "who") -> list[Instance]:
+    return sorted(
+        directory.reading.view.all_instances(service), key=lambda one: one.metadata.get("duplex.peer", "")
+    )
+
+
+def states(directory: Directory, service: str = "who") -> dict[str, str]:
+    return {one.metadata["duplex.peer"]: one.state for one in listed(directory, service)}
+
+
+async def answers(client: duplex.Peer, count: int = 12) -> Counter[str]:
+    return Counter([await client.service("who").name_() for _ in range(count)])
+
+
+# ------------------------------------------------------------------------------------------ registering
+
+
+async def test_a_peer_is_registered_where_it_is_bound_until_it_is_closed() -> None:
+    with fail_after(10):
+        async with discovery() as (directory, server):
+            async with duplex.open_peer(services=[named("a")], name="a", discovery=server) as peer:
+                await trio.testing.wait_all_tasks_blocked()
+                assert listed(directory) == [], "it is not bound"
+                endpoint = await peer.bind("tcp://127.0.0.1:*")
+                await until(lambda: listed(directory))
+                (found,) = listed(directory)
+                assert found.endpoint == endpoint
+                assert found.protocol == "duplex"
+                assert found.id == peer.id
+                assert found.state == "passing"
+                assert found.metadata == {
+                    "duplex.service": "who",
+                    "duplex.version": peer.services["who"].version,
+                    "duplex.peer": "a",
+                }
+                assert directory.reading.view.services() == ("who",), "what every peer has is not listed"
+                await peer.unbind(endpoint)
+                await until(lambda: not listed(directory))
+                await peer.bind("tcp://127.0.0.1:*")
+                await until(lambda: listed(directory))
+            assert listed(directory) == [], "withdrawn, not left to its TTL"
+
+
+@pytest.mark.parametrize("end", ["drain", "aclose"])
+async def test_it_is_withdrawn_first_of_all(end: str) -> None:
+    with fail_after(10):
+        async with discovery() as (directory, server), worker("a", server) as peer:
+            await until(lambda: listed(directory))
+            await getattr(peer, end)()
+            assert listed(directory) == []
+            await peer.aclose()
+
+
+async def test_services_that_come_later_are_registered_too() -> None:
+    with fail_after(10):
+        async with discovery() as (directory, server), worker("a", server) as peer:
+            peer.add_service(duplex.Service("user_store"))
+            await until(lambda: listed(directory, "user-store"))
+            (found,) = listed(directory, "user-store")
+            assert found.metadata["duplex.service"] == "user_store"
+            with pytest.raises(duplex.ConfigurationError, match="cannot be listed in discovery"):
+                peer.add_service(duplex.Service("ü" * 5))
+
+
+async def test_its_health_is_told() -> None:
+    with fail_after(10):
+        async with discovery() as (directory, server), worker("a", server) as peer:
+            await until(lambda: listed(directory))
+            peer.set_health("who", serving=False)
+            await until(lambda: states(directory) == {"a": "critical"})
+            (found,) = listed(directory)
+            assert "takes no calls" in found.note
+            peer.set_health("who", serving=True)
+            await until(lambda: states(directory) == {"a": "passing"})
+            healthy = True
+
+            async def probe() -> bool:
+                return healthy
+
+            peer.probe_health("who", probe, ttl=0.05)
+            await until(lambda: states(directory) == {"a": "passing"})
+            healthy = False
+            await until(lambda: states(directory) == {"a": "critical"})
+
+
+async def test_what_others_are_told_can_be_said() -> None:
+    with fail_after(10):
+        async with discovery() as (directory, server):
+            told = duplex.Advertise(
+                addresses=("calc.example:7700",),
+                id="w-1",
+                zone="b",
+                weight=3,
+                metadata={"disk": "ssd"},
+                ttl=4.0,
+            )
+            async with worker("a", server, advertise=told):
+                await until(lambda: listed(directory))
+                (found,) = listed(directory)
+                assert (found.id, found.endpoint, found.zone) == ("w-1", "tcp://calc.example:7700", "b")
+                assert (found.weight, found.ttl, found.metadata["disk"]) == (3, 4.0, "ssd")
+
+
+async def test_it_is_registered_again_after_discovery_was_restarted(tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/discovery.sock"
+    leave = trio.Event()
+
+    async def work() -> None:
+        async with worker("a", endpoint):
+            await leave.wait()
+
+    with fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            async with discovery(endpoint=endpoint) as (directory, _):
+                await until(lambda: listed(directory))
+            async with discovery(endpoint=endpoint) as (directory, _):
+                assert listed(directory) == [], "it knows nothing of the one before"
+                await until(lambda: states(directory) == {"a": "passing"})
+                leave.set()
+                await until(lambda: not listed(directory))
+
+
+async def test_a_directory_in_a_store_needs_no_server() -> None:
+    with fail_after(10):
+        url = "memory:in-a-store"
+        async with open_directory(url) as directory, worker("a", url):
+            await until(lambda: listed(directory))
+            async with duplex.open_peer(discovery=url) as client:
+                await client.connect("discovery://who")
+                assert await answers(client, 1) == {"a": 1}
+                # It has its own view, which learns of the end through the store.
+            assert directory.reading.view.servers.keys() > {directory.info.name}
+
+
+# ------------------------------------------------------------------------------------------- looking up
+
+
+async def test_a_name_is_an_endpoint() -> None:
+    with fail_after(10):
+        async with (
+            discovery() as (_, server),
+            worker("a", server),
+            duplex.open_peer(discovery=server, balancer="round_robin") as client,
+        ):
+            link = await client.connect("discovery://who", wait="who")
+            assert link.peer_name == "a"
+            assert await answers(client) == {"a": 12}
+            async with worker("b", server) as second:
+                await until(lambda: len(client.links) == 2)
+                assert await answers(client) == {"a": 6, "b": 6}
+                assert await client.connect("discovery://who") in client.links, "the same again"
+                second.set_health("who", serving=False)
+                await until(lambda: [one.peer_name for one in client.links] == ["a"])
+            await client.disconnect("discovery://who")
+            await until(lambda: not client.links)
+            with pytest.raises(duplex.ConfigurationError, match="not connected"):
+                await client.disconnect("discovery://who")
+
+
+async def test_a_name_that_nobody_has() -> None:
+    with fail_after(10):
+        async with (
+            discovery() as (_, server),
+            worker("a", server),
+            duplex.open_peer(discovery=server) as client,
+        ):
+            await client.connect("discovery://who")
+            with pytest.raises(duplex.ConnectError, match=r"no instance of 'nope'; it has who"):
+                await client.look_up("discovery://nope")
+            with pytest.raises(
+                duplex.ConnectError, match=r"no link to discovery://nope .* no instance of 'nope'"
+            ):
+                await client.connect("discovery://nope", timeout=0.5)
+            with pytest.raises(duplex.ConfigurationError, match="not connected"):
+                await client.disconnect("discovery://nope")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "why"),
+    [
+        ("discovery://", "names no service"),
+        ("discovery://a/b", "'a' in .* is no server of discovery"),
+        ("discovery://h:1/b/c", "has to be discovery://NAME"),
+        ("discovery://host:1/", "names no service"),
+        ("discovery://Ü", "cannot be listed"),
+        ("discovery://a?zone", "has to be KEY=VALUE"),
+    ],
+)
+async def test_what_is_no_name(endpoint: str, why: str) -> None:
+    async with duplex.open_peer(discovery="memory://nowhere") as client:
+        with pytest.raises(duplex.ConfigurationError, match=why):
+            await client.connect(endpoint)
+        with pytest.raises(duplex.ConfigurationError, match=why):
+            client.connect_soon(endpoint)
+
+
+async def test_a_name_has_no_weight() -> None:
+    async with duplex.open_peer(discovery="memory://nowhere") as client:
+        with pytest.raises(duplex.ConfigurationError, match="weights of their own"):
+            await client.connect("discovery://who", weight=2.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"discovery": 5}, "discovery must be"),
+        ({"discovery": [""]}, "discovery must be"),
+        ({"discovery": "carrier://pigeon"}, "no kind of store 'carrier'"),
+        ({"discovery": ["memory:", "tcp://a:1"]}, "is both"),
+        ({"discovery": "nonsense"}, "is no server of discovery"),
+        ({"discovery": "tcp://a:1", "advertise": 5}, "Advertise.addresses"),
+        ({"discovery": "tcp://a:1", "advertise": "%%"}, "no interface %%"),
+        ({"discovery": "tcp://a:1", "advertise": duplex.Advertise(id=" ")}, "id"),
+    ],
+)
+async def test_options_that_make_no_sense(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(duplex.ConfigurationError, match=why):
+        async with duplex.open_peer(services=[named("a")], **options) as peer:
+            await peer.bind("tcp://0.0.0.0:*")
+
+
+async def test_what_is_bound_in_this_process_only_cannot_be_registered() -> None:
+    async with duplex.open_peer(services=[named("a")], discovery="memory://nowhere") as peer:
+        with pytest.raises(duplex.ConfigurationError, match="in this process only"):
+            await peer.bind("memory://a")
+        assert peer.endpoints == []
+
+
+async def test_discovery_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    with fail_after(20):
+        async with duplex.open_peer(discovery="memory://nowhere") as client:
+            with pytest.raises(
+                duplex.ConnectError, match="no server of discovery answers at memory://nowhere"
+            ):
+                await client.look_up("discovery://who")
+            followed = client.connect_service("who", "discovery://")
+            await until(lambda: followed.problem)
+            assert followed.age is None
+            with pytest.raises(duplex.Unavailable, match="duplex discovery run"):
+                await client.service("who").with_options(timeout=30).name_()
