@@ -11,7 +11,7 @@ import trio
 
 from duplex._balancing import Balancing
 from duplex._config import Advertise
-from duplex._errors import ConfigurationError, ConnectError, as_text
+from duplex._errors import ConfigurationError
 from duplex._made import Made
 from duplex._numbers import check_seconds
 from duplex._policies import CircuitBreaker, OutlierDetection
@@ -21,7 +21,7 @@ from duplex.client._callers import Callers
 from duplex.client._middleware import CallingMiddleware
 from duplex.client._options import Options
 from duplex.client._proxy import Route
-from duplex.client.following import Connections, FollowedService, Named, as_known, closing
+from duplex.client.following import Connections, FollowedService, Named, ask_once
 from duplex.engine._counting import MethodStatistics
 from duplex.engine._engine import Engine
 from duplex.engine._peer_info import PeerInfo
@@ -70,6 +70,13 @@ def _service_names(wait: object) -> frozenset[str]:
     if not all(isinstance(name, str) and name for name in names):
         raise ConfigurationError(f"wait must be the name of a service, or several, not {wait!r}")
     return frozenset(cast("list[str]", names))
+
+
+def _check_no_weight(endpoint: str, weight: float) -> None:
+    if weight != 1.0:
+        raise ConfigurationError(
+            f"the instances that {endpoint} names have weights of their own; give no weight="
+        )
 
 
 @final
@@ -415,10 +422,10 @@ class Peer(metaclass=Made):
         """
         services = _service_names(wait)
         if is_looked_up(endpoint):
-            self._check_no_weight(endpoint, weight)
+            _check_no_weight(endpoint, weight)
             seconds = self.connect_timeout if timeout is None else timeout
             check_seconds("timeout", seconds, forever=True)
-            named = self._look_up(endpoint)
+            named = self._registering.look_up(endpoint)
             link = await self._named.connect(endpoint, *named, seconds, services)
         else:
             link = await self._inside.ports.connect(endpoint, timeout, weight, services)
@@ -433,24 +440,10 @@ class Peer(metaclass=Made):
             ConfigurationError: the endpoint is malformed, or the weight is wrong.
         """
         if is_looked_up(endpoint):
-            self._check_no_weight(endpoint, weight)
-            self._named.connect_soon(endpoint, *self._look_up(endpoint))
+            _check_no_weight(endpoint, weight)
+            self._named.connect_soon(endpoint, *self._registering.look_up(endpoint))
         else:
             self._inside.ports.connect_soon(endpoint, weight)
-
-    def _check_no_weight(self, endpoint: str, weight: float) -> None:
-        if weight != 1.0:
-            raise ConfigurationError(
-                f"the instances that {endpoint} names have weights of their own; give no weight="
-            )
-
-    def _look_up(self, text: str) -> tuple[str, Resolver]:
-        """Return the name of the service that an endpoint stands for, and what says where it is."""
-        self._inside.check_thread()
-        if self._inside.is_closed or self._inside.is_draining:
-            raise trio.ClosedResourceError("this peer is closed, or drains, and connects nowhere")
-        directory = self._registering.directory()
-        return directory.service_of(text), directory.resolver(text)
 
     async def look_up(
         self,
@@ -478,22 +471,7 @@ class Peer(metaclass=Made):
         _check_text("the name of a service", service, empty=True)
         self._inside.check_thread()
         resolver = resolver_for(where, self._inside.transports, self._registering.directory)
-        known: Known | None = None
-        with trio.move_on_after(seconds):
-            try:
-                async with closing(resolver.resolve(service)) as sets:
-                    async for told in sets:
-                        known = as_known(told)
-                        break
-            except ConfigurationError:
-                raise
-            except Exception as error:
-                raise ConnectError(f"{resolver!r} cannot say where it is: {as_text(error)}") from error
-        if known is None:
-            raise ConnectError(f"{resolver!r} did not say where it is within {seconds:g} s")
-        if not known.endpoints:
-            raise ConnectError(known.problem or f"{resolver!r} names no endpoints")
-        return known
+        return await ask_once(resolver, service, seconds)
 
     def connect_service(
         self,

@@ -8,7 +8,7 @@ import trio
 
 from duplex._config import Advertise
 from duplex.engine.serving import BUILTIN, ServiceTable
-from duplex.resolvers import Directory, Offer, open_directory
+from duplex.resolvers import Directory, Offer, Resolver, open_directory
 
 #: Seconds between the news that this peer is not there any more and its end, for those who are told it.
 _SEEN_WITHIN: Final = 0.2
@@ -32,6 +32,8 @@ class Host(Protocol):
     services: ServiceTable[Any]
     #: Runs something until it ends or the peer does.
     spawn: Any
+    #: Raises an error in another thread than the peer's.
+    check_thread: Any
 
     @property
     def ports(self) -> Bound:
@@ -79,6 +81,19 @@ class Registering:
             self._directory = open_directory(self._servers, self._advertise)
             self._host.spawn(self._directory.run, name="duplex directory")
         return self._directory
+
+    def look_up(self, text: str) -> tuple[str, Resolver]:
+        """Return the name of the service that an endpoint stands for, and what says where it is.
+
+        Raises:
+            ConfigurationError: it is malformed.
+            trio.ClosedResourceError: the peer is closed, or drains.
+        """
+        self._host.check_thread()
+        if self._host.is_closed or self._host.is_draining:
+            raise trio.ClosedResourceError("this peer is closed, or drains, and connects nowhere")
+        directory = self.directory()
+        return directory.service_of(text), directory.resolver(text)
 
     def check_bind(self, endpoint: str) -> None:
         """Raise ``ConfigurationError`` if the peer is to be registered and others could not reach it at an endpoint."""
