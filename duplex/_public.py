@@ -88,6 +88,7 @@ from duplex.resolvers import Endpoint as Endpoint
 from duplex.resolvers import Resolver as Resolver
 from duplex.service import Secret as Secret
 from duplex.service import Service as Service
+from duplex.service import Topic as Topic
 from duplex.service import rpc as rpc
 from duplex.service import services_of as services_of
 

@@ -1,12 +1,11 @@
-"""A message for everybody who listens: callbacks that are kept, and a listener who leaves is nobody else's trouble.
+"""A message for everybody who listens, by callbacks: a listener that fails, or leaves, is nobody else's trouble.
 
-A callback lives as long as the call that brought it, so a listener stays in its call. To call many of them, give
-each a task and a time of its own: one that fails, is slow, or has gone, then costs the others nothing.
+Each listener stays in a call of its own, whose handler waits for what is published and calls it. What goes wrong with one
+ends that call, and no other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 import trio
@@ -16,37 +15,25 @@ import duplex
 Listener: TypeAlias = duplex.Callback[[str], None]
 
 room = duplex.Service("room")
-listeners: dict[str, Listener] = {}
+said: duplex.Topic[str] = duplex.Topic()
 
 
 @room.rpc
-async def listen(name: str, tell: Listener) -> None:
+async def listen(tell: Listener) -> None:
     """Be told what is said, until the call is cancelled."""
-    listeners[name] = tell
+    texts = said.subscribe(overflow="drop_oldest")
     try:
-        await tell(f"welcome, {name}")
-        await trio.sleep_forever()
-    finally:
-        del listeners[name]
+        await tell("welcome")
+        async for text in texts:
+            await tell(text)
+    except duplex.RPCError:
+        return  # it left, or it failed, and is told no more
 
 
 @room.rpc
-async def say(text: str) -> list[str]:
-    """Tell everybody who listens, and return who was told."""
-    told: list[str] = []
-
-    async def tell(name: str, listener: Listener) -> None:
-        with trio.move_on_after(10):
-            try:
-                await listener(text)
-            except duplex.RPCError:
-                return  # it left, or it failed
-            told.append(name)
-
-    async with trio.open_nursery() as nursery:
-        for name, listener in listeners.items():
-            nursery.start_soon(tell, name, listener)
-    return sorted(told)
+async def say(text: str) -> None:
+    """Tell everybody who listens."""
+    await said.publish(text)
 
 
 async def main() -> None:
@@ -57,45 +44,34 @@ async def main() -> None:
     ):
         await client.connect(await server.bind("tcp://127.0.0.1:*"))
         remote = client.service("room")
-        heard: list[str] = []
+
+        async def listening() -> trio.MemoryReceiveChannel[str]:
+            """Listen, until the channel that is returned is closed."""
+            send, receive = trio.open_memory_channel[str](10)
+
+            async def hear(text: str) -> None:
+                try:
+                    await send.send(text)
+                except trio.BrokenResourceError:
+                    raise duplex.Unavailable("nobody listens any more") from None
+
+            nursery.start_soon(remote.listen, hear)
+            assert await receive.receive() == "welcome"
+            return receive
 
         async def refuse(text: str) -> None:
             raise duplex.Unavailable("not now")
 
-        async def listening(name: str, function: Listener) -> Callable[[], Awaitable[None]]:
-            """Listen until the function that is returned is called."""
-            scope, welcomed, left = trio.CancelScope(), trio.Event(), trio.Event()
+        ann = await listening()
+        carl = await listening()
+        await remote.listen(refuse)
+        print("bob listens no more")
 
-            async def tell(text: str) -> None:
-                if welcomed.is_set():
-                    await function(text)
-                welcomed.set()
-
-            async def stay() -> None:
-                with scope:
-                    await remote.listen(name, tell)
-                left.set()
-
-            async def leave() -> None:
-                scope.cancel()
-                await left.wait()
-
-            nursery.start_soon(stay)
-            await welcomed.wait()
-            return leave
-
-        async def hear(text: str) -> None:
-            await trio.lowlevel.checkpoint()
-            heard.append(text)
-
-        await listening("ann", hear)
-        await listening("bob", refuse)
-        leave = await listening("carl", hear)
-
-        print("told:", await remote.say("hello"))
-        await leave()
-        print("told:", await remote.say("carl has left"))
-        print("heard:", heard)
+        await remote.say("hello")
+        print("ann and carl heard:", await ann.receive(), await carl.receive())
+        await carl.aclose()
+        await remote.say("carl does not listen")
+        print("ann heard:", await ann.receive())
         nursery.cancel_scope.cancel()
 
 

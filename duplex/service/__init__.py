@@ -16,6 +16,7 @@ from duplex.service._service import Service as Service
 from duplex.service._service import rpc as rpc
 from duplex.service._service import services_of as services_of
 from duplex.service._signature import callback_spec as callback_spec
+from duplex.service._topic import Topic as Topic
 
 __all__ = (
     "MethodDescription",
@@ -26,6 +27,7 @@ __all__ = (
     "Secret",
     "Service",
     "ServiceDescription",
+    "Topic",
     "TypeDescription",
     "callback_spec",
     "describe_method",
