@@ -1,6 +1,6 @@
-"""Middleware that is ready to use: a log of calls, and limits; and metrics for Prometheus.
+"""Middleware that is ready to use: a log of calls, limits, and traces; and metrics for Prometheus.
 
-Give it to ``open_peer(middleware=[...])``, a service or a method; the log also to ``open_peer(call_middleware=[...])``.
+Give it to ``open_peer(middleware=[...])``, a service or a method; the log and traces also to ``open_peer(call_middleware=[...])``.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from duplex.middleware._limits import limit_concurrency, limit_rate
 from duplex.middleware._log import log_calls, log_unserved
 from duplex.middleware._metrics import PrometheusCollector, prometheus_collector
+from duplex.middleware._trace import trace_calls
 
 __all__ = (
     "PrometheusCollector",
@@ -16,4 +17,5 @@ __all__ = (
     "log_calls",
     "log_unserved",
     "prometheus_collector",
+    "trace_calls",
 )

@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeAlias
 
-import trio
-
 import duplex
+from duplex.middleware._status import status_of
 
 #: Runs around calls of either side.
 Middleware: TypeAlias = Callable[[Any, Any], Coroutine[Any, Any, Any]]
@@ -86,7 +85,7 @@ def _fields(call: Any, error: BaseException | None, seconds: float) -> dict[str,
         "direction": "made" if is_made else "served",
         "method": call.method,
         "peer": "" if peer is None else str(peer),
-        "status": _status(call, error),
+        "status": status_of(call, error),
         "ms": round(seconds * 1e3, 3),
     }
     if isinstance(error, Exception):
@@ -95,17 +94,6 @@ def _fields(call: Any, error: BaseException | None, seconds: float) -> dict[str,
     if not is_made and call.attempt > 1:
         fields["attempt"] = call.attempt
     return fields
-
-
-def _status(call: Any, error: BaseException | None) -> str:
-    if error is None:
-        return "OK"
-    if isinstance(error, duplex.RPCError):
-        return str(getattr(error.code, "name", error.code))
-    if isinstance(error, trio.Cancelled):
-        late = getattr(call, "cancelled_by", None) == "deadline"
-        return "DEADLINE_EXCEEDED" if late else "CANCELLED"
-    return "INTERNAL"
 
 
 def _write(logger: logging.Logger, level: int, fields: dict[str, Any]) -> None:

@@ -101,6 +101,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "zmq": ("duplex.transports._zmq*", "duplex.conformance._wire"),
     "click": ("duplex.cli", "duplex.cli.*"),
     "dns": ("duplex.resolvers._dns",),
+    "opentelemetry": ("duplex.middleware._trace",),
     "rich": ("duplex.cli", "duplex.cli.*"),
 }
 

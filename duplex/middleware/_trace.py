@@ -1,0 +1,164 @@
+"""A span of OpenTelemetry for each call, and the trace that it belongs to, which travels with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+
+import duplex
+from duplex.middleware._status import status_of
+
+if TYPE_CHECKING:
+    from opentelemetry.propagators.textmap import TextMapPropagator
+    from opentelemetry.trace import Span, TracerProvider
+
+#: Runs around calls of either side.
+Middleware: TypeAlias = Callable[[Any, Any], Coroutine[Any, Any, Any]]
+
+#: What a span of a call that is served has failed with, if it was not the caller's doing: as the conventions have it for gRPC,
+#: whose statuses these are.
+_FAULTS: Final = frozenset(
+    {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+)
+
+
+def trace_calls(
+    *, tracer_provider: TracerProvider | None = None, propagator: TextMapPropagator | None = None
+) -> Middleware:
+    """Return middleware that makes a span for each call, for calls that are served and for calls that are made.
+
+    The trace travels in the metadata, as ``traceparent`` and ``tracestate``: a call that a handler makes is part of the
+    trace of the call that it serves, whatever peers are in between, if all use this. Spans have the names and attributes of OpenTelemetry's
+    conventions for RPC; arguments and results are not recorded. Needs the extra ``opentelemetry``.
+
+    Args:
+        tracer_provider: where the spans go; ``None``: the one that is set for the program.
+        propagator: how the trace travels; ``None``: as W3C has specified it.
+
+    Raises:
+        ConfigurationError: OpenTelemetry is not installed.
+    """
+    try:
+        from opentelemetry import trace
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+    except ImportError:
+        raise duplex.ConfigurationError(
+            "traces need OpenTelemetry: pip install 'duplex-rpc[opentelemetry]', and its SDK where they are to be collected"
+        ) from None
+    tracing = _Tracing(
+        trace,
+        trace.get_tracer("duplex", duplex.__version__, tracer_provider),
+        TraceContextTextMapPropagator() if propagator is None else propagator,
+    )
+
+    async def trace_call(call: Any, next: Any) -> Any:
+        if isinstance(call, duplex.MadeCall):
+            return await tracing.made(call, next)
+        return await tracing.served(call, next)
+
+    return trace_call
+
+
+@final
+class _Tracing:
+    """Makes the spans.
+
+    Args:
+        trace: the module of OpenTelemetry.
+        tracer: begins spans.
+        propagator: reads and writes metadata.
+    """
+
+    def __init__(self, trace: Any, tracer: Any, propagator: TextMapPropagator) -> None:
+        self._trace = trace
+        self._tracer = tracer
+        self._propagator = propagator
+
+    async def served(self, call: duplex.ServedCall, next: duplex.Next) -> Any:
+        """Serve a call in a span, which is the current one for the handler."""
+        headers = {key: value for key, value in call.metadata.items() if isinstance(value, str)}
+        attributes = {**_attributes(call.method), "duplex.peer": str(call.peer)}
+        if call.attempt > 1:
+            attributes["duplex.attempt"] = call.attempt
+        span = self._tracer.start_span(
+            attributes["rpc.method"],
+            context=self._propagator.extract(headers),
+            kind=self._trace.SpanKind.SERVER,
+            attributes=attributes,
+        )
+        with self._current(span):
+            try:
+                result = await next(call)
+            except BaseException as error:
+                status = status_of(call, error)
+                if isinstance(error, Exception) and not isinstance(error, duplex.RPCError):
+                    span.record_exception(error)
+                self._end(span, status, status if status in _FAULTS else None, _message(error))
+                raise
+        self._end(span, "OK", None, None)
+        return result
+
+    async def made(self, call: duplex.MadeCall, next: duplex.NextCall) -> Any:
+        """Make a call in a span. The block of an opened call has a current span of its own, or none: it may make other calls, which
+        are no part of this one."""
+        attributes = _attributes(call.method)
+        span = self._tracer.start_span(
+            attributes["rpc.method"], kind=self._trace.SpanKind.CLIENT, attributes=attributes
+        )
+        headers: dict[str, str] = {}
+        self._propagator.inject(headers, context=self._trace.set_span_in_context(span))
+        if headers:
+            call.metadata = {**call.metadata, **headers}
+        try:
+            if call.kind == "open":
+                result = await next(call)
+            else:
+                with self._current(span):
+                    result = await next(call)
+        except BaseException as error:
+            self._end_made(span, call, error)
+            raise
+        self._end_made(span, call, None)
+        return result
+
+    def _end_made(self, span: Span, call: duplex.MadeCall, raised: BaseException | None) -> None:
+        error = call.error or raised
+        peer = call.peer or (error.peer if isinstance(error, duplex.RPCError) else None)
+        if peer is not None:
+            span.set_attribute("duplex.peer", peer)
+        if isinstance(error, Exception) and not isinstance(error, duplex.RPCError):
+            # It never was a call, or its block has raised something of its own: there is no status.
+            name = f"{type(error).__module__}.{type(error).__qualname__}"
+            self._end(span, None, name, f"{name}: {error}")
+        else:
+            status = status_of(call, error)
+            self._end(span, status, None if status == "OK" else status, _message(error))
+
+    def _end(self, span: Span, status: str | None, failure: str | None, message: str | None) -> None:
+        """End a span.
+
+        Args:
+            span: the span.
+            status: how the call has ended, if it was one.
+            failure: the kind of failure, if it is to count as one.
+            message: more about that.
+        """
+        if status is not None:
+            span.set_attribute("rpc.response.status_code", status)
+        if failure is not None:
+            span.set_attribute("error.type", failure)
+            span.set_status(self._trace.StatusCode.ERROR, message)
+        span.end()
+
+    def _current(self, span: Span) -> Any:
+        return self._trace.use_span(span, record_exception=False, set_status_on_exception=False)
+
+
+def _attributes(method: str) -> dict[str, Any]:
+    # Which of the other side's functions is called back makes no kind of call of its own.
+    name = "callback" if method.startswith("callback ") else method
+    return {"rpc.system.name": "duplex", "rpc.method": name}
+
+
+def _message(error: BaseException | None) -> str | None:
+    return error.message if isinstance(error, duplex.RPCError) else None
