@@ -60,7 +60,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-b
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long mutants check format bench bench-check bench-baseline conformance fuzz soak stress faults \
+.PHONY: help demo test test-long mutants check format bench features bench-check bench-baseline conformance fuzz soak stress faults \
     faults-services attacks coverage-protocol clean
 
 help: ## show this list
@@ -98,6 +98,9 @@ format: $(READY) ## format the code and repair what ruff can
 
 bench: $(BENCH) ## run the benchmarks: half an hour; make bench ARGS=--quick takes some minutes
 	@$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
+
+features: $(BENCH) ## compare the tables of docs/comparison.md with what the libraries do: a minute
+	@$(BENCH_VENV)/bin/python -m benchmarks.features $(ARGS)
 
 bench-check: $(BENCH) ## fail if calls take more instructions than in the kept baseline (needs valgrind)
 	@$(BENCH_VENV)/bin/python -m benchmarks check $(ARGS)
