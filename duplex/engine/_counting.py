@@ -24,6 +24,9 @@ BOUNDS: Final = tuple(1e-6 * 2.0 ** (step / _STEPS) for step in range(30 * _STEP
 MOST_METHODS: Final = 1000
 #: Under what the others are counted.
 OTHERS: Final = "(others)"
+#: Statuses that are told apart of one method. Peers may answer with any number.
+MOST_STATUSES: Final = 64
+_OTHER_STATUSES: Final = -1
 
 
 @final
@@ -37,7 +40,8 @@ class MethodStatistics(msgspec.Struct, frozen=True, kw_only=True):
     #: Those that have ended, and those that are under way.
     calls: int
     in_flight: int
-    #: How many ended so, by the name of a :class:`StatusCode` other than ``OK``, or by a number.
+    #: How many ended so, by the name of a :class:`StatusCode` other than ``OK``, or by a number; ``(others)`` are those of which there
+    #: are too many.
     errors: dict[str, int]
     #: How long those that have ended took together, in seconds, to within 5 %. A served call begins when it has come.
     seconds: float
@@ -103,7 +107,14 @@ class MethodCounts:
         self.received += received
         self.sent += sent
         if status:
-            self.errors[status] = self.errors.get(status, 0) + 1
+            self.failed(status)
+
+    def failed(self, status: int) -> None:
+        """Note the status of a call that has ended otherwise than well."""
+        errors = self.errors
+        if status not in errors and len(errors) >= MOST_STATUSES:
+            status = _OTHER_STATUSES
+        errors[status] = errors.get(status, 0) + 1
 
     def statistics(
         self, method: str, direction: Literal["served", "made"], in_flight: int
@@ -125,6 +136,8 @@ class MethodCounts:
 
 
 def _name(status: int) -> str:
+    if status == _OTHER_STATUSES:
+        return OTHERS
     try:
         return StatusCode(status).name
     except ValueError:
@@ -136,12 +149,15 @@ class Methods(dict[str, MethodCounts]):
     """Counts by method, made when a method is first asked for."""
 
     def __missing__(self, method: str) -> MethodCounts:
-        if (name := counted_name(method)) != method:
+        if (name := self.told_apart(method)) != method:
             return self[name]
-        if len(self) >= MOST_METHODS and method != OTHERS:
-            return self[OTHERS]
         counts = self[method] = MethodCounts()
         return counts
+
+    def told_apart(self, method: str) -> str:
+        """Return the name under which a method's calls are counted."""
+        name = counted_name(method)
+        return name if name in self or len(self) < MOST_METHODS else OTHERS
 
 
 @final
@@ -174,7 +190,7 @@ class Counting:
         for user in under_way:
             if not user.is_value:
                 counts = in_flight[user.opener]
-                name = counted_name(user.method)
+                name = (self.made if user.opener else self.served).told_apart(user.method)
                 counts[name] = counts.get(name, 0) + 1
         return sorted(
             [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,14 @@ import trio
 import trio.testing
 
 import duplex
-from duplex.engine._counting import BOUNDS, MOST_METHODS, OTHERS, Counting, MethodCounts
+from duplex.engine._counting import (
+    BOUNDS,
+    MOST_METHODS,
+    MOST_STATUSES,
+    OTHERS,
+    Counting,
+    MethodCounts,
+)
 from tests.engine.helpers import collect, linked, until
 
 things = duplex.Service("things")
@@ -321,6 +329,29 @@ def test_a_status_of_another_version_has_its_number() -> None:
     counts = MethodCounts()
     counts.ended(99, 0.1, 0, 0)
     assert counts.statistics("m", "served", 0).errors == {"99": 1}
+
+
+def test_statuses_are_bounded() -> None:
+    counts = MethodCounts()
+    for number in range(1000, 1000 + 2 * MOST_STATUSES):
+        counts.ended(number, 0.1, 0, 0)
+    counts.ended(1000, 0.1, 0, 0)
+    errors = counts.statistics("m", "made", 0).errors
+    assert (len(errors), errors["1000"], errors[OTHERS]) == (MOST_STATUSES + 1, 2, MOST_STATUSES)
+
+
+def test_calls_under_way_of_many_methods_are_counted_once() -> None:
+    counting = Counting()
+    for number in range(2 * MOST_METHODS):
+        counting.made[f"m{number}"].ended(0, 0.1, 0, 0)
+    under_way = [
+        SimpleNamespace(method=f"m{number}", opener=True, is_value=False)
+        for number in (1, MOST_METHODS + 1, MOST_METHODS + 2, 5 * MOST_METHODS)
+    ]
+    found = {one.method: one for one in counting.statistics(under_way)}
+    assert len(found) == MOST_METHODS + 1
+    assert sum(one.calls for one in found.values()) == 2 * MOST_METHODS
+    assert (found["m1"].in_flight, found[OTHERS].in_flight) == (1, 3)
 
 
 def test_methods_are_bounded() -> None:

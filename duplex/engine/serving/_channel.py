@@ -317,7 +317,7 @@ class ServedChannel(Conversation):
     ) -> None:
         """Count what only some calls have: errors, attachments, and streams."""
         if status:
-            counts.errors[status] = counts.errors.get(status, 0) + 1
+            counts.failed(status)
         counts.received += self.bytes_in
         counts.sent += self.bytes_out + self._sending.cost
         if payload is not None:
