@@ -66,19 +66,28 @@ class DnsResolver:
     async def resolve(self, service: str) -> AsyncIterator[Sequence[Endpoint]]:
         """See :meth:`Resolver.resolve`."""
         known: list[Endpoint] | None = None
+        addresses: dict[str, list[str]] = {}
         questions = _Questions(self._nameserver, self._nameserver_port)
         while True:
             questions.ttl = self._longest
             if self._port is None:
-                found = await self._services(questions)
+                found = await self._services(questions, addresses)
             else:
                 found = [Endpoint(at(one, self._port)) for one in await questions.addresses(self._name)]
             if found != known:
                 yield found
                 known = found
+            if not found:
+                questions.ttl = 0.0
             await trio.sleep(max(self._shortest, questions.ttl))
 
-    async def _services(self, questions: _Questions) -> list[Endpoint]:
+    async def _services(self, questions: _Questions, known: dict[str, list[str]]) -> list[Endpoint]:
+        """Return the endpoints that SRV records name.
+
+        Args:
+            questions: asks for them.
+            known: the addresses of their targets, as far as they were ever told.
+        """
         records = await questions.ask(self._name, "SRV")
         first = min((record.priority for record in records), default=0)
         records = sorted(
@@ -88,10 +97,20 @@ class DnsResolver:
         # Weights are relative to each other, and have to go with those of other resolvers.
         average = sum(record.weight for record in records) / max(1, len(records)) or 1.0
         found = []
+        problem: Exception | None = None
         for record in records:
             weight = max(record.weight / average, _LITTLE) if any(one.weight for one in records) else 1.0
-            addresses = await questions.addresses(str(record.target))
+            target = str(record.target)
+            try:
+                addresses = known[target] = await questions.addresses(target)
+            except Exception as error:
+                # One of them is no reason to forget the others, or what was known of it.
+                problem = error
+                addresses = known.get(target, [])
+                questions.ttl = 0.0
             found += [Endpoint(at(address, record.port), weight=weight) for address in addresses]
+        if problem is not None and not found:
+            raise problem
         return found
 
 
@@ -125,6 +144,8 @@ class _Questions:
                 problems.append(error)
         if problems and not found:
             raise problems[0]
+        if not found:
+            self.ttl = 0.0  # it may be a matter of moments
         return found
 
     async def ask(self, name: str, kind: str) -> Sequence[Any]:
@@ -138,9 +159,9 @@ class _Questions:
         try:
             answer = await self._resolver.resolve(name, kind, raise_on_no_answer=False, lifetime=_PATIENCE)
         except dns.resolver.NXDOMAIN:
-            self.ttl = 0.0  # it may be a matter of moments
             return []
         if answer.rrset is None:
             return []
-        self.ttl = min(self.ttl, float(answer.rrset.ttl))
+        # The names on the way there may change sooner than what they lead to.
+        self.ttl = min(self.ttl, float(answer.chaining_result.minimum_ttl))
         return list(answer.rrset)

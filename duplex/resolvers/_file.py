@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import final
@@ -74,8 +75,8 @@ class FileResolver:
         """See :meth:`Resolver.resolve`."""
         known: object = None
         while True:
-            # In a thread, because file systems may be on a network.
-            stamp, data = await trio.to_thread.run_sync(self._look, known)
+            # In a thread, because file systems may be on a network. One that hangs is left behind, or nobody could leave.
+            stamp, data = await trio.to_thread.run_sync(self._look, known, abandon_on_cancel=True)
             if data is not None:
                 yield read_endpoints(data, self._path)
                 known = stamp
@@ -84,5 +85,7 @@ class FileResolver:
     def _look(self, known: object) -> tuple[object, bytes | None]:
         """Return what tells this state of the file from others, and what is in it if that is another one than before."""
         found = self._path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ConfigurationError(f"{self._path} is no file")
         stamp = found.st_mtime_ns, found.st_size, found.st_ino
         return stamp, None if stamp == known else self._path.read_bytes()

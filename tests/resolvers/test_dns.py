@@ -10,6 +10,7 @@ from typing import Any
 import dns.exception
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rrset
 import pytest
@@ -27,8 +28,10 @@ class NameServer:
         #: Seconds and texts of records, by name and kind.
         self.records: dict[tuple[str, str], tuple[int, list[str]]] = {}
         self.rcode: dns.rcode.Rcode | None = None
-        #: Kinds of records that it fails to give.
+        #: Kinds of records, and names, that it fails to give.
         self.broken: set[str] = set()
+        #: Names that lead to others, with the seconds for which they do.
+        self.aliases: dict[str, tuple[int, str]] = {}
         self.questions = 0
         self.port = 0
 
@@ -38,8 +41,13 @@ class NameServer:
         answer.flags |= dns.flags.RA
         name, kind = question.question[0].name, dns.rdatatype.to_text(question.question[0].rdtype)
         self.questions += 1
+        asked = str(name).rstrip(".")
+        if asked in self.aliases:
+            seconds, target = self.aliases[asked]
+            answer.answer.append(dns.rrset.from_text(name, seconds, "IN", "CNAME", f"{target}."))
+            name = dns.name.from_text(target)
         found = self.records.get((str(name).rstrip("."), kind))
-        if self.rcode is not None or kind in self.broken:
+        if self.rcode is not None or {kind, asked} & self.broken:
             answer.set_rcode(self.rcode or dns.rcode.SERVFAIL)
         elif found is not None:
             answer.answer.append(dns.rrset.from_text(name, found[0], "IN", kind, *found[1]))
@@ -145,6 +153,59 @@ async def test_answers_hold_for_as_long_as_they_say() -> None:
             await anext(sets)
             pytest.fail("it was asked again too soon")
         assert server.questions == asked
+
+
+async def test_an_alias_holds_for_as_long_as_it_says() -> None:
+    async with name_server() as server:
+        server.records["one.test", "A"] = 3600, ["10.0.0.1"]
+        server.records["two.test", "A"] = 3600, ["10.0.0.2"]
+        server.aliases["calc.test"] = 1, "one.test"
+        sets = resolver(server, "calc.test", 7700, shortest=0.01, longest=3600.0)
+        assert [endpoint.address for endpoint in await anext(sets)] == ["tcp://10.0.0.1:7700"]
+        server.aliases["calc.test"] = 1, "two.test"
+        assert [endpoint.address for endpoint in await anext(sets)] == ["tcp://10.0.0.2:7700"]
+        await sets.aclose()
+
+
+@pytest.mark.parametrize("name", ["_calc._tcp.test", "calc.test"])
+async def test_a_name_without_records_is_asked_for_soon_again(name: str) -> None:
+    async with name_server() as server:
+        # It is there, and has something else: name servers of discovery say so of a service of which nothing runs yet.
+        server.records[name, "TXT"] = 0, ["nothing"]
+        sets = resolver(server, name, None if name.startswith("_") else 7700, shortest=0.01, longest=3600.0)
+        assert await anext(sets) == []
+        server.records["calc.test", "A"] = 3600, ["10.0.0.1"]
+        server.records["_calc._tcp.test", "SRV"] = 3600, ["1 1 7700 calc.test."]
+        assert [endpoint.address for endpoint in await anext(sets)] == ["tcp://10.0.0.1:7700"]
+        await sets.aclose()
+
+
+async def test_a_target_that_cannot_be_asked_for_is_no_reason_to_forget_others() -> None:
+    async with name_server() as server:
+        server.records["_calc._tcp.test", "SRV"] = 3600, ["1 1 1 a.test.", "1 1 2 b.test."]
+        server.records["a.test", "A"] = 3600, ["10.0.0.1"]
+        server.records["b.test", "A"] = 0, ["10.0.0.2"]
+        server.broken = {"b.test"}
+        sets = resolver(server, "_calc._tcp.test", shortest=0.01, longest=3600.0)
+        assert [endpoint.address for endpoint in await anext(sets)] == ["tcp://10.0.0.1:1"]
+        server.broken = set()
+        assert [endpoint.address for endpoint in await anext(sets)] == [
+            "tcp://10.0.0.1:1",
+            "tcp://10.0.0.2:2",
+        ]
+        # What was known of it stays.
+        server.broken = {"b.test"}
+        server.records["_calc._tcp.test", "SRV"] = 3600, ["1 1 1 a.test.", "1 1 3 b.test."]
+        assert [endpoint.address for endpoint in await anext(sets)] == [
+            "tcp://10.0.0.1:1",
+            "tcp://10.0.0.2:3",
+        ]
+        server.broken = {"_calc._tcp.test"}
+        with pytest.raises(dns.exception.DNSException):
+            await anext(sets)
+        server.broken = {"a.test", "b.test"}
+        with pytest.raises(dns.exception.DNSException):
+            await anext(resolver(server, "_calc._tcp.test"))
 
 
 async def test_a_short_life_does_not_make_many_questions() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,36 @@ async def test_a_file_is_read_whenever_it_changes(tmp_path: Path) -> None:
         path.unlink()
         with pytest.raises(FileNotFoundError):
             await anext(sets)
+
+
+async def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "calc.json"
+    os.mkfifo(path)
+    for wrong in (path, tmp_path, Path("/dev/zero")):
+        with fail_after(10), pytest.raises(duplex.ConfigurationError, match="is no file"):
+            await first(FileResolver(wrong))
+
+
+async def test_a_file_system_that_hangs_keeps_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "calc.json"
+    path.write_text("[]", encoding="utf-8")
+    hangs = threading.Event()
+    goes_on = threading.Event()
+
+    def read_bytes(self: Path) -> bytes:
+        hangs.set()
+        goes_on.wait()
+        return b"[]"
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    try:
+        with fail_after(10):
+            async with duplex.open_peer() as peer:
+                followed = peer.connect_service("calc", f"file://{path}")
+                await trio.to_thread.run_sync(hangs.wait)
+                assert list(followed.endpoints) == []
+    finally:
+        goes_on.set()
 
 
 @pytest.mark.parametrize(
