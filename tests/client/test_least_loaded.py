@@ -304,6 +304,16 @@ def test_turns_by_weight_go_on_when_others_come_and_go() -> None:
     assert Counter(choose(policy, three).id for _ in range(40))["a"] == pytest.approx(20, abs=1)
 
 
+def test_who_weighs_more_than_before_gets_its_turns_at_once() -> None:
+    policy = RoundRobin()
+    before = [Worker("old"), Worker("canary", weight=0.001)]
+    assert Counter(choose(policy, before).id for _ in range(1000)) == {"old": 999, "canary": 1}
+    for weight in (0.5, 2.0, 0.25):
+        after = [Worker("old"), Worker("canary", weight=weight)]
+        counts = Counter(choose(policy, after).id for _ in range(300))
+        assert counts["canary"] == pytest.approx(300 * weight / (1 + weight), abs=2)
+
+
 def test_the_first_one_gets_all() -> None:
     policy = PickFirst()
     a, b, c = Worker("a"), Worker("b"), Worker("c")

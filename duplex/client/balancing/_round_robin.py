@@ -48,7 +48,14 @@ class RoundRobin:
             times = {self._candidates[place].id: time for time, place in self._turns}
             begin = min(times.values(), default=0.0)
             self._turns = [
-                (times.get(candidate.id, begin + 0.5 / candidate.weight), place)
+                # Who weighs more than before does not wait as long as it would have had to.
+                (
+                    min(
+                        times.get(candidate.id, begin + 0.5 / candidate.weight),
+                        begin + 1.0 / candidate.weight,
+                    ),
+                    place,
+                )
                 for place, candidate in enumerate(candidates)
             ]
             heapq.heapify(self._turns)
