@@ -20,7 +20,15 @@ from duplex.client._middleware import CallingMiddleware
 from duplex.engine._counting import Counting
 from duplex.engine._runs import check_run
 from duplex.engine.links import watch_links
-from duplex.engine.serving import CALLBACK, Observer, ServingMiddleware, UnservedCall, checked_middleware
+from duplex.engine.serving import (
+    CALLBACK,
+    Authorize,
+    Observer,
+    ServingMiddleware,
+    UnservedCall,
+    checked_authorize,
+    checked_middleware,
+)
 from duplex.engine.tasks import acquire_flusher, release_flusher
 from duplex.service import Service, callback_spec
 from duplex.transports import DEFAULT, Transport, Transports
@@ -84,6 +92,7 @@ async def open_peer(
     middleware: Iterable[ServingMiddleware] = (),
     call_middleware: Iterable[CallingMiddleware] = (),
     observer: Callable[[UnservedCall], object] | None = None,
+    authorize: Authorize | None = None,
     stats: bool = True,
     transports: Iterable[Transport] | None = None,
     discovery: str | Iterable[str] | None = None,
@@ -119,6 +128,10 @@ async def open_peer(
             :class:`CallingMiddleware`.
         observer: is called with each call that this peer answers though neither its handler nor any middleware has begun:
             an unknown method, bad arguments, a limit, a repetition. Called on the event loop, so it must return at once.
+        authorize: decides which calls of this peer's methods may be made, of every kind. It is called as
+            ``authorize(identity, method, call)``: who calls, an :class:`Identity`; ``service.method``; and an :class:`AskedCall`. It
+            returns ``True`` or ``False``, or raises an ``RPCError`` that says why not; a plain function at once, an ``async def`` in
+            its time. ``None``: methods that require nothing (``@rpc(requires=...)``) may be called by everybody, others by nobody.
         stats: whether calls are counted, for :meth:`Peer.method_statistics`, and whoever asks the service
             ``duplex.stats``. It takes 2 % of what Python does for a unary call.
 
@@ -172,6 +185,7 @@ async def open_peer(
                 circuit_breaker=circuit_breaker,
                 outlier_detection=outlier_detection,
                 observer=None if observer is None else Observer(observer),
+                authorize=checked_authorize(authorize),
                 middleware=layers,
                 call_middleware=call_layers,
                 counting=Counting() if stats else None,

@@ -77,6 +77,7 @@ from duplex.engine.channels import ResumableStream as ResumableStream
 from duplex.engine.channels import SendChannel as SendChannel
 from duplex.engine.channels import Tracked as Tracked
 from duplex.engine.links import CallInfo as CallInfo
+from duplex.engine.serving import AskedCall as AskedCall
 from duplex.engine.serving import CallContext as CallContext
 from duplex.engine.serving import Next as Next
 from duplex.engine.serving import ServedCall as ServedCall

@@ -168,6 +168,7 @@ def _write_methods(methods: Sequence[Method], *, prefix: str = "", indent: str =
         notes = [f"Deprecated: {method.deprecated}"] if method.deprecated else []
         notes += ["Idempotent: the call may be repeated."] if method.idempotent else []
         notes += ["Resumable: the stream can go on behind a cursor."] if method.resumable else []
+        notes += [f"Requires: {', '.join(method.requires)}."] if method.requires else []
         for paragraph in (method.doc, "\n".join(notes), "\n".join(_bounds(method))):
             if paragraph:
                 click.echo(textwrap.indent(printable(paragraph), f"{indent}    "))

@@ -56,6 +56,7 @@ class Method(msgspec.Struct, frozen=True):
     idempotent: bool = False
     deprecated: str | None = None
     resumable: bool = False
+    requires: list[str] = []
     parameters: list[Parameter] = []
     input: ValueType | None = None
     result: ValueType = ValueType()

@@ -22,6 +22,8 @@ from duplex.engine.channels import Dropped
 from duplex.engine.links import LinkRegistry, Session, SlowPeers
 from duplex.engine.serving import (
     Admission,
+    Authorization,
+    Authorize,
     Callbacks,
     Observer,
     Reception,
@@ -50,6 +52,7 @@ class Engine(Generic[ServiceT]):
         flusher: the flusher of the present run.
         callback_handler: makes a handler of a function that was passed as a callback.
         observer: is told of calls that are answered without being run.
+        authorize: decides which calls may be made; ``None``: those of methods that require nothing.
         middleware: what runs around every handler, the outermost first.
         counting: counts its calls; ``None``: they are not counted.
 
@@ -84,6 +87,7 @@ class Engine(Generic[ServiceT]):
         idempotency: Idempotency,
         transports: Transports,
         observer: Observer | None = None,
+        authorize: Authorize | None = None,
         middleware: Sequence[ServingMiddleware] = (),
         counting: Counting | None = None,
     ) -> None:
@@ -114,7 +118,14 @@ class Engine(Generic[ServiceT]):
         self.spawn = home.spawn
         self.spawn_here = home.spawn_here
         self.services: ServiceTable[ServiceT] = ServiceTable(
-            peer_id, name, limits, middleware, self._announce, self._takes_calls, self.spawn
+            peer_id,
+            name,
+            limits,
+            middleware,
+            Authorization(authorize, observer),
+            self._announce,
+            self._takes_calls,
+            self.spawn,
         )
         self.workers: Workers = Workers(nursery, self.base_context, flusher, self.clock)
         self.threads = Threads(max_threads, self.spawn, flusher.interpreter)

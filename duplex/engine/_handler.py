@@ -97,6 +97,10 @@ class Handler(Protocol):
         """What becomes of items of its streams when a window is full; ``None``: senders wait."""
 
     @property
+    def requires(self) -> frozenset[str]:
+        """The permissions that its callers need."""
+
+    @property
     def layers(self) -> Layers | None:
         """The middleware around it; ``None`` without any."""
 

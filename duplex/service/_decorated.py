@@ -125,6 +125,7 @@ class Decorator(Protocol):
         resumable: bool = False,
         overflow: Overflow | None = None,
         middleware: Iterable[ServingMiddleware] = (),
+        requires: str | Iterable[str] = (),
     ) -> Decorator: ...
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 from duplex._config import Overflow
+from duplex._errors import ConfigurationError
 from duplex.codec._base import Buffer, Codec, LiveValues
 from duplex.engine._handler import Flavor, Kind
 from duplex.engine.serving import MiddlewareLayers, ServingMiddleware
@@ -35,6 +36,7 @@ class MethodSpec:
         deprecated: what to use instead, or ``None``.
         resumable: the stream of results can go on after a lost link.
         overflow: what happens to items when a window is full; ``None``: senders wait.
+        requires: the permissions that callers need.
         layers: the middleware around it; ``None`` without any.
     """
 
@@ -53,6 +55,7 @@ class MethodSpec:
     deprecated: str | None = None
     resumable: bool = False
     overflow: Overflow | None = None
+    requires: frozenset[str] = frozenset()
     layers: MiddlewareLayers | None = None
     _binder: Binder = field(kw_only=True, repr=False)
 
@@ -95,6 +98,7 @@ class RpcOptions:
         resumable: the stream of results can go on after a lost link.
         overflow: what happens to items when a window is full; ``None``: senders wait.
         middleware: what runs around it, the outermost first.
+        requires: the permissions that callers need.
         hints: the annotations, as far as they could all be resolved there; else ``None``.
         scope: the local names there, for as long as ``hints`` is missing.
     """
@@ -106,9 +110,28 @@ class RpcOptions:
     resumable: bool = False
     overflow: Overflow | None = None
     middleware: tuple[ServingMiddleware, ...] = ()
+    requires: frozenset[str] = frozenset()
     hints: Mapping[str, Any] | None = None
     scope: Scope = NO_SCOPE
 
 
 #: What holds where nothing is said.
 DEFAULTS: Final = RpcOptions()
+
+
+def checked_requires(names: object, where: str) -> frozenset[str]:
+    """Return the permissions that a method requires.
+
+    Args:
+        names: what was given: a name or several.
+        where: for the error.
+
+    Raises:
+        ConfigurationError: it is no name, or one is empty.
+    """
+    given = [names] if isinstance(names, str) else list(names) if isinstance(names, Iterable) else [None]
+    if not all(isinstance(name, str) and name for name in given):
+        raise ConfigurationError(
+            f"{where}: requires must be the name of a permission, or several, not {names!r}"
+        )
+    return frozenset(cast("list[str]", given))

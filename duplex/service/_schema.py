@@ -86,6 +86,7 @@ class MethodDescription(msgspec.Struct, frozen=True):
         idempotent: calling twice is as good as calling once.
         deprecated: what to use instead, or ``None``.
         resumable: the stream has cursors, and can go on behind one.
+        requires: the permissions that callers need, sorted.
         parameters: in their order.
         input: each item that the caller streams in; ``None`` if it streams nothing.
         result: the result, or each item that is streamed out.
@@ -99,6 +100,7 @@ class MethodDescription(msgspec.Struct, frozen=True):
     idempotent: bool
     deprecated: str | None
     resumable: bool
+    requires: list[str]
     parameters: list[ParameterDescription]
     input: TypeDescription | None
     result: TypeDescription
@@ -163,6 +165,7 @@ def describe_method(spec: MethodSpec) -> MethodDescription:
         idempotent=spec.idempotent,
         deprecated=spec.deprecated,
         resumable=spec.resumable,
+        requires=sorted(spec.requires),
         parameters=parameters,
         input=TypeDescription(type_text(spec.input_type), input_schemas[0]) if input_schemas else None,
         result=TypeDescription(type_text(spec.output_type), result_schema),

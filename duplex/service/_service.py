@@ -15,7 +15,7 @@ from duplex._names import service_name_of
 from duplex.engine.serving import ServingMiddleware, checked_middleware
 from duplex.service._annotations import Scope, UnresolvedNameError, capture_scope, hints_of, in_class_body
 from duplex.service._decorated import shown_as_decorator
-from duplex.service._method import MethodSpec, RpcOptions
+from duplex.service._method import MethodSpec, RpcOptions, checked_requires
 from duplex.service._signature import callable_of, flavor_of, inspect_function
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,6 +44,7 @@ def rpc(
     resumable: bool = False,
     overflow: Overflow | None = None,
     middleware: Iterable[ServingMiddleware] = (),
+    requires: str | Iterable[str] = (),
 ) -> Any:
     """Mark a function of a module, or a method of a class, as callable from elsewhere.
 
@@ -61,16 +62,19 @@ def rpc(
             the sender wait, for telemetry: ``"drop_oldest"``, ``"drop_newest"`` or ``"error"``. See
             :meth:`ServiceProxy.with_options`.
         middleware: what runs around the method, the outermost first: see :class:`ServingMiddleware`.
+        requires: the name of a permission that callers need, or several. Who has it is decided by ``authorize`` of
+            :func:`open_peer`; without that, nobody has.
 
     Raises:
         ConfigurationError: the function cannot be served; the message says what to change.
     """
     layers = checked_middleware(middleware, "rpc()")
+    permissions = checked_requires(requires, "rpc()")
 
     def decorate(function: Any) -> Any:
         descriptor = type(function) in _DESCRIPTORS
         target = function.__func__ if descriptor else function
-        options = RpcOptions(name, inline, idempotent, deprecated, resumable, overflow, layers)
+        options = RpcOptions(name, inline, idempotent, deprecated, resumable, overflow, layers, permissions)
         label = _name_of(target, options)
         callable_of(target, label)
         flavor_of(target, label, inline=inline)
@@ -179,6 +183,7 @@ class Service:
         resumable: bool = False,
         overflow: Overflow | None = None,
         middleware: Iterable[ServingMiddleware] = (),
+        requires: str | Iterable[str] = (),
     ) -> Callable[[F], F]: ...
 
     def rpc(
@@ -193,14 +198,16 @@ class Service:
         resumable: bool = False,
         overflow: Overflow | None = None,
         middleware: Iterable[ServingMiddleware] = (),
+        requires: str | Iterable[str] = (),
     ) -> Any:
         """Add a function to the service; the options are those of :func:`rpc`. Returns the same function."""
         layers = checked_middleware(middleware, f"service {self._name!r}")
+        permissions = checked_requires(requires, f"service {self._name!r}")
 
         def decorate(function: Any) -> Any:
             scope = capture_scope(2)
             options = RpcOptions(
-                name, inline, idempotent, deprecated, resumable, overflow, layers, scope=scope
+                name, inline, idempotent, deprecated, resumable, overflow, layers, permissions, scope=scope
             )
             self._add(function, options)
             return function
@@ -218,6 +225,7 @@ class Service:
         resumable: bool | None = None,
         overflow: Overflow | None = None,
         middleware: Iterable[ServingMiddleware] | None = None,
+        requires: str | Iterable[str] | None = None,
     ) -> None:
         """Add a function that was defined elsewhere: a bound method, a partial, somebody else's function.
 
@@ -241,6 +249,9 @@ class Service:
             middleware=own.middleware
             if middleware is None
             else checked_middleware(middleware, f"service {self._name!r}"),
+            requires=own.requires
+            if requires is None
+            else checked_requires(requires, f"service {self._name!r}"),
         )
         self._add(function, options)
 

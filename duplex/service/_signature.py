@@ -121,6 +121,7 @@ def inspect_function(function: Callable[..., Any], method: str, options: RpcOpti
         deprecated=options.deprecated,
         resumable=options.resumable,
         overflow=options.overflow,
+        requires=options.requires,
         layers=MiddlewareLayers(options.middleware) if options.middleware else None,
         _binder=Binder(
             method,

@@ -8,6 +8,10 @@ error.
 from __future__ import annotations
 
 from duplex.engine.serving._admission import Admission as Admission
+from duplex.engine.serving._authorization import AskedCall as AskedCall
+from duplex.engine.serving._authorization import Authorization as Authorization
+from duplex.engine.serving._authorization import Authorize as Authorize
+from duplex.engine.serving._authorization import checked_authorize as checked_authorize
 from duplex.engine.serving._callbacks import Callbacks as Callbacks
 from duplex.engine.serving._channel import ServedChannel as ServedChannel
 from duplex.engine.serving._context import CallContext as CallContext
@@ -35,6 +39,9 @@ __all__ = (
     "ServiceTable",
     "Callbacks",
     "Admission",
+    "AskedCall",
+    "Authorization",
+    "Authorize",
     "ServingPeer",
     "ServingLink",
     "BUILTIN",
@@ -50,6 +57,7 @@ __all__ = (
     "ServedChannel",
     "ServingMiddleware",
     "UnservedCall",
+    "checked_authorize",
     "checked_middleware",
     "current_call",
     "refuse",

@@ -11,6 +11,7 @@ from duplex.codec._base import Codec
 from duplex.engine._handler import Flavor, Handler
 from duplex.engine._shares import PUSH_BACK
 from duplex.engine.serving._admission import Admission
+from duplex.engine.serving._authorization import Authorization
 from duplex.engine.serving._callbacks import Callbacks
 from duplex.engine.serving._channel import OverflowingChannel, ServedChannel, can_run_inline
 from duplex.engine.serving._end import ServingLink
@@ -32,7 +33,15 @@ class Handlers(Protocol):
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
-        """By ``service.method``."""
+        """By ``service.method``, those that are called without asking whether that may be."""
+
+    @property
+    def guarded(self) -> Mapping[str, Handler]:
+        """Those that are called if it may be."""
+
+    @property
+    def authorization(self) -> Authorization:
+        """Decides that."""
 
     def explain_missing(self, target: str) -> str:
         """Return why there is no handler for a method, and what there is instead."""
@@ -81,8 +90,9 @@ class Reception:
         if isinstance(target, str):
             handler = offers.services.handlers.get(target)
             if handler is None:
-                refuse(link, event, StatusCode.UNIMPLEMENTED, offers.services.explain_missing(target))
-                return
+                handler = self._authorized(link, event, target)
+                if handler is None:
+                    return
         else:
             found = link.values.called(event)
             if found is None:
@@ -133,6 +143,19 @@ class Reception:
             channel.run_inline()
         else:
             channel.start(owner)
+
+    def _authorized(self, link: ServingLink, event: ChannelOpened, target: str) -> Handler | None:
+        """Return the handler of a method that is not called without asking; ``None`` if the call was refused."""
+        services = self._offers.services
+        handler = services.guarded.get(target)
+        if handler is None:
+            refuse(link, event, StatusCode.UNIMPLEMENTED, services.explain_missing(target))
+            return None
+        refusal = services.authorization.refusal(link, event, handler)
+        if refusal is None:
+            return handler
+        refuse(link, event, refusal.status, refusal.message, retry_after=refusal.retry_after)
+        return None
 
     def _take_reserved(self, link: ServingLink, event: ChannelOpened, handler: Handler, codec: Codec) -> bool:
         """Return whether a call was dealt with because of a key of the protocol's own; else it is an ordinary one."""

@@ -14,6 +14,7 @@ from duplex.codec import CODECS
 from duplex.engine._handler import Handler
 from duplex.engine._probes import Probes
 from duplex.engine._signal import Signal
+from duplex.engine.serving._authorization import Authorization
 from duplex.engine.serving._middleware import ServingMiddleware
 from duplex.engine.serving._who import BUILTIN
 from duplex.protocol import (
@@ -81,12 +82,14 @@ class ServiceTable(Generic[ServiceT]):
         name: likewise.
         limits: likewise.
         middleware: what runs around every handler, the outermost first.
+        authorization: decides which calls may be made.
         announce: tells everybody who is linked what is offered from now on.
         takes_calls: whether the peer as a whole does.
         spawn: runs a task of the peer's.
 
     Attributes:
-        handlers: what is called, by ``service.method``.
+        handlers: what is called, by ``service.method``, without asking whether that may be.
+        guarded: what is called if it may be.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class ServiceTable(Generic[ServiceT]):
         name: str,
         limits: Limits,
         middleware: Sequence[ServingMiddleware],
+        authorization: Authorization,
         announce: Callable[[tuple[ServiceInfo, ...]], None],
         takes_calls: Callable[[], bool],
         spawn: Callable[..., None],
@@ -103,11 +107,13 @@ class ServiceTable(Generic[ServiceT]):
         self._peer_id = peer_id
         self._name = name
         self._limits = limits
-        self._middleware = middleware
+        self._middleware = (*authorization.layers, *middleware)
+        self.authorization = authorization
         self._announce = announce
         self._takes_calls = takes_calls
         self._services: dict[str, ServiceT] = {}
         self.handlers: dict[str, Handler] = {}
+        self.guarded: dict[str, Handler] = {}
         self._hello: Hello | None = None
         self._unhealthy: set[str] = set()
         self._health_changed = Signal()
@@ -126,7 +132,8 @@ class ServiceTable(Generic[ServiceT]):
         check_name(f"the version of service {service.name!r}", service.version)
         self._services[service.name] = service
         for method, handler in service.methods.items():
-            self.handlers[f"{service.name}.{method}"] = handler.behind(self._middleware)
+            table = self.guarded if self.authorization.guards(handler) else self.handlers
+            table[f"{service.name}.{method}"] = handler.behind(self._middleware)
         self._hello = None
         self._announce(self._infos())
 

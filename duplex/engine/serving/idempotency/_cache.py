@@ -57,7 +57,7 @@ def _problem(event: ChannelOpened, handler: Handler) -> str | None:
 
 def _name_digest(name: Name) -> bytes:
     """Return what is kept of a name whose outcome is forgotten."""
-    return hashlib.blake2b("\0".join(name).encode(), digest_size=16).digest()
+    return hashlib.blake2b(repr(name).encode(), digest_size=16).digest()
 
 
 @final
@@ -125,7 +125,7 @@ class ResultCache:
         if problem is not None:
             refuse(link, event, StatusCode.INVALID_ARGUMENT, problem)
             return
-        name: Any = (event.target, event.metadata[IDEMPOTENCY_KEY])
+        name: Any = (event.target, event.metadata[IDEMPOTENCY_KEY], link.remote.identity.principal)
         digest = _digest(event)
         self.expire()
         entry = self._running.get(name) or self._ended.get(name)

@@ -15,8 +15,8 @@ from duplex.engine.serving.idempotency._result import GIVEN_UP, JOINED, CallResu
 from duplex.engine.serving.idempotency._run import KeyedRun
 from duplex.protocol import ChannelOpened
 
-#: The method, and the key.
-Name: TypeAlias = tuple[str, str]
+#: The method, the key, and whose it is: what one principal has done is nobody else's to learn.
+Name: TypeAlias = tuple[str, str, str]
 
 
 class Keeper(Protocol):
