@@ -66,7 +66,7 @@ _GRPC: Final = ("grpcio", "grpcio-health-checking", "grpcio-reflection", "grpcio
 LIBRARIES: Final[Mapping[str, Library]] = {
     library.name: library
     for library in (
-        Library("duplex", "Duplex", ("duplex-rpc", "trio", "pyzmq"), ("duplex", "numpy")),
+        Library("duplex", "Duplex", ("duplex-rpc", "trio", "pyzmq"), ("duplex", "numpy", "opentelemetry")),
         Library(
             "grpc",
             "gRPC",

@@ -231,6 +231,56 @@ async def gather() -> bool:
         return outcomes["one"].result() == "one" and isinstance(outcomes["two"].error, duplex.Unavailable)
 
 
+async def _published(group: str | None) -> list[list[int]]:
+    """What two subscribers, of a group or not, have received of twenty items."""
+    service = duplex.Service("board")
+    topic: duplex.Topic[int] = duplex.Topic()
+
+    @service.rpc
+    async def items() -> AsyncIterator[int]:
+        async for item in topic.subscribe(group=group):
+            yield item
+
+    received: list[list[int]] = [[], []]
+    async with (
+        duplex.open_peer(services=[service]) as server,
+        duplex.open_peer() as one,
+        duplex.open_peer() as other,
+    ):
+        endpoint = await server.bind("tcp://127.0.0.1:*")
+
+        async def subscribe(peer: duplex.Peer, taken: list[int]) -> None:
+            await peer.connect(endpoint)
+            async with peer.service("board").items.open() as call:
+                async for item in call:
+                    taken.append(item)
+
+        async with trio.open_nursery() as nursery:
+            for peer, taken in zip((one, other), received, strict=True):
+                nursery.start_soon(subscribe, peer, taken)
+            while True:
+                if topic.subscribers == 2:
+                    break
+                await trio.sleep(0.01)
+            for number in range(20):
+                await topic.publish(number)
+            topic.close()
+    return received
+
+
+@CHECKS.of("publish and subscribe")
+async def publishing() -> bool:
+    """What is published to a topic arrives at two subscribers."""
+    return await _published(None) == [list(range(20))] * 2
+
+
+@CHECKS.of("messages for one of a group")
+async def group() -> bool:
+    """Of what is published to a group each item arrives at one of two subscribers, and both get some."""
+    first, second = await _published("workers")
+    return sorted(first + second) == list(range(20)) and bool(first and second)
+
+
 # -- time and failure --------------------------------------------------------------------------------------
 
 
@@ -604,7 +654,34 @@ async def statistics() -> bool:
         return "calc.add" in str(told) and served.calls == 2 and served.errors == {"INVALID_ARGUMENT": 1}
 
 
-CHECKS.absent("traces of calls across programs", "duplex", "opentelemetry", "traceparent", "span_id")
+@CHECKS.of("traces of calls across programs")
+async def tracing() -> bool:
+    """A handler that a handler calls, at a third peer, is part of the trace that the first caller has begun."""
+    from opentelemetry import trace
+
+    from duplex.middleware import trace_calls
+
+    both: dict[str, Any] = {"middleware": [trace_calls()], "call_middleware": [trace_calls()]}
+    inner, outer = duplex.Service("inner"), duplex.Service("outer")
+
+    @inner.rpc
+    async def look() -> str:
+        return f"{trace.get_current_span().get_span_context().trace_id:x}"
+
+    @outer.rpc
+    async def ask() -> Any:
+        return await middle.service("inner").look()
+
+    begun = trace.SpanContext(trace_id=0xABC, span_id=1, is_remote=False, trace_flags=trace.TraceFlags(1))
+    async with (
+        duplex.open_peer(services=[inner], **both) as last,
+        _linked(outer, server=both, client=both) as (middle, client),
+    ):
+        await middle.connect(await last.bind("tcp://127.0.0.1:*"))
+        with trace.use_span(trace.NonRecordingSpan(begun)):
+            return await client.service("outer").ask() == "abc"
+
+
 
 
 @CHECKS.of("encryption")
