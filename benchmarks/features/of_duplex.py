@@ -252,8 +252,7 @@ async def _published(group: str | None) -> list[list[int]]:
         async def subscribe(peer: duplex.Peer, taken: list[int]) -> None:
             await peer.connect(endpoint)
             async with peer.service("board").items.open() as call:
-                async for item in call:
-                    taken.append(item)
+                taken.extend([item async for item in call])
 
         async with trio.open_nursery() as nursery:
             for peer, taken in zip((one, other), received, strict=True):
@@ -680,8 +679,6 @@ async def tracing() -> bool:
         await middle.connect(await last.bind("tcp://127.0.0.1:*"))
         with trace.use_span(trace.NonRecordingSpan(begun)):
             return await client.service("outer").ask() == "abc"
-
-
 
 
 @CHECKS.of("encryption")
