@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 
@@ -22,11 +23,20 @@ from duplex_services.discovery.client import (
 
 def show_json(value: object) -> str:
     """Return a value as JSON, in a line."""
-    return msgspec.json.encode(value).decode()
+    # In JSON whatever is not printable is inside of a text.
+    return "".join(
+        one if one.isprintable() else json.dumps(one)[1:-1] for one in msgspec.json.encode(value).decode()
+    )
+
+
+def line(text: str) -> str:
+    """Return what others say with nothing in it that makes another line of it, or that a terminal would obey."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Return rows with their columns below each other."""
+    rows = [[line(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -41,14 +51,14 @@ def show_overview(overview: Overview) -> str:
         for info in overview.services
     ]
     servers = ", ".join(server.name for server in overview.servers) or "none"
-    return "\n".join([columns(rows), "", f"servers: {servers}", show_status(overview.status)])
+    return "\n".join([columns(rows), "", line(f"servers: {servers}"), show_status(overview.status)])
 
 
 def show_instances(listing: Listing) -> str:
     """Return the instances of a service."""
     if not listing.instances:
         what = "no instance is listed" if listing.known else "there is no such service"
-        return f"{listing.service}: {what}\n{show_status(listing.status)}"
+        return f"{line(listing.service)}: {what}\n{show_status(listing.status)}"
     rows = [("ID", "ADDRESS", "STATE", "WEIGHT", "ZONE", "METADATA", "")]
     for one in listing.instances:
         marks = ["suspect"] if one.suspect else []
@@ -95,9 +105,9 @@ def show_leader(news: LeaderNews) -> str:
     """Return who leads."""
     leader = news.leader
     if leader is None:
-        return f"{news.service}: nobody leads"
+        return line(f"{news.service}: nobody leads")
     address = "" if leader.instance is None else f" at {_address(leader.instance)}"
-    return f"{news.service}: {leader.id}{address}, fence {leader.fence}"
+    return line(f"{news.service}: {leader.id}{address}, fence {leader.fence}")
 
 
 def show_change(change: Change) -> str:
@@ -119,7 +129,7 @@ def show_change(change: Change) -> str:
     elif change.kind == "metadata" and change.metadata is not None:
         detail = msgspec.json.encode(change.metadata.data).decode()
     at = time.strftime("%H:%M:%S", time.localtime(change.at))
-    return f"{at}  {change.kind:<8}  {what}  {detail}".rstrip()
+    return line(f"{at}  {change.kind:<8}  {what}  {detail}".rstrip())
 
 
 def show_diff(diff: Diff) -> str:
@@ -131,10 +141,10 @@ def show_diff(diff: Diff) -> str:
 
 def show_explanation(found: Explanation) -> str:
     """Return why an instance is listed, or not."""
-    lines = [f"{found.service}/{found.id} is {'listed' if found.listed else 'not listed'}"]
-    lines += [f"- {reason}" for reason in found.reasons]
+    lines = [line(f"{found.service}/{found.id} is {'listed' if found.listed else 'not listed'}")]
+    lines += [line(f"- {reason}") for reason in found.reasons]
     if found.server:
-        lines.append(f"- kept by {found.server}{', which is gone' if found.orphan else ''}")
+        lines.append(line(f"- kept by {found.server}{', which is gone' if found.orphan else ''}"))
     if found.changes:
         lines += ["last changes:", *(f"  {show_change(change)}" for change in found.changes)]
     return "\n".join(lines)
@@ -144,7 +154,7 @@ def show_status(status: Status) -> str:
     """Return how good an answer is."""
     age = "of unknown age" if status.age is None else f"{status.age:.1f} s old"
     stale = f", stale: {status.trouble or 'the store is away'}" if status.stale else ""
-    return f"as of {status.as_of}, {age}{stale}"
+    return line(f"as of {status.as_of}, {age}{stale}")
 
 
 def _address(one: Instance) -> str:

@@ -19,7 +19,7 @@ _HOST: Final = re.compile(
     r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
 )
 _ENDPOINT: Final = re.compile(r"(tcp|ipc|ws|wss|inproc)://\S{1,300}")
-_TCP: Final = re.compile(r"tcp://(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>\d{1,5})")
+_TCP: Final = re.compile(r"tcp://(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
 
 #: Characters of the metadata of an instance, keys and values together; and of a service's, as JSON.
 MAX_METADATA: Final = 8 * 1024
@@ -144,10 +144,15 @@ def check_registration(registration: Registration) -> Registration:
         check_id(registration.id)
     except ValueError as error:
         problems.append(str(error))
-    if registration.endpoint and not _ENDPOINT.fullmatch(registration.endpoint):
+    if registration.endpoint and not (
+        _ENDPOINT.fullmatch(registration.endpoint) and registration.endpoint.isprintable()
+    ):
         problems.append(f"endpoint {_shown(registration.endpoint)} is none: tcp://HOST:PORT or ipc:///PATH")
     elif match := _TCP.fullmatch(registration.endpoint):
-        host, port = host or match["six"] or match["host"], port or int(match["port"])
+        own = match["six"] or match["host"], int(match["port"])
+        host, port = host or own[0], port or own[1]
+        if own != (host, port):
+            problems += _address_problems(*own, has_endpoint=True)
     elif registration.endpoint.startswith("tcp:"):
         problems.append(f"endpoint {_shown(registration.endpoint)} has no host and port: tcp://HOST:PORT")
     problems += _address_problems(host, port, has_endpoint=bool(registration.endpoint))
@@ -174,22 +179,30 @@ def _address_problems(host: str, port: int, *, has_endpoint: bool) -> Iterable[s
         return
     if not host:
         yield f"port {port} has no host"
-    elif host in {"*", "0.0.0.0", "::"}:
+    elif host == "*" or ((address := _address_of(host)) is not None and address.is_unspecified):
         yield f"host {host} is every address and so none: say where others reach it"
-    elif not _is_host(host):
+    elif address is None and not _is_name(host):
         yield f"host {_shown(host)} is neither an address nor a name"
     if not 0 < port < 65536:
         yield f"port is from 1 to 65535, not {port}"
 
 
-def _is_host(host: str) -> bool:
+def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that a host is; ``None`` for a name. One with a zone is of its own machine alone, so it is none."""
     try:
-        ipaddress.ip_address(host)
+        return None if "%" in host else ipaddress.ip_address(host)
     except ValueError:
-        return (
-            len(host) <= 253 and _HOST.fullmatch(host) is not None and not host.rpartition(".")[2].isdigit()
-        )
-    return True
+        return None
+
+
+def _is_name(host: str) -> bool:
+    labels = host.split(".")
+    return (
+        len(host) <= 253
+        and max(map(len, labels)) <= 63
+        and _HOST.fullmatch(host) is not None
+        and not labels[-1].isdigit()
+    )
 
 
 def _metadata_problems(metadata: dict[str, str]) -> Iterable[str]:

@@ -14,6 +14,29 @@ from typing import Any
 
 import pytest
 
+from duplex_services.discovery._model import Metadata, ServerInfo
+from duplex_services.discovery._showing import (
+    show_change,
+    show_diff,
+    show_explanation,
+    show_instance,
+    show_instances,
+    show_json,
+    show_leader,
+    show_overview,
+    show_service,
+)
+from duplex_services.discovery._wire import Diff, LeaderNews, Overview
+from duplex_services.discovery.client import (
+    Change,
+    Explanation,
+    Instance,
+    Leader,
+    Listing,
+    ServiceConfig,
+    ServiceInfo,
+    Status,
+)
 from tests.machine import within
 
 ROOT = Path(__file__).parents[3]
@@ -245,3 +268,33 @@ def test_checks_from_a_shell(shell: Shell) -> None:
         if found == expected:
             break
         assert time.monotonic() < until, found
+
+
+def test_what_others_say_is_shown_as_text() -> None:
+    evil = "\x1b[2J\n10:00:00  up  web/fake\x9b\u202e\U000e0001"
+    status = Status("v", 1, "e", 1, 0.0, True, evil)
+    one = Instance("web", "a", "", "h", 1, "tcp", {"k": evil}, 1, "", "passing", evil, 1, 10.0)
+    leader = Leader("a", 1, "e", one)
+    info = ServiceInfo("web", ServiceConfig(), 1, Metadata({"k": evil}, 1), 1, 1, leader)
+    changes = (
+        Change(1, 0.0, "up", "web", "a", one),
+        Change(2, 0.0, "down", "web", "a", why=evil),
+        Change(3, 0.0, "metadata", "web", "", metadata=Metadata(evil, 1)),
+    )
+    shown = [
+        show_instances(Listing("web", (one,), True, (), status)),
+        show_instances(Listing("web", (), True, (), status)),
+        show_instance(one),
+        show_service(info),
+        show_overview(Overview((info,), (ServerInfo(evil, "i"),), status)),
+        show_leader(LeaderNews("web", leader, status)),
+        show_diff(Diff(1, 3, changes)),
+        show_explanation(Explanation("web", "a", True, (evil,), one, evil, False, changes)),
+        *map(show_change, changes),
+    ]
+    for text in shown:
+        assert text.replace("\n", "").isprintable()
+        assert "\n10:00" not in text
+    told = show_json(one)
+    assert told.isprintable()
+    assert json.loads(told)["note"] == evil
