@@ -39,6 +39,9 @@ from duplex_services.discovery._wire import SERVICE, Diff, Granted, LeaderNews, 
 #: Seconds after which a report is written again that the store did not take.
 _REST: Final = 1.0
 
+#: An index or a time: beyond this, numbers are not told apart any more.
+_MOST_MOMENT: Final = 2.0**53
+
 #: Seconds that withdrawing may take when a call has ended; the instance is silent by then, and goes in any case.
 _WITHDRAW_WITHIN: Final = 5.0
 
@@ -242,6 +245,9 @@ class _Served:
         """
         if service:
             _check_service(service)
+        for moment in (first, last):
+            if moment is not None and not abs(moment) <= _MOST_MOMENT:
+                raise duplex.InvalidArgument(f"{moment:g} is neither an index nor a time")
         view = self._reading.view
         begin: int | None
         end: int | None

@@ -289,6 +289,9 @@ async def test_differences_between_times(autojump_clock: MockClock) -> None:
         ("set_metadata", ("none", 1, 0), duplex.NotFound, "not found"),
         ("explain", ("web", "..", Filter()), duplex.InvalidArgument, "is none"),
         ("diff", (0, None, "Web", False), duplex.InvalidArgument, "is no name"),
+        ("diff", (float("nan"), None, "web", False), duplex.InvalidArgument, "nan is neither an index"),
+        ("diff", (0, float("inf"), "", True), duplex.InvalidArgument, "inf is neither an index nor a time"),
+        ("diff", (-1e300, None, "", False), duplex.InvalidArgument, "is neither an index nor a time"),
     ],
 )
 async def test_what_is_wrong_is_told(
