@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 import trio
 
+from duplex._authentication import Authenticator, checked_credentials
 from duplex._balancing import Balancing, check_balancing
 from duplex._config import Advertise, Idempotency, Keepalive, Limits, Reconnect
 from duplex._errors import ConfigurationError
@@ -97,6 +98,8 @@ async def open_peer(
     transports: Iterable[Transport] | None = None,
     discovery: str | Iterable[str] | None = None,
     advertise: str | Iterable[str] | Advertise | None = None,
+    authenticator: Authenticator | None = None,
+    credentials: bytes | Callable[[str], bytes | None] | None = None,
 ) -> AsyncIterator[Peer]:
     """Open a peer: ``async with duplex.open_peer(services=[calc]) as peer``.
 
@@ -143,6 +146,13 @@ async def open_peer(
             up at those that ``DUPLEX_DISCOVERY`` names, or at the Unix socket of this host's server.
         advertise: where others reach the peer, if they do not where it is bound: an address, a network or an interface, or
             several; or an :class:`Advertise`, which says more.
+        authenticator: says who the other side of each link is, or that there is to be none. ``None``: everybody may have a
+            link, and is who the connection says, which over ``tcp://``, ``ipc://``, ``inproc://`` and ``memory://`` is nobody in
+            particular.
+        credentials: what this peer shows to the other side of each link, for its authenticator: at most 8192 bytes. Or a function
+            that is called for each link with this side's endpoint, such as ``tcp://10.0.0.1:7700``, and returns them, or
+            ``None``; on the event loop, so it must return at once. Whoever is connected gets them, before it is known who that is,
+            and who listens in between reads them.
 
     Raises:
         ConfigurationError: an argument is wrong.
@@ -164,6 +174,9 @@ async def open_peer(
     call_layers = checked_middleware(call_middleware, "open_peer()")
     servers, told = _servers(discovery), _advertise(advertise)
     moving = DEFAULT if transports is None else Transports(transports)
+    if authenticator is not None and not callable(authenticator):
+        raise ConfigurationError(f"authenticator must be an async function, not {authenticator!r}")
+    shown = checked_credentials(credentials)
     flusher = acquire_flusher()
     body_error: BaseException | None = None
     try:
@@ -192,6 +205,8 @@ async def open_peer(
                 transports=moving,
                 discovery=servers,
                 advertise=told,
+                authenticator=authenticator,
+                credentials=shown,
             )
             engine = peer._inside
             for service in services:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from inspect import get_annotations as _get_annotations
 
+from duplex._authentication import Authenticator as Authenticator
+from duplex._authentication import Handshake as Handshake
 from duplex._balancing import ConsistentHash as ConsistentHash
 from duplex._config import Advertise as Advertise
 from duplex._config import Idempotency as Idempotency

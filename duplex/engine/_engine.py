@@ -7,6 +7,7 @@ from typing import Any, Generic, final
 
 import trio
 
+from duplex._authentication import Authenticator, Credentials
 from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._numbers import check_seconds
 from duplex.codec import CODECS, Codec
@@ -86,6 +87,8 @@ class Engine(Generic[ServiceT]):
         debug: bool,
         idempotency: Idempotency,
         transports: Transports,
+        authenticator: Authenticator | None = None,
+        credentials: Credentials | None = None,
         observer: Observer | None = None,
         authorize: Authorize | None = None,
         middleware: Sequence[ServingMiddleware] = (),
@@ -99,6 +102,8 @@ class Engine(Generic[ServiceT]):
         self.connect_timeout = connect_timeout
         self.debug = debug
         self.transports = transports
+        self.authenticator = authenticator
+        self.credentials = credentials
         self.flusher = flusher
         self.observer = observer
         self.counting = counting

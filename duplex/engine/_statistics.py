@@ -11,6 +11,9 @@ class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     #: The other peer.
     peer_id: str
     peer_name: str
+    #: Who it is, and how that was proved: see :class:`duplex.Identity`.
+    principal: str
+    proof: str
     #: The endpoint that this side bound or connected.
     endpoint: str
     #: Calls and channels that this side opened, and that the other side opened, which are not over.

@@ -23,7 +23,8 @@ def log_calls(logger: logging.Logger = _LOGGER, level: int = logging.INFO) -> Mi
 
     The line is of ``key=value`` pairs, in quotes where it has to be; the record has the same as a dict, in its attribute
     ``call``, for handlers that write JSON: ``direction``, ``method``, ``peer``, ``status`` (the name of a
-    :class:`duplex.StatusCode`), ``ms``, and, if there is something to say, ``error`` and ``attempt``. No arguments or results are
+    :class:`duplex.StatusCode`), ``ms``, and, if there is something to say, ``principal`` (who the peer is, if that was proved),
+    ``error`` and ``attempt``. No arguments or results are
     logged.
 
     Args:
@@ -63,6 +64,7 @@ def log_unserved(
                 "direction": "served",
                 "method": call.method,
                 "peer": str(call.peer),
+                **_identity(call.peer),
                 "status": getattr(call.status, "name", str(call.status)),
             }
             if call.repeated:
@@ -85,6 +87,7 @@ def _fields(call: Any, error: BaseException | None, seconds: float) -> dict[str,
         "direction": "made" if is_made else "served",
         "method": call.method,
         "peer": "" if peer is None else str(peer),
+        **_identity(peer),
         "status": status_of(call, error),
         "ms": round(seconds * 1e3, 3),
     }
@@ -94,6 +97,12 @@ def _fields(call: Any, error: BaseException | None, seconds: float) -> dict[str,
     if not is_made and call.attempt > 1:
         fields["attempt"] = call.attempt
     return fields
+
+
+def _identity(peer: Any) -> dict[str, str]:
+    """Return who a peer is, if that was proved."""
+    identity = getattr(peer, "identity", None)
+    return {} if identity is None or identity.is_anonymous else {"principal": identity.principal}
 
 
 def _write(logger: logging.Logger, level: int, fields: dict[str, Any]) -> None:

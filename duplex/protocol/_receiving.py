@@ -236,9 +236,8 @@ class Receiving:
             while command is not None:
                 if self.state != LINK_OPEN:
                     self._handshake(command, events)
-                    break
-                handler = handlers.get(type(command))
-                if handler is None:
+                    command = None
+                elif (handler := handlers.get(type(command))) is None:
                     left -= self._on_other(command, events)
                     command = None
                 else:

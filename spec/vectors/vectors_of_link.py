@@ -89,6 +89,17 @@ vector(
     events=[{"event": "goaway", "reason": "closing"}],
 )
 vector(
+    "GOAWAY of a connecting side that has found out whom it is linked to: calls never began",
+    [5, 0, "auth", "no shops here"],
+    then=[sent([7, 2, "s.m", 0, None])],
+    sendable=False,
+    events=[
+        {"event": "goaway", "reason": "auth", "message": "no shops here"},
+        closed(2, 14, message=ANY, may_have_executed=False),
+    ],
+    channels={"2": "OVER"},
+)
+vector(
     "GOAWAY because of idleness",
     [5, 0, "idle", ""],
     events=[{"event": "goaway", "reason": "idle"}],

@@ -57,6 +57,14 @@ class _Raw:
                 return found
             await self.more()
 
+    async def hears_the_end(self) -> list[Any]:
+        """Wait for what a peer says before it gives up a link: ``REFUSE`` or ``GOAWAY``."""
+        while True:
+            for command in self.received:
+                if command[0] in (1, 5):
+                    return command
+            await self.more()
+
     async def more(self) -> None:
         """Wait for one message and keep its commands in ``received``."""
         self.received += msgpack.unpackb(self._split(await self.frames()), strict_map_key=False)
@@ -91,14 +99,6 @@ class RawDealer(_Raw):
         await self.commands(0)
         if commands:
             self.say(*commands)
-
-    async def hears_the_end(self) -> list[Any]:
-        """Wait for what a peer says before it gives up a link: ``REFUSE`` or ``GOAWAY``."""
-        while True:
-            for command in self.received:
-                if command[0] in (1, 5):
-                    return command
-            await self.more()
 
 
 class RawRouter(_Raw):

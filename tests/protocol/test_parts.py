@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duplex._errors import RemoteProtocolError
-from duplex.protocol import Connection, Event
+from duplex.protocol import Connection, Event, HelloReceived, LinkOpened, PingReceived
 from tests.protocol.helpers import ConnectionPair, batch, check_accounts, hello, one_by_one
 
 CHANNELS = st.sampled_from([1, 3, 5])
@@ -53,6 +53,31 @@ def _in_parts(connection: Connection, frames: list[bytes], most: int) -> list[Ev
         check_accounts(connection)
         all_events += events
     return all_events
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+@pytest.mark.parametrize("connecting", [True, False])
+def test_hello_counts_as_a_part(connecting: bool, most: int) -> None:
+    """So that whoever has to find out first who the other side is can leave the rest for later."""
+    connection = Connection(hello("b"), connecting=connecting, now=0.0)
+    if connecting:
+        connection.greet()
+        connection.data_to_send()
+    more = [(3, 1), (3, 2)] if connecting else []
+    events = connection.receive([batch([0, "DMTP", 1, 1, "a"], *more)], 0.0, most)
+    assert [type(event) for event in events] == [LinkOpened if connecting else HelloReceived] + [
+        PingReceived
+    ] * len(more[: most - 1])
+    assert connection.is_unfinished is (most <= 1 + len(more))
+    rest = _drain(connection)
+    assert len(events) + len(rest) == 1 + len(more)
+
+
+def _drain(connection: Connection) -> list[Event]:
+    events: list[Event] = []
+    while connection.is_unfinished:
+        events += connection.go_on(1.0, 1)
+    return events
 
 
 @given(st.lists(COMMANDS, max_size=30), st.integers(1, 4))

@@ -55,8 +55,8 @@ class ReceivingLink(Source, Protocol):
         """This side's peer."""
 
     @property
-    def peer_name(self) -> str:
-        """The name of the other peer."""
+    def label(self) -> str:
+        """Who the other peer is, for the log."""
 
     @property
     def connection(self) -> Connection:
@@ -113,18 +113,22 @@ class Inbound:
         self._outbound = link.outbound
         self._credit = link.credit
         self.backlog: Backlog | None = None
+        #: Nothing is acted upon until it is known who the other side is.
+        self._is_held = False
+        #: What is acted upon of a new message.
+        self._most = MOST_EVENTS
         #: Why the connection has ended, if it did before all was taken.
         self._down: str | None = None
 
     def on_frames(self, frames: Frames) -> None:
         """A message came from the other side."""
         if self.backlog is None:
-            self._take(frames, MOST_EVENTS)
+            self._take(frames, self._most)
             return
         self.backlog.add(frames)
         if self.backlog.is_too_much and self._connection.is_open:
             why = f"{self.backlog.size} bytes that it sent wait for their turn, more than credit can have let it send"
-            logger.warning("the link to %s is cut: %s", self._link.peer_name, why)
+            logger.warning("the link to %s is cut: %s", self._link.label, why)
             self._link.say_goodbye("closing", why)
 
     def go_on(self) -> bool:
@@ -173,10 +177,26 @@ class Inbound:
 
     def down(self, reason: str) -> None:
         """The connection has ended, and with it the link, as soon as all is taken that came before."""
-        if self.backlog is None:
+        if self.backlog is None or self._is_held:
             self._link.lose(reason)
         else:
             self._down = reason
+
+    def take_one(self) -> None:
+        """Act on one event of the next message, and leave the others to :meth:`go_on`, or to :meth:`release`."""
+        self._most = 1
+
+    def hold(self) -> None:
+        """Act on nothing that comes, until :meth:`release`."""
+        self._is_held = True
+        self.backlog = Backlog(self._link.peer.limits)
+
+    def release(self) -> None:
+        """Act on what has come in the meantime, and on what comes."""
+        self._is_held = False
+        self._most = MOST_EVENTS
+        self._workers.leads[self._link.turns].wait_for_turn(self._link)
+        self._link.turns.probe()
 
     def _take(self, frames: Frames | None, most: int) -> int:
         """Act on a message, or on what was left of one, until so many events or commands; return how many it were."""
@@ -201,7 +221,7 @@ class Inbound:
                 self._credit.share()
         except Exception:
             # A bug of ours must cost this link and no other: its state can no longer be trusted.
-            logger.exception("handling a message from %s failed; the link is closed", link.peer_name)
+            logger.exception("handling a message from %s failed; the link is closed", link.label)
             link.say_goodbye("closing", "internal error")
             return 0
         if connection.is_unfinished:
@@ -222,7 +242,7 @@ class Inbound:
         # A peer that never greeted may have been linked until this side closed the link a moment ago, with
         # messages still under way: that is nothing to warn of.
         level = logging.INFO if self._connection.remote is None else logging.WARNING
-        logger.log(level, "the link to %s broke the protocol and is closed: %s", link.peer_name, why)
+        logger.log(level, "the link to %s broke the protocol and is closed: %s", link.label, why)
         link.refusal = HandshakeError("protocol", why)
         self._outbound.send_now()
         self._note_last(error.events)
@@ -237,4 +257,4 @@ class Inbound:
                     return
                 self._dispatch[type(event)](event)
         except Exception:
-            logger.exception("handling the last message from %s failed", self._link.peer_name)
+            logger.exception("handling the last message from %s failed", self._link.label)

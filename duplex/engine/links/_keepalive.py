@@ -30,8 +30,8 @@ class Named(Protocol):
         """The other peer's id."""
 
     @property
-    def peer_name(self) -> str:
-        """The other peer's name, or its id if it has none."""
+    def label(self) -> str:
+        """Who the other peer is, for the log."""
 
 
 class Delays(Protocol):
@@ -119,7 +119,7 @@ class SlowPeers:
             logger.warning(
                 "%s is slow: it has not answered a ping for %.1f s, though its connection stands: its event loop is "
                 "blocked, or has more to do than it can",
-                link.peer_name,
+                link.label,
                 waited,
             )
             known = since, known[1] if known is not None else 0, False
@@ -129,7 +129,7 @@ class SlowPeers:
         """A link is not slow any more, or it is over."""
         since, count, has_answered = self._slow.pop(link.peer_id)
         if answered and not has_answered:
-            logger.warning("%s answers again, after %.1f s", link.peer_name, trio.current_time() - since)
+            logger.warning("%s answers again, after %.1f s", link.label, trio.current_time() - since)
         if count > 1:
             self._slow[link.peer_id] = since, count - 1, has_answered or answered
 

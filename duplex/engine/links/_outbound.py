@@ -24,8 +24,8 @@ class SendingLink(Protocol):
     now: float
 
     @property
-    def peer_name(self) -> str:
-        """The name of the other peer."""
+    def label(self) -> str:
+        """Who the other peer is, for the log."""
 
     @property
     def error(self) -> RPCError | None:
@@ -110,5 +110,5 @@ class Outbound:
         """End a link whose other side does not read what it asks for."""
         link = self.link
         if link.error is None:
-            logger.warning("the link to %s is cut: %s", link.peer_name, self._connection.unread)
+            logger.warning("the link to %s is cut: %s", link.label, self._connection.unread)
             link.lose(f"this side cut it: {self._connection.unread}")

@@ -7,18 +7,21 @@ import time
 from collections.abc import Collection
 from typing import Final, Protocol, final
 
+import msgspec
 import trio
 
+from duplex._authentication import Credentials
 from duplex._balancing import check_weight
 from duplex._config import Reconnect
 from duplex._errors import BindError, ConfigurationError, ConnectError, HandshakeError
 from duplex._numbers import check_seconds
+from duplex.engine._log import logger
 from duplex.engine._runs import check_run
 from duplex.engine._signal import Signal
 from duplex.engine.links._session import LinkOwner, Session
 from duplex.engine.links._succession import Succession
 from duplex.engine.links._table import LinkTable
-from duplex.protocol import limits_info, max_frame, most_waiting
+from duplex.protocol import Hello, limits_info, max_frame, most_waiting
 from duplex.transports import (
     Carrier,
     EndpointBusy,
@@ -43,6 +46,10 @@ class PortsOwner(LinkOwner, Protocol):
     @property
     def connect_timeout(self) -> float:
         """Seconds that a link is waited for."""
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What it shows to others."""
 
     @property
     def transports(self) -> Transports:
@@ -102,7 +109,24 @@ class PortReceiver:
             # Greeted links are refused with a reason from max_links on; this bounds those that never greet.
             carrier.close()
             return
-        self.links[carrier] = Session(self.peer, self.port, carrier, connecting=self.connecting)
+        try:
+            hello = self._hello()
+        except Exception:
+            logger.exception("the credentials for %s cannot be had, so there is no link", self.port.endpoint)
+            self.refusal = HandshakeError(
+                "auth", "this side cannot get at its own credentials; its log says why"
+            )
+            carrier.close()
+            self.note_change()
+            return
+        self.links[carrier] = Session(self.peer, self.port, carrier, hello, connecting=self.connecting)
+
+    def _hello(self) -> Hello:
+        """Return what this peer says of itself. Raises whatever its credentials raise."""
+        hello = self.peer.services.hello()
+        if self.peer.credentials is None:
+            return hello
+        return msgspec.structs.replace(hello, credentials=self.peer.credentials(self.port.endpoint))
 
     def carrier_message(self, carrier: Carrier, frames: Frames) -> None:
         """See :class:`duplex.transports.Receiver`."""
@@ -130,13 +154,13 @@ class PortReceiver:
     @property
     def is_linked(self) -> bool:
         """Whether there is a link whose handshake is done."""
-        return any(link.connection.is_open for link in self.links.values())
+        return any(link.is_open for link in self.links.values())
 
     def why_not(self, services: Collection[str] = ()) -> str:
         """Return why there is no link, or none that offers some services, as far as that is known."""
         for link in self.links.values():
             missing = sorted(service for service in services if service not in link.offers)
-            if link.connection.is_open and missing:
+            if link.is_open and missing:
                 return f"{link.peer_name} is linked, and offers no {', '.join(missing)}"
         if self.is_pausing:
             return "the other side has left several links as soon as they were made, and the next one is made after a pause"
@@ -282,7 +306,7 @@ class Ports:
         while True:
             receiver = receiver.latest
             for link in receiver.links.values():
-                if link.connection.is_open and all(service in link.offers for service in services):
+                if link.is_open and all(service in link.offers for service in services):
                     return link
             # Who is draining will be followed by another, at the same endpoint as a rule.
             if receiver.refusal is not None and receiver.refusal.reason != "draining":
@@ -340,7 +364,7 @@ class Ports:
         found = dict.fromkeys(self.asleep, "")
         for receiver in self.receivers:
             if receiver.connecting and not receiver.retiring:
-                linked = [link.peer_id for link in receiver.links.values() if link.connection.is_open]
+                linked = [link.peer_id for link in receiver.links.values() if link.is_open]
                 found[receiver.requested] = linked[0] if linked else found.get(receiver.requested, "")
         return found
 
@@ -349,7 +373,7 @@ class Ports:
         self.asleep.pop(endpoint, None)
         for receiver in list(self.receivers):
             if receiver.connecting and receiver.requested == endpoint and not receiver.retiring:
-                linked = [link for link in receiver.links.values() if link.connection.is_open]
+                linked = [link for link in receiver.links.values() if link.is_open]
                 for link in linked:
                     link.part()
                 if not linked:

@@ -71,7 +71,7 @@ class LinkRegistry:
         if link in self.table.links:
             self.table.remove(link)
             if not self._owner.is_closed:
-                logger.info("the link to %s over %s ended: %s", link.peer_name, link.endpoint, reason)
+                logger.info("the link to %s over %s ended: %s", link.label, link.endpoint, reason)
         self._owner.call_ended.notify()
         self.table.tell()
 

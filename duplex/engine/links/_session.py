@@ -9,8 +9,8 @@ from typing import Any, Final, Protocol, final
 
 import trio
 
-from duplex._config import Keepalive
 from duplex._errors import HandshakeError, PeerLost, RPCError, Unavailable
+from duplex._identity import Identity
 from duplex._metadata import IDEMPOTENCY_FEATURE
 from duplex.engine._log import clean, logger
 from duplex.engine._peer_info import PeerInfo
@@ -20,6 +20,7 @@ from duplex.engine._throttle import Throttle
 from duplex.engine.calling import LinkCaller
 from duplex.engine.channels import CallValues, ChannelUser, CreditReturns, CreditShare, is_much_unread
 from duplex.engine.links._channels import Channels, ChannelsOwner
+from duplex.engine.links._handshake import HandshakeOwner, Judge, LinkHandshake
 from duplex.engine.links._inbound import Inbound, ReceivingOwner
 from duplex.engine.links._keepalive import LinkKeeper, SlowPeers
 from duplex.engine.links._lost import tell_all
@@ -54,11 +55,8 @@ from duplex.transports import Carrier, Port
 CONFIRM: Final = 1.0
 
 
-class LinkEvents(Protocol):
+class LinkEvents(Judge, Protocol):
     """What is told of the links of a peer, and asked."""
-
-    def judge(self, address: str) -> tuple[str, str] | None:
-        """Return why a peer at an address, as its carrier tells it, is refused, or ``None``."""
 
     def opened(self, link: Session) -> None:
         """A handshake is done."""
@@ -89,8 +87,13 @@ class Greeting(Protocol):
         """Return what it says of itself."""
 
 
-class LinkOwner(ChannelsOwner, ValuesOwner, ReceivingOwner, Protocol):
+class LinkOwner(ChannelsOwner, ValuesOwner, ReceivingOwner, HandshakeOwner, Protocol):
     """The peer whose link it is."""
+
+    def spawn(
+        self, function: Callable[..., Awaitable[object]], /, *args: Any, name: str | None = None
+    ) -> None:
+        """Run something until it ends or the peer does."""
 
     @property
     def is_closed(self) -> bool:
@@ -99,10 +102,6 @@ class LinkOwner(ChannelsOwner, ValuesOwner, ReceivingOwner, Protocol):
     @property
     def is_draining(self) -> bool:
         """Whether it takes no new calls."""
-
-    @property
-    def keepalive(self) -> Keepalive:
-        """How links are watched."""
 
     @property
     def workers(self) -> Workers:
@@ -123,11 +122,6 @@ class LinkOwner(ChannelsOwner, ValuesOwner, ReceivingOwner, Protocol):
     @property
     def slow(self) -> SlowPeers:
         """Those that do not answer."""
-
-    def spawn(
-        self, function: Callable[..., Awaitable[object]], /, *args: Any, name: str | None = None
-    ) -> None:
-        """Run something until it ends or the peer does."""
 
     @property
     def services(self) -> Greeting:
@@ -155,6 +149,7 @@ class Session:
         peer: whose link it is.
         port: what it came by.
         carrier: moves its messages.
+        hello: what this side says of itself.
         connecting: whether this side has connected, rather than bound.
 
     Attributes:
@@ -166,6 +161,8 @@ class Session:
         credit: who waits for credit of the link.
         returns: what it owes of credit.
         pings: how long the other side takes to answer.
+        handshake: whether there is to be one.
+        is_established: both sides have said so.
         keeper: whether it is slow, idle or too old.
         caller: makes the calls that take this link.
         turns: those in which its messages come.
@@ -187,7 +184,9 @@ class Session:
         refusal: why there is none, if one of the sides has said so.
     """
 
-    def __init__(self, peer: LinkOwner, port: Port, carrier: Carrier, *, connecting: bool) -> None:
+    def __init__(
+        self, peer: LinkOwner, port: Port, carrier: Carrier, hello: Hello, *, connecting: bool
+    ) -> None:
         self.peer = peer
         self.port = port
         self.connecting = connecting
@@ -202,6 +201,7 @@ class Session:
         self.remote = PeerInfo("", "", carrier.identity)
         self.offers: dict[str, ServiceInfo] = {}
         self.keeps_keys = False
+        self.is_established = False
         self.is_left = False
         self.is_parted = False
         self.goodbye: str | None = None
@@ -211,7 +211,7 @@ class Session:
         self._public: PublicLink | None = None
         self._lost = trio.Event()
         self.connection = Connection(
-            peer.services.hello(),
+            hello,
             connecting=connecting,
             now=self.made_at,
             room=peer.admission.room,
@@ -228,8 +228,11 @@ class Session:
         self.caller = LinkCaller(self)
         self.keeper = LinkKeeper(self)
         self.pings = Pings(self.connection, self.touch, self._note_delay, self.keeper.answered)
+        self.handshake = LinkHandshake(self)
         self.inbound = Inbound(self, self._handlers())
         if connecting:
+            if peer.authenticator is not None:
+                self.inbound.take_one()  # and look at the rest when it is known who says it
             self.connection.greet()
             self.touch()
 
@@ -244,9 +247,9 @@ class Session:
             CreditReceived: channels.on_credit,
             EndReceived: channels.on_end,
             CancelReceived: channels.on_cancelled,
-            HelloReceived: self._on_hello,
-            LinkOpened: self._on_link_opened,
-            LinkRefused: self._on_refused,
+            HelloReceived: self.handshake.on_hello,
+            LinkOpened: self.handshake.on_link_opened,
+            LinkRefused: self.handshake.on_refused,
             ServicesAnnounced: self._on_announced,
             GoawayReceived: self._on_goaway,
             PingReceived: self.pings.on_ping,
@@ -276,6 +279,12 @@ class Session:
         return self.carrier.address if remote is None else clean(remote.name or remote.peer_id)
 
     @property
+    def label(self) -> str:
+        """Who the other peer is, for the log: its name, and its principal if that was proved."""
+        identity = self.remote.identity
+        return self.peer_name if identity.is_anonymous else f"{self.peer_name} ({clean(identity.principal)})"
+
+    @property
     def weight(self) -> float:
         """How many calls it is to get, as a multiple of what others get."""
         return self.peer.registry.weight_of(self)
@@ -301,7 +310,7 @@ class Session:
     @property
     def is_open(self) -> bool:
         """Whether calls can be made."""
-        return self.connection.is_open
+        return self.is_established and self.connection.is_open
 
     @property
     def carrier(self) -> Carrier:
@@ -335,6 +344,8 @@ class Session:
         return LinkStatistics(
             peer_id=self.peer_id,
             peer_name=self.peer_name,
+            principal=self.remote.identity.principal,
+            proof=self.remote.identity.proof,
             endpoint=self.endpoint,
             outgoing=protocol.channels_opened_here,
             incoming=protocol.channels_opened_there,
@@ -355,37 +366,29 @@ class Session:
 
     # -- handshake -------------------------------------------------------------------------------------
 
-    def _on_hello(self, event: HelloReceived) -> None:
-        refusal = self.peer.registry.judge(self.carrier.address)
-        if refusal is None:
-            self.connection.accept()
-            self._established(event.remote)
-        else:
-            self.connection.refuse(*refusal)
-            self.outbound.send_now()
-            self.lose(f"refused: {refusal[1]}")
-        self.touch()
+    def establish(self, remote: Hello, identity: Identity) -> None:
+        """Both sides want the link.
 
-    def _on_link_opened(self, event: LinkOpened) -> None:
-        self._established(event.remote)
-
-    def _established(self, remote: Hello) -> None:
-        self.remote = PeerInfo(remote.peer_id, remote.name, self.carrier.identity)
+        Args:
+            remote: what the other side says of itself.
+            identity: who it is.
+        """
+        self.is_established = True
+        self.remote = PeerInfo(remote.peer_id, remote.name, identity)
         self.offers = {info.name: info for info in remote.services}
         self.keeps_keys = IDEMPOTENCY_FEATURE in remote.features
+        services = self.peer.services.hello().services
+        if services != self.connection.local.services:  # it has taken a while
+            self.connection.announce(services)
+            self.touch()
         self.peer.registry.opened(self)
-
-    def _on_refused(self, event: LinkRefused) -> None:
-        self.refusal = HandshakeError(event.reason, event.message)
-        self.outbound.send_now()  # it may be this side that refuses
-        self.lose(str(self.refusal))
 
     def _on_announced(self, event: ServicesAnnounced) -> None:
         before, self.offers = self.offers, {info.name: info for info in event.services}
         self.peer.registry.offers_changed(self, before)
 
     def _on_goaway(self, event: GoawayReceived) -> None:
-        if event.reason not in ("closing", "protocol"):
+        if event.reason not in ("closing", "protocol", "auth"):
             # Also of a later version, which is to be taken for draining.
             self.peer.registry.left(self, idle=event.reason == "idle")
         else:
@@ -400,9 +403,10 @@ class Session:
             return
         self.connection.terminate()
         for kind, count in self.throttle.left():
-            logger.warning("%s: %d more from %s were not logged one by one", kind, count, self.peer_name)
+            logger.warning("%s: %d more from %s were not logged one by one", kind, count, self.label)
         self.error = PeerLost(f"the link to {self.peer_name} over {self.endpoint} ended: {reason}")
         self._lost.set()
+        self.handshake.over()
         self.keeper.over()
         self.pings.end()
         self.values.functions.clear()

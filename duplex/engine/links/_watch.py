@@ -68,11 +68,11 @@ async def watch_links(peer: WatchedPeer) -> None:
                 delay = await _sleep_until(trio.current_time() + pause)
                 now = trio.current_time()
             for link in links[start : start + _AT_ONCE]:
-                if link.connection.is_open:
+                if link.is_open:
                     if ping:
                         link.keeper.ping(delay)
                     link.keeper.look(now)
-                elif link.made_at <= now - keepalive.timeout:
+                elif not link.handshake.is_deciding and link.made_at <= now - keepalive.timeout:
                     link.lose(f"it did not greet within {keepalive.timeout:g} s")
                 del link  # those that are over are not kept until the next time
         due = max(began + period, trio.current_time() + period / 2)
