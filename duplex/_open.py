@@ -42,6 +42,7 @@ def _check_options(
     reconnect: object,
     connect_timeout: object,
     max_threads: object,
+    **flags: object,
 ) -> None:
     """Raise ``ConfigurationError`` that names the first argument of ``open_peer`` that is wrong."""
     if isinstance(services, Service) or not isinstance(services, Iterable):
@@ -54,6 +55,9 @@ def _check_options(
         raise ConfigurationError(f"reconnect must be a duplex.Reconnect, not {reconnect!r}")
     check_seconds("connect_timeout", connect_timeout, forever=True)
     check_whole("max_threads", max_threads, low=1)
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise ConfigurationError(f"{name} must be True or False, not {flag!r}")
 
 
 def _servers(discovery: object) -> tuple[str, ...]:
@@ -159,7 +163,17 @@ async def open_peer(
         RuntimeError: there is no trio here; the message says what to do.
     """
     check_run()
-    _check_options(services, limits, keepalive, reconnect, connect_timeout, max_threads)
+    _check_options(
+        services,
+        limits,
+        keepalive,
+        reconnect,
+        connect_timeout,
+        max_threads,
+        reflection=reflection,
+        debug=bool(debug) if debug is None else debug,
+        stats=stats,
+    )
     if not isinstance(idempotency, Idempotency | None):
         raise ConfigurationError(f"idempotency must be a duplex.Idempotency, not {idempotency!r}")
     if not isinstance(circuit_breaker, CircuitBreaker | None):

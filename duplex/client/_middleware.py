@@ -18,10 +18,11 @@ from typing import Any, Final, Literal, TypeAlias, final
 import msgspec
 import trio
 
-from duplex._errors import RPCError
+from duplex._errors import ConfigurationError, RPCError
 from duplex._metadata import Metadata
-from duplex.client._options import checked_metadata
+from duplex.client._options import checked_metadata, checked_timeout
 from duplex.engine.calling import Caller, Opening, OutgoingCall, Request, ending_of
+from duplex.engine.serving import checked_result
 
 #: ``await receive()`` gives the next result, and raises ``trio.EndOfChannel`` at the end.
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
@@ -78,12 +79,19 @@ class MadeCall:
 
     @arguments.setter
     def arguments(self, arguments: tuple[Sequence[Any], Mapping[str, Any]]) -> None:
-        self._arguments = arguments
+        match arguments:
+            case (Sequence(), Mapping()) if not isinstance(arguments[0], str):
+                self._arguments = arguments
+            case _:
+                raise ConfigurationError(
+                    f"{self.method}: the arguments of a call are those by position and those by name, as in "
+                    f"((1, 2), {{'c': 3}}), not {arguments!r}"
+                )
 
     @property
     def metadata(self) -> Metadata:
-        """Its headers: assign others to change them."""
-        return self._request.metadata or {}
+        """Its headers, to be read: assign others to change them, as in ``call.metadata = {**call.metadata, "user": "ann"}``."""
+        return types.MappingProxyType(self._request.metadata or {})
 
     @metadata.setter
     def metadata(self, metadata: Metadata) -> None:
@@ -98,7 +106,7 @@ class MadeCall:
 
     @timeout.setter
     def timeout(self, timeout: float | None) -> None:
-        self._request = msgspec.structs.replace(self._request, timeout=timeout)
+        self._request = msgspec.structs.replace(self._request, timeout=checked_timeout(timeout))
 
     @property
     def state(self) -> dict[Any, Any]:
@@ -217,17 +225,17 @@ class Layered:
         self._caller = caller
         self._functions = functions
 
-    def unary(
-        self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any], /
-    ) -> Coroutine[Any, Any, Any]:
+    async def unary(self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any], /) -> Any:
         """See :meth:`Caller.unary`."""
-        return self._run(MadeCall(self._caller, request, "unary", positional, keyword))
+        result = await self._run(MadeCall(self._caller, request, "unary", positional, keyword))
+        return checked_result(result, request.method)
 
     async def notify(
         self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any], /
     ) -> None:
         """See :meth:`Caller.notify`."""
-        await self._run(MadeCall(self._caller, request, "notify", positional, keyword))
+        result = await self._run(MadeCall(self._caller, request, "notify", positional, keyword))
+        checked_result(result, request.method)
 
     def open(
         self, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any], /

@@ -77,7 +77,12 @@ def _codec(value: Any) -> Codec:
     return cast("Codec", value)
 
 
-def _timeout(value: Any) -> float | None:
+def checked_timeout(value: Any) -> float | None:
+    """Return the time limit of a call as it was given.
+
+    Raises:
+        ConfigurationError: it is neither a number of seconds nor ``None``.
+    """
     if value is None:
         return None
     return cast("float", check_seconds("timeout", value, hint=", and None is for no limit"))
@@ -161,7 +166,7 @@ def _metadata(value: Any) -> Metadata | None:
 #: The options by name, with what checks and converts their values.
 _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "codec": _codec,
-    "timeout": _timeout,
+    "timeout": checked_timeout,
     "metadata": _metadata,
     "wait_for_ready": _flag("wait_for_ready"),
     "idempotency_key": _idempotency_key,

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, final
 
 import msgspec
 
+from duplex._numbers import check_factor
 from duplex._status import StatusCode
 
 #: Buckets of each power of two.
@@ -60,8 +61,11 @@ class MethodStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
         Args:
             part: from 0 to 1.
+
+        Raises:
+            ConfigurationError: it is no number from 0 to 1.
         """
-        return percentile(self.latencies, part)
+        return percentile(self.latencies, check_factor("part", part, low=0, high=1))
 
 
 def percentile(latencies: Sequence[tuple[float, int]], part: float) -> float:

@@ -77,7 +77,10 @@ class Probes:
         assert answered is not None
         try:
             with trio.move_on_after(probe.timeout) as scope:
-                is_well = bool(await probe.function())
+                answer = probe.function()
+                if not isinstance(answer, Awaitable):
+                    raise TypeError(f"it has returned {answer!r}, and a probe is an `async def`")
+                is_well = bool(await answer)
             if scope.cancelled_caught:
                 why = f"the function that was asked has not answered within {probe.timeout:g} s"
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, cast
 
@@ -78,7 +79,11 @@ def resolver_for(
                 raise ConfigurationError(f"{where} is looked up by a peer: peer.connect_service() does it")
             return directory().resolver(where)
         return _resolver_for_text(where, transports)
-    if callable(getattr(where, "resolve", None)):
+    if callable(resolve := getattr(where, "resolve", None)):
+        if inspect.iscoroutinefunction(resolve):
+            raise ConfigurationError(
+                f"{where!r}: resolve(service) must be an `async def` that yields lists of endpoints; it has no `yield`"
+            )
         return cast("Resolver", where)
     if isinstance(where, Iterable):
         resolver = StaticResolver(where)

@@ -169,3 +169,10 @@ async def test_bad_arguments() -> None:
             pair.server.probe_health("db", probe, ttl=-1)
         with pytest.raises(duplex.ConfigurationError, match="timeout"):
             pair.server.probe_health("db", probe, timeout=float("nan"))
+
+
+async def test_a_probe_that_cannot_be_awaited_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async with linked(db) as pair:
+        pair.server.probe_health("db", lambda: True)  # type: ignore[arg-type, return-value]
+        assert await pair.service("duplex.health").check("db") == NOT_SERVING
+    assert "it has returned True, and a probe is an `async def`" in caplog.text

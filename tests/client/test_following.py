@@ -30,7 +30,10 @@ class Told:
             self.say(*endpoints)
 
     def say(self, *endpoints: Any) -> None:
-        self._send.send_nowait(endpoints)
+        self.say_as_it_is(endpoints)
+
+    def say_as_it_is(self, told: Any) -> None:
+        self._send.send_nowait(told)
 
     def fail(self, error: Exception) -> None:
         self._send.send_nowait(error)
@@ -408,3 +411,27 @@ async def test_wrong_arguments(arguments: Any, message: str) -> None:
         assert not client._inside.table._resolving
     with pytest.raises(TypeError, match="connect_service"):
         duplex.FollowedService()  # type: ignore[call-arg]
+
+
+async def test_a_set_is_a_list_of_endpoints() -> None:
+    told = Told()
+    async with duplex.open_peer() as client:
+        followed = client.connect_service("worker", told)
+        for wrong in ("tcp://127.0.0.1:1", 5, duplex.Endpoint("tcp://127.0.0.1:1")):
+            told.say_as_it_is(wrong)
+            await until(lambda wrong=wrong: repr(wrong) in str(problem_of(followed)))
+            assert "a resolver yields lists of endpoints, one list after the other, not" in str(
+                problem_of(followed)
+            )
+
+
+async def test_a_resolver_that_yields_nothing_is_refused_at_once() -> None:
+    class Returns:
+        async def resolve(self, service: str) -> list[str]:
+            return ["tcp://127.0.0.1:1"]
+
+    async with duplex.open_peer() as client:
+        with pytest.raises(
+            duplex.ConfigurationError, match=r"must be an `async def` that yields lists .* has no `yield`"
+        ):
+            client.connect_service("worker", Returns())  # type: ignore[arg-type]

@@ -419,3 +419,55 @@ async def test_without_any_nothing_is_in_between() -> None:
     async with linked(things) as pair:
         assert type(pair.service("things").echo._caller) is Balanced
         assert pair.link.service("things").echo._caller is pair.link._inside.caller
+
+
+async def test_headers_are_assigned_and_not_changed_in_place() -> None:
+    """They may be those of a proxy, which many calls have."""
+    given = {"user": "ann"}
+
+    async def adds(call: duplex.MadeCall, next: duplex.NextCall) -> Any:
+        with pytest.raises(TypeError, match="item assignment"):
+            call.metadata["trace"] = "1"  # type: ignore[index]
+        return await next(call)
+
+    async with linked(things, client={"call_middleware": [adds]}) as pair:
+        for options in ({"metadata": given}, {}):
+            remote = pair.service("things").with_options(**options)
+            assert await remote.who() == options.get("metadata", {})
+    assert given == {"user": "ann"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("timeout", "x", "timeout must be a number of seconds"),
+        ("timeout", -1, "timeout must be a number of seconds"),
+        ("arguments", (1, 2), "things.echo: the arguments of a call are those by position and those by name"),
+        ("arguments", ("ab", {}), "by position and those by name"),
+        ("arguments", 5, "by position and those by name"),
+    ],
+)
+async def test_what_is_assigned_is_checked(name: str, value: Any, message: str) -> None:
+    async def changes(call: duplex.MadeCall, next: duplex.NextCall) -> Any:
+        setattr(call, name, value)
+        return await next(call)
+
+    async with linked(things, client={"call_middleware": [changes]}) as pair:
+        with pytest.raises(duplex.ConfigurationError, match=message):
+            await pair.service("things").echo(1)
+        assert pair.client.calls() == []
+
+
+async def test_next_has_to_be_awaited() -> None:
+    async def forgets(call: duplex.MadeCall, next: duplex.NextCall) -> Any:
+        return next(call)
+
+    async with linked(things, client={"call_middleware": [forgets]}) as pair:
+        remote = pair.service("things")
+        with pytest.raises(
+            TypeError,
+            match=r"things\.echo: middleware has returned the coroutine .* `return await next\(call\)`",
+        ):
+            await remote.echo(1)
+        with pytest.raises(TypeError, match=r"things\.echo: middleware has returned the coroutine"):
+            await remote.echo.notify(1)

@@ -364,3 +364,9 @@ def test_methods_are_bounded() -> None:
     assert found["callback"] == 2 * MOST_METHODS
     assert sum(found.values()) == 4 * MOST_METHODS
     assert found[OTHERS] > MOST_METHODS - 2
+
+
+@pytest.mark.parametrize("part", [99, -0.1, float("nan"), "0.5"])
+def test_percentiles_are_parts_of_one(part: Any) -> None:
+    with pytest.raises(duplex.ConfigurationError, match="part must be a number from 0 to 1, not"):
+        MethodCounts().statistics("m", "made", 0).percentile(part)

@@ -311,6 +311,17 @@ async def test_what_streams_returns_nothing(method: str, caplog: pytest.LogCaptu
     assert "middleware that answers itself sends the items with call.send()" in caplog.text
 
 
+async def test_next_has_to_be_awaited(caplog: pytest.LogCaptureFixture) -> None:
+    async def forgets(call: duplex.ServedCall, next: duplex.Next) -> Any:
+        return next(call)
+
+    async with linked(every_kind(), server={"middleware": [forgets]}) as pair:
+        with pytest.raises(duplex.Internal):
+            await pair.service("svc").coroutine("word")
+    assert "middleware has returned the coroutine" in caplog.text
+    assert "`return await next(call)`" in caplog.text
+
+
 async def test_next_is_called_with_the_call(caplog: pytest.LogCaptureFixture) -> None:
     async def forgets(call: duplex.ServedCall, next: duplex.Next) -> Any:
         return await next(None)

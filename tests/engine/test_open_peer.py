@@ -26,6 +26,9 @@ import duplex
         {"max_threads": 1.5},
         {"max_threads": True},
         {"name": 5},
+        {"stats": "no"},
+        {"reflection": 0},
+        {"debug": "yes"},
     ],
     ids=str,
 )

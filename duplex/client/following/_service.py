@@ -176,10 +176,14 @@ def as_known(told: Iterable[str | Endpoint]) -> Known:
     """Return what a resolver has told, without those that are none; the first of these is its problem.
 
     Raises:
-        ConfigurationError: all of them are.
+        ConfigurationError: all of them are, or it is no set of endpoints.
     """
     if isinstance(told, Known):
         return told
+    if isinstance(told, str) or not isinstance(told, Iterable):
+        raise ConfigurationError(
+            f"a resolver yields lists of endpoints, one list after the other, not {told!r}"
+        )
     endpoints: list[Endpoint] = []
     wrong: list[str] = []
     for one in told:

@@ -24,6 +24,7 @@ from duplex.engine.serving._middleware import Next as Next
 from duplex.engine.serving._middleware import ServedCall as ServedCall
 from duplex.engine.serving._middleware import ServingMiddleware as ServingMiddleware
 from duplex.engine.serving._middleware import checked_middleware as checked_middleware
+from duplex.engine.serving._middleware import checked_result as checked_result
 from duplex.engine.serving._observer import Observer as Observer
 from duplex.engine.serving._observer import UnservedCall as UnservedCall
 from duplex.engine.serving._reception import Reception as Reception
@@ -59,6 +60,7 @@ __all__ = (
     "UnservedCall",
     "checked_authorize",
     "checked_middleware",
+    "checked_result",
     "current_call",
     "refuse",
 )

@@ -7,6 +7,7 @@ further in and at last the handler, and gives its result, or raises its error. A
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, final
 
@@ -112,10 +113,11 @@ class MiddlewareLayers:
     def __init__(self, functions: Sequence[ServingMiddleware]) -> None:
         self._functions = tuple(functions)
 
-    def run(self, invocation: Invocation, /) -> Coroutine[Any, Any, Any]:
+    async def run(self, invocation: Invocation, /) -> Any:
         """See :meth:`duplex.engine._handler.Layers.run`."""
         call = invocation.context = ServedCall(invocation)
-        return self._functions[0](call, _Next(call, self._functions, 1))
+        result = await self._functions[0](call, _Next(call, self._functions, 1))
+        return checked_result(result, invocation.method)
 
     def inside(self, outer: Sequence[ServingMiddleware]) -> MiddlewareLayers:
         """Return these with others around them."""
@@ -286,6 +288,21 @@ class _WrappedBoth(Channel[Any, Any]):
 
 
 # -- what users give -----------------------------------------------------------------------------------
+
+
+def checked_result(result: Any, method: str) -> Any:
+    """Return what the middleware of a call has returned.
+
+    Raises:
+        TypeError: it is a coroutine, and nothing has run: an ``await`` is missing.
+    """
+    if isinstance(result, types.CoroutineType):
+        result.close()
+        raise TypeError(
+            f"{method}: middleware has returned the coroutine {result.__qualname__}, without waiting for it: a call goes on by "
+            f"`return await next(call)`"
+        )
+    return result
 
 
 def checked_middleware(functions: object, where: str) -> tuple[ServingMiddleware, ...]:
