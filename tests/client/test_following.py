@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import math
@@ -413,13 +414,17 @@ async def test_wrong_arguments(arguments: Any, message: str) -> None:
         duplex.FollowedService()  # type: ignore[call-arg]
 
 
+def _is_told(followed: duplex.FollowedService, text: str) -> bool:
+    return text in str(problem_of(followed))
+
+
 async def test_a_set_is_a_list_of_endpoints() -> None:
     told = Told()
     async with duplex.open_peer() as client:
         followed = client.connect_service("worker", told)
         for wrong in ("tcp://127.0.0.1:1", 5, duplex.Endpoint("tcp://127.0.0.1:1")):
             told.say_as_it_is(wrong)
-            await until(lambda wrong=wrong: repr(wrong) in str(problem_of(followed)))
+            await until(functools.partial(_is_told, followed, repr(wrong)))
             assert "a resolver yields lists of endpoints, one list after the other, not" in str(
                 problem_of(followed)
             )
