@@ -58,6 +58,8 @@ class DnsFront:
         self._recursors = recursors
         self._recursing = trio.CapacityLimiter(_MOST_RECURSING)
         self._connections = 0
+        #: What connections are waited in that have asked nothing, or not all of it yet, the one that waits longest first.
+        self._waiting: dict[trio.CancelScope, None] = {}
         self._limited = 0
 
     def __repr__(self) -> str:
@@ -176,19 +178,37 @@ class DnsFront:
                 _log.warning("DNS accepts no connections for a moment: %s", error)
                 await trio.sleep(_REST)
                 continue
-            if self._connections >= _MOST_CONNECTIONS:
+            if self._connections >= _MOST_CONNECTIONS and not self._make_room():
                 self.statistics.dropped += 1
                 await trio.aclose_forcefully(stream)
                 continue
             self._connections += 1
             nursery.start_soon(self._serve_connection, stream)
 
+    def _make_room(self) -> bool:
+        """Have the connection end that has waited longest for a query. Tells whether there is one."""
+        longest = next(iter(self._waiting), None)
+        if longest is None:
+            return False
+        del self._waiting[longest]
+        longest.cancel()
+        return True
+
+    async def _next_query(self, stream: trio.SocketStream, received: bytearray) -> bytes | None:
+        with trio.CancelScope() as scope:
+            self._waiting[scope] = None
+            try:
+                return await _next_query(stream, received)
+            finally:
+                self._waiting.pop(scope, None)
+        return None
+
     async def _serve_connection(self, stream: trio.SocketStream) -> None:
         try:
             with contextlib.suppress(OSError, trio.BrokenResourceError, trio.TooSlowError):
                 client = str(stream.socket.getpeername()[0])
                 received = bytearray()
-                while (data := await _next_query(stream, received)) is not None:
+                while (data := await self._next_query(stream, received)) is not None:
                     answer = self.answer(data, client, is_tcp=True)
                     if answer is None:
                         async with self._recursing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import struct
@@ -192,12 +193,36 @@ async def test_an_accept_that_fails_is_tried_again(autojump_clock: trio.testing.
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("said", [b"", b"\0\x20half"])
+async def test_who_only_has_connections_keeps_nobody_out(
+    said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("duplex_services.discovery._dns._server._MOST_CONNECTIONS", 3)
+    monkeypatch.setattr("duplex_services.discovery._dns._server._IDLE", 600.0)
+    _, reading = told_of(("web", many(1)))
+    async with open_front(reading) as front, contextlib.AsyncExitStack() as stack:
+        port = int(front.addresses[0].rpartition(":")[2])
+        held = []
+        for _ in range(8):
+            stream = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
+            with contextlib.suppress(trio.BrokenResourceError):
+                await stream.send_all(said)
+            held.append(stream)
+        with fail_after(10):
+            for stream in held[:5]:
+                with contextlib.suppress(trio.BrokenResourceError):
+                    assert await stream.receive_some(1) == b""
+        assert shown(await ask(front, "web.discoverd.", tcp=True)) == ["A 10.0.0.0"]
+
+
 async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("duplex_services.discovery._dns._server._MOST_CONNECTIONS", 2)
     monkeypatch.setattr("duplex_services.discovery._dns._server._IDLE", 0.3)
     _, reading = told_of(("web", many(1)))
     async with open_front(reading) as front:
         port = int(front.addresses[0].rpartition(":")[2])
+        # Those that are being answered wait for no query.
+        monkeypatch.setattr(front, "_waiting", _Nothing())
         with fail_after(10):
             async with (
                 await trio.open_tcp_stream("127.0.0.1", port) as first,
@@ -213,6 +238,13 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert await first.receive_some(1) == b""
                 assert await second.receive_some(1) == b""
             assert shown(await ask(front, "web.discoverd.", tcp=True)) == ["A 10.0.0.0"]
+
+
+class _Nothing(dict[object, object]):
+    """Keeps nothing."""
+
+    def __setitem__(self, key: object, value: object) -> None:
+        """Keep nothing."""
 
 
 # --------------------------------------------------------------------------------------------------- limits
