@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from duplex_services.discovery._model import LeaderRecord, Record, ServerInfo, ServiceConfig
-from duplex_services.discovery._rules._checking import check_id, check_service_name
+from duplex_services.discovery._rules._checking import LEAST_TTL, MOST_TTL, check_id, check_service_name
 
 _T = TypeVar("_T")
 
@@ -104,6 +104,14 @@ def _decode(decoder: msgspec.json.Decoder[_T], value: bytes) -> _T:
 def read_record(value: bytes) -> Record:
     """Return an instance. Raises ``ValueError`` if it is none."""
     record = _decode(_RECORDS, value)
+    # Whoever writes there can write anything, and one record that cannot be told would spoil the answers with all others.
+    for name, number, least, most in (
+        ("port", record.port, 0, 65535),
+        ("weight", record.weight, 0, 65535),
+        ("ttl", record.ttl, LEAST_TTL, MOST_TTL),
+    ):
+        if not least <= number <= most:
+            raise ValueError(f"its {name} is from {least:g} to {most:g}, not {number}")
     # Thousands of records say the same of themselves; each text of it is kept once.
     for name in _COMMON:
         msgspec.structs.force_setattr(record, name, sys.intern(getattr(record, name)))

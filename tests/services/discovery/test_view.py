@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from duplex_services.discovery._model import Change, Instance, Position
 from duplex_services.discovery._rules._explaining import explain
 from duplex_services.discovery._rules._history import History, net
-from duplex_services.discovery._rules._keys import config_key, instance_key, metadata_key, server_key
+from duplex_services.discovery._rules._keys import (
+    config_key,
+    encode,
+    instance_key,
+    metadata_key,
+    server_key,
+)
 from duplex_services.discovery._rules._selecting import Filter, misses, select
 from duplex_services.store import Entry, Update
 from tests.services.discovery.entries import (
@@ -134,6 +140,11 @@ def test_what_makes_no_sense_changes_nothing_and_is_remembered() -> None:
     bad = {
         "discovery/i/web/a": b'{"server": 5}',
         "discovery/i/web/b": b"\xff",
+        "discovery/i/web/c": encode(msgspec.structs.replace(RECORD, weight=65536)),
+        "discovery/i/web/d": encode(msgspec.structs.replace(RECORD, weight=-1)),
+        "discovery/i/web/e": encode(msgspec.structs.replace(RECORD, port=65536)),
+        "discovery/i/web/f": encode(msgspec.structs.replace(RECORD, ttl=1e300)),
+        "discovery/i/web/g": encode(msgspec.structs.replace(RECORD, ttl=0.0)),
         "discovery/i/Web/b": b"{}",
         "discovery/i/web": b"{}",
         "discovery/s/web": b'{"leader_type": "youngest"}',
