@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -83,9 +84,12 @@ def read(answer: Any) -> Snapshot:
         Internal: it cannot be understood.
     """
     try:
-        return msgspec.convert(answer, Snapshot)
+        found = msgspec.convert(answer, Snapshot)
     except msgspec.ValidationError as error:
         raise duplex.Internal(f"the peer's statistics cannot be understood: {error}") from None
+    if not math.isfinite(found.uptime):
+        raise duplex.Internal(f"the peer's statistics cannot be understood: it is up for {found.uptime} s")
+    return found
 
 
 async def show_stats(endpoint: str, *, connect_timeout: float, as_json: bool, everything: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeAlias
 
 import duplex
+from duplex._errors import as_text
 from duplex.middleware._status import status_of
 
 #: Runs around calls of either side.
@@ -92,7 +93,11 @@ def _fields(call: Any, error: BaseException | None, seconds: float) -> dict[str,
         "ms": round(seconds * 1e3, 3),
     }
     if isinstance(error, Exception):
-        text = error.message if isinstance(error, duplex.RPCError) else f"{type(error).__name__}: {error}"
+        text = (
+            error.message
+            if isinstance(error, duplex.RPCError)
+            else f"{type(error).__name__}: {as_text(error)}"
+        )
         fields["error"] = text
     if not is_made and call.attempt > 1:
         fields["attempt"] = call.attempt

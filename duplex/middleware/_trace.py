@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import duplex
+from duplex._errors import as_text
 from duplex.middleware._status import status_of
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class _Tracing:
         if isinstance(error, Exception) and not isinstance(error, duplex.RPCError):
             # It never was a call, or its block has raised something of its own: there is no status.
             name = f"{type(error).__module__}.{type(error).__qualname__}"
-            self._end(span, None, name, f"{name}: {error}")
+            self._end(span, None, name, f"{name}: {as_text(error)}")
         else:
             status = status_of(call, error)
             self._end(span, status, None if status == "OK" else status, _message(error))

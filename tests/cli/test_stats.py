@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pty
 import re
@@ -99,6 +100,9 @@ def test_heading() -> None:
 def test_statistics_that_cannot_be_understood() -> None:
     with pytest.raises(duplex.Internal, match="cannot be understood"):
         _stats.read({"peer_id": 3})
+    for uptime in (math.nan, math.inf):
+        with pytest.raises(duplex.Internal, match="cannot be understood: it is up for"):
+            _stats.read(msgspec.to_builtins(snapshot(uptime=uptime)))
 
 
 def test_the_busiest_method_comes_first() -> None:

@@ -32,6 +32,18 @@ async def crash() -> None:
     raise ValueError("oh")
 
 
+class Mute(Exception):
+    """An error without a text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@things.rpc
+async def mute() -> None:
+    raise Mute
+
+
 @things.rpc
 async def wait() -> None:
     await trio.sleep_forever()
@@ -75,6 +87,14 @@ async def test_served_calls(caplog: pytest.LogCaptureFixture) -> None:
         assert (first["method"], first["status"], first["direction"]) == ("things.echo", "OK", "served")
         assert 0 < first["ms"] < 10_000
         assert "secret" not in caplog.text
+
+
+async def test_an_error_without_a_text_is_told_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    async with linked(things, server={"middleware": [log_calls()]}) as pair:
+        with pytest.raises(duplex.Internal):
+            await pair.service("things").mute()
+        (line,) = lines(caplog)
+        assert line.endswith('error="Mute: <a Mute, whose text raises RuntimeError>"')
 
 
 async def test_made_calls(caplog: pytest.LogCaptureFixture) -> None:
