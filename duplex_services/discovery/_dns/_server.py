@@ -260,19 +260,42 @@ def _reply_from(ancillary: list[Any]) -> list[Any]:
 async def open_front(reading: Reading, bind: str, options: DnsOptions) -> AsyncIterator[DnsFront]:
     """Answer names while the block runs; see :func:`~duplex_services.discovery.open_dns`."""
     _check(options)
-    front = DnsFront(reading, options, await find_recursors(options.recursors))
+    recursors = await find_recursors(options.recursors)
+    front = DnsFront(reading, options, recursors)
     tcp, udp = await open_sockets(bind, with_udp=True)
     front.addresses = tuple(show_address(*sock.getsockname()[:2]) for sock in tcp)
     async with contextlib.AsyncExitStack() as stack:
         for sock in udp:
             stack.callback(sock.close)
         listeners = [await stack.enter_async_context(trio.SocketListener(sock)) for sock in tcp]
+        for sock in udp:
+            _check_recursors(recursors, sock.getsockname())
         nursery = await stack.enter_async_context(background())
         for sock in udp:
             nursery.start_soon(front.serve_udp, sock, nursery)
         for listener in listeners:
             nursery.start_soon(front.serve_tcp, listener, nursery)
         yield front
+
+
+def _check_recursors(recursors: Sequence[Where], own: tuple[str, int]) -> None:
+    """Check that none of the recursors is this server itself, which would ask itself again and again."""
+    for host, port in recursors:
+        is_ours = host == own[0] or (own[0] in {"0.0.0.0", "::"} and _is_here(host))
+        if port == own[1] and is_ours:
+            raise duplex.ConfigurationError(
+                f"recursor {show_address(host, port)} is this server itself, which would ask itself again and again"
+            )
+
+
+def _is_here(host: str) -> bool:
+    """Whether an address is one of this machine's."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as trying:
+        try:
+            trying.bind((host, 0))
+        except OSError:
+            return False
+    return True
 
 
 def _check(options: DnsOptions) -> None:

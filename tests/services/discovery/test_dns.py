@@ -484,6 +484,23 @@ async def test_configurations_that_make_no_sense(bind: str, options: dict[str, A
             pass
 
 
+@pytest.mark.parametrize(
+    ("bind", "recursor"),
+    [("127.0.0.1", "127.0.0.1"), ("", "127.0.0.1"), ("", "127.0.0.5"), ("[::1]", "[::1]")],
+)
+async def test_a_server_that_would_ask_itself_does_not_begin(bind: str, recursor: str) -> None:
+    _, reading = told_of()
+    port = (await closed_port()).rpartition(":")[2]
+    with pytest.raises(duplex.ConfigurationError, match="is this server itself"):
+        async with open_dns(reading, f"{bind}:{port}", DnsOptions(recursors=(f"{recursor}:{port}",))):
+            pass
+    # Others at the same port are others; and nothing is left behind.
+    async with open_dns(reading, f"127.0.0.1:{port}", DnsOptions(recursors=(f"127.0.0.2:{port}",))):
+        pass
+    async with open_dns(reading, f":{port}", DnsOptions(recursors=(f"192.0.2.1:{port}",))):
+        pass
+
+
 async def test_an_address_that_is_taken() -> None:
     _, reading = told_of()
     async with open_front(reading) as front:
