@@ -88,7 +88,8 @@ class Cache:
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             _log.warning("what was kept of discovery in %s is not used: %s", path, error)
             return None
-        return kept if now - kept.as_of <= MOST_AGE else None
+        # The clock may have been wrong when it was kept, or be wrong now.
+        return kept if abs(now - kept.as_of) <= MOST_AGE else None
 
     def write(self, kept: Kept) -> None:
         """Keep something, in the place of what was there. Blocks."""

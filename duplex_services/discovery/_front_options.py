@@ -41,7 +41,10 @@ def front_options(command: F) -> F:
             "--http-read-token",
             {"metavar": "TOKEN", "help": "What suffices to read; without it everybody may."},
         ),
-        ("--http-anybody", {"is_flag": True, "help": "Serve HTTP beyond this host without a token."}),
+        (
+            "--http-anybody",
+            {"is_flag": True, "help": "Serve HTTP without a token beyond this host, and under any name."},
+        ),
         (
             "--dns",
             {
