@@ -29,7 +29,7 @@ from duplex.engine._statistics import LinkStatistics, PeerStatistics
 from duplex.engine.calling import Caller
 from duplex.engine.links import CallInfo, Session, calls_of, drain
 from duplex.engine.serving import ServingMiddleware
-from duplex.resolvers import Endpoint, Known, Resolver, is_looked_up, resolver_for
+from duplex.resolvers import Endpoint, Known, Resolver, check_linkable, is_looked_up, resolver_for
 from duplex.service import Service
 
 T = TypeVar("T")
@@ -428,6 +428,7 @@ class Peer(metaclass=Made):
             named = self._registering.look_up(endpoint)
             link = await self._named.connect(endpoint, *named, seconds, services)
         else:
+            check_linkable(endpoint, self._inside.transports)
             link = await self._inside.ports.connect(endpoint, timeout, weight, services)
         return cast("Link", link.public)
 
@@ -443,6 +444,7 @@ class Peer(metaclass=Made):
             _check_no_weight(endpoint, weight)
             self._named.connect_soon(endpoint, *self._registering.look_up(endpoint))
         else:
+            check_linkable(endpoint, self._inside.transports)
             self._inside.ports.connect_soon(endpoint, weight)
 
     async def look_up(

@@ -107,11 +107,15 @@ async def show_stats(endpoint: str, *, connect_timeout: float, as_json: bool, ev
 
 def heading(snapshot: Snapshot) -> str:
     """Return a line about the peer as a whole."""
-    unknown = snapshot.unknown_methods
-    return (
-        f"{snapshot.peer_name or snapshot.peer_id}  up {_span(snapshot.uptime)}  {len(snapshot.links)} links"
-        f"{f'  {unknown} calls of unknown methods' if unknown else ''}"
-    )
+    name = snapshot.peer_name or snapshot.peer_id
+    parts = [name, f"up {_span(snapshot.uptime)}", _counted(len(snapshot.links), "link")]
+    if unknown := snapshot.unknown_methods:
+        parts.append(f"{_counted(unknown, 'call')} of unknown methods")
+    return "  ".join(parts)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def rows(snapshot: Snapshot, before: Snapshot | None = None, *, everything: bool = False) -> list[Row]:

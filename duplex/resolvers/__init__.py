@@ -26,6 +26,7 @@ from duplex.resolvers._file import FileResolver as FileResolver
 from duplex.resolvers._host import HostResolver as HostResolver
 from duplex.resolvers._resolver import Known as Known
 from duplex.resolvers._resolver import Resolver as Resolver
+from duplex.resolvers._schemes import check_linkable as check_linkable
 from duplex.resolvers._schemes import is_looked_up as is_looked_up
 from duplex.resolvers._schemes import resolver_for as resolver_for
 from duplex.resolvers._static import StaticResolver as StaticResolver
@@ -40,6 +41,7 @@ __all__ = (
     "Offer",
     "Resolver",
     "StaticResolver",
+    "check_linkable",
     "is_looked_up",
     "open_directory",
     "resolver_for",

@@ -58,6 +58,16 @@ def is_looked_up(endpoint: object) -> bool:
     return isinstance(endpoint, str) and endpoint.startswith(f"{SCHEME}://")
 
 
+def check_linkable(endpoint: object, transports: Transports) -> None:
+    """Raise ``ConfigurationError`` if a text says where to look for a service, and is no endpoint to connect to."""
+    scheme, separator, _ = endpoint.partition("://") if isinstance(endpoint, str) else ("", "", "")
+    if separator and scheme in _SCHEMES and not transports.has(scheme):
+        raise ConfigurationError(
+            f"{endpoint} says where to look for a service, and is no endpoint to connect to; "
+            f"peer.connect_service(service, {endpoint!r}) connects to what is found there"
+        )
+
+
 def resolver_for(
     where: Resolver | str | Iterable[str | Endpoint],
     transports: Transports = DEFAULT,

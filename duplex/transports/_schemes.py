@@ -78,6 +78,10 @@ class Transports:
     def __iter__(self) -> Iterator[Transport]:
         return iter(dict.fromkeys(self._by_scheme.values()))
 
+    def has(self, scheme: str) -> bool:
+        """Whether there is a transport for a scheme."""
+        return scheme in self._by_scheme
+
     def transport_for(self, endpoint: str) -> Transport:
         """Return the transport of an endpoint's scheme.
 

@@ -95,6 +95,8 @@ def test_heading() -> None:
     assert _stats.heading(one) == "calc  up 2 h 1 min  0 links"
     one = msgspec.structs.replace(one, peer_name="", uptime=61.0, unknown_methods=3)
     assert _stats.heading(one) == "p  up 1 min  0 links  3 calls of unknown methods"
+    one = msgspec.structs.replace(one, unknown_methods=1)
+    assert _stats.heading(one) == "p  up 1 min  0 links  1 call of unknown methods"
 
 
 def test_statistics_that_cannot_be_understood() -> None:
@@ -137,7 +139,7 @@ def test_stats() -> None:
         result = run("stats", server.endpoint)
         assert (result.code, result.err) == (0, "")
         heading, columns, *lines = result.out.splitlines()
-        assert re.fullmatch(r"calc  up \d+ s  \d+ links", heading)
+        assert re.fullmatch(r"calc  up \d+ s  (1 link|\d+ links)", heading)
         assert columns.split()[:4] == ["method", "direction", "calls", "errors"]
         assert [line.split()[:3] for line in lines] == [
             ["calc.add", "served", "2"],

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 import duplex
+from duplex.transports._memory import MemoryTransport
 from tests.engine.helpers import first_link, linked, outcome, until
 from tests.engine.named_service import named
 from tests.machine import fail_after, within
@@ -314,3 +315,30 @@ async def test_call_waits_for_the_right_peer(autojump_clock: object) -> None:
                 assert results == []
                 await right.connect(address)
             assert results == ["right", "right"]
+
+
+@pytest.mark.parametrize("where", ["dns:///calc.test:7700", "host://calc.test:7700", "file:///etc/calc.json"])
+async def test_where_a_service_is_looked_up_is_no_endpoint(where: str) -> None:
+    async with duplex.open_peer() as peer:
+        for connect in (peer.connect, peer.connect_soon):
+            with pytest.raises(duplex.ConfigurationError) as caught:
+                await connect(where)  # type: ignore[func-returns-value, misc]
+            assert f"{where} says where to look for a service, and is no endpoint" in str(caught.value)
+            assert f"peer.connect_service(service, {where!r})" in str(caught.value)
+
+
+async def test_a_transport_may_have_a_scheme_that_is_looked_up_elsewhere() -> None:
+    """What it is asked to connect to is its own affair."""
+
+    class Files:
+        schemes = frozenset({"file"})
+
+        def bind(self, endpoint: str, *rest: Any) -> Any:
+            return MemoryTransport().bind(endpoint.replace("file", "memory"), *rest)
+
+        def connect(self, endpoint: str, *rest: Any) -> Any:
+            return MemoryTransport().connect(endpoint.replace("file", "memory"), *rest)
+
+    async with duplex.open_peer(transports=[Files()]) as peer:
+        with pytest.raises(duplex.ConnectError):
+            await peer.connect("file://nobody", timeout=0.01)
