@@ -322,7 +322,7 @@ async def test_where_a_service_is_looked_up_is_no_endpoint(where: str) -> None:
     async with duplex.open_peer() as peer:
         for connect in (peer.connect, peer.connect_soon):
             with pytest.raises(duplex.ConfigurationError) as caught:
-                await connect(where)  # type: ignore[func-returns-value, misc]
+                await connect(where)  # type: ignore[misc]
             assert f"{where} says where to look for a service, and is no endpoint" in str(caught.value)
             assert f"peer.connect_service(service, {where!r})" in str(caught.value)
 
