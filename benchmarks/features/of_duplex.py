@@ -711,12 +711,27 @@ async def encryption() -> bool:
 
 
 @CHECKS.of("callers are authenticated")
-async def authentication() -> bool:
-    """A handler asks who calls; everybody is anonymous."""
+async def authentication() -> Answer:
+    """A handler knows the caller by its token, and who has none gets no link; the token travels as it is."""
+
+    async def by_token(handshake: duplex.Handshake) -> duplex.Identity:
+        if handshake.credentials != b"of ann":
+            raise duplex.Unauthenticated("a token is needed")
+        return duplex.Identity("ann", "token")
+
     service = duplex.Service("door")
-    service.add(lambda: not duplex.current_call().peer.identity.is_anonymous, name="known", inline=True)
-    async with _linked(service) as (_, client):
-        return bool(await client.service("door").known())
+    service.add(lambda: duplex.current_call().peer.identity.principal, name="known", inline=True)
+    async with duplex.open_peer(services=[service], authenticator=by_token) as server:
+        endpoint = await server.bind("tcp://127.0.0.1:*")
+        async with duplex.open_peer(credentials=b"of ann") as ann:
+            await ann.connect(endpoint)
+            known = await ann.service("door").known() == "ann"
+        async with duplex.open_peer() as stranger:
+            try:
+                await stranger.connect(endpoint)
+            except duplex.HandshakeError:
+                return answer(yes=False, part=known)
+    return "no"
 
 
 CHECKS.absent("persistent messages", "duplex", "persistent", "durable")
