@@ -177,7 +177,7 @@ def test_a_peer_that_counts_nothing(invoke: Invoke, tmp_path: Any) -> None:
 @pytest.mark.slow
 def test_top_without_a_terminal() -> None:
     with serving(CALC) as server:
-        with start("top", server.endpoint, "tcp://127.0.0.1:9", "--interval", "0.3", "--count", "40") as top:
+        with start("top", server.endpoint, "tcp://127.0.0.1:9", "--interval", "0.3", "--count", "400") as top:
             assert top.stdout is not None
             load = start("bench", server.endpoint, "calc.add", 1, 2, "--duration", "60s", "--warmup", "0")
             with load:
