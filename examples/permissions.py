@@ -58,7 +58,8 @@ async def main() -> None:
 
         writer = remote.with_options(metadata={"password": "abracadabra"})
         await writer.write(30)
-        print("writer:", entries)
+        async with writer.read.open() as call:
+            print("writer:", [entry async for entry in call])
 
 
 if __name__ == "__main__":
