@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import duplex
 from tests.engine.helpers import collect, linked, until
@@ -392,3 +394,80 @@ async def test_a_member_that_leaves_fails_for_that_member_only(autojump_clock: o
         await until(lambda: heard["ann"] == ["hello", "ben?"])
         await until(lambda: said.subscribers == 1)
         await ann.aclose()
+
+
+# -- whatever happens ----------------------------------------------------------------------------------
+
+
+class Reader:
+    """A subscriber, and what it has taken."""
+
+    def __init__(self, topic: duplex.Topic[int], group: str | None, overflow: Any, published: int) -> None:
+        self.channel: Any = topic.subscribe(group=group, overflow=overflow, buffer=3)
+        self.group = group
+        self.overflow = overflow
+        #: How many items had been published before.
+        self.since = published
+        self.taken: list[int] = []
+
+    async def take_all(self) -> None:
+        """Take what there is, and no more."""
+        while self.channel.statistics().buffered_items:
+            self.taken.append(await self.channel.receive())
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["publish", "take", "leave", "join"]), st.integers(0, 2**16)), max_size=60
+    )
+)
+@example([("join", 0), *[("publish", 0)] * 5, ("join", 0), ("publish", 0), ("take", 0), ("leave", 0)])
+@example([("join", 2), ("join", 5), *[("publish", 0)] * 9, ("leave", 0), ("publish", 0), ("take", 0)])
+def test_nobody_gets_what_is_another_s_or_out_of_order_or_twice(steps: list[tuple[str, int]]) -> None:
+    trio.run(_anything, steps)
+
+
+async def _anything(steps: list[tuple[str, int]]) -> None:
+    topic: duplex.Topic[int] = duplex.Topic()
+    readers: list[Reader] = []
+    gone: list[Reader] = []
+    published = 0
+
+    async with trio.open_nursery() as nursery:
+        for step, which in steps:
+            if step == "join":
+                overflow = (None, "drop_oldest", "drop_newest", "error")[which % 4]
+                group = (None, None, "g")[which % 3]
+                readers.append(Reader(topic, group, None if group else overflow, published))
+            elif step == "publish":
+                nursery.start_soon(topic.publish, published)
+                published += 1
+            elif readers and step == "take":
+                await readers[which % len(readers)].take_all()
+            elif readers:
+                reader = readers.pop(which % len(readers))
+                gone.append(reader)
+                await reader.channel.aclose()
+            await trio.testing.wait_all_tasks_blocked()
+        while any(reader.channel.statistics().buffered_items for reader in readers):
+            for reader in readers:
+                await reader.take_all()
+            await trio.testing.wait_all_tasks_blocked()
+    for reader in readers:
+        statistics = reader.channel.statistics()
+        if reader.group is None:
+            assert reader.taken == sorted(set(reader.taken)), "in order, and once"
+            # What publishers had waited to publish when it joined it has, too.
+            first = reader.taken[0] if reader.taken else published
+            if reader.overflow is None:
+                assert first <= reader.since
+                assert reader.taken == list(range(first, published)), "and without a gap"
+            elif reader.overflow != "error":
+                assert len(reader.taken) + statistics.dropped >= published - reader.since
+    shared = [item for reader in (*readers, *gone) if reader.group for item in reader.taken]
+    assert len(shared) == len(set(shared)), "one of the group has each"
+    members = [reader for reader in readers if reader.group]
+    if members and not any(reader.group for reader in gone):
+        first = min(reader.since for reader in members)
+        assert set(range(first, published)) <= set(shared), "and somebody has each"
+    assert topic.subscribers == len(readers)
