@@ -11,8 +11,10 @@ import duplex
 ledger = duplex.Service("ledger")
 entries: list[int] = [10, 20]
 
-#: What each password is good for. Until there are keys, this is what a caller can show.
-PASSWORDS = {"sesame": {"read"}, "abracadabra": {"read", "write"}}
+#: Who comes with which token, and what they may do.
+READER = duplex.Identity("reader", "token", {"may": {"read"}})
+WRITER = duplex.Identity("writer", "token", {"may": {"read", "write"}})
+TOKENS = {b"sesame": READER, b"abracadabra": WRITER}
 
 
 @ledger.rpc
@@ -34,31 +36,37 @@ async def write(amount: int) -> None:
     entries.append(amount)
 
 
+async def authenticator(handshake: duplex.Handshake) -> duplex.Identity:
+    """Say who is linked; whoever has no token is nobody in particular."""
+    return TOKENS.get(handshake.credentials or b"", handshake.identity)
+
+
 def authorize(identity: duplex.Identity, method: str, call: duplex.AskedCall) -> bool:
-    """Allow what requires nothing, or what the password is good for."""
-    return call.requires <= PASSWORDS.get(str(call.metadata.get("password")), set())
+    """Allow what the caller has all permissions for; what requires none is for everybody."""
+    return call.requires <= identity.attributes.get("may", set())
 
 
 async def main() -> None:
     async with (
-        duplex.open_peer(services=[ledger], authorize=authorize) as server,
-        duplex.open_peer() as client,
+        duplex.open_peer(services=[ledger], authenticator=authenticator, authorize=authorize) as server,
+        duplex.open_peer() as anybody,
+        duplex.open_peer(credentials=b"sesame") as reader,
+        duplex.open_peer(credentials=b"abracadabra") as writer,
     ):
-        await client.connect(await server.bind("tcp://127.0.0.1:*"))
-        remote = client.service("ledger")
-        print("anybody:", await remote.describe())
+        endpoint = await server.bind("tcp://127.0.0.1:*")
+        for peer in (anybody, reader, writer):
+            await peer.connect(endpoint)
+        print("anybody:", await anybody.service("ledger").describe())
 
-        reader = remote.with_options(metadata={"password": "sesame"})
-        async with reader.read.open() as call:
+        async with reader.service("ledger").read.open() as call:
             print("reader:", [entry async for entry in call])
         try:
-            await reader.write("not even looked at")
+            await reader.service("ledger").write("not even looked at")
         except duplex.PermissionDenied as error:
-            print(f"reader: {error.message}")
+            print("reader:", error.message)
 
-        writer = remote.with_options(metadata={"password": "abracadabra"})
-        await writer.write(30)
-        async with writer.read.open() as call:
+        await writer.service("ledger").write(30)
+        async with writer.service("ledger").read.open() as call:
             print("writer:", [entry async for entry in call])
 
 
