@@ -71,31 +71,41 @@ class _Tracing:
     """
 
     def __init__(self, trace: Any, tracer: Any, propagator: TextMapPropagator) -> None:
+        from opentelemetry.context import Context, attach, detach
+
+        self._attach = attach
+        self._detach = detach
         self._trace = trace
         self._tracer = tracer
         self._propagator = propagator
+        self._fields = sorted(propagator.fields)
+        #: The parent of calls that come without one, whatever was current where the peer was opened.
+        self._nothing = Context()
 
     async def served(self, call: duplex.ServedCall, next: duplex.Next) -> Any:
         """Serve a call in a span, which is the current one for the handler."""
-        headers = {key: value for key, value in call.metadata.items() if isinstance(value, str)}
+        metadata = call.metadata
+        headers = {key: value for key in self._fields if isinstance(value := metadata.get(key), str)}
         attributes = {**_attributes(call.method), "duplex.peer": str(call.peer)}
         if call.attempt > 1:
             attributes["duplex.attempt"] = call.attempt
         span = self._tracer.start_span(
             attributes["rpc.method"],
-            context=self._propagator.extract(headers),
+            context=self._propagator.extract(headers) if headers else self._nothing,
             kind=self._trace.SpanKind.SERVER,
             attributes=attributes,
         )
-        with self._current(span):
-            try:
-                result = await next(call)
-            except BaseException as error:
-                status = status_of(call, error)
-                if isinstance(error, Exception) and not isinstance(error, duplex.RPCError):
-                    span.record_exception(error)
-                self._end(span, status, status if status in _FAULTS else None, _message(error))
-                raise
+        token = self._attach(self._trace.set_span_in_context(span))
+        try:
+            result = await next(call)
+        except BaseException as error:
+            status = status_of(call, error)
+            if isinstance(error, Exception) and not isinstance(error, duplex.RPCError):
+                span.record_exception(error)
+            self._end(span, status, status if status in _FAULTS else None, _message(error))
+            raise
+        finally:
+            self._detach(token)
         self._end(span, "OK", None, None)
         return result
 
@@ -106,19 +116,20 @@ class _Tracing:
         span = self._tracer.start_span(
             attributes["rpc.method"], kind=self._trace.SpanKind.CLIENT, attributes=attributes
         )
+        context = self._trace.set_span_in_context(span)
         headers: dict[str, str] = {}
-        self._propagator.inject(headers, context=self._trace.set_span_in_context(span))
+        self._propagator.inject(headers, context=context)
         if headers:
             call.metadata = {**call.metadata, **headers}
+        token = None if call.kind == "open" else self._attach(context)
         try:
-            if call.kind == "open":
-                result = await next(call)
-            else:
-                with self._current(span):
-                    result = await next(call)
+            result = await next(call)
         except BaseException as error:
             self._end_made(span, call, error)
             raise
+        finally:
+            if token is not None:
+                self._detach(token)
         self._end_made(span, call, None)
         return result
 
@@ -150,9 +161,6 @@ class _Tracing:
             span.set_attribute("error.type", failure)
             span.set_status(self._trace.StatusCode.ERROR, message)
         span.end()
-
-    def _current(self, span: Span) -> Any:
-        return self._trace.use_span(span, record_exception=False, set_status_on_exception=False)
 
 
 def _attributes(method: str) -> dict[str, Any]:

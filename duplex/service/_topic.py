@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar, final, get_args
+from typing import Any, Final, Generic, TypeVar, final, get_args
 
 import trio
 
@@ -23,6 +23,9 @@ from duplex.engine._runs import check_run
 from duplex.engine.channels import ChannelStatistics, ReceiveChannel
 
 T = TypeVar("T")
+
+#: Items that are published before others have their turn: together they cost subscribers, and links, less than one by one.
+_RUN: Final = 32
 
 
 @final
@@ -64,28 +67,37 @@ class _Queue:
     def has_room(self) -> bool:
         return len(self.items) < self.most
 
+    def offer(self, item: Any) -> bool:
+        """Take an item if there is room for it; tell whether that is done."""
+        if not self.is_over:
+            if len(self.items) >= self.most:
+                return False
+            self.items.append(item)
+            if self.receiver:
+                self.receiver.unpark_all()
+        return True
+
     def put(self, item: Any) -> bool:
         """Take an item, or do with it what the subscriber has chosen; tell whether that is done, or the publisher has to wait."""
-        if not self.has_room and not self.is_over:
-            if self.overflow is None:
-                return False
-            self.dropped += 1
-            if self.overflow == "error":
-                self.was_too_slow = True
-                self.end()
-            elif self.overflow == "drop_oldest":
-                self.items.popleft()
-                self.items.append(item)
-        elif not self.is_over:
+        if self.offer(item):
+            return True
+        if self.overflow is None:
+            return False
+        self.dropped += 1
+        if self.overflow == "error":
+            self.was_too_slow = True
+            self.end()
+        elif self.overflow == "drop_oldest":
+            self.items.popleft()
             self.items.append(item)
-            self.receiver.unpark_all()
         return True
 
     def take(self) -> Any:
         """Return the next item."""
         self.taken += 1
         item = self.items.popleft()
-        self.room.unpark_all()
+        if self.room:
+            self.room.unpark_all()
         return item
 
     def end(self) -> None:
@@ -110,6 +122,16 @@ class _Group:
         #: That which has had an item last comes last.
         self.members: list[_Queue] = []
         self.room = trio.lowlevel.ParkingLot()
+
+    def offer(self, item: Any) -> bool:
+        """Give an item to the member with the fewest, if that has room; tell whether that is done."""
+        if not self.members:
+            return True
+        least = min(self.members, key=lambda member: len(member.items))
+        if not least.offer(item):
+            return False
+        self._comes_last(least)
+        return True
 
     def put(self, item: Any) -> bool:
         """Give an item to the member with the fewest; tell whether that is done, or the publisher has to wait."""
@@ -168,6 +190,8 @@ class Topic(Generic[T]):
         self._alone: dict[_Queue, None] = {}
         self._groups: dict[str, _Group] = {}
         self._count = 0
+        #: Items that were published since others last had their turn.
+        self._run = 0
         #: Publishers that wait keep their order for all subscribers.
         self._turn = trio.StrictFIFOLock()
 
@@ -190,16 +214,28 @@ class Topic(Generic[T]):
             trio.ClosedResourceError: the topic is closed.
         """
         check_run()
-        async with self._turn:
+        if self._turn.locked():
+            await self._turn.acquire()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._turn.acquire_nowait()
+        try:
             if self._is_closed:
                 raise trio.ClosedResourceError("this topic is closed")
             if self._retain:
                 self._retained = (item,)
-            full: list[_Queue | _Group] = [queue for queue in tuple(self._alone) if not queue.put(item)]
-            full += [group for group in tuple(self._groups.values()) if not group.put(item)]
+            full: list[_Queue | _Group] = [queue for queue in self._alone if not queue.offer(item)]
+            full += [group for group in self._groups.values() if not group.offer(item)]
+            self._run += 1
+            if full or self._run == _RUN:
+                # Those who are about to take something take it, before it counts that there is no room.
+                self._run = 0
+                await trio.lowlevel.checkpoint()
             for one in full:
                 while not one.put(item):
                     await one.room.park()
+        finally:
+            self._turn.release()
 
     def subscribe(
         self, *, group: str | None = None, overflow: Overflow | None = None, buffer: int = 64

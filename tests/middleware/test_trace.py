@@ -467,3 +467,13 @@ async def test_a_trace_goes_through_processes(spans: Spans) -> None:
         ("SERVER", "callback"),
     ]
     assert sorted(there) == sorted([["CLIENT", "callback", *ids], ["SERVER", "traced.call_back", *ids]])
+
+
+async def test_what_was_current_where_a_peer_was_opened_is_no_parent_of_what_it_serves(spans: Spans) -> None:
+    with spans.provider.get_tracer("program").start_as_current_span("main"):
+        async with linked(things, server=spans.both["server"]) as pair:
+            assert await pair.service("things").echo(1) == 1
+            await until(spans.all)
+    served, _ = spans.all()[::-1]
+    assert served.kind is trace.SpanKind.SERVER
+    assert served.parent is None
