@@ -43,7 +43,8 @@ async def authenticator(handshake: duplex.Handshake) -> duplex.Identity:
 
 def authorize(identity: duplex.Identity, method: str, call: duplex.AskedCall) -> bool:
     """Allow what the caller has all permissions for; what requires none is for everybody."""
-    return call.requires <= identity.attributes.get("may", set())
+    may: set[str] = identity.attributes.get("may", set())
+    return call.requires <= may
 
 
 async def main() -> None:
