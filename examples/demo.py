@@ -1,8 +1,8 @@
-"""The demonstration: a service in one process, called in every way there is from another.
+"""The demonstration: a service in one process, called in every way there is from another; and three that are found by name.
 
 ``make demo`` runs it. It starts ``duplex serve examples/calc.py``, calls it first with the ``duplex`` command and
-then from Python, shows what it does and what comes of it, and compares that with what should. It exits with 1
-if anything was different.
+then from Python; then it starts workers that register themselves (``demo_workers.py``). It shows what it does and what comes
+of it, and compares that with what should. It exits with 1 if anything was different.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import textwrap
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
+import demo_workers
 import numpy as np
 import trio
 
@@ -300,16 +301,37 @@ async def run_python(endpoint: str, report: Report) -> str:
     async with duplex.open_peer(name="demo") as client:
         await client.connect(endpoint)
         for function, expected in PYTHON:
-            report.step(function.__doc__ or "", body_of(function))
-            printed = io.StringIO()
-            try:
-                with contextlib.redirect_stdout(printed), trio.fail_after(PATIENCE):
-                    await function(client)
-            except Exception as error:
-                printed.write(f"{type(error).__name__}: {error}\n")
-            report.result(printed.getvalue(), expected)
-            everything += printed.getvalue()
+            everything += await run_step(function, client, expected, report)
     return everything
+
+
+Argument = TypeVar("Argument")
+
+
+async def run_step(
+    function: Callable[[Argument], Awaitable[None]], argument: Argument, expected: str, report: Report
+) -> str:
+    """Show the body of a function, run it, and return what it has printed."""
+    report.step(function.__doc__ or "", body_of(function))
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed), trio.fail_after(PATIENCE):
+            await function(argument)
+    except Exception as error:
+        printed.write(f"{type(error).__name__}: {error}\n")
+    report.result(printed.getvalue(), expected)
+    return printed.getvalue()
+
+
+# -- workers -------------------------------------------------------------------------------------------
+
+
+async def run_workers(log: IO[str], report: Report) -> None:
+    """Run all steps with workers that are found by name."""
+    async with demo_workers.open_workers(log) as workers:
+        print(f"\n      (discovery is in this process; the workers are {', '.join(map(str, workers.pids))})")
+        for function, expected in demo_workers.STEPS:
+            await run_step(function, workers, expected, report)
 
 
 # -- everything ----------------------------------------------------------------------------------------
@@ -344,6 +366,11 @@ def main() -> int:
         report.result(
             "".join(found), r".*ERROR duplex: incident [0-9a-f]+: the handler of calc\.crash failed"
         )
+
+    if demo_workers.STEPS:
+        report.heading("Workers that are found by their name")
+        with tempfile.TemporaryFile("w+") as log:
+            trio.run(run_workers, log, report)
 
     seconds = time.monotonic() - began
     if report.failures:

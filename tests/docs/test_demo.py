@@ -14,7 +14,7 @@ from tests.docs.markdown import ROOT
 from tests.machine import within
 
 EXAMPLES: Final = ROOT / "examples"
-#: Seconds; it takes about two on a machine that has nothing else to do.
+#: Seconds; it takes about eight on a machine that has nothing else to do.
 PATIENCE: Final = 60
 
 
@@ -34,10 +34,14 @@ def run_changed(change: str) -> subprocess.CompletedProcess[str]:
     return run("-c", f"import sys, demo\n{change}\nsys.exit(demo.main())")
 
 
-def assert_server_is_gone(output: str) -> None:
-    (pid,) = re.findall(r"\(process (\d+);", output)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid), 0)
+def assert_servers_are_gone(output: str) -> None:
+    pids = re.findall(r"\(process (\d+);", output)
+    assert len(pids) == 1
+    for workers in re.findall(r"the workers are ([\d, ]+)\)", output):
+        pids += workers.split(", ")
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
 
 
 @pytest.mark.slow
@@ -46,8 +50,9 @@ def test_demo_succeeds() -> None:
     assert ran.stderr == ""
     assert "WRONG" not in ran.stdout
     assert re.search(r"All \d+ steps went as they should", ran.stdout)
+    assert "2000 of 2000 calls answered, by 3 workers" in ran.stdout
     assert ran.returncode == 0
-    assert_server_is_gone(ran.stdout)
+    assert_servers_are_gone(ran.stdout)
 
 
 @pytest.mark.slow
@@ -61,21 +66,40 @@ def test_demo_succeeds() -> None:
     ],
 )
 def test_demo_can_fail(change: str) -> None:
-    ran = run_changed(change)
+    ran = run_changed(f"demo.demo_workers.STEPS.clear(); {change}")
     assert ran.stdout.count("WRONG: expected") == 1
     # The last lines say which step it was.
     (title,) = re.findall(r"^  - (.+)$", "\n".join(ran.stdout.splitlines()[-3:]), re.MULTILINE)
     assert f"\n  {title}\n" in ran.stdout
     assert ran.returncode == 1
-    assert_server_is_gone(ran.stdout)
+    assert_servers_are_gone(ran.stdout)
+
+
+WORKERS_ALONE: Final = "demo.SHELL.clear(); demo.PYTHON[:] = [(demo.unexpected_error, '.*')]"
 
 
 @pytest.mark.slow
-def test_demo_stops_its_server_when_it_crashes() -> None:
-    ran = run_changed("demo.SHELL.clear(); demo.PYTHON.append('nonsense')")
+def test_demo_fails_with_its_workers() -> None:
+    # The worker that is killed in the middle is called no more, but nobody takes what it had: calls fail.
+    change = (
+        "take = demo.demo_workers.duplex.RetryPolicy; import inspect, types; w = demo.demo_workers; "
+        "w.duplex = types.SimpleNamespace(**vars(w.duplex) | {'RetryPolicy': lambda: None}); "
+        "w.STEPS[:] = [w.STEPS[0], w.STEPS[1], w.STEPS[2]]"
+    )
+    ran = run_changed(f"{WORKERS_ALONE}; {change}")
+    assert ran.stdout.count("WRONG: expected") == 1
+    assert "PeerLost" in ran.stdout or "Unavailable" in ran.stdout
+    assert ran.returncode == 1
+    assert_servers_are_gone(ran.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["PYTHON", "demo_workers.STEPS"])
+def test_demo_stops_its_servers_when_it_crashes(part: str) -> None:
+    ran = run_changed(f"{WORKERS_ALONE}; demo.{part}.append('nonsense')")
     assert ran.returncode == 1
     assert "Traceback" in ran.stderr
-    assert_server_is_gone(ran.stdout)
+    assert_servers_are_gone(ran.stdout)
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ from tests.machine import within
 EXAMPLES: Final = ROOT / "examples"
 EXPECTED: Final = Path(__file__).with_name("expected")
 
-#: A service without a program around it, and the demonstration, which has a test of its own.
-APART: Final = frozenset({"calc", "demo"})
+#: Services without a program around them, and the demonstration, which has a test of its own.
+APART: Final = frozenset({"calc", "demo", "demo_workers", "worker"})
 
 NAMES: Final = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in APART)
 
