@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final, Self, final
 
+import msgspec
 import trio
 
 import duplex
@@ -55,11 +56,12 @@ class Lookup:
         Raises:
             ConfigurationError: a service of that name cannot be listed.
         """
+        target = msgspec.structs.replace(self._target, service=self._target.service or service)
         try:
-            listed = listed_name(self._target.service or service)
+            listed = listed_name(target.service)
         except ValueError as error:
             raise duplex.ConfigurationError(str(error)) from None
-        return Answers(listed, self._target, self._line, self._cache)
+        return Answers(listed, target, self._line, self._cache)
 
 
 @final

@@ -96,7 +96,7 @@ def listed_name(service: str) -> str:
 def is_store(server: str) -> bool:
     """Whether this is the URL of a store, rather than the endpoint of a server."""
     scheme, colon, _ = server.partition(":")
-    if not colon or _SHORT.fullmatch(server):
+    if not colon or _SHORT.fullmatch(server.partition(",")[0].strip()):
         return False
     # The store memory:NAME and the endpoint memory://NAME differ in that.
     return scheme not in _ENDPOINTS or "://" not in server
