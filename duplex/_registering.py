@@ -9,6 +9,7 @@ import trio
 from duplex._config import Advertise
 from duplex.engine.serving import BUILTIN, ServiceTable
 from duplex.resolvers import Directory, Offer, Resolver, open_directory
+from duplex.transports import full_endpoint
 
 #: Seconds between the news that this peer is not there any more and its end, for those who are told it.
 _SEEN_WITHIN: Final = 0.2
@@ -96,14 +97,23 @@ class Registering:
         return directory.service_of(text), directory.resolver(text)
 
     def check_bind(self, endpoint: str) -> None:
-        """Raise ``ConfigurationError`` if the peer is to be registered and others could not reach it at an endpoint."""
-        if self._servers:
-            self.directory().check(endpoint)
+        """Raise ``ConfigurationError`` if services are to be registered, and others could not be told how to reach them at an endpoint."""
+        if self._names() and isinstance(endpoint, str):
+            self.directory().check(full_endpoint(endpoint))
 
     def check_service(self, service: str) -> None:
-        """Raise ``ConfigurationError`` if the peer is to be registered and a service of that name cannot be."""
+        """Raise ``ConfigurationError`` if a service is to be registered, and cannot be."""
         if self._servers and not service.startswith(BUILTIN):
-            self.directory().check_service(service)
+            directory = self.directory()
+            directory.check_service(service)
+            for endpoint in self._host.ports.bound:
+                directory.check(endpoint)
+
+    def _names(self) -> list[str]:
+        """Return the services that are to be registered."""
+        if not self._servers:
+            return []
+        return [name for name in self._host.services.services if not name.startswith(BUILTIN)]
 
     def look(self) -> None:
         """What the peer offers, or where, has changed."""
@@ -127,7 +137,7 @@ class Registering:
         """Have the directory know what the peer offers."""
         services = self._host.services
         while True:
-            names = [name for name in services.services if not name.startswith(BUILTIN)]
+            names = self._names()
             async with trio.open_nursery() as nursery:
                 for name in names:
                     nursery.start_soon(services.ask_health, name)
@@ -144,13 +154,12 @@ class Registering:
         return [
             Offer(
                 service=name,
-                version=service.version,
+                version=host.services.services[name].version,
                 endpoint=endpoint,
                 peer=host.id,
                 peer_name=host.name,
                 serving=host.services.health_of(name),
             )
-            for name, service in host.services.services.items()
-            if not name.startswith(BUILTIN)
+            for name in self._names()
             for endpoint in host.ports.bound
         ]

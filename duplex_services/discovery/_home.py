@@ -20,7 +20,13 @@ from duplex_services.discovery._line import Line
 from duplex_services.discovery._lookup import Lookup
 from duplex_services.discovery._model import Registration
 from duplex_services.discovery._registering import Registered, keep_registered
-from duplex_services.discovery._rules._advertising import Unreachable, advertised, needs_interfaces, public
+from duplex_services.discovery._rules._advertising import (
+    Unreachable,
+    advertised,
+    is_inside,
+    needs_interfaces,
+    public,
+)
 from duplex_services.discovery._rules._checking import check_registration
 from duplex_services.discovery._rules._naming import (
     PEER_KEY,
@@ -94,7 +100,8 @@ class Home:
 
     def check(self, endpoint: str) -> None:
         """See :meth:`duplex.resolvers.Directory.check`."""
-        self._advertised(endpoint)
+        if not is_inside(endpoint):
+            self._advertised(endpoint)
 
     def check_service(self, service: str) -> None:
         """See :meth:`duplex.resolvers.Directory.check_service`."""
@@ -104,7 +111,15 @@ class Home:
     def offer(self, offers: Collection[Offer]) -> None:
         """See :meth:`duplex.resolvers.Directory.offer`."""
         told: dict[str, str] = {}
-        for endpoint in {offer.endpoint for offer in offers}:
+        every = {offer.endpoint for offer in offers}
+        if every and all(map(is_inside, every)):
+            _log.warning(
+                "nothing is registered: %s is known in this process alone; bind to tcp:// or ipc:// too",
+                ", ".join(sorted(every)),
+            )
+        for endpoint in every:
+            if is_inside(endpoint):
+                continue
             try:
                 told[endpoint] = self._advertised(endpoint)
             except duplex.ConfigurationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import AsyncIterator
 from typing import Final, Self, final
@@ -28,8 +29,9 @@ _ANSWER_WITHIN: Final = 1.0
 #: Seconds that the names of all services may take, for a message.
 _NAMES_WITHIN: Final = 1.0
 
-#: Seconds after which it is noted on disk that what is known is still so.
+#: Seconds after which it is noted on disk that what is known is still so, and between two changes that are.
 _KEEP_EVERY: Final = 60.0
+_KEEP_AFTER: Final = 1.0
 
 
 @final
@@ -78,6 +80,8 @@ class Answers:
         self._following: Following | None = None
         self._kept: Kept | None = None
         self._has_read = False
+        self._kept_at = -math.inf
+        self._kept_endpoints: tuple[duplex.Endpoint, ...] | None = None
         self._as_of: float | None = None
         self._names: tuple[str, ...] = ()
         self._told: Known | None = None
@@ -98,7 +102,7 @@ class Answers:
                 return known
             changed = self._changed
             due = self._began + _ANSWER_WITHIN
-            with trio.move_on_at(due if trio.current_time() < due else float("inf")):
+            with trio.move_on_at(due if trio.current_time() < due else math.inf):
                 await changed.wait()
 
     async def aclose(self) -> None:
@@ -121,13 +125,15 @@ class Answers:
             self._following = following
             try:
                 while True:
-                    with trio.move_on_after(_KEEP_EVERY):
+                    is_old = self._kept_endpoints != self._endpoints(following)
+                    with trio.move_on_after(_KEEP_AFTER if is_old else _KEEP_EVERY):
                         await following.receive()
                     if self._is_fresh(following):
-                        if not self._endpoints(following):
+                        endpoints = self._endpoints(following)
+                        if not endpoints:
                             await self._learn_names(remote)
                         self._as_of = None
-                        await self._keep(following)
+                        await self._keep(endpoints)
                     elif self._as_of is None:
                         self._as_of = time.time() - (_age(following) or 0.0)
                     self._tell()
@@ -144,10 +150,15 @@ class Answers:
             else:
                 self._names = tuple(info.name for info in overview.services if info.instances)
 
-    async def _keep(self, following: Following) -> None:
-        endpoints = [(one.address, one.weight, one.zone) for one in self._endpoints(following)]
+    async def _keep(self, endpoints: tuple[duplex.Endpoint, ...]) -> None:
+        """Keep what is known on disk, unless that was done a moment ago."""
+        now = trio.current_time()
+        every = _KEEP_EVERY if endpoints == self._kept_endpoints else _KEEP_AFTER
+        if now < self._kept_at + every:
+            return
+        self._kept_at, self._kept_endpoints = now, endpoints
         if endpoints:
-            kept = Kept(self._key, time.time(), endpoints)
+            kept = Kept(self._key, time.time(), [(one.address, one.weight, one.zone) for one in endpoints])
             await trio.to_thread.run_sync(self._cache.write, kept)
         else:
             await trio.to_thread.run_sync(self._cache.forget, self._key)

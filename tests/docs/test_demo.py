@@ -82,7 +82,7 @@ WORKERS_ALONE: Final = "demo.SHELL.clear(); demo.PYTHON[:] = [(demo.unexpected_e
 def test_demo_fails_with_its_workers() -> None:
     # Nobody calls again where a worker was killed.
     ran = run_changed(
-        f"{WORKERS_ALONE}; demo.duplex.RetryPolicy = lambda: None; demo.demo_workers.STEPS[3:] = []"
+        f"{WORKERS_ALONE}; demo.duplex.RetryPolicy = lambda **_: None; demo.demo_workers.STEPS[3:] = []"
     )
     assert ran.stdout.count("WRONG: expected") == 1
     assert "  - One is killed in the middle, and no call fails" in ran.stdout

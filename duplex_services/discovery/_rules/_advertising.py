@@ -47,6 +47,11 @@ def _says_all(rule: str) -> bool:
     return "://" in rule or _address(rule) is not None or (found is not None and found["port"] is not None)
 
 
+def is_inside(endpoint: str) -> bool:
+    """Whether an endpoint is known in its own process alone, and so is nothing that others are told."""
+    return endpoint.startswith(("inproc://", "memory://"))
+
+
 def public(endpoints: Iterable[str]) -> tuple[str, ...]:
     """Return those endpoints that others reach: if some are of a network, those of this machine alone are left out."""
     every = tuple(dict.fromkeys(endpoints))
@@ -73,11 +78,6 @@ def advertised(endpoint: str, rules: Sequence[str], interfaces: Sequence[Interfa
         Unreachable: they cannot be told.
     """
     scheme, _, _ = endpoint.partition("://")
-    if scheme in ("inproc", "memory"):
-        raise Unreachable(
-            f"{endpoint} is known in this process only, so it cannot be registered: bind to tcp:// or ipc://, or open the "
-            f"peer without discovery"
-        )
     bound = _TCP.fullmatch(endpoint)
     if bound is None:
         found = next((rule for rule in rules if rule.startswith(f"{scheme}://")), None)

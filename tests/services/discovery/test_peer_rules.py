@@ -13,6 +13,7 @@ from duplex_services.discovery._rules._advertising import (
     Interface,
     Unreachable,
     advertised,
+    is_inside,
     needs_interfaces,
     public,
 )
@@ -256,8 +257,6 @@ def test_what_others_are_told(
 @pytest.mark.parametrize(
     ("bound", "rules", "interfaces", "why"),
     [
-        ("memory://x", (), [], "in this process only"),
-        ("inproc://x", (), [], "in this process only"),
         ("tcp://0.0.0.0:7700", (), [LO], "none that others reach: bind to tcp://127.0.0.1:7700"),
         ("tcp://*:7700", (), [LO, LINK6], "none that others reach"),
         (
@@ -309,6 +308,14 @@ def test_what_is_of_this_machine_alone_is_told_only_if_there_is_nothing_else() -
     assert public(local) == tuple(local)
     assert public([*local, "tcp://10.0.0.7:1"]) == ("tcp://10.0.0.7:1",)
     assert public([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "inside"),
+    [("memory://x", True), ("inproc://x", True), ("ipc:///x", False), ("tcp://h:1", False)],
+)
+def test_what_is_known_in_its_process_alone(endpoint: str, inside: bool) -> None:
+    assert is_inside(endpoint) is inside
 
 
 def test_endpoints_are_ones_of_duplex() -> None:

@@ -14,7 +14,8 @@ import trio
 import trio.testing
 
 import duplex
-from duplex_services.discovery import Directory, Instance, open_directory, open_server
+from duplex_services.discovery import Directory, Instance, _home, open_directory, open_server
+from duplex_services.discovery._rules._advertising import Interface
 from tests.engine.helpers import until
 from tests.engine.named_service import named
 from tests.machine import fail_after
@@ -262,11 +263,41 @@ async def test_options_that_make_no_sense(options: dict[str, Any], why: str) -> 
             await peer.bind("tcp://0.0.0.0:*")
 
 
-async def test_what_is_bound_in_this_process_only_cannot_be_registered() -> None:
-    async with duplex.open_peer(services=[named("a")], discovery="memory://nowhere") as peer:
-        with pytest.raises(duplex.ConfigurationError, match="in this process only"):
-            await peer.bind("memory://a")
-        assert peer.endpoints == []
+async def test_what_is_bound_in_this_process_only_is_not_registered(caplog: pytest.LogCaptureFixture) -> None:
+    with fail_after(10):
+        async with discovery() as (directory, server):
+            async with duplex.open_peer(services=[named("a")], name="a", discovery=server) as peer:
+                await peer.bind("memory://*")
+                await until(lambda: "in this process alone" in caplog.text)
+                endpoint = await peer.bind("127.0.0.1:*")
+                await until(lambda: listed(directory))
+                assert [one.endpoint for one in listed(directory)] == [endpoint]
+
+
+async def test_an_address_that_nobody_could_be_told_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [Interface("eth0", "10.0.0.7"), Interface("docker0", "172.17.0.1")]
+    monkeypatch.setattr(_home, "interfaces", lambda: there)
+    with fail_after(10):
+        async with duplex.open_peer(services=[named("a")], discovery="memory://nowhere") as peer:
+            for endpoint in ("tcp://0.0.0.0:*", "0.0.0.0:*"):
+                with pytest.raises(
+                    duplex.ConfigurationError, match=r"this machine has 10\.0\.0\.7 \(eth0\), 172"
+                ):
+                    await peer.bind(endpoint)
+            assert peer.endpoints == []
+        async with duplex.open_peer(discovery="memory://nowhere") as peer:
+            await peer.bind("tcp://0.0.0.0:*")
+            with pytest.raises(duplex.ConfigurationError, match="say with advertise="):
+                peer.add_service(named("a"))
+            assert "who" not in peer.services
+        async with discovery() as (directory, server):
+            async with duplex.open_peer(
+                services=[named("a")], name="a", discovery=server, advertise="docker0"
+            ) as peer:
+                real = await peer.bind("tcp://0.0.0.0:*")
+                await until(lambda: listed(directory))
+                (found,) = listed(directory)
+                assert found.endpoint == real.replace("0.0.0.0", "172.17.0.1")
 
 
 async def test_discovery_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
