@@ -268,6 +268,26 @@ async def test_a_peer_that_drains_meanwhile_takes_no_link(autojump_clock: object
         assert not server.links
 
 
+@pytest.mark.parametrize(
+    ("asks", "why"),
+    [
+        ("server", "has not greeted as a Duplex peer does: it is none, or is still finding out who this is"),
+        ("client", "this side's authenticator has not said yet who it is"),
+    ],
+)
+async def test_who_does_not_wait_for_it_learns_why_there_is_no_link(
+    asks: str, why: str, autojump_clock: object
+) -> None:
+    gate = Gate()
+    options: dict[str, dict[str, Any]] = {"server": {}, "client": {}}
+    options[asks] = {"authenticator": gate}
+    async with two(options["server"], options["client"]) as (server, client, endpoint):
+        with pytest.raises(duplex.ConnectError, match=why):
+            await client.connect(endpoint, timeout=2)
+        await until(lambda: gate.cancelled)
+        assert not server.links
+
+
 @pytest.mark.parametrize("asks", ["server", "client"])
 async def test_the_connection_ends_meanwhile(asks: str, autojump_clock: object) -> None:
     gate = Gate()

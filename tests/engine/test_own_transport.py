@@ -131,6 +131,30 @@ async def test_everybody_is_who_the_wire_says() -> None:
             assert identity.attributes == {"pid": os.getpid()}
 
 
+@pytest.mark.parametrize("welcome", [True, False])
+async def test_an_authenticator_goes_by_what_the_wire_has_proved(welcome: bool) -> None:
+    allowed = f"uid:{os.getuid() if welcome else os.getuid() + 1}"
+
+    async def authenticator(handshake: duplex.Handshake) -> duplex.Identity:
+        if handshake.identity.principal != allowed:
+            raise duplex.PermissionDenied("this is for another user")
+        return duplex.Identity("operator", handshake.identity.proof)
+
+    with fail_after(20):
+        async with (
+            duplex.open_peer(services=[service], authenticator=authenticator, **OPTIONS) as server,
+            duplex.open_peer(**OPTIONS) as client,
+        ):
+            endpoint = await server.bind("unix://*")
+            if welcome:
+                link = await client.connect(endpoint)
+                assert await link.service("service").add(1, 2) == 3
+                assert server.links[0].remote.identity == duplex.Identity("operator", "unix socket")
+            else:
+                with pytest.raises(duplex.HandshakeError, match="this is for another user"):
+                    await client.connect(endpoint)
+
+
 async def test_one_port_closes_with_all_its_connections() -> None:
     with fail_after(20):
         async with (

@@ -104,7 +104,7 @@ async def test_a_service_is_followed_over_any_of_them() -> None:
         for where in ("mine://x", [duplex.Endpoint("mine://x")]):
             peer.connect_service("calc", where)
         with pytest.raises(
-            duplex.ConfigurationError, match="there are mine://; services are looked up at discovery"
+            duplex.ConfigurationError, match=r"there are mine://; services are looked up at .*dns://"
         ):
             peer.connect_service("calc", "memory://x")
 

@@ -162,6 +162,10 @@ class PortReceiver:
             missing = sorted(service for service in services if service not in link.offers)
             if link.is_open and missing:
                 return f"{link.peer_name} is linked, and offers no {', '.join(missing)}"
+        if any(link.handshake.is_deciding for link in self.links.values()):
+            return (
+                "the other side has let this one in, and this side's authenticator has not said yet who it is"
+            )
         if self.is_pausing:
             return "the other side has left several links as soon as they were made, and the next one is made after a pause"
         if self.port.last_error:
@@ -169,7 +173,7 @@ class PortReceiver:
         if self.refusal is not None:
             return str(self.refusal)
         if self.attempts:
-            return "something answers there, but it did not greet as a Duplex peer does"
+            return "something answers there, but has not greeted as a Duplex peer does: it is none, or is still finding out who this is"
         return "nothing answers there"
 
 
