@@ -241,6 +241,7 @@ async def test_members_that_are_all_too_slow(autojump_clock: object) -> None:
     a, b = (topic.subscribe(group="g", overflow="error", buffer=1) for _ in range(2))
     await published(topic, 1, 2)
     await topic.publish(3)
+    await topic.publish(4)  # nobody is left who gets it
     for member, had in ((a, 1), (b, 2)):
         assert await member.receive() == had
         with pytest.raises(duplex.ResourceExhausted):
