@@ -44,6 +44,12 @@ async def _connections(number: int = 2, config: str = "", **options: Any) -> Asy
         yield made
 
 
+async def _settle(connection: Any) -> None:
+    """Wait until the server has processed what the client has sent so far."""
+    for _ in range(2):  # the first ping of a flush goes out before what is still pending
+        await connection.flush()
+
+
 async def _serve(
     connection: Any, subject: str, function: Callable[[Any], Awaitable[None]], **more: Any
 ) -> None:
@@ -51,7 +57,7 @@ async def _serve(
         await function(message)
 
     await connection.subscribe(subject, cb=handler, **more)
-    await connection.flush()
+    await _settle(connection)
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -129,7 +135,7 @@ async def flow_control() -> Answer:
 
     async with _connections(error_cb=note) as (publisher, reader):
         await reader.subscribe("news", pending_msgs_limit=10)
-        await reader.flush()
+        await _settle(reader)
         stream = publisher.jetstream()
         await stream.add_stream(name="KEPT", subjects=["kept"])
         for number in range(100):
@@ -172,7 +178,7 @@ async def publish() -> bool:
     async with _connections(3) as (publisher, *others):
         subscriptions = [await other.subscribe("news.*") for other in others]
         for other in others:
-            await other.flush()
+            await _settle(other)
         await publisher.publish("news.today", b"rain")
         return all([(await one.next_msg(timeout=5)).data == b"rain" for one in subscriptions])
 
@@ -288,10 +294,10 @@ async def reconnecting() -> bool:
     """A client's connection is cut, and a moment later its subscription is there again."""
     async with _connections(reconnect_time_wait=0.05) as (publisher, subscriber):
         subscription = await subscriber.subscribe("news")
-        await subscriber.flush()
+        await _settle(subscriber)
         subscriber._transport.close()
         await _until(lambda: subscriber.stats["reconnects"] > 0)
-        await subscriber.flush()
+        await _settle(subscriber)
         await publisher.publish("news", b"rain")
         return bool((await subscription.next_msg(timeout=5)).data == b"rain")
 
@@ -419,7 +425,7 @@ async def metadata() -> bool:
 
 @CHECKS.of("numpy arrays are arguments, and travel as buffers")
 async def arrays() -> bool:
-    """An array of bytes arrives as ``bytes``."""
+    """An array of bytes is refused as a message, or arrives as ``bytes``."""
     import numpy as np
 
     async with _connections() as (server, client):
@@ -430,7 +436,10 @@ async def arrays() -> bool:
             await message.respond(b"")
 
         await _serve(server, "take", take)
-        await client.request("take", np.zeros(1000, np.uint8))
+        try:
+            await client.request("take", np.zeros(1000, np.uint8))
+        except TypeError:
+            return False
         return kinds == [np.ndarray]
 
 
@@ -456,7 +465,7 @@ async def _service() -> AsyncIterator[Any]:
 
         service = await micro.add_service(server, name="calc", version="1.2.3")
         await service.add_endpoint(name="add", handler=add)
-        await server.flush()
+        await _settle(server)
         try:
             yield client
         finally:
@@ -559,7 +568,7 @@ async def authentication() -> bool:
         connection = await nats.connect(address, user="ann", password="pw", error_cb=note)
         await connection.publish("open", b"")
         await connection.publish("closed", b"")
-        await connection.flush()
+        await _settle(connection)
         await _until(lambda: bool(errors))
         await connection.close()
         return len(errors) == 1 and "ermissions" in str(errors[0])
