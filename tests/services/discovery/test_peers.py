@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import logging
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +16,9 @@ import trio
 import trio.testing
 
 import duplex
+import duplex.resolvers
 from duplex_services.discovery import Directory, Instance, _home, open_directory, open_server
+from duplex_services.discovery._interfaces import interfaces
 from duplex_services.discovery._rules._advertising import Interface
 from tests.engine.helpers import until
 from tests.engine.named_service import named
@@ -313,3 +317,191 @@ async def test_discovery_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
             assert followed.age is None
             with pytest.raises(duplex.Unavailable, match="duplex discovery run"):
                 await client.service("who").with_options(timeout=30).name_()
+
+
+# ---------------------------------------------------------------------------------------- when things fail
+
+
+async def test_an_instance_that_somebody_deregisters_stays_away(caplog: pytest.LogCaptureFixture) -> None:
+    with fail_after(10):
+        async with discovery() as (directory, server), worker("a", server) as peer:
+            await until(lambda: listed(directory))
+            await directory.instances.deregister("who", peer.id, why="by hand")
+            await until(lambda: "is not registered any more" in caplog.text)
+            peer.set_health("who", serving=False)
+            await trio.testing.wait_all_tasks_blocked()
+            assert listed(directory) == []
+
+
+async def test_what_discovery_refuses_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with fail_after(10):
+        async with discovery() as (directory, server):
+            # Longer than all metadata may be, together with what is said of every peer.
+            told = duplex.Advertise(metadata={"k": "v" * (8 * 1024 - 1)})
+            async with worker("a", server, advertise=told):
+                await until(lambda: "discovery refuses it" in caplog.text)
+                assert listed(directory) == []
+
+
+async def test_a_peer_waits_for_discovery_and_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING)
+    monkeypatch.setattr(_home, "_TELL_AFTER", 0.05)
+    with fail_after(20):
+        async with worker("a", "memory://late-discovery") as peer:
+            await until(lambda: "is not registered yet: no server of discovery answers" in caplog.text)
+            peer.set_health("who", serving=False)
+            async with discovery(endpoint="memory://late-discovery") as (directory, _):
+                await until(lambda: states(directory) == {"a": "critical"})
+                await until(lambda: "is registered now" in caplog.text)
+                await peer.aclose()
+                assert listed(directory) == []
+
+
+async def test_who_was_never_registered_leaves_at_once() -> None:
+    async with worker("a", "memory://nowhere"):
+        began = trio.current_time()
+    assert trio.current_time() - began < 1.5
+
+
+async def test_a_store_that_cannot_be_opened_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"sqlite:{tmp_path}/no/such/folder/db"
+    with fail_after(20):
+        async with duplex.open_peer(discovery=url, connect_timeout=5) as client:
+            with pytest.raises(duplex.ConnectError, match="no server of discovery answers at sqlite:"):
+                await client.look_up("discovery://who")
+            (tmp_path / "no/such/folder").mkdir(parents=True)
+            followed = client.connect_service("who", "discovery://")
+            await until(lambda: followed.problem is not None and "no instance of 'who'" in followed.problem)
+    assert "cannot be opened" in caplog.text
+
+
+async def test_a_machine_that_cannot_tell_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    async with duplex.open_peer(services=[named("a")], discovery="memory://nowhere") as peer:
+        with pytest.raises(duplex.ConfigurationError, match=r"pip install 'duplex-rpc\[discovery\]'"):
+            await peer.bind("tcp://0.0.0.0:*")
+        await peer.bind("tcp://127.0.0.1:*")
+
+
+def test_the_machine_has_a_loopback_address() -> None:
+    assert Interface("lo", "127.0.0.1") in interfaces()
+
+
+async def test_an_address_that_is_gone_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = [Interface("eth0", "10.0.0.7")]
+    monkeypatch.setattr(_home, "interfaces", lambda: there)
+    with fail_after(10):
+        async with discovery() as (directory, server):
+            async with duplex.open_peer(services=[named("a")], name="a", discovery=server) as peer:
+                await peer.bind("tcp://0.0.0.0:*")
+                await until(lambda: listed(directory))
+                there.clear()
+                peer.set_health("who", serving=True)
+                await until(lambda: not listed(directory))
+    assert "none that others reach" in caplog.text
+
+
+async def test_where_discovery_is_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/d.sock"
+    monkeypatch.setenv("DUPLEX_DISCOVERY", f"{endpoint},ipc://{tmp_path}/another.sock")
+    with fail_after(10):
+        async with discovery(endpoint=endpoint), worker("a", endpoint), duplex.open_peer() as client:
+            assert (await client.connect("discovery://who")).peer_name == "a"
+            assert "another.sock" in str(client.connect_service("x", "discovery://"))
+            client.connect_soon("discovery://who")
+    monkeypatch.setenv("DUPLEX_DISCOVERY", "nonsense")
+    async with duplex.open_peer() as client:
+        with pytest.raises(duplex.ConfigurationError, match="is no server of discovery"):
+            await client.connect("discovery://who")
+
+
+async def test_a_peer_that_ends_connects_to_no_name() -> None:
+    with fail_after(10):
+        async with duplex.open_peer(discovery="memory://nowhere") as client, trio.open_nursery() as nursery:
+
+            async def close() -> None:
+                await trio.testing.wait_all_tasks_blocked()
+                await client.aclose()
+
+            nursery.start_soon(close)
+            with pytest.raises(trio.ClosedResourceError):
+                await client.connect("discovery://who", timeout=60)
+            with pytest.raises(trio.ClosedResourceError):
+                await client.connect("discovery://who")
+
+
+async def test_nobody_offers_what_is_awaited() -> None:
+    with fail_after(10):
+        async with (
+            discovery() as (_, server),
+            worker("a", server),
+            duplex.open_peer(discovery=server) as client,
+        ):
+            with pytest.raises(duplex.ConnectError, match="no link that offers what was asked for"):
+                await client.connect("discovery://who", wait="more", timeout=1)
+            with pytest.raises(duplex.ConfigurationError, match="not connected"):
+                await client.disconnect("discovery://who")
+
+
+async def test_no_directory_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: ())
+    async with duplex.open_peer() as client:
+        with pytest.raises(duplex.ConfigurationError, match="the group duplex"):
+            await client.connect("discovery://who")
+
+
+def test_a_name_is_looked_up_by_a_peer() -> None:
+    with pytest.raises(duplex.ConfigurationError, match="is looked up by a peer"):
+        duplex.resolvers.resolver_for("discovery://who")
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"addresses": ("", "a")}, "Advertise.addresses are texts"),
+        ({"zone": 5}, "Advertise.zone"),
+        ({"weight": -1}, "Advertise.weight"),
+        ({"ttl": 0}, "Advertise.ttl"),
+        ({"metadata": {"a": 1}}, "Advertise.metadata"),
+    ],
+)
+def test_what_cannot_be_advertised(fields: dict[str, Any], why: str) -> None:
+    with pytest.raises(duplex.ConfigurationError, match=why):
+        duplex.Advertise(**fields)
+
+
+async def test_a_resolver_is_asked_once() -> None:
+    class Told:
+        def __init__(self, *told: Any) -> None:
+            self._told = told
+
+        def __repr__(self) -> str:
+            return "<told>"
+
+        async def resolve(self, service: str) -> AsyncIterator[Any]:
+            for told in self._told:
+                if isinstance(told, Exception):
+                    raise told
+                yield told
+            await trio.sleep_forever()
+
+    async with duplex.open_peer() as client:
+        known = await client.look_up(Told(["tcp://a:1", "nonsense"]))
+        assert [one.address for one in known] == ["tcp://a:1"]
+        assert "nonsense" in (known.problem or "")
+        assert [one.address for one in await client.look_up("tcp://a:1")] == ["tcp://a:1"]
+        for told, why in [
+            ((), "did not say where it is within 0.1 s"),
+            (([],), "<told> names no endpoints"),
+            ((OSError("broken"),), "cannot say where it is: .*broken"),
+        ]:
+            with pytest.raises(duplex.ConnectError, match=why):
+                await client.look_up(Told(*told), timeout=0.1)
+        with pytest.raises(duplex.ConfigurationError, match="nonsense"):
+            await client.look_up(Told(["nonsense"]))
