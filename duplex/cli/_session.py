@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -93,11 +94,22 @@ async def linked(endpoint: str, timeout: float) -> AsyncIterator[duplex.Link]:
         endpoint: where the other peer is bound; or ``discovery://NAME``, for one of the instances of a service.
         timeout: seconds until there must be a link; where nothing listens, it fails at once.
     """
-    servers = discovery_servers() if is_looked_up(endpoint) else ()
-    async with duplex.open_peer(
-        name="duplex-cli", connect_timeout=timeout, discovery=servers or None
-    ) as peer:
+    opening = looking_up(timeout) if is_looked_up(endpoint) else _plain_peer(timeout)
+    async with opening as peer:
         yield await connect(peer, endpoint)
+
+
+def looking_up(timeout: float) -> AbstractAsyncContextManager[duplex.Peer]:
+    """Open a peer that looks services up where the command says.
+
+    Args:
+        timeout: seconds that this may take, and a link.
+    """
+    return _plain_peer(timeout, discovery=discovery_servers() or None)
+
+
+def _plain_peer(timeout: float, **options: Any) -> AbstractAsyncContextManager[duplex.Peer]:
+    return duplex.open_peer(name="duplex-cli", connect_timeout=timeout, **options)
 
 
 async def reflect(link: duplex.Link, method: str, *args: Any, timeout: float) -> Any:

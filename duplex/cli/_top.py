@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Callable, Sequence
+from typing import Final, final
 
 import click
 import trio
@@ -12,8 +13,12 @@ import trio
 import duplex
 from duplex.builtin import Snapshot
 from duplex.cli._report import printable
-from duplex.cli._session import linked
+from duplex.cli._session import linked, looking_up
 from duplex.cli._stats import HEADINGS, Row, heading, read, rows, stats_of, text_table
+from duplex.resolvers import Known, is_looked_up
+
+#: Seconds between two questions which instances a service has.
+_LEAST_PAUSE: Final = 1.0
 
 
 @final
@@ -73,16 +78,36 @@ async def show_top(
     """Show what peers do.
 
     Args:
-        endpoints: where they are bound.
+        endpoints: where they are bound; ``discovery://NAME`` stands for all instances of a service.
         interval: seconds between two looks.
         count: how many looks; ``None`` for no end.
         connect_timeout: seconds to wait for a link.
         everything: also ``duplex.*``.
     """
-    peers = [Watched(endpoint) for endpoint in endpoints]
-    async with trio.open_nursery() as nursery:
-        for peer in peers:
-            nursery.start_soon(peer.run, interval, connect_timeout)
+    peers: list[Watched] = []
+
+    async def watch(peer: Watched, scope: trio.CancelScope) -> None:
+        with scope:
+            await peer.run(interval, connect_timeout)
+        peers.remove(peer)
+
+    async with contextlib.AsyncExitStack() as stack:
+        services: list[tuple[duplex.Peer, str, Known]] = []
+        for endpoint in filter(is_looked_up, endpoints):
+            asked = await stack.enter_async_context(looking_up(connect_timeout))
+            services.append((asked, endpoint, await asked.look_up(endpoint)))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+
+        def begin(endpoint: str) -> trio.CancelScope:
+            peers.append(Watched(endpoint))
+            nursery.start_soon(watch, peers[-1], scope := trio.CancelScope())
+            return scope
+
+        for endpoint in endpoints:
+            if not is_looked_up(endpoint):
+                begin(endpoint)
+        for service in services:
+            nursery.start_soon(_watch_instances, *service, begin, interval)
         if sys.stdout.isatty():
             await _draw(peers, interval, count, everything=everything)
         else:
@@ -90,12 +115,32 @@ async def show_top(
         nursery.cancel_scope.cancel()
 
 
+async def _watch_instances(
+    asked: duplex.Peer,
+    endpoint: str,
+    known: Known,
+    begin: Callable[[str], trio.CancelScope],
+    interval: float,
+) -> None:
+    """Watch the instances of a service, whichever they are; those that are known stay when that cannot be said."""
+    watched: dict[str, trio.CancelScope] = {}
+    while True:
+        addresses = {one.address for one in known}
+        for address in watched.keys() - addresses:
+            watched.pop(address).cancel()
+        for address in sorted(addresses - watched.keys()):
+            watched[address] = begin(address)
+        await trio.sleep(max(interval, _LEAST_PAUSE))
+        with contextlib.suppress(duplex.ConnectError):
+            known = await asked.look_up(endpoint)
+
+
 async def _write(peers: Sequence[Watched], interval: float, count: int | None, *, everything: bool) -> None:
     looks = 0
     while count is None or looks < count:
         await trio.sleep(interval)
         looks += 1
-        for peer in peers:
+        for peer in list(peers):
             click.echo(printable(peer.title))
             if peer.problem is None:
                 for line in text_table(peer.rows(everything=everything), per_second=True):

@@ -84,7 +84,7 @@ def top_command(
     """Watch what the peers at ENDPOINT... do: calls per second, errors, latencies and bytes of each method.
 
     On a terminal one picture is drawn again and again; elsewhere each look is written below the one before. A peer that
-    is gone is shown as that until it is back.
+    is gone is shown as that until it is back. discovery://NAME stands for all instances of a service, whichever there are.
     """
     from duplex.cli._session import run
     from duplex.cli._top import show_top

@@ -184,7 +184,7 @@ async def test_the_command_calls_a_service_by_its_name(tmp_path: Path) -> None:
             (("health", "discovery://work"), "SERVING"),
             (("stats", "discovery://work"), "work.square"),
             (("ping", "discovery://work", "--count", "1"), "ms"),
-            (("top", "discovery://work", "--count", "1"), "discovery://work"),
+            (("top", "discovery://work", "--count", "1"), f"{worker.endpoint}:"),
             (("bench", "discovery://work", "work.square", "7", "--count", "3", "--warmup", "0s"), "calls"),
         ]:
             code, out, err = await trio.to_thread.run_sync(run, *words)
@@ -197,3 +197,31 @@ async def test_the_command_calls_a_service_by_its_name(tmp_path: Path) -> None:
         code, _, err = await trio.to_thread.run_sync(run, "call", "discovery://work", "work.square", "7")
         assert code == 78
         assert "nothing listens at" in err
+
+
+async def test_top_shows_all_instances_whichever_there_are(tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/d.sock"
+    command = [sys.executable, "-m", "duplex", "top", "discovery://work", "--discovery", endpoint]
+    with fail_after(60), serving("memory:", endpoint), Worker("a", endpoint) as first:
+        while "a" not in await listed(endpoint):
+            await trio.sleep(0.1)  # what other processes do has no clock of ours
+        with (
+            subprocess.Popen([*command, "--interval", "100ms"], stdout=subprocess.PIPE, text=True) as top,
+            Worker("b", endpoint) as second,
+        ):
+            assert top.stdout is not None
+            seen: set[str] = set()
+
+            def read_until(shown: str) -> None:
+                assert top.stdout is not None
+                for line in top.stdout:
+                    seen.add(line.partition(": ")[0])
+                    if shown in line:
+                        return
+
+            await trio.to_thread.run_sync(read_until, f"{second.endpoint}: b")
+            assert first.endpoint in seen
+            first.process.terminate()
+            await trio.to_thread.run_sync(first.process.wait)
+            assert await listed(endpoint) == {"b"}
+            top.kill()
