@@ -205,6 +205,23 @@ async def test_no_call_is_made_before_the_connecting_side_knows(autojump_clock: 
         assert client.links[0].remote.identity == SHOP
 
 
+async def test_connect_returns_when_both_sides_know(autojump_clock: object) -> None:
+    gate = Gate(SHOP)
+    async with two({}, {"authenticator": gate}) as (_, client, endpoint), trio.open_nursery() as nursery:
+        links: list[duplex.Link] = []
+
+        async def connect() -> None:
+            links.append(await client.connect(endpoint))
+
+        nursery.start_soon(connect)
+        await until(lambda: gate.asked)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not links
+        gate.opened.set()
+        await until(lambda: links)
+        assert links[0].remote.identity == SHOP
+
+
 async def test_calls_that_came_meanwhile_keep_their_order(autojump_clock: object) -> None:
     gate = Gate(SHOP)
     seen: list[int] = []
