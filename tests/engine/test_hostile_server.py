@@ -176,7 +176,7 @@ async def test_no_answer_at_all() -> None:
     async with arena() as place:
         error = await outcome(place.client.connect(place.router.endpoint, timeout=within(0.2)))
         assert type(error) is duplex.ConnectError
-        assert "did not greet" in str(error)
+        assert "has not greeted" in str(error)
         assert place.router.endpoint in str(error)
 
 
