@@ -47,7 +47,7 @@ class RetryPolicy:
     keyed: bool = False
     #: While many calls fail, more of them help nobody. Each service has a budget of so many tokens: a failed attempt
     #: takes one, a call that succeeds gives a part of one back, and nothing is tried again while half of them are gone.
-    max_tokens: float = 10.0
+    max_tokens: float = 100.0
     token_ratio: float = 0.1
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class HedgingPolicy:
     #: Outcomes of an attempt that do not end the call while there is another one; the next is made at once.
     codes: frozenset[StatusCode] = frozenset({StatusCode.UNAVAILABLE})
     #: As in :class:`RetryPolicy`: while many calls fail, none is made twice.
-    max_tokens: float = 10.0
+    max_tokens: float = 100.0
     token_ratio: float = 0.1
 
     def __post_init__(self) -> None:

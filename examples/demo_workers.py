@@ -118,9 +118,8 @@ async def linked(caller: duplex.Peer, count: int) -> None:
 async def make_calls(caller: duplex.Peer, then: Callable[[], object] = lambda: None) -> str:
     """Make calls, ten at once, and do something in the middle; return how many were answered, and by how many workers."""
     by_worker: Counter[int] = Counter()
-    # What may be done twice is called again where a worker was lost, and all ten calls may be lost there at once.
-    again = duplex.RetryPolicy(max_tokens=100)
-    work = caller.service("work").with_options(retry=again, idempotent=True)
+    # What may be done twice is called again where a worker was lost.
+    work = caller.service("work").with_options(retry=duplex.RetryPolicy(), idempotent=True)
     todo = iter(range(CALLS))
 
     async def call() -> None:

@@ -24,7 +24,7 @@ WORK = "0.005"
 CALLERS = 8
 
 #: Attempts are cut short, or calls would wait for as long as a server that was stopped. There are tokens for all callers.
-RETRY = duplex.RetryPolicy(max_attempts=6, attempt_timeout=within(1), max_tokens=100)
+RETRY = duplex.RetryPolicy(max_attempts=6, attempt_timeout=within(1))
 
 
 class Servers:

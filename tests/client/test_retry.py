@@ -135,7 +135,7 @@ def test_it_may_have_executed_if_any_attempt_may() -> None:
 
 def test_budget() -> None:
     """Nothing is tried again while half of the tokens are gone; ten calls that succeed give one back."""
-    budget = Budget(POLICY)
+    budget = Budget(RetryPolicy(max_tokens=10))
 
     def allowed_after(*, failed: int = 0, succeeded: int = 0) -> bool:
         for _ in range(failed):
@@ -412,7 +412,7 @@ async def test_an_attempt_that_takes_too_long(flaky: Flaky, autojump_clock: obje
 
 async def test_while_many_calls_fail_nothing_is_tried_again(flaky: Flaky, autojump_clock: object) -> None:
     async with linked(flaky.service, within=1000) as pair:
-        remote = retried(pair.service("flaky"), max_attempts=2)
+        remote = retried(pair.service("flaky"), max_attempts=2, max_tokens=10)
         flaky.fail_with = no(1000)
         for _ in range(10):
             assert type(await outcome(remote.get())) is duplex.Unavailable

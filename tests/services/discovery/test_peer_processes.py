@@ -60,9 +60,7 @@ async def listed(*servers: str) -> set[str]:
 
 
 def work_of(client: duplex.Peer) -> duplex.ServiceProxy:
-    return client.service("work").with_options(
-        retry=duplex.RetryPolicy(max_tokens=100), idempotent=True, timeout=30
-    )
+    return client.service("work").with_options(retry=duplex.RetryPolicy(), idempotent=True, timeout=30)
 
 
 async def test_a_worker_that_is_killed_and_discovery_that_starts_again(tmp_path: Path) -> None:
