@@ -14,12 +14,13 @@ import pytest
 import duplex
 from tests.docs.markdown import ROOT
 from tests.machine import within
+from tests.stress.pair import PIECES
 
 EXAMPLES: Final = ROOT / "examples"
 EXPECTED: Final = Path(__file__).with_name("expected")
 
 #: Services without a program around them, and the demonstration, which has a test of its own.
-APART: Final = frozenset({"calc", "demo", "demo_workers", "worker"})
+APART: Final = PIECES | {"demo"}
 
 NAMES: Final = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in APART)
 

@@ -25,6 +25,7 @@ from typing import Final
 
 from tests.docs.markdown import ROOT
 from tests.stress.document import DOCUMENTS
+from tests.stress.pair import PIECES
 from tests.wires.orders import ORDERS
 from tests.wires.place import PROCESS
 
@@ -34,8 +35,6 @@ TUTORIAL: Final = 20
 STRETCH: Final = 20
 #: Problems that are shown of one part.
 SHOWN: Final = 3
-#: Not a program by itself.
-APART: Final = {"calc"}
 
 
 @dataclasses.dataclass
@@ -94,7 +93,7 @@ def _run_wire(wire: str, seed: str) -> Result:
 
 def run_rounds(seed: str, rounds: int) -> list[Result]:
     """Run every example and document; so many at a time that all cores are loaded."""
-    examples = sorted(path.stem for path in (ROOT / "examples").glob("*.py") if path.stem not in APART)
+    examples = sorted(path.stem for path in (ROOT / "examples").glob("*.py") if path.stem not in PIECES)
     jobs = [
         ("tests.stress.document", name, rounds if name == "README.md" else rounds // TUTORIAL or 1)
         for name in DOCUMENTS

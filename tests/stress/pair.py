@@ -67,6 +67,8 @@ TOGETHER: Final = {
     "telemetry": "counts what is dropped while nothing is read",
     "typed_client": "exposes an object that it has made",
 }
+#: Parts of others, and not programs by themselves.
+PIECES: Final = frozenset({"calc", "demo_workers", "worker"})
 _fork: Final = multiprocessing.get_context("fork")
 
 

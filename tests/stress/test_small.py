@@ -12,10 +12,10 @@ from tests.docs.markdown import ROOT
 from tests.machine import within
 from tests.stress.__main__ import Result, show
 from tests.stress.document import DOCUMENTS, definitions
-from tests.stress.pair import TOGETHER, compare
+from tests.stress.pair import PIECES, TOGETHER, compare
 
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
-BETWEEN_PROCESSES = [name for name in EXAMPLES if name not in {*TOGETHER, "calc", "demo"}]
+BETWEEN_PROCESSES = [name for name in EXAMPLES if name not in {*TOGETHER, *PIECES, "demo"}]
 
 
 def rounds_of(module: str, name: str, rounds: int, seed: str) -> list[str]:
