@@ -21,10 +21,12 @@ SECONDS: Final = 0.05
 #: By how much the target may grow. What is sent and not read is 16 MiB twice by default; what Python, ZeroMQ and
 #: the C library keep for it is as much again.
 GROWTH: Final = 80 * MB
-#: Kinds whose memory another limit bounds: Limits.max_buffered, and the windows of twenty links; and Limits.max_handlers.
+#: Kinds whose memory another limit bounds: Limits.max_buffered, and the windows of twenty links; and Limits.max_handlers, which
+#: thousands of streams in a mixture of five kinds are under, too.
 MORE_GROWTH: Final = {
     "uploads": (256 + 20 * 16 + 64) * 1024 * 1024,
     "handlers": 250 * MB,
+    "mixture": 120 * MB,
 }
 
 
