@@ -23,7 +23,7 @@ import trio
 from duplex_services._shared._addresses import open_sockets, show_address
 from duplex_services._shared._background import background
 
-_log: Final = logging.getLogger("duplex.http")
+_log: Final = logging.getLogger("duplex")
 
 _T = TypeVar("_T")
 

@@ -16,7 +16,7 @@ import msgspec
 
 from duplex_services._shared._places import state_folder
 
-_log: Final = logging.getLogger("duplex.discovery")
+_log: Final = logging.getLogger("duplex")
 
 #: Bytes of a file; services with more endpoints are not kept.
 MOST_BYTES: Final = 1_048_576

@@ -17,7 +17,7 @@ from duplex_services.discovery._rules._monitor import Result, checker_of
 from duplex_services.discovery._rules._plans import NOT_CHECKED
 from duplex_services.discovery._rules._view import View
 
-_log: Final = logging.getLogger("duplex.discovery")
+_log: Final = logging.getLogger("duplex")
 
 #: Seconds between two looks at which instances are to be checked here.
 _LOOK_EVERY: Final = 0.25

@@ -27,7 +27,7 @@ from duplex_services.discovery._services import Services
 from duplex_services.discovery._writing import Writer
 from duplex_services.store import Denied, Store, Update, open_store
 
-_log: Final = logging.getLogger("duplex.discovery")
+_log: Final = logging.getLogger("duplex")
 
 
 class Directory:

@@ -19,7 +19,7 @@ from duplex_services.discovery._rules._mirror import Mirror
 from duplex_services.discovery._rules._retrying import next_pause
 from duplex_services.discovery._wire import SERVICE
 
-_log: Final = logging.getLogger("duplex.discovery")
+_log: Final = logging.getLogger("duplex")
 
 #: Changes that wait for their reader before they are merged.
 _MOST_PENDING: Final = 1000

@@ -39,7 +39,7 @@ from duplex_services.discovery._rules._naming import (
 )
 from duplex_services.store import check_url
 
-_log: Final = logging.getLogger("duplex.discovery")
+_log: Final = logging.getLogger("duplex")
 
 #: Seconds that withdrawing may take.
 _WITHDRAW_WITHIN: Final = 2.0

@@ -28,7 +28,7 @@ from duplex_services.discovery._rules._plans import Owner, Plan, plan_delete, pl
 from duplex_services.discovery._rules._view import View
 from duplex_services.discovery._writing import Writer
 
-_log: Final = logging.getLogger("duplex.discovery")
+_log: Final = logging.getLogger("duplex")
 
 #: Seconds between two looks.
 LOOK_EVERY: Final = 0.25

@@ -16,7 +16,7 @@ from duplex_services.discovery._rules._naming import is_store
 from duplex_services.discovery._rules._retrying import next_pause
 from duplex_services.discovery._serving import open_client
 
-_log: Final = logging.getLogger("duplex.discovery")
+_log: Final = logging.getLogger("duplex")
 
 #: What is done over a link, with the peer that has it, and again over the next one.
 Job: TypeAlias = Callable[[duplex.Peer], Awaitable[None]]

@@ -21,7 +21,7 @@ from duplex_services.discovery._rules._endpoints import endpoints_of, why_none
 from duplex_services.discovery._rules._naming import Target, listed_name
 from duplex_services.discovery._wire import SERVICE
 
-_log: Final = logging.getLogger("duplex.discovery")
+_log: Final = logging.getLogger("duplex")
 
 #: Seconds that a server has to answer before what was kept is told.
 _ANSWER_WITHIN: Final = 1.0

@@ -12,7 +12,7 @@ from duplex_services.discovery._model import ServerInfo
 from duplex_services.discovery._rules._keys import encode, read_server, server_key
 from duplex_services.store import Conflict, Lease, Store, StoreError, missing, unchanged
 
-_log: Final = logging.getLogger("duplex.discovery")
+_log: Final = logging.getLogger("duplex")
 
 #: Seconds after which what failed is tried again.
 _PAUSE: Final = 0.5

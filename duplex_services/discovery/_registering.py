@@ -19,7 +19,7 @@ from duplex_services.discovery._rules._plans import NOT_CHECKED
 from duplex_services.discovery._rules._retrying import next_pause
 from duplex_services.discovery._wire import SERVICE, Granted, Report
 
-_log: Final = logging.getLogger("duplex.discovery")
+_log: Final = logging.getLogger("duplex")
 
 #: Seconds that leaving may take; the instance goes after its TTL in any case.
 _LEAVE_WITHIN: Final = 2.0

@@ -11,7 +11,7 @@ from duplex_services.store._backend import Backend, Grant
 from duplex_services.store._model import LeaseLost, StoreError, Unavailable
 from duplex_services.store._rules._clocks import LeaseClock
 
-_log: Final = logging.getLogger("duplex.store")
+_log: Final = logging.getLogger("duplex")
 
 #: Seconds that giving a lease back may take; it ends by itself, only later.
 _REVOKE_WITHIN: Final = 2.0

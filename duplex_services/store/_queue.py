@@ -24,7 +24,7 @@ from duplex_services.store._rules._clocks import next_pause
 from duplex_services.store._rules._commits import take_group, with_writer
 from duplex_services.store._rules._settling import Sent, Settled, burn_of, give_up, settle
 
-_log: Final = logging.getLogger("duplex.store")
+_log: Final = logging.getLogger("duplex")
 
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0

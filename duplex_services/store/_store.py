@@ -38,7 +38,7 @@ from duplex_services.store._rules._numbers import check_seconds
 from duplex_services.store._upstream import Upstream
 from duplex_services.store._view import Reader, in_order
 
-_log: Final = logging.getLogger("duplex.store")
+_log: Final = logging.getLogger("duplex")
 
 #: Seconds that tidying up may take; others do what is left.
 _FORGET_WITHIN: Final = 1.0

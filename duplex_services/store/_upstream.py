@@ -19,7 +19,7 @@ from duplex_services.store._view import Reader, View
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_log: Final = logging.getLogger("duplex.store")
+_log: Final = logging.getLogger("duplex")
 
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0

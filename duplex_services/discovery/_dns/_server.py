@@ -22,7 +22,7 @@ from duplex_services.discovery._dns._options import DnsOptions, DnsStatistics
 from duplex_services.discovery._dns._recursors import Where, find_recursors, recurse
 from duplex_services.discovery._reading import Reading
 
-_log: Final = logging.getLogger("duplex.discovery.dns")
+_log: Final = logging.getLogger("duplex")
 
 #: Packets that are answered before others have a turn.
 _BURST: Final = 64

@@ -14,7 +14,7 @@ from duplex_services.discovery._model import Check, CheckKind, Registration
 from duplex_services.discovery._rules._monitor import Result
 from duplex_services.discovery._rules._targets import target_of
 
-_log: Final = logging.getLogger("duplex.discovery")
+_log: Final = logging.getLogger("duplex")
 
 #: Characters of what a check says.
 _MOST_NOTE: Final = 500

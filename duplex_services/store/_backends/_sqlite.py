@@ -25,7 +25,7 @@ from duplex_services.store._backends._thread import OwnedThread, owned_thread
 from duplex_services.store._model import Commit, Entry, OpenError, Refused, StoreError, Unavailable, Unknown
 from duplex_services.store._url import StoreURL
 
-_log: Final = logging.getLogger("duplex.store")
+_log: Final = logging.getLogger("duplex")
 
 #: Seconds between two looks whether the file is still where it was.
 _LOOK_EVERY: Final = 1.0

@@ -22,7 +22,7 @@ from duplex_services._shared._background import background
 from duplex_services.store._backend import ANSWER_WITHIN
 from duplex_services.store._model import Denied, Unavailable
 
-_log: Final = logging.getLogger("duplex.store")
+_log: Final = logging.getLogger("duplex")
 #: For kazoo, which has a warning for every attempt to connect, several in a second.
 _kazoo_log: Final = logging.getLogger("duplex.store.kazoo")
 _kazoo_log.setLevel(logging.ERROR)

@@ -441,7 +441,7 @@ class Running:
 async def test_staying_registered_over_servers_that_end(
     caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
-    caplog.set_level(logging.INFO, "duplex.discovery")
+    caplog.set_level(logging.INFO, "duplex")
     async with open_store("memory:") as store, duplex.open_peer() as client, trio.open_nursery() as nursery:
         first, second = Running(store, "a"), Running(store, "b")
         await nursery.start(first.run)

@@ -384,7 +384,7 @@ async def test_who_only_has_connections_keeps_nobody_out(said: bytes) -> None:
 
 
 async def test_a_handler_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.ERROR, "duplex.http"):
+    with caplog.at_level(logging.ERROR, "duplex"):
         async with open_told() as (_, _, port):
             answer = await say(port, head("GET", "/fail") + head("GET", "/x", CLOSE))
             assert answer.startswith(b"HTTP/1.1 500 ")
