@@ -139,6 +139,11 @@ class Answers:
                     self._tell()
             finally:
                 if self._as_of is None:
+                    endpoints = self._endpoints(following)
+                    if self._is_fresh(following) and endpoints != self._kept_endpoints:
+                        # Who closes a moment after a change has to find it on disk the next time.
+                        with trio.CancelScope(shield=True):
+                            await self._write(endpoints)
                     self._as_of = time.time()
 
     async def _learn_names(self, remote: DiscoveryService) -> None:
@@ -152,16 +157,17 @@ class Answers:
 
     async def _keep(self, endpoints: tuple[duplex.Endpoint, ...]) -> None:
         """Keep what is known on disk, unless that was done a moment ago."""
-        now = trio.current_time()
         every = _KEEP_EVERY if endpoints == self._kept_endpoints else _KEEP_AFTER
-        if now < self._kept_at + every:
-            return
-        self._kept_at, self._kept_endpoints = now, endpoints
+        if trio.current_time() >= self._kept_at + every:
+            await self._write(endpoints)
+
+    async def _write(self, endpoints: tuple[duplex.Endpoint, ...]) -> None:
         if endpoints:
             kept = Kept(self._key, time.time(), [(one.address, one.weight, one.zone) for one in endpoints])
             await trio.to_thread.run_sync(self._cache.write, kept)
         else:
             await trio.to_thread.run_sync(self._cache.forget, self._key)
+        self._kept_at, self._kept_endpoints = trio.current_time(), endpoints
 
     async def _read(self) -> None:
         """Read what was kept, once no server has answered for a while."""

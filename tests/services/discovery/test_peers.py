@@ -319,6 +319,28 @@ async def test_discovery_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
                 await client.service("who").with_options(timeout=30).name_()
 
 
+async def test_what_was_learned_last_is_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DUPLEX_DISCOVERY_CACHE", str(tmp_path))
+    with fail_after(10):
+        async with discovery(endpoint="memory://d") as (directory, server), trio.open_nursery() as nursery:
+
+            async def come_later() -> None:
+                await trio.sleep(SOON)
+                async with worker("a", server):
+                    await trio.sleep_forever()
+
+            nursery.start_soon(come_later)
+            async with duplex.open_peer(discovery=server) as client:
+                # That nobody is there is kept at first; who comes a moment later, when the client ends.
+                await client.connect("discovery://who")
+            (found,) = listed(directory)
+            nursery.cancel_scope.cancel()
+        async with duplex.open_peer(discovery="memory://d") as client:
+            known = await client.look_up("discovery://who")
+            assert [one.address for one in known.endpoints] == [found.endpoint]
+            assert "from this machine's disk" in (known.problem or "")
+
+
 # ---------------------------------------------------------------------------------------- when things fail
 
 
