@@ -14,9 +14,13 @@ from duplex.builtin import Snapshot
 from duplex.cli._output import to_json
 from duplex.cli._report import printable
 from duplex.cli._session import linked
+from duplex.cli.live import columns
 
 STATS: Final = "duplex.stats"
 _BUILT_IN: Final = "duplex."
+NO_CALLS: Final = "no calls"
+#: So many columns, from the first, are texts; the others numbers.
+TEXTS: Final = 2
 HEADINGS: Final = (
     "method",
     "direction",
@@ -167,16 +171,8 @@ def _total(errors: Mapping[str, int]) -> int:
 def text_table(lines: Sequence[Row], *, per_second: bool) -> list[str]:
     """Return the table as lines of text."""
     if not lines:
-        return ["no calls"]
-    table = [HEADINGS, *(row.cells(per_second=per_second) for row in lines)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(HEADINGS))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
+        return [NO_CALLS]
+    return columns([HEADINGS, *(row.cells(per_second=per_second) for row in lines)], TEXTS)
 
 
 def _time(seconds: float | None) -> str:

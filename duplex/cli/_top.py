@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Sequence
 from typing import Final, final
 
-import click
 import trio
 
 import duplex
 from duplex.builtin import Snapshot
-from duplex.cli._report import printable
 from duplex.cli._session import linked, looking_up
-from duplex.cli._stats import HEADINGS, Row, heading, read, rows, stats_of, text_table
+from duplex.cli._stats import HEADINGS, NO_CALLS, TEXTS, Row, heading, read, rows, stats_of
+from duplex.cli.live import Part, show_live
 from duplex.resolvers import Known, is_looked_up
 
 #: Seconds between two questions which instances a service has.
@@ -71,6 +69,12 @@ class Watched:
         found = [row for row in found if row.calls or row.in_flight]
         return sorted(found, key=lambda row: (-row.calls, -row.in_flight, row.method, row.direction))
 
+    def part(self, *, everything: bool) -> Part:
+        """Return what is shown of it."""
+        found = [row.cells(per_second=True) for row in self.rows(everything=everything)]
+        is_bad = self.problem is not None
+        return Part(self.title, is_bad, HEADINGS, found, TEXTS, "" if is_bad else NO_CALLS)
+
 
 async def show_top(
     endpoints: Sequence[str], *, interval: float, count: int | None, connect_timeout: float, everything: bool
@@ -108,10 +112,9 @@ async def show_top(
                 begin(endpoint)
         for service in services:
             nursery.start_soon(_watch_instances, *service, begin, interval)
-        if sys.stdout.isatty():
-            await _draw(peers, interval, count, everything=everything)
-        else:
-            await _write(peers, interval, count, everything=everything)
+        await show_live(
+            lambda: [peer.part(everything=everything) for peer in peers], interval=interval, count=count
+        )
         nursery.cancel_scope.cancel()
 
 
@@ -133,47 +136,3 @@ async def _watch_instances(
         await trio.sleep(max(interval, _LEAST_PAUSE))
         with contextlib.suppress(duplex.ConnectError):
             known = await asked.look_up(endpoint)
-
-
-async def _write(peers: Sequence[Watched], interval: float, count: int | None, *, everything: bool) -> None:
-    looks = 0
-    while count is None or looks < count:
-        await trio.sleep(interval)
-        looks += 1
-        for peer in list(peers):
-            click.echo(printable(peer.title))
-            if peer.problem is None:
-                for line in text_table(peer.rows(everything=everything), per_second=True):
-                    click.echo(f"  {line}")
-        sys.stdout.flush()
-
-
-async def _draw(peers: Sequence[Watched], interval: float, count: int | None, *, everything: bool) -> None:
-    from rich.console import Console, Group
-    from rich.live import Live
-    from rich.table import Table
-    from rich.text import Text
-
-    def picture() -> Group:
-        parts: list[Text | Table] = []
-        for peer in peers:
-            parts.append(Text(printable(peer.title), style="red" if peer.problem else "bold"))
-            table = Table(box=None, pad_edge=False)
-            for column, name in enumerate(HEADINGS):
-                table.add_column(name, justify="left" if column < 2 else "right", no_wrap=True)
-            for row in peer.rows(everything=everything):
-                table.add_row(*map(Text, row.cells(per_second=True)))
-            if table.row_count:
-                parts.append(table)
-        return Group(*parts)
-
-    looks = 0
-    # What does not fit is left out, and by trio's timers rather than by a thread of rich's it is drawn again.
-    with Live(
-        console=Console(), auto_refresh=False, screen=count is None, vertical_overflow="ellipsis"
-    ) as live:
-        while count is None or looks < count:
-            live.update(picture(), refresh=True)
-            await trio.sleep(interval)
-            looks += 1
-        live.update(picture(), refresh=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from duplex.cli.live import columns, line
 from duplex_services.discovery.client import (
     Change,
     Diff,
@@ -29,18 +30,8 @@ def show_json(value: object) -> str:
     )
 
 
-def line(text: str) -> str:
-    """Return what others say with nothing in it that makes another line of it, or that a terminal would obey."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows with their columns below each other."""
-    rows = [[line(cell) for cell in row] for row in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(columns(rows))
 
 
 def show_overview(overview: Overview) -> str:
@@ -51,7 +42,7 @@ def show_overview(overview: Overview) -> str:
         for info in overview.services
     ]
     servers = ", ".join(server.name for server in overview.servers) or "none"
-    return "\n".join([columns(rows), "", line(f"servers: {servers}"), show_status(overview.status)])
+    return "\n".join([_table(rows), "", line(f"servers: {servers}"), show_status(overview.status)])
 
 
 def show_instances(listing: Listing) -> str:
@@ -67,7 +58,7 @@ def show_instances(listing: Listing) -> str:
         rows.append(
             (
                 one.id,
-                _address(one),
+                address_of(one),
                 one.state,
                 f"{one.weight}",
                 one.zone,
@@ -75,7 +66,7 @@ def show_instances(listing: Listing) -> str:
                 "; ".join(marks),
             )
         )
-    return f"{columns(rows)}\n\n{show_status(listing.status)}"
+    return f"{_table(rows)}\n\n{show_status(listing.status)}"
 
 
 def show_instance(one: Instance) -> str:
@@ -84,7 +75,7 @@ def show_instance(one: Instance) -> str:
         "metadata": _pairs(one.metadata),
         "suspect": "yes" if one.suspect else "",
     }
-    return columns([(name, f"{value}") for name, value in fields.items() if value not in ("", None)])
+    return _table([(name, f"{value}") for name, value in fields.items() if value not in ("", None)])
 
 
 def show_service(info: ServiceInfo) -> str:
@@ -98,7 +89,7 @@ def show_service(info: ServiceInfo) -> str:
     ]
     if info.metadata is not None:
         rows.append((f"metadata {info.metadata.index}", msgspec.json.encode(info.metadata.data).decode()))
-    return columns(rows)
+    return _table(rows)
 
 
 def show_leader(news: LeaderNews) -> str:
@@ -106,7 +97,7 @@ def show_leader(news: LeaderNews) -> str:
     leader = news.leader
     if leader is None:
         return line(f"{news.service}: nobody leads")
-    address = "" if leader.instance is None else f" at {_address(leader.instance)}"
+    address = "" if leader.instance is None else f" at {address_of(leader.instance)}"
     return line(f"{news.service}: {leader.id}{address}, fence {leader.fence}")
 
 
@@ -115,7 +106,7 @@ def show_change(change: Change) -> str:
     what = f"{change.service}/{change.id}" if change.id else change.service
     detail = ""
     if change.kind in ("up", "update") and change.instance is not None:
-        detail = f"{_address(change.instance)} {change.instance.state}"
+        detail = f"{address_of(change.instance)} {change.instance.state}"
         detail += " suspect" if change.instance.suspect else ""
         detail += f" ({change.instance.note})" if change.instance.note else ""
     elif change.kind == "down":
@@ -157,7 +148,7 @@ def show_status(status: Status) -> str:
     return line(f"as of {status.as_of}, {age}{stale}")
 
 
-def _address(one: Instance) -> str:
+def address_of(one: Instance) -> str:
     return one.endpoint or one.address
 
 

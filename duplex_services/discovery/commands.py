@@ -14,6 +14,7 @@ import trio
 
 import duplex
 from duplex_services._shared._places import settings_of, socket_endpoint, state_folder
+from duplex_services.discovery._board import show_board
 from duplex_services.discovery._front_options import front_options, fronts_of
 from duplex_services.discovery._showing import (
     show_change,
@@ -229,17 +230,43 @@ def show_command(service: str, id: str | None, where: tuple[str, ...], output: s
 
 @commands.command("watch")
 @click.argument("service", required=False)
+@click.option(
+    "--live", is_flag=True, help="Draw all there is, again and again, instead of a line for each change."
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="Of --live: seconds between two looks.",
+)
+@click.option("--count", type=click.IntRange(min=1), help="Of --live: end after so many looks.")
 @_where_option
 @_output_option
-def watch_command(service: str | None, where: tuple[str, ...], output: str) -> int:
-    """Tell what there is of SERVICE, or of all, and what changes, a line each, until interrupted."""
+def watch_command(
+    service: str | None,
+    live: bool,
+    interval: float,
+    count: int | None,
+    where: tuple[str, ...],
+    output: str,
+) -> int:
+    """Tell what there is of SERVICE, or of all, and what changes, a line each, until interrupted.
+
+    With --live a table takes the place of the one before, on a terminal; elsewhere it is written below it. With -o json it
+    is changes in any case.
+    """
 
     async def watch() -> None:
-        async with open_client(*_places(where)) as peer, follow(peer, service or "") as following:
-            async for news in following:
-                for change in news.changes:
-                    _show(output, change, show_change)
-                sys.stdout.flush()
+        async with open_client(*_places(where)) as peer:
+            if live and output == "text":
+                await show_board(peer, service or "", interval=interval, count=count)
+                return
+            async with follow(peer, service or "") as following:
+                async for news in following:
+                    for change in news.changes:
+                        _show(output, change, show_change)
+                    sys.stdout.flush()
 
     _run(watch)
     return 0

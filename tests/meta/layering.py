@@ -115,6 +115,7 @@ PUBLIC_MODULES: Final = frozenset(
         "duplex",
         "duplex.middleware",
         "duplex.builtin",
+        "duplex.cli.live",
         "duplex.conformance",
         "duplex.resolvers",
         "duplex.testing",

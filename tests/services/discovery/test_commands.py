@@ -212,6 +212,25 @@ def test_watching(shell: Shell) -> None:
     assert watch.wait(within(20)) == 130
 
 
+def test_a_live_view(shell: Shell) -> None:
+    shell.serve()
+    live = shell.start("watch", "--live", "--interval", "0.2", "--count", "2000")
+    assert live.stdout is not None
+    registrant = shell.start("register", "web", "10.0.0.7:80", "--id", "a")
+    while "fence" not in (line := live.stdout.readline()):
+        assert line, "it has ended before anything was seen"
+    assert line.split()[:3] == ["web", "a", "passing"]
+    registrant.send_signal(signal.SIGINT)
+    while "0 of 0 serve" not in (line := live.stdout.readline()):
+        assert line, "it has ended before the end was seen"
+    live.send_signal(signal.SIGINT)
+    assert live.wait(within(20)) == 130
+    changes = shell.start("watch", "--live", "-o", "json")
+    shell.start("register", "web", "10.0.0.7:80", "--id", "b")
+    assert changes.stdout is not None
+    assert json.loads(changes.stdout.readline())["id"] == "b"
+
+
 def test_nobody_is_there(shell: Shell) -> None:
     code, _, err = shell.run("ls")
     assert code == 78
