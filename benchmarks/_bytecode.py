@@ -33,7 +33,7 @@ _SLOWER: Final = 30
 
 class _SlowClock(trio.abc.Clock):
     """A clock that runs as slowly as Python does while it counts: what is done from time to time, or shared within
-    a moment, is done as often a call as ever."""
+    a moment, is done as often for each call as without the count."""
 
     def start_clock(self) -> None:
         """See :class:`trio.abc.Clock`."""

@@ -20,7 +20,7 @@ class Identity:
     Args:
         principal: who it is, such as ``billing`` or ``uid:1000``.
         proof: how that is known, such as ``key`` or ``token``; ``none``, and only for ``anonymous``, if nothing was proved.
-        attributes: what else is known, such as roles, for whoever decides what the peer may do. A copy is kept.
+        attributes: what else is known, such as roles, for what decides what the peer may do. A copy is kept.
 
     Raises:
         ConfigurationError: a part is of the wrong type, or the principal or the proof is empty, or only one of

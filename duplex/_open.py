@@ -139,7 +139,7 @@ async def open_peer(
             ``authorize(identity, method, call)``: who calls, an :class:`Identity`; ``service.method``; and an :class:`AskedCall`. It
             returns ``True`` or ``False``, or raises an ``RPCError`` that says why not; a plain function at once, an ``async def`` in
             its time. ``None``: methods that require nothing (``@rpc(requires=...)``) may be called by everybody, others by nobody.
-        stats: whether calls are counted, for :meth:`Peer.method_statistics`, and whoever asks the service
+        stats: whether calls are counted, for :meth:`Peer.method_statistics`, and everyone who asks the service
             ``duplex.stats``. It takes 2 % of what Python does for a unary call.
 
         transports: what moves its messages, each for the endpoints of its schemes; ``None``: those of the package
@@ -155,7 +155,7 @@ async def open_peer(
             particular.
         credentials: what this peer shows to the other side of each link, for its authenticator: at most 8192 bytes. Or a function
             that is called for each link with this side's endpoint, such as ``tcp://10.0.0.1:7700``, and returns them, or
-            ``None``; on the event loop, so it must return at once. Whoever is connected gets them, before it is known who that is,
+            ``None``; on the event loop, so it must return at once. Everyone connected gets them, before it is known who that is,
             and who listens in between reads them.
 
     Raises:

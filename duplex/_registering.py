@@ -129,7 +129,7 @@ class Registering:
         return had_offers
 
     async def withdraw_and_wait(self) -> None:
-        """The same, and wait until those who are told it have heard of it."""
+        """Withdraw the offers, and wait until everyone told of it has had time to notice."""
         if await self.withdraw():
             await trio.sleep(_SEEN_WITHIN)
 

@@ -1,6 +1,6 @@
 """Back-pressure: a slow reader stops a fast sender, in bytes that the reader chooses.
 
-The handler would stream for ever. Nothing is read, so it stops once the reader's window is full; memory is
+The handler would stream without end. Nothing is read, so it stops once the reader's window is full; memory is
 bounded by ``Limits.channel_window``, whatever the other side does.
 """
 

@@ -1,4 +1,4 @@
-"""Neither client nor server: whoever accepted the link calls whoever made it, over the same link.
+"""Neither client nor server: the peer that accepted the link calls the one that made it, over the same link.
 
 A device connects out, perhaps from behind a firewall, and is then commanded: first by a handler that calls
 its caller back, then by the hub of its own accord.

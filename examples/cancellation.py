@@ -19,7 +19,7 @@ ended, ends = trio.open_memory_channel[str](10)
 
 @slow.rpc
 async def work(name: str) -> None:
-    """Work for ever."""
+    """Work until cancelled."""
     started.send_nowait(name)
     try:
         await trio.sleep_forever()

@@ -1,7 +1,7 @@
 """Deadlines: trio's cancel scope around a call is its deadline, and travels.
 
 The handler runs under the caller's deadline, and so do the calls that the handler makes in turn. A
-``timeout`` among the options does the same for whoever prefers an option, and ends in ``DeadlineExceeded``.
+``timeout`` among the options does the same as an option, and ends in ``DeadlineExceeded``.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ async def write(amount: int) -> None:
 
 
 async def authenticator(handshake: duplex.Handshake) -> duplex.Identity:
-    """Say who is linked; whoever has no token is nobody in particular."""
+    """Say who is linked; a peer without a token stays anonymous."""
     return TOKENS.get(handshake.credentials or b"", handshake.identity)
 
 

@@ -21,7 +21,7 @@ engine = duplex.Service("engine")
 
 @engine.rpc(overflow="drop_oldest")
 async def measure(times: int) -> AsyncIterator[int]:
-    """Yield one measurement after the other; does not wait for whoever reads them."""
+    """Yield one measurement after the other; does not wait for its reader."""
     for number in range(times):
         yield number
     statistics = duplex.current_call().statistics()
@@ -30,7 +30,7 @@ async def measure(times: int) -> AsyncIterator[int]:
 
 @engine.rpc
 async def history(times: int) -> AsyncIterator[int]:
-    """The same for those who want all of it: an ordinary stream."""
+    """Yield every measurement, however slowly they are read: an ordinary stream."""
     for number in range(times):
         yield number
 

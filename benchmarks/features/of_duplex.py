@@ -307,7 +307,7 @@ async def deadlines() -> bool:
 
 @CHECKS.of("a cancelled call stops its handler")
 async def cancellation() -> bool:
-    """A handler that sleeps for ever is cancelled when the caller cancels."""
+    """A handler that sleeps without end is cancelled when the caller cancels."""
     begun, cancelled = trio.Event(), trio.Event()
     service = duplex.Service("sleeper")
 

@@ -210,7 +210,7 @@ async def inherited() -> bool:
 
 @CHECKS.of("a cancelled call stops its handler")
 async def cancellation() -> bool:
-    """A handler that sleeps for ever is cancelled when the caller cancels."""
+    """A handler that sleeps without end is cancelled when the caller cancels."""
     begun, cancelled = asyncio.Event(), asyncio.Event()
 
     async def sleep(_: bytes, __: Any) -> bytes:

@@ -1,7 +1,7 @@
 """One process of one peer; started by the driver, or by hand under a profiler.
 
 Standard output has one line: the server's address, or the client's figures as JSON. The process ends when its
-standard input does, so that it never outlives whoever started it.
+standard input does, so that it never outlives the process that started it.
 """
 
 from __future__ import annotations

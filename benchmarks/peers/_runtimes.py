@@ -88,7 +88,7 @@ class Asyncio:
         async def one(moment: float) -> None:
             try:
                 await work()
-            except Exception as error:  # handed to whoever asked for the calls
+            except Exception as error:  # handed to the caller of this function
                 if not given_up:  # some stacks have errors of their own for a call that is cancelled
                     failures.append(error)
             finally:
@@ -140,7 +140,7 @@ class Threads:
         def do(work: Work) -> None:
             try:
                 drive(work())
-            except BaseException as error:  # handed to whoever waits for all
+            except BaseException as error:  # handed to the caller of this function
                 failures.append(error)
 
         self._spawn_and_join([(do, work) for work in works])

@@ -90,7 +90,7 @@ class _Receiver:
         self._busy_turns = 0
 
     async def receive(self) -> None:
-        """Receive for ever."""
+        """Receive until cancelled."""
         while True:
             if self._take():
                 await trio.lowlevel.checkpoint()

@@ -213,7 +213,7 @@ class ResumedStream(ResumableStream[T]):
         await trio.lowlevel.checkpoint()
 
     async def close(self) -> None:
-        """The same, without a checkpoint of its own."""
+        """Abandon the stream if it goes on, without a checkpoint of its own."""
         self._closed = True
         if self._opening is not None:
             self._opening.cancel()

@@ -102,7 +102,7 @@ class Ledger:
     # -- what the tool sends -------------------------------------------------------------------------------
 
     def sent(self, commands: Sequence[Any], attachments: Sequence[bytes] = ()) -> None:
-        """Note what the tool sends, be it well-formed or not."""
+        """Note what the tool sends, well-formed or not."""
         left = list(attachments)
         for command in commands:
             match command:

@@ -23,7 +23,7 @@ class Endpoint:
     address: str
     #: How many calls the peer gets, as a multiple of what others get.
     weight: float = dataclasses.field(default=1.0, kw_only=True)
-    #: Where it is, in words of whoever runs it: see ``zone`` of :meth:`duplex.Peer.connect_service`.
+    #: Where it is, in words of those who run it: see ``zone`` of :meth:`duplex.Peer.connect_service`.
     zone: str = dataclasses.field(default="", kw_only=True)
     #: The service that it offers, where a list has those of several; empty: any.
     service: str = dataclasses.field(default="", kw_only=True)

@@ -1,6 +1,6 @@
 """Transports: move whole messages between peers; know nothing of what they mean.
 
-What is here is for whoever writes another one: the contract (:class:`Transport`, :class:`Port`, :class:`Carrier`,
+What is here is for authors of other transports: the contract (:class:`Transport`, :class:`Port`, :class:`Carrier`,
 :class:`Turns`, and :class:`Receiver`, which the other side of the seam implements), and those there are. A peer is opened with
 ``duplex.open_peer(transports=[*default_transports(), Mine()])``. :func:`duplex.testing.check_transport` tries any implementation.
 """

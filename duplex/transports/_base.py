@@ -82,7 +82,7 @@ class Carrier(Protocol):
 
     @property
     def turns(self) -> Turns:
-        """Those in which its messages come. The same for the carrier's life."""
+        """The turns in which its messages come; one object for the carrier's life."""
 
     def send(self, frames: Frames) -> None:
         """Hand one message over, in order, without blocking.

@@ -189,7 +189,7 @@ class HttpClient:
     ) -> AsyncIterator[Stream]:
         """Send a request to the first endpoint, over a connection of its own, and give the answer while it comes.
 
-        The connection is closed when the block is left. Whoever finds the endpoint no good calls :meth:`pass_over`.
+        The connection is closed when the block is left. A caller that finds the endpoint no good calls :meth:`pass_over`.
 
         Args:
             method: such as ``"POST"``.
@@ -379,7 +379,7 @@ class _Connection:
         self._stream = stream
         self._socket = socket
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
-        #: Whether the server has ever said anything.
+        #: Whether the server has said anything yet.
         self._heard = False
         #: Whether the answer has come to its end.
         self._ended = False

@@ -143,7 +143,7 @@ class Following:
 
 @contextlib.asynccontextmanager
 async def follow(peer: duplex.Peer, service: str = "", *, name: str = SERVICE) -> AsyncIterator[Following]:
-    """Follow a service, be it there or not: ``async with follow(peer, "calc") as calc``.
+    """Follow a service, even one that has no instances: ``async with follow(peer, "calc") as calc``.
 
     It begins at once and asks in the background, any server of discovery to which the peer has a link. When that is lost it goes
     on with another one; what is known stays, and what has changed meanwhile is told as changes.

@@ -118,7 +118,7 @@ class Keeper:
                 what = What(service, id)
                 yield ("orphan", *what), lambda what=what: self._sweep(what)  # type: ignore[misc]
         for (service, id), held in list(self._view.withdrawn.items()):
-            # Its server deletes it; if that is gone, whoever sees it does.
+            # Its server deletes it; if that is gone, any server that sees it does.
             server = self._view.servers.get(held.record.server)
             if server is None or server.name == self._owner.server:
                 what = What(service, id)
@@ -241,7 +241,7 @@ class Keeper:
             await self.settle(service)
 
     async def settle(self, service: str) -> None:
-        """See to it that whoever is to lead a service does."""
+        """Make the instance that is due to lead a service its leader."""
         lock = self._leading.setdefault(service, trio.Lock())
         try:
             async with lock:

@@ -39,7 +39,7 @@ class Check(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_un
 
     Attributes:
         kind: ``tcp`` connects; ``http`` gets and looks at the status; ``duplex`` and ``grpc`` ask the health service;
-            ``command`` runs a program, and only whoever registers runs it.
+            ``command`` runs a program, and only the registrant runs it.
         target: what to try: ``host:port``, a URL, an endpoint or a command line; empty for the instance's own address.
         interval: seconds between two checks. Until the first success it is 0.1 s.
         timeout: seconds that one may take.
@@ -72,7 +72,7 @@ class Registration(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
         protocol: what is spoken there.
         metadata: whatever others shall know or filter by.
         weight: how much work it wants beside the others, from 0 to 65535.
-        zone: where it is, for whoever prefers what is near.
+        zone: where it is, for callers that prefer what is near.
         health: to begin with.
         check: how to find out about its health, if that is for discovery to do.
     """
@@ -343,7 +343,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An instance, as it is kept in the store. JSON, for whoever looks there with the store's own tools.
+    """An instance, as it is kept in the store. JSON, so that the store's own tools can show it.
 
     Attributes:
         endpoint: as it was registered, like all that has the same name in :class:`Registration`.

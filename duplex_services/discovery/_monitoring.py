@@ -1,4 +1,4 @@
-"""Checking an instance again and again, by whoever does."""
+"""Checking an instance again and again: in the registrant or in a server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def monitor(
     report: Callable[[Result], Awaitable[None]],
     limit: trio.CapacityLimiter | None = None,
 ) -> None:
-    """Check again and again, for ever, and report the health each time that it is another one.
+    """Check again and again, until cancelled, and report the health each time that it is another one.
 
     Args:
         check: how.

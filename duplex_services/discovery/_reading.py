@@ -35,7 +35,7 @@ _LONGEST_REST: Final = 0.2
 
 
 class Freshness:
-    """How up to date a view is; whoever feeds it keeps this.
+    """How up to date a view is; kept by what feeds it.
 
     Attributes:
         confirmed: the time (``trio.current_time()``) as of which nothing newer was there; ``None`` for never.
@@ -77,7 +77,7 @@ class Reading:
 
     @property
     def is_known(self) -> bool:
-        """Whether anything was ever read from the store."""
+        """Whether anything has been read from the store."""
         return bool(self.view.epoch)
 
     async def known(self) -> None:
@@ -86,7 +86,7 @@ class Reading:
             await self._known.wait()
 
     def now_known(self) -> None:
-        """Tell those who wait for it that something was read. For whoever feeds the view."""
+        """Tell those who wait for it that something was read. Called by what feeds the view."""
         self._known.set()
 
     def status(self) -> Status:
@@ -125,7 +125,7 @@ class Reading:
         return explain(self.view, service, id, trio.current_time(), wanted, here=here)
 
     def watch(self, service: str = "", after: Position | None = None) -> Watching:
-        """Watch a service, be it there or not; empty for all services.
+        """Watch a service, even one that has no instances; empty for all services.
 
         Args:
             service: which.
@@ -147,7 +147,7 @@ class Reading:
                 self._crowds.pop(service, None)
 
     def turned(self) -> None:
-        """Tell all watchers that what is known has become stale, or is fresh again. For whoever feeds the view."""
+        """Tell all watchers that what is known has become stale, or is fresh again. Called by what feeds the view."""
         self.turns += 1
         self._wake(set(self._news))
 
@@ -193,8 +193,8 @@ class Watching:
         return await self.receive()
 
     async def receive(self) -> Batch:
-        """Wait for the next batch. The first comes at once if the store was ever read: what has changed since the position,
-        be it nothing, or all there is. One without changes says that what is known has become stale, or is fresh again. If
+        """Wait for the next batch. The first comes at once if the store has been read: what has changed since the position,
+        which may be nothing, or all there is. One without changes says that what is known has become stale, or is fresh again. If
         this is cancelled, nothing is lost."""
         await trio.lowlevel.checkpoint()
         await self._reading.known()

@@ -146,7 +146,7 @@ class Registrations:
         await self.keeper.settle_now(session.service)
 
     async def deregister(self, service: str, id: str, *, token: str = "", why: str = "deregistered") -> None:
-        """Deregister an instance, whoever keeps it.
+        """Deregister an instance, whichever server keeps it.
 
         Args:
             service: of which service.

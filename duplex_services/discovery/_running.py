@@ -65,7 +65,7 @@ async def run_server(settings: Settings, announce: Callable[[str], None]) -> Non
             ):
                 for endpoint in (*endpoints, *addresses):
                     announce(endpoint)
-                # Whoever is registered here goes to another server, or comes back: nobody is withdrawn.
+                # Those registered here go to another server, or come back: nobody is withdrawn.
                 await signals.__anext__()
 
 

@@ -49,7 +49,7 @@ _WITHDRAW_WITHIN: Final = 5.0
 def discovery_service(directory: Directory, *, name: str = SERVICE) -> duplex.Service:
     """Serve a directory: ``open_peer(services=[discovery_service(directory)])``.
 
-    Whoever reaches the peer can register anything and deregister everybody: bind to a Unix socket or to loopback.
+    Everyone who reaches the peer can register and deregister any instance: bind to a Unix socket or to loopback.
 
     Args:
         directory: which.
@@ -181,7 +181,7 @@ class _Served:
 
     @duplex.rpc(idempotent=True)
     async def watch(self, service: str = "", after: Position | None = None) -> AsyncIterator[Batch]:
-        """Tell what there is of a service (empty: of all), be it there or not, and what changes; or go on after a position."""
+        """Tell what there is of a service (empty: of all), even if it has no instances, and what changes; or go on after a position."""
         if service:
             _check_service(service)
         async for batch in self._reading.watch(service, after):
@@ -195,7 +195,7 @@ class _Served:
 
     @duplex.rpc(idempotent=True)
     async def watch_leader(self, service: str) -> AsyncIterator[LeaderNews]:
-        """Tell who leads a service, be it nobody, and who after that."""
+        """Tell who leads a service, or that nobody does, and each change of that."""
         _check_service(service)
         is_first, last = True, None
         async for batch in self._reading.watch(service):

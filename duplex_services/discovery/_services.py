@@ -53,7 +53,7 @@ class Services:
         await self._keeper.settle_now(name)
 
     async def configure(self, name: str, config: ServiceConfig) -> None:
-        """Say how a service is to be treated, be it there or not.
+        """Say how a service is to be treated, even one that has no instances.
 
         Raises:
             BadRequest, StoreAway: as :meth:`add`.

@@ -458,7 +458,7 @@ _mode_command(
 @click.option("--why", default="deregistered", help="For those who ask.")
 @_where_option
 def deregister_command(service: str, id: str, why: str, where: tuple[str, ...]) -> int:
-    """Deregister the instance ID of SERVICE, whoever keeps it; its registrant does not register it again."""
+    """Deregister the instance ID of SERVICE, whichever server keeps it; its registrant does not register it again."""
     _ask(where, lambda remote: remote.deregister(service, id, "", why))
     return 0
 

@@ -76,7 +76,7 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class Backend(Protocol):
-    """One store, reached in its own way. Whoever implements it runs :func:`duplex_services.store.testing.check_store`.
+    """One store, reached in its own way. Implementations are tested by :func:`duplex_services.store.testing.check_store`.
 
     **Open and close** are the business of the function that makes a backend (an async context manager that has its
     tasks and connections). It needs not reach the store: the first question does.
@@ -175,7 +175,7 @@ class Backend(Protocol):
     async def newest(self, revision: int, count: int) -> int:
         """Ask, linearizably, for the revision of the newest change: how a deaf watch is told from a quiet store.
 
-        Whoever follows asks it every few seconds. It should cost little where nothing has changed.
+        Followers ask it every few seconds. It should cost little where nothing has changed.
 
         Args:
             revision: that of the last report.

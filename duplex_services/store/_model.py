@@ -101,7 +101,7 @@ class StoreStatistics(msgspec.Struct, frozen=True):
         watches: that are open.
         entries: that are known for them, the store's own included.
         revision: how far they go.
-        epoch: of which life of the store they are; empty while no watch was ever opened.
+        epoch: of which life of the store they are; empty until a watch is opened.
         confirmed: the time (``trio.current_time()``) as of which nothing newer is there; ``None`` for never.
         stale_since: as :attr:`Update.stale_since`.
         trouble: why nothing newer is known, for a human; empty while there is no trouble.

@@ -209,7 +209,7 @@ class CommitQueue:
             return [type(error)(error.message) for _ in commits]
 
     async def forget(self) -> None:
-        """Delete this client's writer's keys, where none of its commits was ever in doubt."""
+        """Delete this client's writer's keys, if none of its commits has been in doubt."""
         if not self._slots or self.doubts:
             return
         deletes = tuple(f"{WRITERS}{self._client}/{slot}" for slot in sorted(self._slots))[:MAX_OPERATIONS]

@@ -41,7 +41,7 @@ GROUP_LIMIT: Final = 64
 def store_service(store: Store, *, name: str = SERVICE) -> duplex.Service:
     """Serve a store: ``open_peer(services=[store_service(store)])``.
 
-    Whoever reaches the peer can read and write all of it: bind to a Unix socket or to loopback.
+    Everyone who reaches the peer can read and write all of it: bind to a Unix socket or to loopback.
 
     Args:
         store: which.

@@ -146,7 +146,7 @@ class Upstream:
                 continue
             pause = 0.0
             if epoch_in(sentinel) != view.epoch or newest < before:
-                # The store was wiped, replaced or put back, and whoever follows would not hear of it.
+                # The store was wiped, replaced or put back, and followers would not hear of it.
                 following.cancel()
                 return
             with trio.move_on_after(_BEHIND):

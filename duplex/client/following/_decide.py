@@ -28,7 +28,7 @@ class Belief:
     """The endpoints of a service that are believed in.
 
     What is known stays when nothing can be learned, and when suddenly there are said to be none: more often than not that is a
-    fault of whoever says so, and the servers are there.
+    fault of the one that says so, and the servers are there.
 
     Args:
         patience: seconds for which there have to be none before that is believed.

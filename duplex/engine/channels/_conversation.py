@@ -573,7 +573,7 @@ class Conversation(CallValues):
         return link_credit > 0 and connection.credit(self.channel) > 0
 
     async def wait_credit(self, *, result: bool = False) -> None:
-        """Wait until more may be sent, be it a result only, or the conversation is over."""
+        """Wait until more may be sent, even if only a result, or the conversation is over."""
         peer = self.link.peer
         peer.check_thread()
         if peer.counting is not None:

@@ -191,7 +191,7 @@ class NestedChannel(Conversation):
 
     @property
     def root(self) -> CallValues:
-        """The call that carried the channel, be it in a message on another nested channel."""
+        """The call that carried the channel, also if in a message on another nested channel."""
         return self._root
 
     @property

@@ -94,7 +94,7 @@ class ChannelUser(Protocol):
     # -- what the link asks ----------------------------------------------------------------------------
 
     async def wait_credit(self, *, result: bool) -> None:
-        """Wait until more may be sent, be it a result only, or it is over."""
+        """Wait until more may be sent, even if only a result, or it is over."""
 
     def cut(self, status: StatusCode, message: str, *, resumable: bool = False) -> None:
         """If it is a call that this side serves, cancel its handler, and answer with this status and message.

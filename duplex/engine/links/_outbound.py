@@ -102,7 +102,7 @@ class Outbound:
             trio.lowlevel.current_trio_token().run_sync_soon(self._cut)
 
     def send_now(self) -> None:
-        """The same, outside a flush: nothing more follows that is to be waited for."""
+        """Transmit outside a flush, where nothing follows that could go into the same message."""
         self.transmit()
         self.turns.sends_done()
 

@@ -490,5 +490,5 @@ class Invocation:
 
 @trio.lowlevel.disable_ki_protection
 def _call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call an inline function from the engine's code, but let Ctrl-C strike it, be it in an endless loop."""
+    """Call an inline function from the engine's code, but let Ctrl-C interrupt it, even in an endless loop."""
     return function(*args, **kwargs)

@@ -119,7 +119,7 @@ class Answers:
         else:
             asked = kept.asked
         if not self._reading.is_known:
-            # Nothing was ever read: that is not the same as that there is nothing.
+            # Nothing has been read yet, which does not mean that there is nothing.
             return self._refuse(room, wire.SERVFAIL)
         source = self._source(asked)
         if kept is None or kept.source is not source:

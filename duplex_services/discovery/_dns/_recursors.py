@@ -53,7 +53,7 @@ async def recurse(recursors: Sequence[Where], query: bytes, *, is_tcp: bool) -> 
         The first answer, with the query's id; ``None`` if there is none.
     """
     for where in recursors:
-        # Whoever would forge an answer has to guess this, and the port.
+        # A forger of answers has to guess this, and the port.
         id = secrets.token_bytes(2)
         answer = None
         with trio.move_on_after(_WITHIN):

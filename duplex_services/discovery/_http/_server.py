@@ -29,7 +29,7 @@ async def open_front(directory: Directory, bind: str, options: HttpOptions) -> A
         beyond = [one for one in server.addresses if not _is_loopback(one)]
         if beyond and not options.write_token and not options.anybody:
             raise duplex.ConfigurationError(
-                f"HTTP at {beyond[0]}: whoever reaches it could register and deregister everybody. Bind to 127.0.0.1, set a "
+                f"HTTP at {beyond[0]}: everyone who reaches it could register and deregister any instance. Bind to 127.0.0.1, set a "
                 "write_token, or say anybody=True if somebody else sees to who gets there"
             )
         handlers.is_local = not beyond and not options.anybody

@@ -198,7 +198,7 @@ def read_registration(id: str, body: InstanceBody) -> Registration:
         )
     if body.check is not None and body.check.kind == "command":
         raise Problem(
-            "validation_error", "check.kind command is for whoever registers to run, not for a server"
+            "validation_error", "check.kind command has to be run by the registrant, not by a server"
         )
     return Registration(
         id,

@@ -1,4 +1,4 @@
-"""Checking by a program, as only whoever registers an instance may have it run."""
+"""Checking by a program, which only the registrant of an instance runs."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def _explicit(rule: str, interfaces: Iterable[Interface]) -> tuple[str, str] | N
     host = found["six"] or found["host"]
     is_name = found["port"] is None and found["six"] is None and not rule.startswith("tcp://")
     if is_name and _address(host) is None and "." not in host and host != "localhost":
-        return None  # an interface, be it there or not: a host is written with a dot or a port
+        return None  # an interface, even one that is not there: a host is written with a dot or a port
     return host, found["port"] or ""
 
 

@@ -104,7 +104,7 @@ def _decode(decoder: msgspec.json.Decoder[_T], value: bytes) -> _T:
 def read_record(value: bytes) -> Record:
     """Return an instance. Raises ``ValueError`` if it is none."""
     record = _decode(_RECORDS, value)
-    # Whoever writes there can write anything, and one record that cannot be told would spoil the answers with all others.
+    # Others can write anything there, and one record that cannot be told would spoil the answers with all others.
     for name, number, least, most in (
         ("port", record.port, 0, 65535),
         ("weight", record.weight, 0, 65535),

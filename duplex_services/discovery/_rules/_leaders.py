@@ -13,7 +13,7 @@ from duplex_services.store import Condition, exists, missing, unchanged
 def due_leader(config: ServiceConfig, current: str, instances: Iterable[Instance]) -> str:
     """Return the id of who is to lead; empty for nobody.
 
-    Whoever leads goes on while it serves, so that an older one that comes back takes nothing over.
+    A leader stays leader while it serves, so that an older one that comes back takes nothing over.
 
     Args:
         config: of the service.

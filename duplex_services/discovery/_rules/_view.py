@@ -117,7 +117,7 @@ class View:
         )
 
     def config(self, service: str) -> ServiceConfig:
-        """Return how a service is treated, be it there or not."""
+        """Return how a service is treated, even one that has no instances."""
         found = self._services.get(service)
         return DEFAULT_CONFIG if found is None else found.config
 

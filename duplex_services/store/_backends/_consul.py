@@ -1,6 +1,6 @@
 """``consul://HOST,HOST/PREFIX``: Consul's key-value store.
 
-Consul has no history: whoever waits for a change is given everything again. A change of rights looks like an empty
+Consul has no history: one who waits for a change is given everything again. A change of rights looks like an empty
 store, and a server that was cut off like a quiet one. So what is read is read consistently; but for what is waited for,
 which is verified.
 """
@@ -314,7 +314,7 @@ class ConsulBackend:
                 await self._delete(self._orphans)
             except StoreError:
                 await trio.sleep(_PAUSE)
-                # Whoever follows may see them only when something else changes.
+                # Followers may see them only when something else changes.
                 with contextlib.suppress(StoreError):
                     await self.list("")
 

@@ -25,7 +25,7 @@ from duplex_services.store.client import SERVICE, Answer, News, StoreService
 
 _PORT: Final = 7711
 
-#: Entries that are taken of one listing; a server that sends for ever would take all memory.
+#: Entries that are taken of one listing; a server that never stops sending would take all memory.
 _MOST_ENTRIES: Final = 2_000_000
 
 #: A server that was restarted is noticed soon: watches are stale until it is.

@@ -161,7 +161,7 @@ class ZooKeeperBackend:
                 continue
             pause = next_pause(pause, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
             await trio.sleep(pause)
-        raise AssertionError("it counts for ever")
+        raise AssertionError("the counting never ends")
 
     async def _try(self, commits: Sequence[Commit], attempt: _Attempt) -> Sequence[Outcome] | None:
         """Make commits if the mirror is true; ``None`` if it turns out that it is not."""

@@ -143,7 +143,7 @@ class Leases:
                     await trio.sleep(random.uniform(0, _LOT))
                     await self._delete(self._reader.mirror.leases.get(lease, ()), lease)
             except (StoreError, Lost, exceptions.ZookeeperError):
-                # Whoever opened this store hears of it by other questions.
+                # The user of this store learns of it from other requests.
                 await trio.sleep(_PAUSE)
                 continue
             with trio.move_on_after(_LOOK):

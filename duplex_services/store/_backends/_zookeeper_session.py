@@ -202,7 +202,7 @@ class Session:
     async def keep(self) -> None:
         """Begin another session when this one is over and kazoo does not notice, until cancelled.
 
-        A server that was wiped refuses who has seen what it has not, and kazoo comes back for ever.
+        A server that was wiped refuses who has seen what it has not, and kazoo tries again without end.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._live)

@@ -141,7 +141,7 @@ def take_group(waiting: Sequence[Commit], limit: int) -> list[int]:
     """Choose commits that can be made together: none of them names a key that another one changes.
 
     Args:
-        waiting: in the order in which they came. The first is always taken, so none waits for ever.
+        waiting: in the order in which they came. The first is always taken, so none waits endlessly.
         limit: how many are taken at most.
 
     Returns:

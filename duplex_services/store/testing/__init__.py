@@ -1,4 +1,4 @@
-"""For whoever writes a backend, and for whoever wants to know what a store is worth.
+"""For authors of backends, and for users who want to know what a store guarantees.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What a suite may do to a store's servers, as far as whoever runs it knows how."""
+"""What a suite may do to a store's servers, as far as its user can."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ async def work(url: str, key: str, client: str, count: int, seed: int, tasks: in
             for operation in await record(store, key, f"{client}-{number}", count, seed + number):
                 sys.stdout.buffer.write(msgspec.json.encode(operation) + b"\n")
 
-        # Begun together with whoever started this process.
+        # Begun together with the process that started this one.
         print("ready", flush=True)  # noqa: T201
         await trio.to_thread.run_sync(sys.stdin.readline)
         for number in range(tasks):

@@ -94,7 +94,7 @@ def test_fronts_from_a_shell(shell: Shell, certificates: Certificates) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--http", "0.0.0.0:0"], "whoever reaches it could register"),
+        (["--http", "0.0.0.0:0"], "everyone who reaches it could register"),
         (["--http", "127.0.0.1:0", "--http-certificate", "/none"], "--http-certificate /none"),
         (["--dns", "nowhere"], "no address to use"),
         (["--dns", "127.0.0.1:0", "--dns-ttl", "-1"], "ttl is from 0"),

@@ -431,7 +431,7 @@ async def test_what_discoverd_did_not_have() -> None:
             ({**put, "addr": "*:80"}, "every address"),
             ({**put, "weight": -1}, "weight is from 0"),
             ({**put, "health": "ill"}, "makes no sense"),
-            ({**put, "check": {"kind": "command", "target": "rm"}}, "for whoever registers to run"),
+            ({**put, "check": {"kind": "command", "target": "rm"}}, "has to be run by the registrant"),
             ({**an_instance("a:1"), "meta": {}}, "in the path and"),
         ):
             answer = await client("PUT", "/v1/services/abc/instances/mine", body)
@@ -518,7 +518,7 @@ async def test_pages_read_nothing_under_names_of_their_own(host: str, status: in
 @pytest.mark.parametrize(
     ("bind", "options", "message"),
     [
-        (":0", {}, "whoever reaches it could register"),
+        (":0", {}, "everyone who reaches it could register"),
         ("127.0.0.1:0", {"write_token": "a b"}, "without spaces"),
         ("127.0.0.1:0", {"read_token": "a"}, "without a write_token"),
         ("127.0.0.1", {}, "no address to use"),
