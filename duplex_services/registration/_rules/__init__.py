@@ -1,0 +1,1 @@
+"""What is decided: functions of values and a time."""
