@@ -241,7 +241,7 @@ def test_examples_of_the_documentation(source: str) -> None:
     )
     assert (redis.name, redis.tags, redis.attributes) == ("db", ("backups", "master"), {"region": "us2"})
 
-    nginx = {"image": "progrium/nginx", "name": "nginx.0", "ports": ["4443:443", "8000:80"]}
+    nginx: dict[str, Any] = {"image": "progrium/nginx", "name": "nginx.0", "ports": ["4443:443", "8000:80"]}
     assert [(found.name, found.id, found.port) for found in services(container(**nginx), compat=True)] == [
         ("nginx-80", "h1:nginx.0:80", 8000),
         ("nginx-443", "h1:nginx.0:443", 4443),

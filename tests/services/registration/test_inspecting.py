@@ -133,7 +133,7 @@ def line(**given: Any) -> dict[str, Any]:
 def test_outline_of_a_line_says_what_may_become_different() -> None:
     first = outline(line())
     assert outline(line(Status="Up 3 minutes", Ports=list(reversed(line()["Ports"])))) == first
-    for given in (
+    others: list[dict[str, Any]] = [
         {"Names": ["/b"]},
         {"State": "paused"},
         {"Status": "Up 2 minutes (healthy)"},
@@ -141,7 +141,8 @@ def test_outline_of_a_line_says_what_may_become_different() -> None:
         {"Ports": []},
         {"NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.3"}}}},
         {"NetworkSettings": None},
-    ):
+    ]
+    for given in others:
         assert outline(line(**given)) != first, given
 
 

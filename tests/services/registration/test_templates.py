@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from duplex_services.registration._rules._functions import TemplateError, Wanted
 from duplex_services.registration._rules._templates import Template
 from tests.services.registration.made import HOST, container, findings, one, services
 
-DATA = {
+DATA: dict[str, Any] = {
     "Id": "0123456789abcdef",
     "Name": "/web.1",
     "Config": {
