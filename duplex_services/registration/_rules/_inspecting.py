@@ -86,7 +86,7 @@ def read_signal(text: str) -> int:
         return int(text)
     match = re.fullmatch(r"(?:SIG)?RTMIN(?:\+([0-9]+))?", text)
     if match is not None:
-        # Which it is depends on the C library of whoever counts; Docker has 34.
+        # C libraries count from different numbers; Docker has 34.
         return 34 + int(match[1] or 0)
     name = text if text.startswith("SIG") else f"SIG{text}"
     found = signal.Signals.__members__.get(name)
