@@ -44,7 +44,7 @@ FAULTS_SERVICES ?=
 # What `make attacks` runs: ATTACKS='cancels pings --runs 1'; everything, five times, by default.
 ATTACKS ?=
 
-PROTOCOL := duplex/protocol/*,duplex/codec/*
+PROTOCOL := duplex/protocol/*,duplex/codec/*,duplex/transports/zmtp/*
 
 # What every environment needs of the interpreter that creates it.
 define CHECK_PYTHON
@@ -83,8 +83,8 @@ test-long: $(READY) ## the same tests with more of everything that they draw by 
 mutants: $(READY) ## make MUTANTS small faults in the engine and the protocol; tests must notice 95 % of them
 	@$(BIN)/python -m tests.mutants --sample $(MUTANTS) $(ARGS)
 
-coverage-protocol: $(READY) ## ask full coverage of duplex.protocol and duplex.codec, of the last `make test`
-	@echo "coverage of duplex.protocol and duplex.codec, which must be 100 %:"
+coverage-protocol: $(READY) ## ask full coverage of the wire and the codecs, of the last `make test`
+	@echo "coverage of duplex.protocol, duplex.codec and duplex.transports.zmtp, which must be 100 %:"
 	@$(BIN)/coverage report --include='$(PROTOCOL)' --fail-under=100
 
 check: $(READY) ## check format, lint and types

@@ -23,7 +23,7 @@ def main() -> None:
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         source = random.Random(seed)
-        if source.random() < 0.2:
+        if name == "zmtp" or source.random() < 0.2:
             return bytes(fuzzer.Mutate(data, most))
         return (data[:head] + Mutator(source).change(data[head:]))[:most]
 

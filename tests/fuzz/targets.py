@@ -9,6 +9,7 @@ from typing import Any, Final
 from duplex._errors import DecodeError, LocalProtocolError, RemoteProtocolError, ResourceExhausted
 from duplex.codec import Codec
 from duplex.protocol import ChannelOpened, Connection, HelloReceived, MessageReceived
+from duplex.transports.zmtp import Bounds, Null, ZmtpConnection, ZmtpError
 from tests.codec.helpers import CODEC, JSON, RAW, FakeLive
 from tests.codec.test_hostile import MEMORY, MSGPACK, PLAIN
 from tests.fuzz.inputs import SMALL_LIMITS, split
@@ -129,4 +130,60 @@ def codec(data: bytes) -> None:
             chosen.decode_arguments(payload, attachments, FakeLive(), views=bool(message.action & 1))
 
 
-TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {"connection": connection, "codec": codec}
+ZMTP_BEFORE: Final = Bounds(frame=200, frames=1, message=200, commands=4)
+ZMTP_AFTER: Final = Bounds(frame=100_000, frames=4, message=150_000, commands=8)
+
+
+def _hear(
+    data: bytes, mode: int, step: int
+) -> tuple[list[list[bytes]], tuple[str, int | None] | None, bytes, str]:
+    """Return what becomes of a stream that comes in pieces of so many bytes: messages, the error, answers, and how it ends."""
+    end = ZmtpConnection(
+        socket_type="DEALER" if mode & 1 else "ROUTER", mechanism=Null(), before=ZMTP_BEFORE, after=ZMTP_AFTER
+    )
+    came: list[list[bytes]] = []
+    said = b""
+    error: tuple[str, int | None] | None = None
+    try:
+        for start in range(0, len(data), step):
+            for message in end.receive(data[start : start + step]):
+                came.append([bytes(frame) for frame in message])
+                assert type(message[0]) is bytes
+                assert end.properties is not None
+                if mode & 2:
+                    end.trust()
+            said += end.data_to_send()
+    except ZmtpError as wrong:
+        # Its text quotes what has come so far.
+        error = wrong.kind, wrong.at
+    assert error is None or (error[1] is not None and error[1] <= len(data))
+    for frames in came[1:] if mode & 2 else came:
+        bounds = ZMTP_AFTER if mode & 2 else ZMTP_BEFORE
+        assert len(frames) <= bounds.frames
+        assert sum(map(len, frames)) <= bounds.message
+    return came, error, said, f"{end.greeting} {end.properties} {end.ttl} {end.pongs}"
+
+
+def zmtp(data: bytes) -> tuple[str, int | None] | None:
+    """A stream that comes to one end of a ZMTP connection: messages or ``ZmtpError``, whatever the pieces are in which it comes.
+
+    The first byte says which end, whether it trusts who has sent a message, and how long the pieces are.
+
+    Returns:
+        What the error is about, and where it is.
+    """
+    mode = data[0] if data else 0
+    whole = _hear(data[1:], mode, max(1, len(data)))
+    pieces = _hear(data[1:], mode, (mode >> 2) % 61 + 1 if len(data) < 5000 else 997 * ((mode >> 2) + 1))
+    assert pieces[:2] == whole[:2]
+    assert pieces[3] == whole[3]
+    if whole[1] is None and whole[2].count(b"PONG") < 16:
+        assert pieces[2] == whole[2]
+    return whole[1]
+
+
+TARGETS: Final[Mapping[str, Callable[[bytes], object]]] = {
+    "connection": connection,
+    "codec": codec,
+    "zmtp": zmtp,
+}

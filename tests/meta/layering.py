@@ -90,6 +90,9 @@ IMPURE: Final = frozenset(
     | {"subprocess", "threading", "time"}
 )
 
+#: Rooms of higher levels that are closed to these as well, and to trio.
+SANS_IO: Final = ("duplex.transports.zmtp",)
+
 #: What level 1 may use beside the standard library. Level 0 may use nothing.
 WIRE_LIBRARIES: Final = frozenset({"msgpack", "msgspec"})
 
@@ -312,6 +315,10 @@ def _outer_reason(module: str, level: int, imported: Import) -> str | None:
         return f"{name} has its home in {' and '.join(home)}"
     if name == "trio" and level < TRIO_FROM:
         return f"trio begins at level {TRIO_FROM}"
+    if any(module == room or module.startswith(f"{room}.") for room in SANS_IO):
+        return (
+            "what speaks a protocol has no clock, no chance and no I/O" if name in IMPURE | {"trio"} else None
+        )
     if level > 1:
         return None
     if name in IMPURE:

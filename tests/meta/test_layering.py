@@ -112,6 +112,8 @@ def test_levels_are_those_of_the_plan() -> None:
         ("duplex.codec._base", "import trio.abc", "trio begins"),
         ("duplex.codec._base", "import zmq", "home"),
         ("duplex.transports._memory", "import zmq", "home"),
+        ("duplex.transports.zmtp._frames", "import socket", "no clock, no chance and no I/O"),
+        ("duplex.transports.zmtp", "import trio", "no clock, no chance and no I/O"),
         ("duplex.engine._link", "from zmq.utils import monitor", "home"),
         ("duplex.engine._link", "import rich.table", "home"),
         ("duplex.client._proxy", "import click", "home"),
