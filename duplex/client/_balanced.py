@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from duplex._balancing import Balancing, ConsistentHash
-from duplex._errors import NoPeers, RPCError, Unavailable, Unimplemented
+from duplex._errors import NoPeers, RPCError, Unauthenticated, Unavailable, Unimplemented
 from duplex._policies import CircuitBreaker, OutlierDetection
 from duplex.client._health import Health
 from duplex.client.balancing import (
@@ -202,6 +202,7 @@ class Balanced:
 
         Raises:
             NoPeers: there is nobody.
+            Unauthenticated: the same, because all links are refused for want of a proof.
             DeadlineExceeded: the call's own time limit has passed.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -218,7 +219,8 @@ class Balanced:
                         await self._table.changed.wait()
                 else:
                     return found
-        error = NoPeers(f"nobody offers the service {self._service!r}: {self._host.explain()}")
+        kind = Unauthenticated if self._is_unauthenticated() else NoPeers
+        error = kind(f"nobody offers the service {self._service!r}: {self._host.explain()}")
         error.may_have_executed = False
         raise blame(error, request.method, None)
 
@@ -279,6 +281,7 @@ class Balanced:
         Raises:
             Unavailable: nobody does in time, or nobody will; the message says who is linked and offers what, which
                 endpoints are not linked, and why.
+            Unauthenticated: the same, because all links that could have been made are refused for want of a proof.
             Unimplemented: all who could be linked are, and nobody offers the service.
             DeadlineExceeded: the call's own time limit has passed.
         """
@@ -337,8 +340,12 @@ class Balanced:
             }[resolution]
         )
 
-    def _unavailable(self, problem: str) -> Unavailable:
-        error = Unavailable(f"service {self._service!r} is not available: {problem}")
+    def _is_unauthenticated(self) -> bool:
+        return self._host.situation(self._service).is_unauthenticated
+
+    def _unavailable(self, problem: str) -> RPCError:
+        kind = Unauthenticated if self._is_unauthenticated() else Unavailable
+        error = kind(f"service {self._service!r} is not available: {problem}")
         error.may_have_executed = False
         return error
 

@@ -28,6 +28,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     is_connecting: bool = False
     #: No attempt at that has failed so far.
     is_hopeful: bool = False
+    #: It connects, and all that is to be linked refuses that, or is refused, as it is not proved who somebody is.
+    is_unauthenticated: bool = False
     #: The peer is bound, so a peer that offers the service may connect to it.
     is_bound: bool = False
     #: There are links.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, final
 
@@ -14,6 +15,7 @@ from duplex._errors import HandshakeError, PermissionDenied, RPCError, Unauthent
 from duplex._identity import Identity
 from duplex.engine._failure import must_go_on
 from duplex.engine._log import clean, logger
+from duplex.engine._shares import may_hold_more
 from duplex.protocol import Connection, Hello, HelloReceived, LinkOpened, LinkRefused
 from duplex.transports import Carrier
 
@@ -21,8 +23,46 @@ from duplex.transports import Carrier
 WITHIN: Final = 5.0
 
 
+@final
+class Deciding:
+    """The connections to a peer for which its authenticator is being asked: as many as it may have links, and of these not all
+    for one address.
+
+    Args:
+        most: how many there may be.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._by_address: Counter[str] = Counter()
+
+    def judge(self, address: str) -> tuple[str, str] | None:
+        """Return why for one more at an address nobody is asked, or ``None``."""
+        there, all_of_them = self._by_address[address], self._by_address.total()
+        if may_hold_more(there, all_of_them, self._most):
+            return None
+        return "limit", (
+            f"of {all_of_them} connections, {there} of them with {address}, this peer is still finding out who they are: for more "
+            f"it does not (Limits.max_links: {self._most})"
+        )
+
+    def begin(self, address: str) -> None:
+        """The authenticator is asked for one at an address."""
+        self._by_address[address] += 1
+
+    def end(self, address: str) -> None:
+        """It has ended."""
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+
 class Judge(Protocol):
     """The links of a peer."""
+
+    @property
+    def deciding(self) -> Deciding:
+        """Those to be for which the authenticator is being asked."""
 
     def judge(self, address: str) -> tuple[str, str] | None:
         """Return why a peer at an address, as its carrier tells it, is refused, or ``None``."""
@@ -73,6 +113,8 @@ class NewLink(Protocol):
     refusal: HandshakeError | None
     #: Why it is over, once it is.
     error: RPCError | None
+    #: When its connection was made, as :func:`trio.current_time` counts.
+    made_at: float
 
     @property
     def peer(self) -> HandshakeOwner:
@@ -129,20 +171,35 @@ class LinkHandshake:
         is_deciding: the authenticator is being asked.
     """
 
-    __slots__ = ("_link", "_scope", "is_deciding")
+    __slots__ = ("_link", "_refusal", "_scope", "_since", "is_deciding")
 
     def __init__(self, link: NewLink) -> None:
         self._link = link
         self._scope = trio.CancelScope()
+        #: Since when the other side is waited for, or this side's authenticator.
+        self._since = link.made_at
         self.is_deciding = False
+        #: Why whoever connects is refused without being asked who it is.
+        self._refusal: tuple[str, str] | None = None
+
+    def refuse(self, reason: str, message: str) -> None:
+        """Have whoever connects be refused, whoever it is."""
+        self._refusal = reason, message
 
     def on_hello(self, event: HelloReceived) -> None:
         """Somebody who has connected wants a link."""
         link = self._link
+        if self._refusal is not None:
+            self._turn_away(*self._refusal)
+            return
         if self._turn_away_if_full():
             return
         if link.peer.authenticator is None:
             self._accept(event.remote, link.carrier.identity)
+            return
+        refusal = link.peer.registry.deciding.judge(link.carrier.address)
+        if refusal is not None:
+            self._turn_away(*refusal)
         else:
             self._begin(link.peer.authenticator, event.remote)
 
@@ -162,13 +219,38 @@ class LinkHandshake:
         link.outbound.send_now()  # it may be this side that refuses
         link.lose(str(link.refusal))
 
+    def look(self, now: float) -> None:
+        """Give the link up if one of the sides takes too long.
+
+        Args:
+            now: the time, as :func:`trio.current_time` counts.
+        """
+        link = self._link
+        within = link.peer.keepalive.timeout
+        if now < self._since + within:
+            return
+        if not self.is_deciding:
+            link.lose(f"it did not greet within {within:g} s")
+            return
+        # It was cancelled long ago, and is shielded from that, or waits for a thread.
+        logger.warning(
+            "no link with %s over %s: the authenticator has not ended after %g s, though it was cancelled",
+            link.carrier.address,
+            link.endpoint,
+            within,
+        )
+        self._turn_away("auth", _not_within(within))
+
     def over(self) -> None:
         """The link is over: nobody needs to know any more whose it was."""
         self._scope.cancel()
 
     def _begin(self, authenticator: Authenticator, remote: Hello) -> None:
+        link = self._link
         self.is_deciding = True
-        self._link.peer.spawn(self._decide, authenticator, remote, name="duplex authenticator")
+        self._since = trio.current_time()
+        link.peer.registry.deciding.begin(link.carrier.address)
+        link.peer.spawn(self._decide, authenticator, remote, name="duplex authenticator")
 
     async def _decide(self, authenticator: Authenticator, remote: Hello) -> None:
         link = self._link
@@ -182,8 +264,11 @@ class LinkHandshake:
             connecting=link.connecting,
         )
         found: Identity | str = ""
-        with self._scope:
-            found = await authenticate(authenticator, handshake, min(WITHIN, link.peer.keepalive.timeout))
+        try:
+            with self._scope:
+                found = await authenticate(authenticator, handshake, min(WITHIN, link.peer.keepalive.timeout))
+        finally:
+            link.peer.registry.deciding.end(handshake.address)
         self.is_deciding = False
         if link.error is not None:
             return
@@ -242,7 +327,11 @@ async def authenticate(authenticator: Authenticator, handshake: Handshake, withi
         if isinstance(found, Identity):
             return found
         return _failed(f"returned a {type(found).__name__}, which is no duplex.Identity", None)
-    return f"it could not be found out within {within:g} s who the other side is"
+    return _not_within(within)
+
+
+def _not_within(seconds: float) -> str:
+    return f"it could not be found out within {seconds:g} s who the other side is"
 
 
 @trio.lowlevel.disable_ki_protection

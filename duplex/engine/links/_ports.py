@@ -15,8 +15,10 @@ from duplex._balancing import check_weight
 from duplex._config import Reconnect
 from duplex._errors import BindError, ConfigurationError, ConnectError, HandshakeError
 from duplex._numbers import check_seconds
+from duplex.engine._failure import must_go_on
 from duplex.engine._log import logger
 from duplex.engine._runs import check_run
+from duplex.engine._shares import GREED, may_hold_more
 from duplex.engine._signal import Signal
 from duplex.engine.links._session import LinkOwner, Session
 from duplex.engine.links._succession import Succession
@@ -32,6 +34,8 @@ from duplex.transports import (
     full_endpoint,
 )
 
+#: What is told of a side whose function for credentials has failed.
+_NO_CREDENTIALS: Final = "cannot get at its own credentials; its log says why"
 #: Seconds between attempts to bind an endpoint that is not free.
 _RETRY: Final = 0.001
 
@@ -66,6 +70,7 @@ class PortReceiver:
         self.connecting = connecting
         self.port: Port
         self.links: dict[Carrier, Session] = {}
+        #: Why the latest attempt that was answered came to nothing; until there is a link.
         self.refusal: HandshakeError | None = None
         self.attempts = 0
         self.closed = False
@@ -104,22 +109,43 @@ class PortReceiver:
     def carrier_up(self, carrier: Carrier) -> None:
         """See :class:`duplex.transports.Receiver`."""
         self.attempts += 1
-        self.refusal = None
-        if len(self.links) >= 2 * self.peer.limits.max_links:
-            # Greeted links are refused with a reason from max_links on; this bounds those that never greet.
+        if not self._has_room(carrier.address):
             carrier.close()
             return
         try:
             hello = self._hello()
-        except Exception:
-            logger.exception("the credentials for %s cannot be had, so there is no link", self.port.endpoint)
-            self.refusal = HandshakeError(
-                "auth", "this side cannot get at its own credentials; its log says why"
-            )
+        except BaseException as error:
+            if must_go_on(error):
+                raise
+            self._has_no_credentials(carrier, error)
+        else:
+            self._begin(carrier, hello)
+
+    def _begin(self, carrier: Carrier, hello: Hello) -> Session:
+        link = Session(self.peer, self.port, carrier, hello, connecting=self.connecting)
+        self.links[carrier] = link
+        return link
+
+    def _has_no_credentials(self, carrier: Carrier, error: BaseException) -> None:
+        logger.error(
+            "the credentials for %s cannot be had, so there is no link", self.port.endpoint, exc_info=error
+        )
+        if self.connecting:
+            self.refusal = HandshakeError("auth", f"this side {_NO_CREDENTIALS}")
             carrier.close()
             self.note_change()
-            return
-        self.links[carrier] = Session(self.peer, self.port, carrier, hello, connecting=self.connecting)
+        else:
+            # Who connects waits for an answer, and there is no other way to end its connection than to give one.
+            link = self._begin(carrier, self.peer.services.hello())
+            link.handshake.refuse("auth", f"the other side {_NO_CREDENTIALS}")
+
+    def _has_room(self, address: str) -> bool:
+        """Whether there may be one connection more. Greeted links are refused with a reason from ``max_links`` on; this bounds
+        those that never greet, and leaves some for other addresses than that of who opens many."""
+        most, used = 2 * self.peer.limits.max_links, len(self.links)
+        if GREED * (most - used) >= most:
+            return True
+        return may_hold_more(sum(carrier.address == address for carrier in self.links), used, most)
 
     def _hello(self) -> Hello:
         """Return what this peer says of itself. Raises whatever its credentials raise."""
@@ -155,6 +181,16 @@ class PortReceiver:
     def is_linked(self) -> bool:
         """Whether there is a link whose handshake is done."""
         return any(link.is_open for link in self.links.values())
+
+    @property
+    def is_unauthenticated(self) -> bool:
+        """Whether there is no link because it is not proved who one of the sides is."""
+        return (
+            self.refusal is not None
+            and self.refusal.reason == "auth"
+            and not self.port.last_error
+            and not self.is_linked
+        )
 
     def why_not(self, services: Collection[str] = ()) -> str:
         """Return why there is no link, or none that offers some services, as far as that is known."""
@@ -411,6 +447,7 @@ class Ports:
         """A handshake is done, or the other side offers something else."""
         receiver = self.receiver_of(link)
         if receiver is not None:
+            receiver.refusal = None
             receiver.note_change()
 
     def retire(self, link: Session, *, idle: bool) -> None:
@@ -469,6 +506,12 @@ class Ports:
     def is_connecting(self) -> bool:
         """Whether a link is to be expected that is not there yet."""
         return any(r.connecting and not r.is_linked for r in self.receivers)
+
+    @property
+    def is_unauthenticated(self) -> bool:
+        """Whether all links that are to be expected are refused, because it is not proved who one of the sides is."""
+        expected = [r for r in self.receivers if r.connecting and not r.is_linked]
+        return bool(expected) and all(receiver.is_unauthenticated for receiver in expected)
 
     @property
     def is_bound(self) -> bool:

@@ -8,6 +8,7 @@ from typing import final
 from duplex.engine._log import logger
 from duplex.engine._shares import GREED, may_hold_more
 from duplex.engine.calling import Situation
+from duplex.engine.links._handshake import Deciding
 from duplex.engine.links._ports import Ports, PortsOwner
 from duplex.engine.links._session import Session
 from duplex.engine.links._table import LinkTable
@@ -23,12 +24,14 @@ class LinkRegistry:
     Attributes:
         table: which links there are.
         ports: what they come by.
+        deciding: those to be for which the authenticator is being asked.
     """
 
     def __init__(self, owner: PortsOwner) -> None:
         self._owner = owner
         self.table = LinkTable()
         self.ports = Ports(owner, self.table)
+        self.deciding = Deciding(owner.limits.max_links)
 
     def judge(self, address: str) -> tuple[str, str] | None:
         """Return why a peer at an address, as its carrier tells it, is refused, or ``None``."""
@@ -102,6 +105,7 @@ class LinkRegistry:
             is_followed=table.is_followed(service),
             is_connecting=ports.is_connecting or table.is_replaced(service),
             is_hopeful=ports.is_hopeful,
+            is_unauthenticated=ports.is_unauthenticated,
             is_bound=ports.is_bound,
             is_linked=table.is_linked,
         )

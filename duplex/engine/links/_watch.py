@@ -72,8 +72,8 @@ async def watch_links(peer: WatchedPeer) -> None:
                     if ping:
                         link.keeper.ping(delay)
                     link.keeper.look(now)
-                elif not link.handshake.is_deciding and link.made_at <= now - keepalive.timeout:
-                    link.lose(f"it did not greet within {keepalive.timeout:g} s")
+                else:
+                    link.handshake.look(now)
                 del link  # those that are over are not kept until the next time
         due = max(began + period, trio.current_time() + period / 2)
         del links
