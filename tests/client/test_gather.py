@@ -503,7 +503,8 @@ async def test_a_typed_proxy_checks_results(autojump_clock: object) -> None:
         assert isinstance(outcome.error, duplex.Internal)
 
 
-async def test_plain_handlers_gather_from_their_threads(autojump_clock: object) -> None:
+async def test_plain_handlers_gather_from_their_threads() -> None:
+    # In real time: a clock that jumps would not wait for the thread.
     outer = duplex.Service("outer")
 
     async with field(a=0, b=0) as it:
