@@ -179,11 +179,11 @@ class LinkHandshake:
         #: Since when the other side is waited for, or this side's authenticator.
         self._since = link.made_at
         self.is_deciding = False
-        #: Why whoever connects is refused without being asked who it is.
+        #: Why all who connect are refused, without finding out who they are.
         self._refusal: tuple[str, str] | None = None
 
     def refuse(self, reason: str, message: str) -> None:
-        """Have whoever connects be refused, whoever it is."""
+        """Have the one who connects be refused, without finding out who it is."""
         self._refusal = reason, message
 
     def on_hello(self, event: HelloReceived) -> None:
