@@ -25,6 +25,8 @@ from duplex.cli._options import (
     Duration,
     check_method_name,
     connect_timeout_option,
+    credentials,
+    credentials_option,
     data_option,
     endpoint_argument,
     metadata_option,
@@ -119,6 +121,17 @@ def commands(context: click.Context) -> None:
     show_default=True,
     help="How many calls it wants, as a multiple of what others want.",
 )
+@click.option(
+    "--authenticator",
+    metavar="MODULE:NAME",
+    help="An async function that finds out who connects: `authenticator` of duplex.open_peer.",
+)
+@click.option(
+    "--authorize",
+    metavar="MODULE:NAME",
+    help="A function that decides who may call what: `authorize` of duplex.open_peer.",
+)
+@credentials_option
 @click.option("--log-calls", is_flag=True, help="Log a line for each call to stderr.")
 @click.option("--debug", is_flag=True, help="Send tracebacks of unexpected exceptions to callers.")
 @click.option(
@@ -137,6 +150,8 @@ def serve_command(
     advertise: tuple[str, ...],
     zone: str,
     weight: int,
+    authenticator: str | None,
+    authorize: str | None,
     log_calls: bool,
     debug: bool,
     log_level: str,
@@ -160,14 +175,17 @@ def serve_command(
     from duplex import Advertise
     from duplex.cli._serving import serve, stdout_apart
     from duplex.cli._session import run
-    from duplex.cli._target import load_services, target_name
+    from duplex.cli._target import load_function, load_services, target_name
 
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     with stdout_apart() as announce:
         services = load_services(target)
+        asked = None if authenticator is None else load_function(authenticator)
+        decides = None if authorize is None else load_function(authorize)
         stop = trio.Event()
+        shown = credentials()
         return run(
             lambda: serve(
                 services,
@@ -180,6 +198,9 @@ def serve_command(
                 announce=announce,
                 discovery=discovery,
                 advertise=Advertise(addresses=advertise, zone=zone, weight=weight),
+                authorize=decides,
+                authenticator=asked,
+                shown=shown,
             ),
             on_signal=stop.set,
         )
@@ -206,6 +227,15 @@ def serve_command(
 @click.option(
     "--bytes", "chunks", is_flag=True, help="Items on stdin are its bytes, as many as are read at once."
 )
+@click.option(
+    "--all",
+    "everybody",
+    is_flag=True,
+    help="Call all instances that discovery://NAME has, rather than one, and write who has answered what.",
+)
+@click.option(
+    "--also", multiple=True, metavar="ENDPOINT", help="With --all: call the peer there as well; repeatable."
+)
 @click.option("-r", "--raw", is_flag=True, help="Write strings and bytes as they are rather than as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Write the peer, the trailers and times to stderr.")
 def call_command(
@@ -220,6 +250,8 @@ def call_command(
     stdin: bool,
     lines: bool,
     chunks: bool,
+    everybody: bool,
+    also: tuple[str, ...],
     raw: bool,
     verbose: bool,
 ) -> int:
@@ -241,6 +273,7 @@ def call_command(
       duplex call tcp://127.0.0.1:7700 calc.add 1 -2
       duplex call tcp://127.0.0.1:7700 calc.divide 1 b=4
       seq 10 | duplex call tcp://127.0.0.1:7700 calc.total
+      duplex call --all discovery://calc calc.add 1 2
     """
     check_method_name(method)
     if data is not None and words:
@@ -251,6 +284,10 @@ def call_command(
     from_stdin = data == "@-" or any(word == "@-" or word.endswith("=@-") for word in words)
     if from_stdin and (stdin or form != "json"):
         raise CommandError("stdin cannot hold both the arguments and the stream")
+    if also and not everybody:
+        raise CommandError("--also names further peers to call, so it needs --all")
+    if everybody and (stdin or form != "json" or verbose):
+        raise CommandError("--all goes with neither --stdin, --lines, --bytes nor --verbose")
 
     from duplex.cli._session import Call, make_call, run
     from duplex.cli._words import read_data
@@ -270,6 +307,10 @@ def call_command(
         raw=raw,
         verbose=verbose,
     )
+    if everybody:
+        from duplex.cli._everybody import call_everybody
+
+        return run(lambda: call_everybody(call, also))
     return run(lambda: make_call(call))
 
 

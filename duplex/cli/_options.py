@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
@@ -69,13 +70,65 @@ class Duration(click.ParamType[float]):
 DURATION: Final = Duration()
 
 
-#: Under which a command keeps where discovery is asked.
+#: Under which a command keeps where discovery is asked, and what it shows to other peers.
 _DISCOVERY: Final = "duplex.discovery"
+_CREDENTIALS: Final = "duplex.credentials"
+#: The variable that has credentials, for those who have them in no file.
+CREDENTIALS_VARIABLE: Final = "DUPLEX_CREDENTIALS"
 
 
 def endpoint_argument(command: F) -> F:
     """Where the other peer is bound, or the name of a service to look up."""
-    return click.argument("endpoint", metavar="ENDPOINT")(discovery_option(command))
+    return click.argument("endpoint", metavar="ENDPOINT")(credentials_option(discovery_option(command)))
+
+
+def credentials_option(command: F) -> F:
+    """What is shown to other peers: see :func:`credentials`. Never the secret itself, which everybody on the machine would see among the
+    words of the process."""
+    return click.option(
+        "--credentials",
+        metavar="FILE",
+        expose_value=False,
+        callback=_note_credentials,
+        help=f"What proves to the other peer who calls: the content of FILE, without a line end at its end.  [default: {CREDENTIALS_VARIABLE}]",
+    )(command)
+
+
+def _note_credentials(context: click.Context, _option: click.Parameter, path: str | None) -> None:
+    text = os.environ.get(CREDENTIALS_VARIABLE)
+    if path is None and not text:
+        return
+    from duplex._authentication import MOST_CREDENTIALS, checked_credentials
+
+    if path is None:
+        found, what = os.fsencode(text or ""), CREDENTIALS_VARIABLE
+    else:
+        found, what = _read_credentials(path, MOST_CREDENTIALS), path
+    try:
+        checked_credentials(found)
+    except ConfigurationError as error:
+        raise click.BadParameter(f"{what}: {error}") from None
+    context.meta[_CREDENTIALS] = found
+
+
+def _read_credentials(path: str, most: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            # One byte more than there may be, and a line end: a wrong file may be a large one.
+            found = file.read(most + 3)
+    except OSError as error:
+        raise click.BadParameter(f"{path} cannot be read: {error.strerror}") from None
+    found = found.removesuffix(b"\n").removesuffix(b"\r")
+    if not found:
+        raise click.BadParameter(f"{path} is empty")
+    return found
+
+
+def credentials() -> bytes | None:
+    """Return what the command that runs is to show to other peers; ``None`` for nothing."""
+    context = click.get_current_context(silent=True)
+    found: bytes | None = None if context is None else context.meta.get(_CREDENTIALS)
+    return found
 
 
 def discovery_option(command: F) -> F:

@@ -69,6 +69,8 @@ def exit_code(error: Exception) -> int:
         return error.exit_code
     if isinstance(error, RPCError):
         return STATUS_BASE + error.code
+    if isinstance(error, HandshakeError) and error.reason == "auth":
+        return STATUS_BASE + StatusCode.UNAUTHENTICATED
     if isinstance(error, (ConnectError, HandshakeError)):
         return STATUS_BASE + StatusCode.UNAVAILABLE
     if isinstance(error, (ConfigurationError, EncodeError)):

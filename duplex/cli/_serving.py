@@ -9,13 +9,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from types import FrameType
 from typing import Final
 
 import trio
 
-from duplex import Advertise, Peer, Service, middleware, open_peer
+from duplex import Advertise, Authenticator, Peer, Service, middleware, open_peer
 from duplex.cli._report import tell
 
 #: Where trio waits for something to happen, on Linux.
@@ -34,6 +34,9 @@ async def serve(
     announce: Callable[[str], None],
     discovery: Sequence[str],
     advertise: Advertise,
+    authorize: Callable[..., bool | Awaitable[bool]] | None,
+    authenticator: Authenticator | None,
+    shown: bytes | None,
 ) -> None:
     """Serve until told to stop, and then drain.
 
@@ -48,6 +51,9 @@ async def serve(
         announce: told the real endpoints, a line each, once all are bound.
         discovery: where the services are registered; nowhere, if it is empty.
         advertise: what is said of them there.
+        authorize: decides which calls may be made; see :func:`duplex.open_peer`.
+        authenticator: finds out who others are.
+        shown: the credentials.
     """
     if log_calls:
         # Also where warnings alone are logged of everything else.
@@ -60,6 +66,9 @@ async def serve(
         observer=middleware.log_unserved() if log_calls else None,
         discovery=discovery or None,
         advertise=advertise,
+        authorize=authorize,
+        authenticator=authenticator,
+        credentials=shown,
     ) as peer:
         with _report_on_sigusr1(peer):
             real = [await peer.bind(endpoint) for endpoint in endpoints]

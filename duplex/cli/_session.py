@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -17,7 +17,7 @@ import trio
 
 import duplex
 from duplex.cli._errors import CommandError
-from duplex.cli._options import discovery_servers
+from duplex.cli._options import credentials, discovery_servers
 from duplex.cli._output import ResultWriter, to_json
 from duplex.cli._probe import connect
 from duplex.cli._report import printable, report, report_unwritable, tell
@@ -94,9 +94,18 @@ async def linked(endpoint: str, timeout: float) -> AsyncIterator[duplex.Link]:
         endpoint: where the other peer is bound; or ``discovery://NAME``, for one of the instances of a service.
         timeout: seconds until there must be a link; where nothing listens, it fails at once.
     """
-    opening = looking_up(timeout) if is_looked_up(endpoint) else _plain_peer(timeout)
-    async with opening as peer:
+    async with peer_for([endpoint], timeout) as peer:
         yield await connect(peer, endpoint)
+
+
+def peer_for(endpoints: Iterable[str], timeout: float) -> AbstractAsyncContextManager[duplex.Peer]:
+    """Open a peer that is to connect to endpoints.
+
+    Args:
+        endpoints: where; names of services among them, perhaps.
+        timeout: seconds that looking one up may take, and a link.
+    """
+    return looking_up(timeout) if any(map(is_looked_up, endpoints)) else _plain_peer(timeout)
 
 
 def looking_up(timeout: float) -> AbstractAsyncContextManager[duplex.Peer]:
@@ -109,7 +118,7 @@ def looking_up(timeout: float) -> AbstractAsyncContextManager[duplex.Peer]:
 
 
 def _plain_peer(timeout: float, **options: Any) -> AbstractAsyncContextManager[duplex.Peer]:
-    return duplex.open_peer(name="duplex-cli", connect_timeout=timeout, **options)
+    return duplex.open_peer(name="duplex-cli", connect_timeout=timeout, credentials=credentials(), **options)
 
 
 async def reflect(link: duplex.Link, method: str, *args: Any, timeout: float) -> Any:

@@ -44,6 +44,22 @@ def load_services(target: str) -> list[duplex.Service]:
     return services
 
 
+def load_function(target: str) -> Any:
+    """Return what ``file.py:name`` or ``module:name`` stands for, with dots if it lies deeper.
+
+    Raises:
+        CommandError: there is no such thing, or importing it failed.
+    """
+    place, _, attribute = target.partition(":")
+    if not attribute:
+        raise CommandError(f"{target} names no function: it is given as file.py:name or module:name")
+    found: Any = _import(place)
+    for name in attribute.split("."):
+        found = _attribute(found, name, place)
+        place = _join(place, name)
+    return found
+
+
 def target_name(target: str) -> str:
     """Return a name for the peer that serves a target."""
     place = target.partition(":")[0]
@@ -115,13 +131,16 @@ def _import_file(path: Path) -> types.ModuleType:
     if not path.exists():
         raise CommandError(f"there is no file {path}")
     name = path.stem
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
+        return known  # several things of it are asked for
     if name in sys.modules or name in sys.stdlib_module_names:
         raise CommandError(
             f"{path} has the name of the module {name!r}, which it would hide; give it another"
         )
     # As `python file.py` has it.
     sys.path.insert(0, str(path.resolve().parent))
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise CommandError(f"{path} is no Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)

@@ -8,6 +8,7 @@ from duplex.cli._options import (
     DURATION,
     Duration,
     connect_timeout_option,
+    credentials_option,
     discovery_option,
     endpoint_argument,
     output_option,
@@ -77,6 +78,7 @@ def stats_command(endpoint: str, output: str, everything: bool, connect_timeout:
 @click.option("--count", type=click.IntRange(min=1), help="End after so many looks.")
 @click.option("--all", "everything", is_flag=True, help="Also calls of what every peer has, duplex.*.")
 @connect_timeout_option
+@credentials_option
 @discovery_option
 def top_command(
     endpoints: tuple[str, ...], interval: float, count: int | None, everything: bool, connect_timeout: float
