@@ -376,6 +376,22 @@ async def test_nothing_is_left_when_nobody_follows_any_more(autojump_clock: obje
         assert type(await outcome(client.service("who").name_())) is duplex.Unavailable
 
 
+async def test_a_call_that_waits_is_told_when_nobody_follows_any_more(autojump_clock: object) -> None:
+    results: list[Any] = []
+    async with serving() as (client, _), trio.open_nursery() as nursery:
+        followed = client.connect_service("who", Told())
+
+        async def call() -> None:
+            results.append(await outcome(client.service("who").name_()))
+
+        nursery.start_soon(call)
+        await settled()
+        assert results == []
+        followed.leave()
+        await settled()
+        assert [type(result) for result in results] == [duplex.Unavailable]
+
+
 async def test_a_peer_that_drains_or_is_closed_follows_nothing(autojump_clock: object) -> None:
     async with serving("a", "b") as (client, _):
         told = Told("memory://a")

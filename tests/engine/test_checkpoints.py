@@ -144,6 +144,47 @@ async def test_channels_as_values() -> None:
     assert seen == [1]
 
 
+async def test_a_handlers_channel() -> None:
+    service = duplex.Service("service")
+    closed: list[int] = []
+
+    @service.rpc
+    async def both(channel: duplex.Channel[int, int]) -> None:
+        for number in range(2):
+            with trio.testing.assert_checkpoints():
+                await channel.aclose()
+            closed.append(number)
+
+    async with linked(service) as pair:
+        async with pair.service("service").both.open() as call:
+            assert await collect(call) == []
+    assert closed == [0, 1]
+
+
+async def test_asking_everybody() -> None:
+    async with linked(busy) as pair:
+        remote = pair.service("busy")
+        outcomes = remote.one.gather()
+        with trio.testing.assert_checkpoints():
+            _, outcome = await anext(outcomes)
+        assert outcome.result() == 1
+        await pair.settle()
+        for _ in range(2):
+            with trio.testing.assert_checkpoints(), pytest.raises(StopAsyncIteration):
+                await anext(outcomes)
+        for _ in range(2):
+            with trio.testing.assert_checkpoints():
+                await outcomes.aclose()
+        two = duplex.open_peer(services=[busy])
+        async with two as second:
+            await pair.client.connect(await second.bind("memory://*"))
+            outcomes = remote.one.gather()
+            await anext(outcomes)
+            await pair.settle()
+            with trio.testing.assert_checkpoints():
+                await anext(outcomes)  # it is there
+
+
 async def test_a_pass_is_long_from_the_first_time_that_it_is_asked(
     mock_clock: trio.testing.MockClock,
 ) -> None:

@@ -294,12 +294,14 @@ async def test_closed_receiving_end_drops_and_pays_back() -> None:
     """Who takes no more items from a stream does not stop its sender with a window that stays full."""
     service = duplex.Service("service")
     closed = trio.Event()
+    ends: list[Any] = []
 
     @service.rpc
     async def deaf(items: duplex.ReceiveChannel[bytes]) -> None:
         await items.receive()
         await items.aclose()
         closed.set()
+        ends.append(items)
         await trio.sleep_forever()
 
     async with linked(service, server=OPTIONS) as pair:
@@ -307,6 +309,8 @@ async def test_closed_receiving_end_drops_and_pays_back() -> None:
             for _ in range(10 * FIT):
                 await call.send(ITEM)
             await closed.wait()
+            await pair.settle()
+            assert not ends[0]._conversation._inbox, "what is dropped is not kept"
 
 
 async def test_empty_items_cost_something_too() -> None:

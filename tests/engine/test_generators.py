@@ -322,7 +322,7 @@ async def test_generator_that_blocks_holds_up_nobody(
     assert "the generator of service.blocked failed while it was closed" in caplog.text
 
 
-async def test_failing_while_it_is_closed() -> None:
+async def test_failing_while_it_is_closed(caplog: pytest.LogCaptureFixture) -> None:
     service = duplex.Service("service")
 
     @service.rpc
@@ -343,6 +343,7 @@ async def test_failing_while_it_is_closed() -> None:
                 with pytest.raises(duplex.Internal, match=text):
                     await call.receive()
         await all_ended(pair)
+    assert "failed while it was closed" not in caplog.text, "the caller was told"
 
 
 async def test_each_generator_has_a_context_of_its_own() -> None:

@@ -116,6 +116,26 @@ async def test_handler_that_sends_does_not_wait(policy: str) -> None:
         assert call.statistics().dropped == pair.link.statistics().dropped_items == 0
 
 
+async def test_a_queue_takes_all_that_fits() -> None:
+    """A window of 32 items, and a queue of as many, to the last byte."""
+    item = bytes(WINDOW // 32 - MESSAGE_OVERHEAD - 2)
+    service = duplex.Service("service")
+
+    @service.rpc
+    async def swallow(items: duplex.ReceiveChannel[bytes]) -> int:
+        await trio.testing.wait_all_tasks_blocked()
+        return len([each async for each in items])
+
+    options: dict[str, Any] = {"limits": duplex.Limits(channel_window=WINDOW)}
+    async with linked(service, client=options, server=options) as pair:
+        async with pair.service("service").swallow.with_options(overflow="drop_oldest").open() as call:
+            for count in range(65):
+                assert call.statistics().queued_items == max(0, count - 32)
+                await call.send(item)
+            statistics = call.statistics()
+            assert (statistics.queued_items, statistics.queued_bytes, statistics.dropped) == (32, WINDOW, 1)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 async def test_caller_that_sends_does_not_wait(policy: Any) -> None:
     telemetry = Telemetry(None)

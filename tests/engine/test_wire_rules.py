@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import msgpack
@@ -14,7 +15,7 @@ from tests.engine.raw import HELLO, RawDealer, RawRouter
 from tests.machine import fail_after
 
 #: Numbers of commands, and ``END`` with ``UNARY``.
-GREETING, OPEN, DATA, CLOSE = 0, 7, 8, 10
+GREETING, CREDIT, OPEN, DATA, CLOSE = 0, 6, 7, 8, 10
 CALL: Final = 3
 NONE: Final = b"\x91\x90"
 
@@ -52,6 +53,28 @@ async def test_a_call_without_any_time_left_does_not_run(method: str, metadata: 
                 assert "duplex-refused" in answer[7]
                 raw.say([OPEN, 3, f"s.{method}", CALL, NONE, 0, 1000, metadata])
                 assert (await raw.commands(CLOSE, 2))[1][1:3] == [3, 0]
+
+
+async def test_a_balance_of_one_is_enough() -> None:
+    service = duplex.Service("s")
+
+    @service.rpc
+    async def count() -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+
+    with fail_after(10):
+        async with duplex.open_peer(services=[service]) as peer:
+            with RawDealer(await peer.bind("tcp://127.0.0.1:*")) as raw:
+                raw.say([*HELLO, ["msgpack"], [], {"channel_window": 1}])
+                await raw.commands(GREETING)
+                raw.say([OPEN, 1, "s.count", 1, NONE])
+                for number in range(3):
+                    assert [data[2] for data in await raw.commands(DATA, number + 1)] == [
+                        bytes([each]) for each in range(number + 1)
+                    ]
+                    raw.say([CREDIT, 1, 65])  # what an item costs: the balance is one again
+                await raw.commands(CLOSE)
 
 
 async def test_a_callback_answers_only_to_its_own_call() -> None:
