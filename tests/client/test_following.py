@@ -376,13 +376,20 @@ async def test_nothing_is_left_when_nobody_follows_any_more(autojump_clock: obje
         assert type(await outcome(client.service("who").name_())) is duplex.Unavailable
 
 
-async def test_a_call_that_waits_is_told_when_nobody_follows_any_more(autojump_clock: object) -> None:
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_call_that_waits_is_told_when_nobody_follows_any_more(
+    is_known: bool, autojump_clock: object
+) -> None:
     results: list[Any] = []
     async with serving() as (client, _), trio.open_nursery() as nursery:
-        followed = client.connect_service("who", Told())
+        told = Told()
+        followed = client.connect_service("who", told)
+        if is_known:
+            told.say()
+            await trio.sleep(1000)  # of virtual time: that there are no endpoints is believed by then
 
         async def call() -> None:
-            results.append(await outcome(client.service("who").name_()))
+            results.append(await outcome(client.service("who").with_options(wait_for_ready=True).name_()))
 
         nursery.start_soon(call)
         await settled()
