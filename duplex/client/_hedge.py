@@ -15,6 +15,7 @@ from duplex._metadata import PREVIOUS_ATTEMPTS
 from duplex._policies import HedgingPolicy
 from duplex.client._budget import Budget
 from duplex.client._live import CHANNELS, holds
+from duplex.engine._failure import must_go_on
 from duplex.engine.calling import CallCounts, Caller, Opening, Request, begun
 
 
@@ -61,7 +62,7 @@ class Race:
             self._budget.succeeded()
             self.outcome = outcome.Value(value)
 
-    def failed(self, error: Exception, now: float) -> None:
+    def failed(self, error: BaseException, now: float) -> None:
         """An attempt has failed, and with it the call, unless there is another one."""
         self._running -= 1
         if self.outcome is not None:
@@ -128,7 +129,9 @@ class Hedging:
             nonlocal decided
             try:
                 race.succeeded(await self._caller.unary(request, positional, keyword))
-            except Exception as error:
+            except BaseException as error:
+                if must_go_on(error):
+                    raise
                 race.failed(error, trio.current_time())
             decided.set()
 

@@ -11,6 +11,7 @@ from typing import final
 import trio
 
 from duplex._errors import as_text
+from duplex.engine._failure import must_go_on
 
 logger = logging.getLogger("duplex")
 
@@ -83,7 +84,9 @@ class Probes:
                 is_well = bool(await answer)
             if scope.cancelled_caught:
                 why = f"the function that was asked has not answered within {probe.timeout:g} s"
-        except Exception as error:
+        except BaseException as error:
+            if must_go_on(error):
+                raise
             why = f"the function that was asked failed: {as_text(error)}"
         finally:
             probe.answered = None

@@ -21,6 +21,7 @@ from duplex.client.following._connections import Connections
 from duplex.client.following._connections import Host as ConnectionsHost
 from duplex.client.following._connections import Table as LinkedTable
 from duplex.client.following._decide import Belief, usable
+from duplex.engine._failure import must_go_on
 from duplex.resolvers import Endpoint, Known, Resolver
 
 logger = logging.getLogger("duplex")
@@ -125,7 +126,9 @@ class FollowedService(metaclass=Made):
                                 failures = 0
                                 self._take(told, nursery)
                         return  # and what was told last stays
-                    except Exception as error:
+                    except BaseException as error:
+                        if must_go_on(error):
+                            raise
                         failures += 1
                         if self._as_of == math.inf:
                             self._as_of = time.time()

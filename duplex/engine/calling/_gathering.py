@@ -17,6 +17,7 @@ import trio
 
 from duplex._errors import DeadlineExceeded, RPCError, Unavailable
 from duplex._made import Made
+from duplex.engine._failure import must_go_on
 from duplex.engine._peer_info import PeerInfo
 from duplex.engine._runs import check_run
 from duplex.engine._signal import Signal
@@ -137,7 +138,7 @@ class _Calls:
         self.changed = Signal()
         self.is_over = False
         #: What is no outcome of a call, but a mistake in it.
-        self.problem: Exception | None = None
+        self.problem: BaseException | None = None
 
     async def run(self, callers: Sequence[tuple[PeerInfo, Caller]]) -> None:
         """Make the calls, until there are answers enough."""
@@ -172,7 +173,9 @@ class _Calls:
                 outcome = Outcome(error=_too_late(self._request.method, peer))
         except RPCError as error:
             outcome = Outcome(error=error)
-        except Exception as error:
+        except BaseException as error:
+            if must_go_on(error):
+                raise
             self.problem = self.problem or error
             self.changed.notify()
             return

@@ -21,6 +21,7 @@ from duplex._errors import ConfigurationError, RPCError, as_text
 from duplex._identity import Identity
 from duplex._metadata import Metadata
 from duplex._status import StatusCode
+from duplex.engine._failure import must_go_on
 from duplex.engine._handler import Handler
 from duplex.engine._peer_info import PeerInfo
 from duplex.engine._throttle import Throttle
@@ -119,7 +120,9 @@ class Authorization:
         )
         try:
             return _refusal_of(self._authorize(call.peer.identity, call.method, call), call)
-        except Exception as error:
+        except BaseException as error:
+            if must_go_on(error):
+                raise
             return self._failure(error, call)
 
     async def _ask(self, served: ServedCall, next: Next) -> Any:
@@ -135,7 +138,9 @@ class Authorization:
             verdict = self._authorize(call.peer.identity, call.method, call)
             assert not isinstance(verdict, bool)
             refusal = _refusal_of(await verdict, call)
-        except Exception as error:
+        except BaseException as error:
+            if must_go_on(error):
+                raise
             refusal = self._failure(error, call)
         if refusal is None:
             return await next(served)
@@ -154,7 +159,7 @@ class Authorization:
         refused.retry_after = refusal.retry_after
         raise refused
 
-    def _failure(self, error: Exception, call: AskedCall) -> Refusal:
+    def _failure(self, error: BaseException, call: AskedCall) -> Refusal:
         """Return what becomes of a call for which there is an error instead of a decision."""
         if isinstance(error, RPCError) and isinstance(error.code, StatusCode):
             return Refusal(error.code, as_text(error.message), error.retry_after)

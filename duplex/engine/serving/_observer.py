@@ -12,6 +12,7 @@ import trio
 from duplex._errors import as_text
 from duplex._metadata import Metadata
 from duplex._status import StatusCode
+from duplex.engine._failure import must_go_on
 from duplex.engine._peer_info import PeerInfo
 from duplex.engine._throttle import Throttle
 
@@ -55,7 +56,9 @@ class Observer:
         """A call was answered without being run."""
         try:
             self._function(call)
-        except Exception as error:
+        except BaseException as error:
+            if must_go_on(error):
+                raise
             more = self._throttle.note("failed", trio.current_time())
             if more is not None:
                 logger.error("the observer of calls failed: %s%s", as_text(error), more, exc_info=error)
