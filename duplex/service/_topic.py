@@ -124,19 +124,24 @@ class _Group:
         self.room = trio.lowlevel.ParkingLot()
 
     def offer(self, item: Any) -> bool:
-        """Give an item to the member with the fewest, if that has room; tell whether that is done."""
+        """Give an item to the member with the fewest of those that have room; tell whether that is done."""
         if not self.members:
             return True
-        least = min(self.members, key=lambda member: len(member.items))
+        least = self._least()
         if not least.offer(item):
             return False
         self._comes_last(least)
         return True
 
+    def _least(self) -> _Queue:
+        """Return the member with the fewest items: of those that have room, unless none has. One with a small buffer must not keep others
+        from their work."""
+        return min(self.members, key=lambda member: (not member.has_room, len(member.items)))
+
     def put(self, item: Any) -> bool:
         """Give an item to the member with the fewest; tell whether that is done, or the publisher has to wait."""
         while self.members:
-            least = min(self.members, key=lambda member: len(member.items))
+            least = self._least()
             if least.has_room or least.overflow != "error":
                 is_done = least.put(item)
                 if is_done:
@@ -211,7 +216,7 @@ class Topic(Generic[T]):
         Cancelled means that those for which it waited do not have the item.
 
         Raises:
-            trio.ClosedResourceError: the topic is closed.
+            trio.ClosedResourceError: the topic is closed, or is while this waits: then those for which it waited do not have the item.
         """
         check_run()
         if self._turn.locked():
@@ -234,6 +239,8 @@ class Topic(Generic[T]):
             for one in full:
                 while not one.put(item):
                     await one.room.park()
+                    if self._is_closed:
+                        raise trio.ClosedResourceError("this topic was closed while this waited for room")
         finally:
             self._turn.release()
 
@@ -243,7 +250,7 @@ class Topic(Generic[T]):
         """Return a channel that gives what is published from now on, until it is closed or dropped.
 
         Args:
-            group: a name; of all subscribers of a group one gets each item, the one with the fewest that it has not taken. What one
+            group: a name; of all subscribers of a group one gets each item, the one with the fewest that it has not taken, of those that have room. What one
                 who leaves has not taken goes to the others. A group gets no retained items.
             overflow: what becomes of an item when ``buffer`` is full. ``None``: publishers wait, and so does everybody else who is
                 to get what they publish, so it is for subscribers that can be relied upon. ``"drop_oldest"`` and ``"drop_newest"`` drop an item,
