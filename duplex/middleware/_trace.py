@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
+import trio
+
 import duplex
 from duplex._errors import as_text
+from duplex.engine._throttle import Throttle
 from duplex.middleware._status import status_of
 
 if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import Span, TracerProvider
+
+logger = logging.getLogger("duplex")
+
+#: A member of ``tracestate``, and how long and how many W3C has peers pass on.
+_MEMBER: Final = re.compile(
+    r"[a-z0-9][a-z0-9_*/@-]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
+_MOST_STATE: Final = 512
+_MOST_MEMBERS: Final = 32
 
 #: Runs around calls of either side.
 Middleware: TypeAlias = Callable[[Any, Any], Coroutine[Any, Any, Any]]
@@ -79,30 +93,38 @@ class _Tracing:
         self._tracer = tracer
         self._propagator = propagator
         self._fields = sorted(propagator.fields)
+        self._throttle = Throttle()
         #: The parent of calls that come without one, whatever was current where the peer was opened.
         self._nothing = Context()
 
     async def served(self, call: duplex.ServedCall, next: duplex.Next) -> Any:
         """Serve a call in a span, which is the current one for the handler."""
-        metadata = call.metadata
-        headers = {key: value for key in self._fields if isinstance(value := metadata.get(key), str)}
         attributes = {**_attributes(call.method), "duplex.peer": str(call.peer)}
         if call.attempt > 1:
             attributes["duplex.attempt"] = call.attempt
-        span = self._tracer.start_span(
-            attributes["rpc.method"],
-            context=self._propagator.extract(headers) if headers else self._nothing,
-            kind=self._trace.SpanKind.SERVER,
-            attributes=attributes,
-        )
+        try:
+            span = self._tracer.start_span(
+                attributes["rpc.method"],
+                context=self._context_of(call.metadata),
+                kind=self._trace.SpanKind.SERVER,
+                attributes=attributes,
+            )
+        except Exception as error:
+            self._failed(error)
+            return await next(call)
         token = self._attach(self._trace.set_span_in_context(span))
         try:
             result = await next(call)
         except BaseException as error:
             status = status_of(call, error)
-            if isinstance(error, Exception) and not isinstance(error, duplex.RPCError):
-                span.record_exception(error)
-            self._end(span, status, status if status in _FAULTS else None, _message(error))
+            is_unexpected = isinstance(error, Exception) and not isinstance(error, duplex.RPCError)
+            self._end(
+                span,
+                status,
+                status if status in _FAULTS else None,
+                _message(error),
+                error if is_unexpected else None,
+            )
             raise
         finally:
             self._detach(token)
@@ -113,12 +135,16 @@ class _Tracing:
         """Make a call in a span. The block of an opened call has a current span of its own, or none: it may make other calls, which
         are no part of this one."""
         attributes = _attributes(call.method)
-        span = self._tracer.start_span(
-            attributes["rpc.method"], kind=self._trace.SpanKind.CLIENT, attributes=attributes
-        )
-        context = self._trace.set_span_in_context(span)
         headers: dict[str, str] = {}
-        self._propagator.inject(headers, context=context)
+        try:
+            span = self._tracer.start_span(
+                attributes["rpc.method"], kind=self._trace.SpanKind.CLIENT, attributes=attributes
+            )
+            context = self._trace.set_span_in_context(span)
+            self._propagator.inject(headers, context=context)
+        except Exception as error:
+            self._failed(error)
+            return await next(call)
         if headers:
             call.metadata = {**call.metadata, **headers}
         token = None if call.kind == "open" else self._attach(context)
@@ -133,6 +159,20 @@ class _Tracing:
         self._end_made(span, call, None)
         return result
 
+    def _context_of(self, metadata: duplex.Metadata) -> Any:
+        """Return the context that a call comes with; of what it says of the trace, only what has the form for that counts."""
+        headers = {key: value for key in self._fields if isinstance(value := metadata.get(key), str)}
+        # What OpenTelemetry finds wrong with it, it logs, for each call and in full.
+        if "tracestate" in headers and not _is_trace_state(headers["tracestate"]):
+            del headers["tracestate"]
+        return self._propagator.extract(headers) if headers else self._nothing
+
+    def _failed(self, error: BaseException) -> None:
+        """What becomes of a span is nothing to the call: an exporter that fails costs no result."""
+        more = self._throttle.note("failed", trio.current_time())
+        if more is not None:
+            logger.error("a span of a call is lost: %s%s", as_text(error), more, exc_info=error)
+
     def _end_made(self, span: Span, call: duplex.MadeCall, raised: BaseException | None) -> None:
         error = call.error or raised
         peer = call.peer or (error.peer if isinstance(error, duplex.RPCError) else None)
@@ -146,7 +186,14 @@ class _Tracing:
             status = status_of(call, error)
             self._end(span, status, None if status == "OK" else status, _message(error))
 
-    def _end(self, span: Span, status: str | None, failure: str | None, message: str | None) -> None:
+    def _end(
+        self,
+        span: Span,
+        status: str | None,
+        failure: str | None,
+        message: str | None,
+        unexpected: BaseException | None = None,
+    ) -> None:
         """End a span.
 
         Args:
@@ -154,19 +201,33 @@ class _Tracing:
             status: how the call has ended, if it was one.
             failure: the kind of failure, if it is to count as one.
             message: more about that.
+            unexpected: what a handler has raised and did not mean to.
         """
-        if status is not None:
-            span.set_attribute("rpc.response.status_code", status)
-        if failure is not None:
-            span.set_attribute("error.type", failure)
-            span.set_status(self._trace.StatusCode.ERROR, message)
-        span.end()
+        try:
+            if unexpected is not None:
+                span.record_exception(unexpected)
+            if status is not None:
+                span.set_attribute("rpc.response.status_code", status)
+            if failure is not None:
+                span.set_attribute("error.type", failure)
+                span.set_status(self._trace.StatusCode.ERROR, message)
+            span.end()
+        except Exception as error:
+            self._failed(error)
 
 
 def _attributes(method: str) -> dict[str, Any]:
     # Which of the other side's functions is called back makes no kind of call of its own.
     name = "callback" if method.startswith("callback ") else method
     return {"rpc.system.name": "duplex", "rpc.method": name}
+
+
+def _is_trace_state(text: str) -> bool:
+    if len(text) > _MOST_STATE:
+        return False
+    members = [member.strip(" \t") for member in text.split(",")]
+    keys = {member.partition("=")[0] for member in members}
+    return len(keys) == len(members) <= _MOST_MEMBERS and all(map(_MEMBER.fullmatch, members))
 
 
 def _message(error: BaseException | None) -> str | None:

@@ -14,7 +14,7 @@ from opentelemetry import trace
 from opentelemetry.baggage import get_baggage, set_baggage
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import attach, detach
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -477,3 +477,80 @@ async def test_what_was_current_where_a_peer_was_opened_is_no_parent_of_what_it_
     served, _ = spans.all()[::-1]
     assert served.kind is trace.SpanKind.SERVER
     assert served.parent is None
+
+
+# -- what goes wrong with it ---------------------------------------------------------------------------
+
+
+class Broken(SpanProcessor):
+    """Fails when a span begins, or when it ends."""
+
+    def __init__(self, when: str) -> None:
+        self._when = when
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if self._when == "start":
+            raise ValueError("the exporter is broken")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self._when == "end":
+            raise ValueError("the exporter is broken")
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+@pytest.mark.parametrize("when", ["start", "end"])
+async def test_spans_that_cannot_be_had_cost_no_call(
+    when: str, side: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = TracerProvider()
+    provider.add_span_processor(Broken(when))
+    middleware = [trace_calls(tracer_provider=provider)]
+    options: dict[str, Any] = {"server": {}, "client": {}}
+    options[side] = {"middleware": middleware, "call_middleware": middleware}
+    async with linked(things, **options) as pair:
+        remote = pair.service("things")
+        for call in (_unary, _notify, _server_streaming, _bidirectional):
+            await call(remote)
+        with pytest.raises(duplex.NotFound):
+            await remote.fail(int(duplex.StatusCode.NOT_FOUND))
+        await pair.settle()
+    lost = [record for record in caplog.records if "a span of a call is lost" in record.getMessage()]
+    assert len(lost) == 1, "others are counted"
+    provider.shutdown()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "a=" + "x" * 7000,
+        ",".join(f"k{n}=v" for n in range(40)),
+        "a=1,a=2",
+        "A=1",
+        "nonsense",
+        "a=1,,b=2",
+        "a=\u0660",
+        "=" * 100,
+    ],
+)
+async def test_a_stranger_does_not_write_the_log(
+    state: str, spans: Spans, caplog: pytest.LogCaptureFixture
+) -> None:
+    metadata = {"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01", "tracestate": state}
+    async with linked(things, server=spans.both["server"]) as pair:
+        assert await pair.service("things").with_options(metadata=metadata).echo(1) == 1
+        await until(spans.all)
+    (served,) = spans.all()
+    assert served.parent is not None, "the trace is one all the same"
+    assert not served.parent.trace_state
+    assert caplog.records == []
+
+
+async def test_states_of_traces_that_are_well_formed_are_passed_on(spans: Spans) -> None:
+    state = "vendor=1,tenant@system=a b!, other/x-*_=" + "y" * 100
+    metadata = {"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01", "tracestate": state}
+    async with linked(things, server=spans.both["server"]) as pair:
+        assert await pair.service("things").with_options(metadata=metadata).echo(1) == 1
+        await until(spans.all)
+    (served,) = spans.all()
+    assert served.parent is not None
+    assert list(served.parent.trace_state) == ["vendor", "tenant@system", "other/x-*_"]
