@@ -16,7 +16,7 @@ from typing import Final
 import trio
 from rich.console import Console
 
-from benchmarks import _bytecode, _check
+from benchmarks import _bytecode, _check, services
 from benchmarks._compare import comparison, differences, missing_in_one
 from benchmarks._driver import run_all
 from benchmarks._instructions import CannotCountError, count_all, in_references
@@ -30,7 +30,7 @@ from benchmarks.scenarios import SCENARIOS
 
 RESULTS: Final = Path(__file__).parent / "results"
 BASELINES: Final = Path(__file__).parent / "baselines"
-COMMANDS: Final = ("run", "compare", "report", "check", "baseline", "bytecode", "list")
+COMMANDS: Final = ("run", "compare", "report", "check", "baseline", "bytecode", "services", "list")
 #: Of one figure.
 _SECONDS: Final = 0.5
 _QUICK_SECONDS: Final = 0.3
@@ -326,6 +326,10 @@ def _parser() -> argparse.ArgumentParser:
         help=f"any of {', '.join(PROGRAMS)}",
     )
     bytecode.add_argument("--functions", action="store_true", help="tell the functions of a layer apart")
+
+    under_load = commands.add_parser("services", help="measure discovery under load, and beside Consul")
+    under_load.set_defaults(command=services.run)
+    services.add_options(under_load)
 
     commands.add_parser("list", help="tell the peers and the scenarios").set_defaults(command=_list)
     return parser
