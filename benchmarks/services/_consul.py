@@ -16,14 +16,14 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
 from benchmarks.services._names import service_of
-from benchmarks.services._processes import Costs, Discovery, discovery, holding
+from benchmarks.services._processes import Costs, Discovery, Process, discovery, holding
 from duplex_services._shared._http_client import Endpoint, HttpClient
 from duplex_services.discovery._wire import SERVICE
 from duplex_services.discovery.client import DiscoveryService, Filter, Health, Report, open_client
@@ -84,9 +84,29 @@ def _wait(url: str) -> None:
         time.sleep(0.05)
 
 
-def _client(address: str, connections: int) -> HttpClient:
+@contextlib.asynccontextmanager
+async def _client(address: str, connections: int) -> AsyncIterator[HttpClient]:
     host, _, port = address.rpartition(":")
-    return HttpClient([Endpoint(host, int(port))], connections=connections, answer_within=_WAIT * 2)
+    client = HttpClient([Endpoint(host, int(port))], connections=connections, answer_within=_WAIT * 2)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def _http_lookups(
+    figures: dict[str, float], address: str, target: str, costs: Costs | Process, seconds: float
+) -> None:
+    for callers in _CLIENTS:
+        async with _client(address, callers) as client:
+
+            async def ask(client: HttpClient = client) -> object:
+                return await _ask(client, "GET", target)
+
+            before = costs.cpu()
+            rate = await _rate(ask, callers, seconds)
+            figures[f"lookups/s, HTTP, {callers} at a time"] = rate
+            figures[f"lookup, ms of CPU, HTTP, {callers}"] = (costs.cpu() - before) / (rate * seconds) * 1e3
 
 
 async def _ask(client: HttpClient, method: str, target: str, body: object = None) -> Any:
@@ -168,59 +188,49 @@ async def _of_consul(
 ) -> dict[str, float]:
     figures: dict[str, float] = {}
     empty, begin = costs.memory(), time.monotonic()
-    client = _client(address, 16)
-    limit = trio.CapacityLimiter(16)
-
-    async def register(number: int) -> None:
-        check = {"CheckID": f"i{number}", "TTL": "1h", "Status": "passing"}
-        said = {
-            "ID": f"i{number}",
-            "Name": service_of(number),
-            "Address": "10.0.0.7",
-            "Port": 80,
-            "Check": check,
-        }
-        async with limit:
-            await _ask(client, "PUT", "/v1/agent/service/register", said)
-
-    async with trio.open_nursery() as nursery:
-        for number in range(instances):
-            nursery.start_soon(register, number)
-    figures["register all, s"] = time.monotonic() - begin
-    figures["memory, MB"] = costs.memory()
-    figures["memory of an instance, KB"] = (costs.memory() - empty) / instances * 1e3
     target = f"/v1/health/service/{service_of(0)}?stale"
-    for callers in _CLIENTS:
-        asking = _client(address, callers)
+    async with _client(address, 16) as client:
+
+        async def register(number: int) -> None:
+            check = {"CheckID": f"i{number}", "TTL": "1h", "Status": "passing"}
+            where = {"ID": f"i{number}", "Name": service_of(number), "Address": "10.0.0.7", "Port": 80}
+            await _ask(client, "PUT", "/v1/agent/service/register", {**where, "Check": check})
+
+        async def change(health: Health, note: str) -> None:
+            await _ask(client, "PUT", "/v1/agent/check/update/i0", {"Status": health, "Output": note})
+
+        async def watch(told: Callable[[str], None]) -> None:
+            async with _client(address, 1) as mine:
+                index, seen = "0", ""
+                while True:
+                    answer = await _ask(mine, "GET", f"{target}&index={index}&wait={_WAIT}s")
+                    index = answer.headers["x-consul-index"]
+                    checks = [check for entry in json.loads(answer.body) for check in entry["Checks"]]
+                    seen = _tell(told, seen, [check["Output"] for check in checks])
+
+        async with trio.open_nursery() as nursery:
+            for number in range(instances):
+                nursery.start_soon(register, number)
+        figures["register all, s"] = time.monotonic() - begin
+        figures["memory, MB"] = costs.memory()
+        figures["memory of an instance, KB"] = (costs.memory() - empty) / instances * 1e3
+        await _http_lookups(figures, address, target, costs, seconds)
         before = costs.cpu()
-        rate = await _rate(lambda asking=asking: _ask(asking, "GET", target), callers, seconds)  # type: ignore[misc]
-        figures[f"lookups/s, HTTP, {callers} at a time"] = rate
-        figures[f"lookup, ms of CPU, HTTP, {callers}"] = (costs.cpu() - before) / (rate * seconds) * 1e3
-
-    async def watch(told: Callable[[str], None]) -> None:
-        mine = _client(address, 1)
-        index, seen = "0", ""
-        while True:
-            answer = await _ask(mine, "GET", f"{target}&index={index}&wait={_WAIT}s")
-            index = answer.headers["x-consul-index"]
-            notes = [check["Output"] for entry in json.loads(answer.body) for check in entry["Checks"]]
-            latest = max(
-                (note for note in notes if note.replace(".", "").isdecimal()), default="", key=float_or_0
-            )
-            if latest and latest != seen:
-                seen = latest
-                told(latest)
-
-    async def change(health: Health, note: str) -> None:
-        await _ask(client, "PUT", "/v1/agent/check/update/i0", {"Status": health, "Output": note})
-
-    before = costs.cpu()
-    _put(figures, "a change at a watcher, HTTP, ms", await _delays(watchers, watch, change, seconds))
-    figures["CPU while it changes, %"] = (costs.cpu() - before) / (seconds + 3) * 100
+        _put(figures, "a change at a watcher, HTTP, ms", await _delays(watchers, watch, change, seconds))
+        figures["CPU while it changes, %"] = (costs.cpu() - before) / (seconds + 3) * 100
     return figures
 
 
-def float_or_0(text: str) -> float:
+def _tell(told: Callable[[str], None], seen: str, notes: list[str]) -> str:
+    """Tell the latest of the notes, if it is another one than was seen last, and return it."""
+    latest = max(notes, key=_float_or_0, default="")
+    if _float_or_0(latest) and latest != seen:
+        told(latest)
+        return latest
+    return seen
+
+
+def _float_or_0(text: str) -> float:
     """Return a number, or 0 if the text is none."""
     try:
         return float(text)
@@ -246,12 +256,7 @@ async def _of_discovery(server: Discovery, watchers: int, seconds: float) -> dic
     figures: dict[str, float] = {}
     costs, service = server.process, service_of(0)
     target = f"/v1/services/{service}/instances"
-    for callers in _CLIENTS:
-        asking = _client(server.http, callers)
-        before = costs.cpu()
-        rate = await _rate(lambda asking=asking: _ask(asking, "GET", target), callers, seconds)  # type: ignore[misc]
-        figures[f"lookups/s, HTTP, {callers} at a time"] = rate
-        figures[f"lookup, ms of CPU, HTTP, {callers}"] = (costs.cpu() - before) / (rate * seconds) * 1e3
+    await _http_lookups(figures, server.http, target, costs, seconds)
     async with open_client(server.endpoint) as peer:
         remote = peer.service(DiscoveryService, name=SERVICE)
 
@@ -265,17 +270,13 @@ async def _of_discovery(server: Discovery, watchers: int, seconds: float) -> dic
             figures[f"lookup, ms of CPU, Duplex, {callers}"] = (costs.cpu() - before) / (rate * seconds) * 1e3
 
         async def poll(told: Callable[[str], None]) -> None:
-            mine = _client(server.http, 1)
-            position, seen = "", ""
-            while True:
-                answer = await _ask(mine, "GET", f"{target}?wait={_WAIT}{position}")
-                index, origin = answer.headers["discoverd-index"], answer.headers["discoverd-origin"]
-                position = f"&index={index}&origin={origin}"
-                notes = [one.get("note", "") for one in json.loads(answer.body)]
-                latest = max(notes, key=float_or_0, default="")
-                if latest and latest != seen:
-                    seen = latest
-                    told(latest)
+            async with _client(server.http, 1) as mine:
+                position, seen = "", ""
+                while True:
+                    answer = await _ask(mine, "GET", f"{target}?wait={_WAIT}{position}")
+                    index, origin = answer.headers["discoverd-index"], answer.headers["discoverd-origin"]
+                    position = f"&index={index}&origin={origin}"
+                    seen = _tell(told, seen, [one.get("note", "") for one in json.loads(answer.body)])
 
         async def watch(told: Callable[[str], None]) -> None:
             async with open_client(server.endpoint) as mine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import trio
@@ -14,6 +14,10 @@ from duplex_services._shared._addresses import read_address
 
 #: Seconds that one of them may take.
 _WITHIN: Final = 2.0
+#: Seconds without an answer after which the next one is asked too.
+_PATIENCE: Final = 0.3
+#: Seconds for which one that has not answered is asked last.
+_REST: Final = 30.0
 
 #: Where one listens: an address and a port.
 Where: TypeAlias = tuple[str, int]
@@ -41,30 +45,84 @@ async def find_recursors(texts: Iterable[str]) -> tuple[Where, ...]:
     return tuple(found)
 
 
-async def recurse(recursors: Sequence[Where], query: bytes, *, is_tcp: bool) -> bytes | None:
-    """Ask one recursor after the other, by the way that the query came.
+class Recursors:
+    """Those that are asked. One that is dead or slow is asked last for a while, so that it does not hold up each query.
 
     Args:
-        recursors: whom.
-        query: the message as it came.
-        is_tcp: by which way.
-
-    Returns:
-        The first answer, with the query's id; ``None`` if there is none.
+        wheres: in the order in which they are to be asked.
     """
-    for where in recursors:
-        # A forger of answers has to guess this, and the port.
-        id = secrets.token_bytes(2)
-        answer = None
-        with trio.move_on_after(_WITHIN):
-            try:
-                ask = _ask_tcp if is_tcp else _ask_udp
-                answer = await ask(where, id + query[2:])
-            except (OSError, trio.BrokenResourceError):
-                continue
-        if answer is not None and _is_answer(answer, id, query):
-            return query[:2] + answer[2:]
-    return None
+
+    def __init__(self, wheres: Sequence[Where]) -> None:
+        self._resting: dict[Where, float] = {}
+        self.wheres = tuple(wheres)
+
+    def __bool__(self) -> bool:
+        return bool(self.wheres)
+
+    async def ask(self, query: bytes, *, is_tcp: bool) -> bytes | None:
+        """Ask one after the other, by the way that the query came: the next one as soon as one has failed, or has not
+        answered for a moment. Who had not answered when another one did rests.
+
+        Args:
+            query: the message as it came.
+            is_tcp: by which way.
+
+        Returns:
+            The first answer, with the query's id; ``None`` if there is none.
+        """
+        found: list[bytes] = []
+        asked: dict[Where, float] = {}
+        dead: set[Where] = set()
+        async with trio.open_nursery() as nursery:
+
+            async def ask(where: Where, ended: trio.Event) -> None:
+                asked[where] = trio.current_time()
+                answer, is_dead = await _ask(where, query, is_tcp=is_tcp)
+                del asked[where]
+                if is_dead:
+                    dead.add(where)
+                else:
+                    self._resting.pop(where, None)
+                ended.set()
+                if answer is not None:
+                    found.append(answer)
+                    nursery.cancel_scope.cancel()
+
+            for where in in_turn(self.wheres, self._resting, trio.current_time()):
+                ended = trio.Event()
+                nursery.start_soon(ask, where, ended)
+                with trio.move_on_after(_PATIENCE):
+                    await ended.wait()
+        now = trio.current_time()
+        late = {where for where, began in asked.items() if now - began >= _PATIENCE}
+        self._resting.update(dict.fromkeys(dead | late, now + _REST))
+        return found[0] if found else None
+
+
+def in_turn(wheres: Sequence[Where], resting: Mapping[Where, float], now: float) -> list[Where]:
+    """Return in which order to ask: those that rest come last, the one first whose rest ends first.
+
+    Args:
+        wheres: all, in the order that they were given in.
+        resting: until when some of them rest.
+        now: the time.
+    """
+    return sorted(wheres, key=lambda where: until if (until := resting.get(where, now)) > now else now)
+
+
+async def _ask(where: Where, query: bytes, *, is_tcp: bool) -> tuple[bytes | None, bool]:
+    """Ask one. Returns its answer, if it is one, and whether it is dead."""
+    # A forger of answers has to guess this, and the port.
+    id = secrets.token_bytes(2)
+    answer = None
+    with trio.move_on_after(_WITHIN) as waiting:
+        try:
+            answer = await (_ask_tcp if is_tcp else _ask_udp)(where, id + query[2:])
+        except (OSError, trio.BrokenResourceError):
+            return None, True
+    if answer is not None and _is_answer(answer, id, query):
+        return query[:2] + answer[2:], False
+    return None, waiting.cancelled_caught
 
 
 def _is_answer(answer: bytes, id: bytes, query: bytes) -> bool:

@@ -19,7 +19,7 @@ from duplex_services.discovery._dns import _wire as wire
 from duplex_services.discovery._dns._answers import Answers
 from duplex_services.discovery._dns._limits import Budget, is_near
 from duplex_services.discovery._dns._options import DnsOptions, DnsStatistics
-from duplex_services.discovery._dns._recursors import Where, find_recursors, recurse
+from duplex_services.discovery._dns._recursors import Recursors, Where, find_recursors
 from duplex_services.discovery._reading import Reading
 
 _log: Final = logging.getLogger("duplex")
@@ -55,7 +55,7 @@ class DnsFront:
         self.statistics = DnsStatistics()
         self._answers = Answers(reading, options, self.statistics)
         self._budget = Budget(options.rate)
-        self._recursors = recursors
+        self._recursors = Recursors(recursors)
         self._recursing = trio.CapacityLimiter(_MOST_RECURSING)
         self._connections = 0
         #: What connections are waited in that have asked nothing, or not all of it yet, the one that waits longest first.
@@ -90,7 +90,7 @@ class DnsFront:
 
     async def _recurse(self, data: bytes, *, is_tcp: bool) -> bytes:
         self.statistics.recursed += 1
-        answer = await recurse(self._recursors, data, is_tcp=is_tcp)
+        answer = await self._recursors.ask(data, is_tcp=is_tcp)
         return self._failed(data) if answer is None else answer
 
     def _failed(self, data: bytes) -> bytes:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import subprocess
+from typing import Final
 
 import trio
 
 from duplex_services.discovery._model import Check, Health
 from duplex_services.discovery._rules._monitor import Result
+
+#: Bytes of what the program prints that are kept; a note is shorter.
+_MOST_OUTPUT: Final = 4096
 
 
 async def probe(check: Check, target: str) -> Result:
@@ -16,12 +21,21 @@ async def probe(check: Check, target: str) -> Result:
     words = shlex.split(target)
     if not words:
         raise ValueError("the command is empty")
-    try:
-        done = await trio.run_process(
-            words, capture_stdout=True, stderr=subprocess.STDOUT, check=False, stdin=b""
-        )
-    except OSError as error:
-        return Result("critical", f"{words[0]}: {error.strerror}")
+    run = functools.partial(
+        trio.run_process, words, stdin=b"", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    kept = bytearray()
+    async with trio.open_nursery() as nursery:
+        try:
+            process: trio.Process = await nursery.start(run)
+        except OSError as error:
+            return Result("critical", f"{words[0]}: {error.strerror}")
+        assert process.stdout is not None
+        # All of it is read, or the program would wait; the beginning of it is kept.
+        async for chunk in process.stdout:
+            kept += chunk[: _MOST_OUTPUT - len(kept)]
     codes: dict[int, Health] = {0: "passing", 1: "warning"}
-    said = done.stdout.decode(errors="replace").strip()
-    return Result(codes.get(done.returncode, "critical"), said or f"{words[0]} ended with {done.returncode}")
+    said = kept.decode(errors="replace").strip()
+    code = process.returncode
+    assert code is not None
+    return Result(codes.get(code, "critical"), said or f"{words[0]} ended with {code}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import ssl
 import sys
@@ -350,6 +351,17 @@ async def test_commands(line: str, health: str, note: str) -> None:
     result = await check_it("command", 1, target=f'{sys.executable} -c "{line}"', timeout=timeout)
     assert result.health == health
     assert result.note.endswith(note)
+
+
+@pytest.mark.slow
+async def test_of_what_a_command_prints_the_beginning_is_kept() -> None:
+    """Two hundred megabytes go by, and this process does not grow by them."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    line = "import sys; [sys.stdout.write('well ' * 200_000) for _ in range(200)]; sys.exit(1)"
+    result = await check_it("command", 1, target=f'{sys.executable} -c "{line}"', timeout=within(30))
+    assert result.health == WARN
+    assert result.note.startswith("well well")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ import trio.testing
 
 import duplex
 from duplex_services.discovery import DnsOptions, Reading, Registration, open_directory, open_dns
-from duplex_services.discovery._dns._recursors import find_recursors
+from duplex_services.discovery._dns._recursors import find_recursors, in_turn
 from duplex_services.discovery._dns._server import DnsFront
 from duplex_services.discovery._reading import Freshness
 from tests.machine import fail_after, require_program, within
@@ -339,7 +339,8 @@ def answering(address: str, rcode: int = 0, count: int = 1) -> Callable[[bytes],
 
 
 @pytest.mark.parametrize("tcp", [False, True])
-async def test_recursors_are_asked_in_turn(tcp: bool) -> None:
+async def test_recursors_are_asked_in_turn(tcp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("duplex_services.discovery._dns._recursors._PATIENCE", within(5))
     _, reading = told_of(("web", many(1)))
     asked = [[0], [0], [0]]
     async with (
@@ -389,6 +390,33 @@ async def test_who_cannot_be_asked_at_the_moment(monkeypatch: pytest.MonkeyPatch
         assert front.statistics.recursed == heard[0] == 1
         # Over TCP nothing at all comes, and half an answer is none.
         assert (await ask(front, "example.com.", tcp=True)).rcode() == dns.rcode.SERVFAIL
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+async def test_a_dead_recursor_holds_up_one_query(tcp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first takes what it is sent and says nothing: it is waited for a moment, once, and asked last then."""
+    monkeypatch.setattr("duplex_services.discovery._dns._recursors._PATIENCE", 0.1)
+    _, reading = told_of()
+    heard, answered = [0], [0]
+    async with (
+        serve_one(lambda data: None if not tcp else b"", heard) as silent,
+        serve_one(answering("2.2.2."), answered) as good,
+        open_front(reading, recursors=(silent, good)) as front,
+    ):
+        for number in range(1, 6):
+            answer = await ask(front, "example.com.", tcp=tcp)
+            assert shown(answer) == ["A 2.2.2.0"]
+            assert answered[0] == number
+        # Over TCP it closes the connection, which is no sign that it is dead.
+        assert heard[0] == (5 if tcp else 1)
+
+
+def test_those_that_rest_are_asked_last() -> None:
+    a, b, c = ("a", 53), ("b", 53), ("c", 53)
+    assert in_turn((a, b, c), {}, 100.0) == [a, b, c]
+    assert in_turn((a, b, c), {a: 130.0, b: 120.0}, 100.0) == [c, b, a]
+    assert in_turn((a, b, c), {a: 130.0, b: 120.0}, 125.0) == [b, c, a]
+    assert in_turn((a, b, c), {a: 130.0}, 130.0) == [a, b, c]
 
 
 async def closed_port() -> str:
