@@ -11,9 +11,11 @@ import email.utils
 import http
 import logging
 import re
+import socket
 import ssl
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final, TypeAlias, TypeVar, final
 
 import h11
@@ -119,6 +121,8 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
         body: bytes of a request's body.
         connections: at a time. For more, those are closed that have waited longest for a request; if none waits, who comes
             is told so, and closed.
+        waiting: answers without an end of their own, and such that take their time, at a time to one address (/64 of IPv6); 0 is
+            no limit. For more, who asks is told so.
         idle: seconds between two requests of a connection.
         head_within: seconds from the first byte of a request until its head is there.
         body_within: seconds from then until its body is there.
@@ -129,6 +133,7 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     head: int = 32_768
     body: int = 1_048_576
     connections: int = 1000
+    waiting: int = 0
     idle: float = 75.0
     head_within: float = 10.0
     body_within: float = 30.0
@@ -180,6 +185,7 @@ class HttpServer:
         self.heads: dict[trio.CancelScope, bool] = {}
         self._tls = tls
         self._ended = trio.Event()
+        self._waiting: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"<HttpServer at {', '.join(self.addresses)}>"
@@ -227,6 +233,18 @@ class HttpServer:
         del self.heads[longest]
         longest.cancel()
         return True
+
+    @contextlib.contextmanager
+    def waiting(self, client: str) -> Iterator[bool]:
+        """Count an answer that is waited for. Gives whether the address may have another one."""
+        network = _network(client)
+        self._waiting[network] += 1
+        try:
+            yield not self.limits.waiting or self._waiting[network] <= self.limits.waiting
+        finally:
+            self._waiting[network] -= 1
+            if not self._waiting[network]:
+                del self._waiting[network]
 
     async def close(self) -> None:
         """Have all connections end when what they are asked is answered."""
@@ -359,12 +377,12 @@ class _Connection:
         self._server.requests += 1
         try:
             answer = await self._server.handler(request)
-            if isinstance(answer, Later):
-                found = await self._while_there(answer.answer)
-                answer = self._server.refuse(503, "this server is leaving") if found is None else found
-            if isinstance(answer, Streaming):
-                await self._stream_out(answer)
-                return
+            if not isinstance(answer, Response):
+                with self._server.waiting(request.client) as is_one_of_few:
+                    found = await self._wait_out(answer) if is_one_of_few else self._too_many()
+                if found is None:
+                    return
+                answer = found
         except _Gone:
             raise
         except Exception as error:
@@ -373,6 +391,20 @@ class _Connection:
                 raise _Gone from error
             answer = self._server.refuse(500, "Something went wrong")
         await self._respond(answer)
+
+    async def _wait_out(self, answer: Later | Streaming) -> Response | None:
+        """Return what an answer that takes its time is in the end; ``None`` if it was sent while it came."""
+        if isinstance(answer, Streaming):
+            await self._stream_out(answer)
+            return None
+        found = await self._while_there(answer.answer)
+        return self._server.refuse(503, "this server is leaving") if found is None else found
+
+    def _too_many(self) -> Response:
+        return self._server.refuse(
+            429,
+            f"this address has {self._limits.waiting} streams and questions that wait already: end one of them",
+        )
 
     async def _respond(self, response: Response, *, ends: bool = False) -> None:
         headers = [("Date", email.utils.formatdate(usegmt=True)), *response.headers]
@@ -465,6 +497,13 @@ class _Connection:
                 await self._stream.send_eof()
             while await self._stream.receive_some(_CHUNK):
                 pass
+
+
+def _network(client: str) -> str:
+    """Return an address, or of IPv6 the /64 that one customer has."""
+    if ":" not in client:
+        return client
+    return socket.inet_pton(socket.AF_INET6, client.partition("%")[0])[:8].hex()
 
 
 def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
+import msgspec
 import trio
 
 import duplex
@@ -40,8 +41,9 @@ class Directory:
         services: to configure services.
     """
 
-    def __init__(self, store: Store, info: ServerInfo) -> None:
+    def __init__(self, store: Store, info: ServerInfo, presence: Presence) -> None:
         self.info = info
+        self._presence = presence
         self._store = store
         self._view = View(secrets.token_hex(8))
         self._freshness = Freshness()
@@ -68,13 +70,22 @@ class Directory:
         """Instances whose health this server checks."""
         return self._checker.checked
 
-    async def run(self, nursery: trio.Nursery, presence: Presence, *, checks: bool) -> None:
+    def announce(self, endpoints: Sequence[str]) -> None:
+        """Have the others told where this server is reached, as soon as the store takes it.
+
+        Args:
+            endpoints: all of them, instead of those that were told before.
+        """
+        self.info = msgspec.structs.replace(self.info, endpoints=tuple(endpoints))
+        self._presence.say(self.info)
+
+    async def run(self, nursery: trio.Nursery, *, checks: bool) -> None:
         """Follow the store, and keep it as it should be."""
         nursery.start_soon(self._follow)
-        nursery.start_soon(presence.run)
+        nursery.start_soon(self._presence.run)
         nursery.start_soon(self._keeper.run, self._is_fresh, self._tick)
         await self.reading.known()
-        await presence.announced.wait()
+        await self._presence.announced.wait()
         if checks:
             nursery.start_soon(self._checker.run)
 
@@ -162,6 +173,6 @@ async def open_directory(
         raise duplex.ConfigurationError(f"server: {error}") from None
     info = ServerInfo(name, secrets.token_hex(8), tuple(endpoints))
     async with background() as nursery:
-        directory = Directory(store, info)
-        await directory.run(nursery, Presence(store, info, lease_ttl), checks=checks)
+        directory = Directory(store, info, Presence(store, info, lease_ttl))
+        await directory.run(nursery, checks=checks)
         yield directory

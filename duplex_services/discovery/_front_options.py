@@ -46,6 +46,23 @@ def front_options(command: F) -> F:
             {"is_flag": True, "help": "Serve HTTP without a token beyond this host, and under any name."},
         ),
         (
+            "--http-advertise",
+            {
+                "multiple": True,
+                "metavar": "URL",
+                "help": "Where others reach HTTP, if not where it listens; repeatable.",
+            },
+        ),
+        (
+            "--http-streams",
+            {
+                "type": click.IntRange(min=0),
+                "default": HttpOptions().streams,
+                "show_default": True,
+                "help": "Streams and questions that wait, of one address at a time; 0 is no limit.",
+            },
+        ),
+        (
             "--dns",
             {
                 "metavar": "ADDRESS",
@@ -95,7 +112,7 @@ def fronts_of(options: dict[str, Any]) -> Fronts:
     """Return what the options say.
 
     Raises:
-        duplex.ConfigurationError: the certificate cannot be used.
+        duplex.ConfigurationError: the certificate cannot be used, or something is no URL.
     """
     return Fronts(
         http=options["http"] or "",
@@ -104,7 +121,9 @@ def fronts_of(options: dict[str, Any]) -> Fronts:
             read_token=options["http_read_token"] or "",
             anybody=options["http_anybody"],
             tls=_tls(options["http_certificate"]),
+            streams=options["http_streams"],
         ),
+        http_advertise=tuple(map(_url, options["http_advertise"])),
         dns=options["dns"] or "",
         dns_options=DnsOptions(
             zone=options["dns_zone"],
@@ -114,6 +133,14 @@ def fronts_of(options: dict[str, Any]) -> Fronts:
             recursors=tuple(options["dns_recursor"]),
         ),
     )
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")) or not text.partition("://")[2].strip("/"):
+        raise duplex.ConfigurationError(
+            f"--http-advertise is a URL such as http://10.0.0.7:7710, not {text!r}"
+        )
+    return text.rstrip("/")
 
 
 def _tls(path: str | None) -> ssl.SSLContext | None:

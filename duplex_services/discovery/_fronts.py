@@ -47,14 +47,21 @@ async def open_dns(
 
 @contextlib.asynccontextmanager
 async def open_http(
-    directory: Directory, bind: str = "127.0.0.1:7710", options: HttpOptions | None = None
+    directory: Directory,
+    bind: str = "127.0.0.1:7710",
+    options: HttpOptions | None = None,
+    *,
+    peer: duplex.Peer | None = None,
+    dns: DnsFront | None = None,
 ) -> AsyncIterator[HttpServer]:
     """Serve a directory through HTTP: ``async with open_http(directory, "127.0.0.1:7710") as http``.
 
     Args:
         directory: which.
         bind: ``HOST:PORT`` to listen at; ``:PORT`` is every address of this machine, port 0 a free one.
-        options: tokens and certificates.
+        options: tokens, certificates and limits.
+        peer: the one that serves the directory: `/metrics` tells what it has counted too.
+        dns: the same of a front for DNS.
 
     Raises:
         duplex.ConfigurationError: an option makes no sense, nobody can listen there, anybody could change anything, or h11 is
@@ -68,7 +75,7 @@ async def open_http(
         raise duplex.ConfigurationError(
             "HTTP needs the library h11, which is not installed: pip install 'duplex-rpc[http]'"
         ) from error
-    async with open_front(directory, bind, options or HttpOptions()) as server:
+    async with open_front(directory, bind, options or HttpOptions(), peer, dns) as server:
         yield server
 
 
@@ -78,32 +85,40 @@ class Fronts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         http: where to serve HTTP; empty for nowhere.
         http_options: how.
+        http_advertise: URLs where others reach it, if that is not where it listens.
         dns: where to answer DNS; empty for nowhere.
         dns_options: how.
     """
 
     http: str = ""
     http_options: HttpOptions = HttpOptions()
+    http_advertise: tuple[str, ...] = ()
     dns: str = ""
     dns_options: DnsOptions = DnsOptions()
 
 
 @contextlib.asynccontextmanager
-async def open_fronts(directory: Directory, fronts: Fronts) -> AsyncIterator[list[str]]:
+async def open_fronts(
+    directory: Directory, fronts: Fronts, peer: duplex.Peer | None = None
+) -> AsyncIterator[list[str]]:
     """Tell a directory through what is asked for; gives where: ``http://HOST:PORT`` and ``dns://HOST:PORT``.
 
     Raises:
         duplex.ConfigurationError: as :func:`open_http` and :func:`open_dns`.
     """
     async with contextlib.AsyncExitStack() as stack:
-        found: list[str] = []
-        if fronts.http:
-            server = await stack.enter_async_context(open_http(directory, fronts.http, fronts.http_options))
-            scheme = "http" if fronts.http_options.tls is None else "https"
-            found += [f"{scheme}://{address}" for address in server.addresses]
+        front: DnsFront | None = None
         if fronts.dns:
             front = await stack.enter_async_context(
                 open_dns(directory.reading, fronts.dns, fronts.dns_options)
             )
+        found: list[str] = []
+        if fronts.http:
+            server = await stack.enter_async_context(
+                open_http(directory, fronts.http, fronts.http_options, peer=peer, dns=front)
+            )
+            scheme = "http" if fronts.http_options.tls is None else "https"
+            found += [f"{scheme}://{address}" for address in server.addresses]
+        if front is not None:
             found += [f"dns://{address}" for address in front.addresses]
         yield found

@@ -7,6 +7,7 @@ from typing import Final
 
 import trio
 
+from duplex_services._shared._background import background
 from duplex_services.discovery._errors import Superseded
 from duplex_services.discovery._model import ServerInfo
 from duplex_services.discovery._rules._keys import encode, read_server, server_key
@@ -33,6 +34,12 @@ class Presence:
         self._ttl = ttl
         #: Set while the key is there, as far as is known.
         self.announced = trio.Event()
+        self._has_more = trio.Event()
+
+    def say(self, info: ServerInfo) -> None:
+        """From now on say this: it is of the same server, and the same life of it."""
+        self._info = info
+        self._has_more.set()
 
     async def run(self) -> None:
         """Be there.
@@ -44,10 +51,12 @@ class Presence:
         while True:
             try:
                 async with self._store.lease(self._ttl) as lease:
-                    await self._announce(lease, is_first=is_first)
-                    is_first = False
-                    self.announced.set()
-                    await lease.lost.wait()
+                    while not lease.lost.is_set():
+                        self._has_more = trio.Event()
+                        await self._announce(lease, is_first=is_first)
+                        is_first = False
+                        self.announced.set()
+                        await _either(lease.lost, self._has_more)
             except StoreError as error:
                 _log.info("%s cannot say that it is there: %s", self._info.name, error)
                 await trio.sleep(_PAUSE)
@@ -70,6 +79,17 @@ class Presence:
             return read_server(value).incarnation != self._info.incarnation
         except ValueError:
             return False
+
+
+async def _either(first: trio.Event, second: trio.Event) -> None:
+    async with background() as nursery:
+
+        async def end_with_first() -> None:
+            await first.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(end_with_first)
+        await second.wait()
 
 
 def superseded(name: str) -> Superseded:

@@ -16,6 +16,7 @@ import trio
 import duplex
 from duplex_services.discovery._directory import open_directory
 from duplex_services.discovery._fronts import Fronts, open_fronts
+from duplex_services.discovery._rules._announcing import announced
 from duplex_services.discovery._serving import open_server
 from duplex_services.store import open_store
 
@@ -60,9 +61,10 @@ async def run_server(settings: Settings, announce: Callable[[str], None]) -> Non
             async with (
                 open_store(url) as store,
                 open_directory(store, server=name, checks=settings.checks) as directory,
-                open_server(directory, settings.binds) as (_, endpoints),
-                open_fronts(directory, settings.fronts) as addresses,
+                open_server(directory, settings.binds) as (peer, endpoints),
+                open_fronts(directory, settings.fronts, peer) as addresses,
             ):
+                directory.announce(announced((*endpoints, *addresses), settings.fronts.http_advertise))
                 for endpoint in (*endpoints, *addresses):
                     announce(endpoint)
                 # Those registered here go to another server, or come back: nobody is withdrawn.

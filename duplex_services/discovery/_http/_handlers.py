@@ -25,9 +25,11 @@ from duplex_services.discovery._errors import (
 )
 from duplex_services.discovery._http import _events as events
 from duplex_services.discovery._http import _words as words
+from duplex_services.discovery._http._metrics import Metrics
 from duplex_services.discovery._http._options import HttpOptions
 from duplex_services.discovery._http._words import Problem, ok
 from duplex_services.discovery._model import Position, ServiceConfig
+from duplex_services.discovery._rules._announcing import http_peers, is_loopback
 from duplex_services.discovery._rules._selecting import Filter
 
 #: Seconds of silence after which a stream says that it is there.
@@ -58,6 +60,8 @@ class Handlers:
     def __init__(self, directory: Directory, options: HttpOptions) -> None:
         #: Only who is on this machine gets here, and has to call it so.
         self.is_local = False
+        #: What this server has counted; ``None`` while it begins.
+        self.metrics: Metrics | None = None
         self._directory = directory
         self._reading = directory.reading
         self._view = directory.reading.view
@@ -67,6 +71,7 @@ class Handlers:
             ("GET", "/ping", self._ping),
             ("GET", "/readyz", self._ping),
             ("GET", "/.well-known/status", self._status),
+            ("GET", "/metrics", self._metrics),
             ("GET", "/services", self._list),
             ("PUT", "/services/{}", self._add_service),
             ("DELETE", "/services/{}", self._remove_service),
@@ -115,7 +120,7 @@ class Handlers:
                 headers=(("Allow", ", ".join(allowed)),),
             )
         handler, parts = found
-        needs_view = route.parts not in {("ping",), (".well-known", "status")}
+        needs_view = route.parts not in {("ping",), (".well-known", "status"), ("metrics",)}
         if needs_view and not self._reading.is_known:
             raise Problem("service_unavailable", "discoverd: nothing was read from the store yet", retry=True)
         return await handler(_Asked(request, is_v1), *parts)
@@ -178,12 +183,7 @@ class Handlers:
         return found
 
     def _peers(self, request: Request) -> list[str]:
-        found = [
-            endpoint.partition("://")[2]
-            for name in sorted(self._view.servers)
-            for endpoint in self._view.servers[name].endpoints
-            if endpoint.startswith(("http://", "https://"))
-        ]
+        found = http_peers(self._view.servers.values(), is_here=is_loopback(request.client))
         return found or [request.headers.get("host", "")]
 
     # ------------------------------------------------------------------------------------------ the server
@@ -202,6 +202,15 @@ class Handlers:
         }
         body = msgspec.json.format(msgspec.json.encode({"data": data}), indent=2) + b"\n"
         return Response(200 if is_healthy else 500, body, words.JSON)
+
+    async def _metrics(self, asked: _Asked) -> Response:
+        if self.metrics is None:
+            raise Problem("service_unavailable", "discoverd: this server is only beginning", retry=True)
+        try:
+            text, content_type = self.metrics.text()
+        except duplex.ConfigurationError as error:
+            raise Problem("not_implemented", str(error)) from None
+        return Response(200, text, content_type)
 
     async def _raft_leader(self, asked: _Asked) -> Response:
         return ok({"host": f"http://{self._peers(asked.request)[0]}"})

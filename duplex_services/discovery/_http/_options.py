@@ -15,10 +15,12 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True):
             allowed at loopback addresses.
         read_token: who only reads may show this one instead; if it is set, who reads has to show one of them.
         anybody: listen at other addresses without a token, and answer to any name, since somebody else sees to who gets there.
+        streams: of events, and questions that wait for a change, at a time from one address (/64 of IPv6); 0 is no limit.
         tls: has the certificate; ``None`` is plain HTTP.
     """
 
     write_token: str = ""
     read_token: str = ""
     anybody: bool = False
+    streams: int = 256
     tls: ssl.SSLContext | None = None

@@ -44,6 +44,7 @@ STATUSES: Final = {
 #: What a server of HTTP finds wrong, as such a kind.
 _CODES: Final = {
     413: "request_body_too_big",
+    429: "ratelimited",
     503: "service_unavailable",
     500: "unknown_error",
     501: "not_implemented",
@@ -83,7 +84,7 @@ def refusal(status: int, message: str) -> Response:
     """Return the answer for a request that could not even be read."""
     code = _CODES.get(status, "syntax_error")
     # The kinds have statuses of their own.
-    return _error(STATUSES[code], code, message, retry=status == 503)
+    return _error(STATUSES[code], code, message, retry=status in {429, 503})
 
 
 def _error(
