@@ -197,8 +197,9 @@ class Keeper:
             return plan_delete(self._view, *what) if is_silent else None
 
         why = f"silent for {life.ttl:g} s"
-        await self._deleting(what, why, plan)
-        if self.liveness.get(what) == life:
+        is_deleted = bool(await self._deleting(what, why, plan))
+        # While that took its time it may have spoken, and then it is put back; or have been given more time, which comes too late.
+        if self.liveness.get(what) == life or (is_deleted and not self.liveness.has_spoken(what, life)):
             self.forget(what, why)
 
     async def _put_back(self, what: What) -> None:
@@ -222,11 +223,11 @@ class Keeper:
         """Delete an instance from the store."""
         await self._deleting(what, why, lambda: plan_delete(self._view, *what))
 
-    async def _deleting(self, what: What, why: str, plan: Callable[[], Plan | None]) -> None:
+    async def _deleting(self, what: What, why: str, plan: Callable[[], Plan | None]) -> int:
         self._view.expect(*what, why)
         self._leaving.add(what)
         try:
-            await self._writer.write(plan)
+            return await self._writer.write(plan)
         finally:
             self._leaving.discard(what)
             self._view.forgo(*what)

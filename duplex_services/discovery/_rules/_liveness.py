@@ -29,11 +29,13 @@ class Life(NamedTuple):
         token: of the registration that keeps it; what is said with another one comes too late.
         ttl: seconds of silence after which it is gone.
         until: when that will be; ``None`` while a call is open that keeps it.
+        heard: when it was last known to live.
     """
 
     token: str
     ttl: float
     until: float | None
+    heard: float
 
 
 class Liveness:
@@ -63,22 +65,28 @@ class Liveness:
             now: the time.
             is_held: a call is open that keeps it.
         """
-        self._lives[what] = Life(token, ttl, None if is_held else now + ttl)
+        self._lives[what] = Life(token, ttl, None if is_held else now + ttl, now)
 
     def beat(self, what: What, token: str, now: float) -> bool:
         """Note a sign of life. Tells whether it is of the registration that keeps the instance."""
         life = self._lives.get(what)
         if life is None or life.token != token:
             return False
-        if life.until is not None:
-            self._lives[what] = life._replace(until=now + life.ttl)
+        until = None if life.until is None else now + life.ttl
+        self._lives[what] = life._replace(until=until, heard=now)
         return True
 
     def let_go(self, what: What, token: str, now: float) -> None:
         """Note that the call that kept an instance was lost: from now on it is silent."""
         life = self._lives.get(what)
         if life is not None and life.token == token:
-            self._lives[what] = life._replace(until=now + life.ttl)
+            self._lives[what] = life._replace(until=now + life.ttl, heard=now)
+
+    def has_spoken(self, what: What, since: Life) -> bool:
+        """Whether something was heard of an instance after what was known of it then, or it registered anew. That it was given
+        more time is no sign of life."""
+        life = self._lives.get(what)
+        return life is not None and (life.token, life.heard) != (since.token, since.heard)
 
     def end(self, what: What, token: str | None = None) -> bool:
         """Keep an instance no more. Tells whether it was kept, by that registration if one is named."""

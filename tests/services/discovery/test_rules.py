@@ -10,7 +10,7 @@ import pytest
 from duplex_services.discovery._model import Check, Registration, ServiceConfig
 from duplex_services.discovery._rules._keys import instance_key, leader_key, read_leader, read_record
 from duplex_services.discovery._rules._leaders import due_leader, plan_leader
-from duplex_services.discovery._rules._liveness import Life, Liveness, What, rank_of, sweep_at
+from duplex_services.discovery._rules._liveness import Liveness, What, rank_of, sweep_at
 from duplex_services.discovery._rules._plans import (
     NOT_CHECKED,
     Owner,
@@ -26,6 +26,13 @@ from duplex_services.store import Entry, exists, missing, unchanged
 from tests.services.discovery.entries import RECORD, Told, config, gone, instance, leader, metadata
 
 A, B = What("web", "a"), What("web", "b")
+
+
+def known(lives: Liveness, what: What) -> tuple[str, float, float | None]:
+    """The registration that keeps an instance, its TTL, and until when it is not silent."""
+    life = lives.get(what)
+    assert life is not None
+    return life.token, life.ttl, life.until
 
 
 # ------------------------------------------------------------------------------------------ liveness
@@ -54,11 +61,11 @@ def test_heartbeats_keep_an_instance() -> None:
 def test_an_open_call_keeps_an_instance_until_it_is_lost() -> None:
     lives = Liveness(0.0)
     lives.begin(A, "t1", 2.0, 0.0, is_held=True)
-    assert lives.get(A) == Life("t1", 2.0, None)
+    assert known(lives, A) == ("t1", 2.0, None)
     for now in range(1, 100):
         assert lives.silent(float(now)) == []
     assert lives.beat(A, "t1", 99.0)
-    assert lives.get(A) == Life("t1", 2.0, None)
+    assert known(lives, A) == ("t1", 2.0, None)
     lives.let_go(A, "t1", 99.0)
     assert lives.silent(100.0) == []
     assert lives.silent(101.0) == [A]
@@ -71,7 +78,7 @@ def test_what_an_earlier_registration_says_changes_nothing() -> None:
     assert not lives.beat(A, "t1", 1.0)
     lives.let_go(A, "t1", 1.0)
     assert not lives.end(A, "t1")
-    assert lives.get(A) == Life("t2", 3.0, None)
+    assert known(lives, A) == ("t2", 3.0, None)
     assert lives.end(A, "t2")
     assert A not in lives
     assert not lives.end(A)
@@ -87,8 +94,8 @@ def test_who_was_stopped_itself_blames_nobody() -> None:
     assert lives.silent(0.5) == []
     # SIGSTOP for twelve seconds.
     assert lives.silent(12.5) == []
-    assert lives.get(A) == Life("t", 2.0, 14.0)
-    assert lives.get(B) == Life("t", 2.0, None)
+    assert known(lives, A) == ("t", 2.0, 14.0)
+    assert known(lives, B) == ("t", 2.0, None)
     assert lives.silent(13.4) == []
     assert lives.silent(14.1) == [A]
 
