@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -25,10 +25,8 @@ from duplex_services.discovery._rules._keys import (
     read_record,
     read_server,
 )
+from duplex_services.discovery._rules._state import State
 from duplex_services.store import Entry, Update
-
-if TYPE_CHECKING:
-    from duplex_services.discovery._rules._view import View
 
 #: How long what is suspect stays, in TTLs.
 _SUSPECT_TTLS: Final = 2.0
@@ -37,18 +35,26 @@ _T = TypeVar("_T")
 
 
 class Step:
-    """One step from a view to the next."""
+    """One step from what is known to the next.
+
+    Args:
+        state: what is known, which it changes.
+        now: the time by which suspects go, which never jumps.
+        at: the time of the day, in seconds since 1970.
+        is_first: nothing was known before.
+        other_epoch: what is known is of another life of the store.
+    """
 
     def __init__(
-        self, view: View, now: float, at: float, *, is_first: bool = False, other_epoch: bool = False
+        self, state: State, now: float, at: float, *, is_first: bool = False, other_epoch: bool = False
     ) -> None:
-        self.view = view
+        self._state = state
         self.changes: list[Change] = []
         self.is_first = is_first
         self._now = now
         self._other_epoch = other_epoch
         # The time of the day may be put back.
-        view._at = self._at = max(at, view._at)
+        state.at = max(at, state.at)
 
     # -- the store's entries ------------------------------------------------------------------------------
 
@@ -62,7 +68,7 @@ class Step:
                 puts.setdefault(where.place, []).append((where, entry))
         for key in update.deletes:
             where = self._where(key, 0)
-            self.view.unreadable.pop(key, None)
+            self._state.unreadable.pop(key, None)
             if where is not None:
                 deletes.setdefault(where.place, []).append(where)
         servers = self._servers(puts.get("server", ()), deletes.get("server", ()))
@@ -86,30 +92,30 @@ class Step:
         try:
             return read_key(key)
         except ValueError as error:
-            self.view.unreadable[key] = Unreadable(str(error), modified)
+            self._state.unreadable[key] = Unreadable(str(error), modified)
             return None
 
     def _servers(self, puts: Iterable[tuple[Where, Entry]], deletes: Iterable[Where]) -> bool:
-        view = self.view
-        before = dict(view.servers)
+        state = self._state
+        before = dict(state.servers)
         for where in deletes:
-            view.servers.pop(where.name, None)
+            state.servers.pop(where.name, None)
         for where, entry in puts:
             server = self._read(entry, read_server)
             if server is not None:
-                view.servers[where.name] = server
-        return view.servers != before
+                state.servers[where.name] = server
+        return state.servers != before
 
     def _instances(
         self, puts: Iterable[tuple[Where, Entry]], deletes: Iterable[Where], *, is_full: bool
     ) -> None:
-        view = self.view
-        gone = [where for where in deletes if view.held(where.name, where.id) is not None]
-        doubtful = is_full and (self._other_epoch or len(gone) * 2 > len(view))
+        state = self._state
+        gone = [where for where in deletes if state.held(where.name, where.id) is not None]
+        doubtful = is_full and (self._other_epoch or len(gone) * 2 > state.count)
         for where in deletes:
-            view.withdrawn.pop((where.name, where.id), None)
+            state.withdrawn.pop((where.name, where.id), None)
         for where in gone:
-            why = view._expected.pop((where.name, where.id), None)
+            why = state.expected.pop((where.name, where.id), None)
             if doubtful and why is None:
                 self._suspect(where.name, where.id)
             else:
@@ -120,23 +126,23 @@ class Step:
                 self._put(where.name, where.id, record, entry)
 
     def _put(self, service: str, id: str, record: Record, entry: Entry) -> None:
-        view = self.view
+        state = self._state
         held = Held(instance_of(service, id, record, entry.created), record, entry.modified)
         if record.withdrawn:
-            view.withdrawn[service, id] = held
-            if view.held(service, id) is not None:
+            state.withdrawn[service, id] = held
+            if state.held(service, id) is not None:
                 self.remove(service, id, why=record.note or "deregistered")
             return
-        view.withdrawn.pop((service, id), None)
-        view.suspects.pop((service, id), None)
+        state.withdrawn.pop((service, id), None)
+        state.suspects.pop((service, id), None)
         self._hold(service, id, held, why="")
         self._look_for_orphan(service, id, record)
 
     def _suspect(self, service: str, id: str) -> None:
         """Keep an instance that is not in the store any more, for a time."""
-        held = self.view.held(service, id)
+        held = self._state.held(service, id)
         assert held is not None
-        self.view.suspects[service, id] = self._now + _SUSPECT_TTLS * held.record.ttl
+        self._state.suspects[service, id] = self._now + _SUSPECT_TTLS * held.record.ttl
         instance = msgspec.structs.replace(held.instance, suspect=True)
         self._hold(
             service, id, msgspec.structs.replace(held, instance=instance), why="vanished from the store"
@@ -161,9 +167,9 @@ class Step:
             try:
                 metadata = Metadata(read_service_metadata(entry.value), entry.modified)
             except ValueError as error:
-                self.view.unreadable[entry.key] = Unreadable(str(error), entry.modified)
+                self._state.unreadable[entry.key] = Unreadable(str(error), entry.modified)
                 return
-            self.view.unreadable.pop(entry.key, None)
+            self._state.unreadable.pop(entry.key, None)
         self._service(service).metadata = metadata
         self._note("metadata", service, metadata=metadata)
         self._tidy(service)
@@ -181,7 +187,7 @@ class Step:
         leader = None
         if entry is not None:
             held = view.held.get(id)
-            leader = Leader(id, entry.modified, self.view.epoch, None if held is None else held.instance)
+            leader = Leader(id, entry.modified, self._state.epoch, None if held is None else held.instance)
         self._note("leader", service, id, leader=leader)
         self._tidy(service)
 
@@ -190,17 +196,17 @@ class Step:
         try:
             value = reader(entry.value)
         except ValueError as error:
-            self.view.unreadable[entry.key] = Unreadable(str(error), entry.modified)
+            self._state.unreadable[entry.key] = Unreadable(str(error), entry.modified)
             return None
-        self.view.unreadable.pop(entry.key, None)
+        self._state.unreadable.pop(entry.key, None)
         return value
 
     # -- what comes of them -------------------------------------------------------------------------------
 
     def remove(self, service: str, id: str, *, why: str) -> None:
         """Have an instance no more."""
-        self.view.suspects.pop((service, id), None)
-        self.view.orphans.pop((service, id), None)
+        self._state.suspects.pop((service, id), None)
+        self._state.orphans.pop((service, id), None)
         self._hold(service, id, None, why=why)
         self._tidy(service)
 
@@ -215,7 +221,7 @@ class Step:
             view.held[id] = held
             return
         view.hold(id, held)
-        self.view._count += (held is not None) - (old is not None)
+        self._state.count += (held is not None) - (old is not None)
         self._note(kind_of(before, instance), service, id, instance, before, why)
 
     def _note(
@@ -230,33 +236,33 @@ class Step:
         config: ServiceConfig | None = None,
         metadata: Metadata | None = None,
     ) -> None:
-        view = self.view
-        view.index += 1
+        state = self._state
+        state.index += 1
         change = Change(
-            view.index, self._at, kind, service, id, instance, before, why, leader, config, metadata
+            state.index, self._state.at, kind, service, id, instance, before, why, leader, config, metadata
         )
         self.changes.append(change)
         if not self.is_first:
-            view._history.add(change)
+            state.history.add(change)
 
     def _service(self, name: str) -> ServiceView:
-        found = self.view._services.get(name)
+        found = self._state.services.get(name)
         if found is None:
-            found = self.view._services[name] = ServiceView()
+            found = self._state.services[name] = ServiceView()
         return found
 
     def _tidy(self, name: str) -> None:
-        found = self.view._services.get(name)
+        found = self._state.services.get(name)
         if found is not None and found.is_empty:
-            del self.view._services[name]
+            del self._state.services[name]
 
     def _look_for_orphans(self) -> None:
-        for held in self.view.all_held():
+        for held in self._state.all_held():
             self._look_for_orphan(held.instance.service, held.instance.id, held.record)
 
     def _look_for_orphan(self, service: str, id: str, record: Record) -> None:
-        server = self.view.servers.get(record.server)
+        server = self._state.servers.get(record.server)
         if server is not None and server.incarnation == record.incarnation:
-            self.view.orphans.pop((service, id), None)
+            self._state.orphans.pop((service, id), None)
         else:
-            self.view.orphans.setdefault((service, id), self._now)
+            self._state.orphans.setdefault((service, id), self._now)

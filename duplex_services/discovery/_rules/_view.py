@@ -15,13 +15,13 @@ from duplex_services.discovery._model import (
     Instance,
     Leader,
     Position,
-    ServerInfo,
     ServiceConfig,
     ServiceInfo,
 )
 from duplex_services.discovery._rules._history import History, net
-from duplex_services.discovery._rules._holding import DEFAULT_CONFIG, Held, ServiceView, Unreadable
+from duplex_services.discovery._rules._holding import DEFAULT_CONFIG, Held
 from duplex_services.discovery._rules._keys import read_key
+from duplex_services.discovery._rules._state import State
 from duplex_services.discovery._rules._steps import Step
 from duplex_services.store import Update
 
@@ -42,33 +42,42 @@ class View:
 
     def __init__(self, origin: str, history: History | None = None) -> None:
         self.origin = origin
-        #: Of the last change.
-        self.index = 0
-        self.revision = 0
-        self.epoch = ""
+        self._state = state = State(history or History())
         #: Servers of discovery that live, by name.
-        self.servers: dict[str, ServerInfo] = {}
+        self.servers = state.servers
         #: Instances that no living server keeps, and since when.
-        self.orphans: dict[tuple[str, str], float] = {}
+        self.orphans = state.orphans
         #: Instances that have vanished in a way that says little, and until when they stay.
-        self.suspects: dict[tuple[str, str], float] = {}
+        self.suspects = state.suspects
         #: Instances that were deregistered but are still in the store.
-        self.withdrawn: dict[tuple[str, str], Held] = {}
+        self.withdrawn = state.withdrawn
         #: Keys whose values make no sense.
-        self.unreadable: dict[str, Unreadable] = {}
+        self.unreadable = state.unreadable
         #: Called with the changes of each step, if there are any.
         self.on_changes: Callable[[list[Change]], None] | None = None
-        self._history = history or History()
-        self._services: dict[str, ServiceView] = {}
-        self._expected: dict[tuple[str, str], str] = {}
-        self._count = 0
-        self._at = 0.0
+        self._history = state.history
+        self._services = state.services
         self._caught_up: dict[tuple[str, int], tuple[Change, ...] | None] = {}
+
+    @property
+    def index(self) -> int:
+        """Of the last change."""
+        return self._state.index
+
+    @property
+    def revision(self) -> int:
+        """The store's, which this goes up to."""
+        return self._state.revision
+
+    @property
+    def epoch(self) -> str:
+        """Which life of the store this was read from; empty while nothing was read."""
+        return self._state.epoch
 
     # ------------------------------------------------------------------------------------------ lookups
 
     def __len__(self) -> int:
-        return self._count
+        return self._state.count
 
     def instances(self, service: str) -> tuple[Instance, ...]:
         """Return the instances of a service that serve, the oldest first."""
@@ -87,12 +96,11 @@ class View:
 
     def held(self, service: str, id: str) -> Held | None:
         """Return an instance with what is in the store for it."""
-        found = self._services.get(service)
-        return None if found is None else found.held.get(id)
+        return self._state.held(service, id)
 
     def all_held(self) -> Iterator[Held]:
         """Return all instances of all services."""
-        return (held for service in self._services.values() for held in service.held.values())
+        return self._state.all_held()
 
     def services(self) -> tuple[str, ...]:
         """Return the names of all services, sorted."""
@@ -188,7 +196,7 @@ class View:
         The view may change while they are taken; what they tell does not.
         """
         names = self.services() if not service else (service,) if service in self._services else ()
-        index, at = self.index, self._at
+        index, at = self.index, self._state.at
         parts = []
         for name in names:
             found = self._services[name]
@@ -230,11 +238,11 @@ class View:
 
     def expect(self, service: str, id: str, why: str) -> None:
         """Note that an instance is about to be deleted by this server, and why: then it is never suspect."""
-        self._expected[service, id] = why
+        self._state.expected[service, id] = why
 
     def forgo(self, service: str, id: str) -> None:
         """Note that it was not deleted after all."""
-        self._expected.pop((service, id), None)
+        self._state.expected.pop((service, id), None)
 
     def apply(self, update: Update, now: float, at: float) -> list[Change]:
         """Take an update of the store in.
@@ -249,15 +257,17 @@ class View:
         """
         if not update.epoch:
             return []
-        step = Step(self, now, at, is_first=not self.epoch, other_epoch=update.epoch not in ("", self.epoch))
+        step = Step(
+            self._state, now, at, is_first=not self.epoch, other_epoch=update.epoch not in ("", self.epoch)
+        )
         step.take(update)
-        self.epoch = update.epoch
-        self.revision = update.revision
+        self._state.epoch = update.epoch
+        self._state.revision = update.revision
         return self._end(step)
 
     def tick(self, now: float, at: float) -> list[Change]:
         """Let go of what has been suspect for long enough. Returns what has changed."""
-        step = Step(self, now, at)
+        step = Step(self._state, now, at)
         for what, until in list(self.suspects.items()):
             if until <= now:
                 step.remove(*what, why="vanished from the store, and nobody registered it again in time")
@@ -269,7 +279,7 @@ class View:
         self._caught_up.clear()
         if step.is_first:
             # What was there before is no change.
-            self._history.begin(self.index, self._at)
+            self._history.begin(self.index, self._state.at)
         self._history.prune(self._services)
         if self.on_changes is not None:
             self.on_changes(step.changes)
