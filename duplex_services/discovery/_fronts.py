@@ -61,7 +61,7 @@ async def open_http(
         bind: ``HOST:PORT`` to listen at; ``:PORT`` is every address of this machine, port 0 a free one.
         options: tokens, certificates and limits.
         peer: the one that serves the directory: `/metrics` tells what it has counted too.
-        dns: the same of a front for DNS.
+        dns: a front for DNS, of which `/metrics` tells what it has done.
 
     Raises:
         duplex.ConfigurationError: an option makes no sense, nobody can listen there, anybody could change anything, or h11 is
