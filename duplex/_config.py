@@ -61,10 +61,20 @@ class Limits:
     #: Messages of all links together that were received and not taken; calls that come while there are more
     #: are refused with ``ResourceExhausted``. Looked at once in a number of calls.
     max_buffered: int = 256 * MiB
+    #: Seconds that a connection has for its first message, which says who is there. Not advertised, nor are those that follow.
+    hello_timeout: float = 5.0
+    #: Bytes of that message.
+    max_hello: int = 64 * KiB
+    #: Connections to one bound endpoint that have not sent it. When there are more, the oldest of the same address gives way.
+    max_ungreeted: int = 256
+    #: Of them, those of one address, or of one network of 64 bits with IPv6. For this machine's own the number of all
+    #: is the limit.
+    max_ungreeted_per_address: int = 16
 
     def __post_init__(self) -> None:
         for field, low in _LOWEST.items():
             check_whole(f"Limits.{field}", getattr(self, field), low=low)
+        check_seconds("Limits.hello_timeout", self.hello_timeout, low=LEAST_SECONDS)
 
 
 _LOWEST: Final = {
@@ -82,6 +92,9 @@ _LOWEST: Final = {
     "max_handlers": 1,
     "max_handlers_per_link": 1,
     "max_buffered": 1 * KiB,
+    "max_hello": 1 * KiB,
+    "max_ungreeted": 1,
+    "max_ungreeted_per_address": 1,
 }
 
 

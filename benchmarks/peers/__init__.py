@@ -173,6 +173,13 @@ PEERS: Final[Mapping[str, Entry]] = {
             _DUPLEX,
         ),
         Entry(
+            "duplex-zmtp",
+            "benchmarks.peers.duplex_peer:ZMTP",
+            "Duplex without libzmq: ZMTP on trio's sockets",
+            _UNARY | {"download", "upload", "bidi"},
+            _DUPLEX,
+        ),
+        Entry(
             "grpc",
             "benchmarks.peers.grpc_peer:PLAIN",
             "grpc.aio, generic handlers, msgpack payloads",

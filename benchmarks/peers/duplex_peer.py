@@ -16,6 +16,7 @@ import duplex
 from benchmarks._payloads import CHUNK, SMALL, MiB
 from benchmarks.peers import Client, More
 from benchmarks.peers._trio import Trio
+from duplex.transports import ZmtpTransport
 
 #: Both sides take the largest payload, and a thousand links and more; all else is as it is by default.
 LIMITS: Final = duplex.Limits(max_message=96 * MiB, max_links=4096)
@@ -278,28 +279,35 @@ async def _send(call: Any, value: Any, more: More) -> None:
 
 
 class DuplexPeer:
-    """See :class:`benchmarks.peers.Peer`."""
+    """See :class:`benchmarks.peers.Peer`.
+
+    Args:
+        service: what is called.
+        options: of both peers.
+    """
 
     imports: ClassVar[str] = "duplex"
     runtime: ClassVar[Trio] = Trio()
 
-    def __init__(self, service: duplex.Service) -> None:
+    def __init__(self, service: duplex.Service, options: dict[str, Any] | None = None) -> None:
         self._service = service
+        self._options = options or {}
 
     def serve(self, announce: Callable[[str], None]) -> None:
         async def main() -> None:
             async with trio.open_nursery() as nursery:
                 services = [self._service, _host(nursery)]
-                announce(await nursery.start(_serve, services, {}))
+                announce(await nursery.start(_serve, services, self._options))
 
         trio.run(main)
 
     @asynccontextmanager
     async def connect(self, address: str) -> AsyncIterator[Client]:
-        async with duplex.open_peer(limits=LIMITS) as peer:
+        async with duplex.open_peer(limits=LIMITS, **self._options) as peer:
             await peer.connect(address)
             yield DuplexClient(peer, self._service)
 
 
 TASKS = DuplexPeer(tasks)
 INLINE = DuplexPeer(inline)
+ZMTP = DuplexPeer(tasks, {"transports": [ZmtpTransport()]})

@@ -27,6 +27,7 @@ from duplex.transports._base import (
 from duplex.transports._memory import MemoryTransport
 from duplex.transports._schemes import Transports, full_endpoint, scheme_of
 from duplex.transports._zmq import ZmqTransport
+from duplex.transports.streams import ZmtpTransport
 
 __all__ = [
     "DEFAULT",
@@ -45,6 +46,7 @@ __all__ = [
     "TurnTaker",
     "Turns",
     "ZmqTransport",
+    "ZmtpTransport",
     "default_transports",
     "full_endpoint",
     "scheme_of",

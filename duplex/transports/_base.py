@@ -41,6 +41,16 @@ class TransportOptions:
 
     #: A longer incoming frame is not delivered; its connection is cut.
     max_frame: int = 17 * 1024 * 1024
+    #: A longer incoming message, all its frames together, is not delivered either, where the transport counts; nor is
+    #: one of more frames.
+    max_message: int = 64 * 1024 * 1024
+    max_frames: int = 65_537
+    #: Seconds that a remote end has for its first message, and bytes of that; how many remote ends of a bound port there may be
+    #: that have sent none, and how many of them of one address. Where the transport can tell.
+    hello_timeout: float = 5.0
+    max_hello: int = 64 * 1024
+    max_ungreeted: int = 256
+    max_ungreeted_per_address: int = 16
     #: So many messages of one remote end may wait here for the event loop. A transport that can take no more
     #: hears no signs of life either, and would take a remote end for lost that is waiting.
     receive_queue: int = 300_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import final
 
 from duplex.transports._base import Port, Receiver, TransportOptions
+from duplex.transports._endpoint import SCHEMES, parse_endpoint
 from duplex.transports._zmq_dealer import DealerPort
-from duplex.transports._zmq_options import SCHEMES, parse_endpoint
 from duplex.transports._zmq_router import RouterPort
 
 

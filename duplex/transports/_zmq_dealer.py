@@ -35,8 +35,9 @@ from duplex.transports._base import (
     TurnTaker,
     take_turns,
 )
-from duplex.transports._zmq_listen import tcp_endpoint
-from duplex.transports._zmq_options import CONNECT_TIMEOUT_MS, HANDSHAKE_MS, Endpoint, apply_options
+from duplex.transports._endpoint import Endpoint
+from duplex.transports._listen import tcp_endpoint
+from duplex.transports._zmq_options import CONNECT_TIMEOUT_MS, HANDSHAKE_MS, apply_options
 from duplex.transports._zmq_socket import (
     BUSY_TURNS,
     LONG_TURN,

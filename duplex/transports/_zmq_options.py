@@ -1,4 +1,4 @@
-"""Every ZeroMQ option and endpoint rule, in one place to audit.
+"""Every ZeroMQ option, in one place to audit.
 
 libzmq's defaults were chosen for a message bus: wait without end, accept any size, never probe. Nearly every
 one is wrong for calls, so each option that matters here is set, with its reason beside it, and a test
@@ -8,22 +8,15 @@ reads each one back from real sockets.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import math
-import os
-import re
-import tempfile
-import uuid
 from typing import Final, Literal, TypeAlias
 
 import zmq
 
-from duplex._errors import BindError, ConfigurationError
 from duplex.transports._base import TransportOptions
+from duplex.transports._endpoint import Endpoint
 
 Role: TypeAlias = Literal["dealer", "router"]
-
-SCHEMES: Final = frozenset({"tcp", "ipc", "inproc"})
 
 #: How long after ``close`` a socket still transmits what was handed over, in milliseconds.
 LINGER_MS: Final = 1000
@@ -31,8 +24,6 @@ LINGER_MS: Final = 1000
 SEND_QUEUE: Final = 100_000
 #: The largest number that libzmq takes for an option.
 _HIGHEST: Final = 2**31 - 1
-#: Connections that wait to be accepted: every client of a restarted service comes back at once.
-BACKLOG: Final = 1024
 #: The longest time in tenths of a second whose milliseconds fit into 16 bits.
 _MOST_TENTHS: Final = 655
 #: One attempt at a TCP connection, in milliseconds.
@@ -173,111 +164,3 @@ def _time_to_live(seconds: float) -> int:
     """
     tenths = math.ceil(round(seconds * 10, 6))
     return 100 * tenths if tenths <= _MOST_TENTHS else 0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A parsed endpoint. ``host`` and ``port`` belong to tcp (an IPv6 host is without its brackets; port 0
-    and ``*`` both read as 0), ``name`` to ipc (a path; with ``@`` in front one of Linux's abstract names) and inproc."""
-
-    scheme: str
-    host: str = ""
-    port: int = 0
-    name: str = ""
-
-    def __str__(self) -> str:
-        if self.scheme != "tcp":
-            return f"{self.scheme}://{self.name}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp://{host}:{self.port or '*'}"
-
-
-def parse_endpoint(endpoint: str, *, binding: bool) -> Endpoint:
-    """Take an endpoint apart and check it.
-
-    Args:
-        endpoint: such as ``tcp://host:port``, ``ipc://path`` or ``inproc://name``.
-        binding: wildcards (``tcp://*:port``, ``tcp://host:*``, ``ipc://*``, ``inproc://*``) are for
-            binding only; ``ipc://*`` and ``inproc://*`` get a unique name here.
-
-    Raises:
-        ConfigurationError: with what is wrong and an example of what is right.
-        BindError: there is no directory for ``ipc://*``.
-    """
-    scheme, separator, rest = endpoint.partition("://")
-    if not separator or scheme not in SCHEMES:
-        raise ConfigurationError(
-            f"{endpoint!r} is not an endpoint of this transport; write tcp://host:port, ipc://path or inproc://name"
-        )
-    if scheme == "tcp":
-        return _parse_tcp(endpoint, rest, binding)
-    if not rest:
-        example = "ipc:///run/app.sock" if scheme == "ipc" else "inproc://name"
-        raise ConfigurationError(f"{endpoint!r} has nothing after {scheme}://; write for example {example}")
-    if "\0" in rest:
-        raise ConfigurationError(f"{endpoint!r} contains a NUL character, which no name may")
-    if rest == "*":
-        if not binding:
-            raise ConfigurationError(
-                f"{endpoint!r} is for binding; connect to the endpoint that the port got"
-            )
-        name = f"duplex-{uuid.uuid4().hex}"
-        if scheme == "ipc":
-            # libzmq's own wildcard makes a directory, in the current one unless TMPDIR is set.
-            name = os.path.join(_temporary_directory(), f"{name}.sock")
-        return Endpoint(scheme, name=name)
-    limit = zmq.IPC_PATH_MAX_LEN if scheme == "ipc" else 255
-    size = len(os.fsencode(rest))
-    if size > limit:
-        raise ConfigurationError(
-            f"{endpoint!r}: the name is {size} bytes long, and at most {limit} are possible; use a shorter path"
-        )
-    return Endpoint(scheme, name=rest)
-
-
-def _temporary_directory() -> str:
-    try:
-        return tempfile.gettempdir()
-    except OSError:  # it tries each by making a file, and does not say what came of that
-        raise BindError(
-            "cannot bind ipc://*: no temporary directory can be used, or no descriptor is left to try one; set "
-            "TMPDIR, or bind a path"
-        ) from None
-
-
-_HOST: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
-
-
-def _parse_tcp(endpoint: str, rest: str, binding: bool) -> Endpoint:
-    def wrong(why: str) -> ConfigurationError:
-        return ConfigurationError(f"{endpoint!r}: {why}; write for example {example}")
-
-    example = "tcp://127.0.0.1:5555, or tcp://[::1]:5555"
-    host, separator, port_text = rest.rpartition(":")
-    if not separator:
-        raise wrong("the port is missing")
-    if port_text == "*":
-        port = 0
-    elif port_text.isascii() and port_text.isdigit() and int(port_text) <= 65535:
-        port = int(port_text)
-    else:
-        raise wrong(f"the port {port_text!r} is not a number from 0 to 65535")
-    if port == 0 and not binding:
-        raise wrong("a wildcard port is for binding, and connecting needs a real one")
-    if host.startswith("[") or host.endswith("]"):
-        bare = host[1:-1]
-        try:
-            ipaddress.IPv6Address(bare if host == f"[{bare}]" else "")
-        except ValueError:
-            raise wrong(f"{host!r} is not an IPv6 address in brackets") from None
-        return Endpoint("tcp", bare, port)
-    if host == "*":
-        if not binding:
-            raise wrong("the host * is for binding, and connecting needs a real one")
-    elif ":" in host:
-        raise wrong("an IPv6 address needs brackets")
-    elif not host:
-        raise wrong("the host is missing")
-    elif not _HOST.fullmatch(host):
-        raise wrong(f"{host!r} is not a host name or an address")
-    return Endpoint("tcp", host, port)

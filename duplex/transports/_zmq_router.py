@@ -32,8 +32,9 @@ from duplex.transports._base import (
     TurnTaker,
     take_turns,
 )
-from duplex.transports._zmq_listen import LOCK_PATIENCE, IpcFile, Listener
-from duplex.transports._zmq_options import SEND_QUEUE, Endpoint, apply_options
+from duplex.transports._endpoint import Endpoint
+from duplex.transports._listen import LOCK_PATIENCE, IpcFile, Listener
+from duplex.transports._zmq_options import SEND_QUEUE, apply_options
 from duplex.transports._zmq_socket import (
     BUSY_TURNS,
     LONG_TURN,

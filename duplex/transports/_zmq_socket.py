@@ -37,6 +37,7 @@ import trio
 import zmq
 import zmq.utils.garbage
 
+from duplex.transports import _listen
 from duplex.transports._base import ZERO_COPY_FROM, Buffer, EndpointBusy, Frames, TurnTaker
 from duplex.transports._zmq_options import MAX_SOCKETS
 
@@ -143,8 +144,8 @@ def close_pair(
 
 def cause(error: zmq.ZMQError | OSError) -> str:
     """Say what went wrong, without what pyzmq and Python add."""
-    if error.errno == errno.ENODEV:
-        return "this machine has no interface or address of that name"
+    if isinstance(error, OSError):
+        return _listen.cause(error)
     return zmq.strerror(error.errno) if error.errno else str(error)
 
 

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 import duplex
-from duplex.transports import _zmq_listen, _zmq_router, _zmq_socket
+from duplex.transports import _listen, _zmq_router, _zmq_socket
 from tests.engine.helpers import until
 from tests.machine import fail_after
 
@@ -84,7 +84,7 @@ async def test_a_lock_that_another_process_holds_is_waited_for(tmp_path: Path) -
 async def test_a_lock_that_is_never_free_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "socket"
     leave_stale(path)
-    monkeypatch.setattr(_zmq_listen, "LOCK_PATIENCE", 0.02)
+    monkeypatch.setattr(_listen, "LOCK_PATIENCE", 0.02)
     with fail_after(10), locked(tmp_path):
         async with duplex.open_peer() as peer:
             with pytest.raises(duplex.BindError, match="another process has its directory locked") as caught:

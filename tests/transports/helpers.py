@@ -14,6 +14,7 @@ from duplex.transports import (
     Frames,
     Port,
     TransportOptions,
+    Transports,
     Turns,
     TurnTaker,
     take_turns,
@@ -97,19 +98,20 @@ class Recorder:
 class Ports:
     """Opens ports in a nursery."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, transports: Transports = DEFAULT) -> None:
         self._nursery = nursery
+        self._transports = transports
         #: Whether the turns of ports that are opened from now on are taken lazily.
         self.lazily = False
 
     def bind(self, endpoint: str, options: TransportOptions = QUICK) -> Recorder:
         recorder = Recorder()
-        recorder.port = DEFAULT.transport_for(endpoint).bind(endpoint, recorder, options)
+        recorder.port = self._transports.transport_for(endpoint).bind(endpoint, recorder, options)
         return self._start(recorder)
 
     def connect(self, endpoint: str, options: TransportOptions = QUICK) -> Recorder:
         recorder = Recorder()
-        recorder.port = DEFAULT.transport_for(endpoint).connect(endpoint, recorder, options)
+        recorder.port = self._transports.transport_for(endpoint).connect(endpoint, recorder, options)
         return self._start(recorder)
 
     def _start(self, recorder: Recorder) -> Recorder:
@@ -131,7 +133,7 @@ class Ports:
 
 
 @asynccontextmanager
-async def open_ports() -> AsyncIterator[Ports]:
+async def open_ports(transports: Transports = DEFAULT) -> AsyncIterator[Ports]:
     async with trio.open_nursery() as nursery:
-        yield Ports(nursery)
+        yield Ports(nursery, transports)
         nursery.cancel_scope.cancel()

@@ -23,9 +23,9 @@ import trio.testing
 import zmq
 
 from duplex import BindError
-from duplex.transports import ZmqTransport, _zmq_dealer, _zmq_listen
-from duplex.transports._zmq_listen import Listener, tcp_endpoint
-from duplex.transports._zmq_options import Endpoint
+from duplex.transports import ZmqTransport, _listen, _zmq_dealer
+from duplex.transports._endpoint import Endpoint
+from duplex.transports._listen import Listener, tcp_endpoint
 from tests.transports.helpers import QUICK, Recorder, open_ports
 
 
@@ -83,7 +83,7 @@ class TestWhatIsAtAPath:
         assert after == before
 
     def test_devices_are_no_sockets(self) -> None:
-        assert _zmq_listen._kind(os.stat(os.devnull).st_mode) == "a device"
+        assert _listen._kind(os.stat(os.devnull).st_mode) == "a device"
 
     async def test_a_stale_socket_goes(self, tmp_path: Path) -> None:
         path = tmp_path / "socket"
@@ -150,7 +150,7 @@ class TestWhatIsAtAPath:
                 other.bind(name)
                 return errno.ECONNREFUSED
 
-            monkeypatch.setattr(_zmq_listen, "_try_connecting", try_connecting)
+            monkeypatch.setattr(_listen, "_try_connecting", try_connecting)
             with pytest.raises(OSError, match="Address already in use"):
                 Listener(Endpoint("ipc", name=str(path)))
             assert path.is_socket()
@@ -160,13 +160,13 @@ class TestWhatIsAtAPath:
     ) -> None:
         path = tmp_path / "thing"
         path.touch()
-        look = _zmq_listen._look
+        look = _listen._look
 
         def remove_and_look(name: str) -> os.stat_result | None:
             path.unlink()
             return look(name)
 
-        monkeypatch.setattr(_zmq_listen, "_look", remove_and_look)
+        monkeypatch.setattr(_listen, "_look", remove_and_look)
         Listener(Endpoint("ipc", name=str(path))).close()
 
     def test_only_one_of_many_gets_the_place_of_a_stale_socket(self, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ class TestTheLock:
     @pytest.fixture
     def held(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """Somebody holds the directory's lock for ever."""
-        monkeypatch.setattr(_zmq_listen, "LOCK_PATIENCE", 0.0)
+        monkeypatch.setattr(_listen, "LOCK_PATIENCE", 0.0)
         directory = os.open(tmp_path, os.O_RDONLY)
         fcntl.flock(directory, fcntl.LOCK_EX)
         yield
@@ -233,7 +233,7 @@ class TestTheLock:
         _leave_stale(path)
         directory = os.open(tmp_path, os.O_RDONLY)
         fcntl.flock(directory, fcntl.LOCK_EX)
-        monkeypatch.setattr(_zmq_listen, "LOCK_PATIENCE", 60.0)
+        monkeypatch.setattr(_listen, "LOCK_PATIENCE", 60.0)
         monkeypatch.setattr(time, "sleep", lambda seconds: os.close(directory))
         Listener(Endpoint("ipc", name=str(path))).close()
 

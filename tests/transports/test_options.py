@@ -12,7 +12,8 @@ import zmq
 from duplex import ConfigurationError, Keepalive
 from duplex._config import LONGEST_SILENCE
 from duplex.transports import DEFAULT, TransportOptions, _zmq_options, _zmq_socket
-from duplex.transports._zmq_options import Endpoint, Role, apply_options, parse_endpoint, socket_options
+from duplex.transports._endpoint import Endpoint, parse_endpoint
+from duplex.transports._zmq_options import Role, apply_options, socket_options
 from tests.transports.helpers import open_ports
 
 OPTIONS = TransportOptions(max_frame=123_456, heartbeat_interval=1.5, heartbeat_timeout=4.0)

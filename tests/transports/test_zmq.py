@@ -20,7 +20,7 @@ import zmq
 
 from duplex import BindError, ConfigurationError
 from duplex.transports import CarrierDown, ZmqTransport, _zmq_dealer, _zmq_router, _zmq_socket
-from duplex.transports._zmq_options import Endpoint
+from duplex.transports._endpoint import Endpoint
 from tests.machine import fail_after, within
 from tests.transports.helpers import CONNECTED, QUICK, Recorder, open_ports
 

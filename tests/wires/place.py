@@ -9,9 +9,12 @@ from typing import Any, Final
 import trio
 
 from duplex import transports
+from duplex.transports.streams import ZmtpTransport
 from tests.wires.orders import ORDERS
 from tests.wires.transport import WireTransport
 
+#: The name of the wire on which ZMTP is spoken without libzmq: what is ``tcp://`` and ``ipc://`` over it.
+ZMTP: Final = "zmtp"
 #: The name of the wire that leads to another process, and the test for which :func:`tests.engine.helpers.linked` uses it.
 PROCESS: Final = "process"
 elsewhere_for: Callable[..., Any] | None = None
@@ -33,6 +36,9 @@ def in_place(name: str, seed: str, test: Callable[..., Any] | None = None) -> It
     if order is not None:
         wires = {inner: WireTransport(inner, order, seed) for inner in transports.DEFAULT}
         schemes.update({scheme: wires[inner] for scheme, inner in before.items()})
+    if name == ZMTP:
+        zmtp = ZmtpTransport()
+        schemes.update(dict.fromkeys(zmtp.schemes, zmtp))
     elsewhere_for = test if name == PROCESS else None
     try:
         yield

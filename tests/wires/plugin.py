@@ -19,7 +19,7 @@ import pytest
 
 from tests.wires.elsewhere import is_about_elsewhere
 from tests.wires.orders import ORDERS
-from tests.wires.place import PROCESS, in_place, shuffle_tasks
+from tests.wires.place import PROCESS, ZMTP, in_place, shuffle_tasks
 
 #: Nothing in between.
 PLAIN: Final = "plain"
@@ -46,7 +46,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--wire",
         default=SAMPLE,
-        choices=[SAMPLE, PLAIN, *ORDERS, PROCESS],
+        choices=[SAMPLE, PLAIN, *ORDERS, PROCESS, ZMTP],
         help="how messages come to their receivers; by default a sample of tests runs over others, too",
     )
     group.addoption("--wire-seed", help="an earlier run's seed, to have it again")

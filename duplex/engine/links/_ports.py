@@ -238,9 +238,18 @@ class Ports:
 
     def _options(self) -> TransportOptions:
         peer = self._peer
+        limits = peer.limits
+        advertised = limits_info(limits)
         return TransportOptions(
-            max_frame=max_frame(limits_info(peer.limits)),
-            receive_queue=most_waiting(limits_info(peer.limits)),
+            max_frame=max_frame(advertised),
+            # What is under way on a link may be in one batch, and the last message of it is sent if there was any credit left.
+            max_message=max_frame(advertised) + limits.link_window + limits.max_message,
+            max_frames=1 + limits.max_commands * limits.max_attachments,
+            hello_timeout=limits.hello_timeout,
+            max_hello=limits.max_hello,
+            max_ungreeted=limits.max_ungreeted,
+            max_ungreeted_per_address=limits.max_ungreeted_per_address,
+            receive_queue=most_waiting(advertised),
             heartbeat_interval=peer.keepalive.interval,
             heartbeat_timeout=peer.keepalive.timeout,
             reconnect=peer.reconnect,

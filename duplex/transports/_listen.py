@@ -28,8 +28,10 @@ from typing import Any, Final, final
 
 from duplex._errors import BindError
 from duplex.transports._base import EndpointBusy
-from duplex.transports._zmq_options import BACKLOG, Endpoint
+from duplex.transports._endpoint import Endpoint
 
+#: Connections that wait to be accepted: every client of a restarted service comes back at once.
+BACKLOG: Final = 1024
 #: Seconds that a lock on a directory is waited for. It is held for less than a millisecond.
 LOCK_PATIENCE: Final = 0.25
 #: Who may connect to an ipc endpoint: those who may write to its file. Others can be let in once it is bound.
@@ -41,6 +43,13 @@ _IFREQ: Final = struct.Struct(f"{_LONGEST_NAME}s16s8x")
 #: What a file system says that has no locks, or a directory that may not be read.
 _NO_LOCK: Final = frozenset({errno.EACCES, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _LIVE: Final = frozenset({0, errno.EAGAIN, errno.EINPROGRESS})
+
+
+def cause(error: OSError) -> str:
+    """Say what went wrong, without what Python adds."""
+    if error.errno == errno.ENODEV:
+        return "this machine has no interface or address of that name"
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 @final

@@ -1,0 +1,390 @@
+"""The bound side: one listener, and all that has connected to it."""
+
+# One wait for all
+# ================
+#
+# All sockets of a port are in an epoll of its own, and the port waits for that one's descriptor. A connection that is idle costs no
+# task and no system call, and a message costs one wait however many connections there are.
+#
+# Fairness is counted in bytes. The kernel tells of those that have something in turn. In each turn every one of them is read from
+# once, so one that sends much cannot keep others from being read. But a connection with a large frame under way may have
+# a megabyte in its turn, as smaller pieces cost too much, and others 64 KiB. What it has had more than those is its debt: while others
+# have something too, it is passed over until that is paid off.
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import time
+from typing import Any, Final, final
+
+import trio
+
+from duplex._errors import BindError
+from duplex.transports._base import EndpointBusy, Receiver, TransportOptions, TurnTaker, take_turns
+from duplex.transports._endpoint import Endpoint
+from duplex.transports._listen import LOCK_PATIENCE, IpcFile, Listener, cause
+from duplex.transports.streams._accepting import PAUSE, Acceptor
+from duplex.transports.streams._complaints import Complaints
+from duplex.transports.streams._connection import CHUNK, LONG_TURN, Connection, bounds_of
+from duplex.transports.streams._farewell import LINGER, Farewell, end
+from duplex.transports.streams._liveness import UNREACHABLE, patience_with, signs_of
+from duplex.transports.streams._pool import get_pool
+from duplex.transports.streams._sockets import describe, own, prepare, time_now
+from duplex.transports.streams._strangers import Strangers
+from duplex.transports.streams._waiting import Waiting
+from duplex.transports.zmtp import Null, ZmtpConnection
+
+#: Sockets that are looked at in one turn.
+_AT_ONCE: Final = 64
+
+
+# Large because it is where all sockets of a port meet: the listener, those that are new, in use, and ending.
+@final
+class BoundPort:
+    """See :class:`duplex.transports.Port`; it is also the turns that all its carriers share."""
+
+    def __init__(self, endpoint: Endpoint, receiver: Receiver, options: TransportOptions) -> None:
+        self.receiver = receiver
+        self._options = options
+        self._bounds = bounds_of(options)
+        self._waiting = Waiting()
+        listener = _listen(endpoint, options)
+        try:
+            self._epoll = select.epoll()
+        except OSError as error:
+            listener.close()
+            raise BindError(f"cannot bind {endpoint}: {cause(error)}") from None
+        self._endpoint = listener.endpoint
+        self._file: IpcFile | None = listener.file
+        self._listener = listener.socket.fileno()
+        self._acceptor = Acceptor(listener.socket)
+        self._pid = os.getpid()
+        own(self)
+        self._epoll.register(self._listener, select.EPOLLIN)
+        self._connections: dict[int, Connection] = {}
+        #: Those that have something to be read, in the order of their turns (an ordered set).
+        self._ready: dict[Connection, None] = {}
+        self._strangers: Strangers[Connection] = Strangers(
+            options.max_ungreeted, options.max_ungreeted_per_address, options.hello_timeout
+        )
+        #: Strangers whose time is over, who are looked at once more: what they said may have come while this side was busy.
+        self._last_looks: set[Connection] = set()
+        self._farewells: dict[int, Farewell] = {}
+        self._complaints = Complaints()
+        self._paused_until: float | None = None
+        self._started = False
+        self._closed = False
+        self._linger_until = 0.0
+
+    @property
+    def endpoint(self) -> str:
+        return self._endpoint
+
+    @property
+    def last_error(self) -> str | None:
+        return None
+
+    @property
+    def turns(self) -> BoundPort:
+        """See :class:`ConnectionOwner`."""
+        return self
+
+    @property
+    def is_shared(self) -> bool:
+        return True
+
+    def sends_done(self) -> None:
+        """Nothing to do: a send takes no readiness away."""
+
+    def probe(self) -> None:
+        """See :meth:`Turns.probe`."""
+        self._waiting.wake()
+
+    async def run(self, taker: TurnTaker = take_turns) -> None:
+        if self._started:
+            raise RuntimeError("run() of a port may be called only once")
+        self._started = True
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_house)
+                await taker(self)
+                nursery.cancel_scope.cancel()
+        finally:
+            self.close()
+            await self._finish()
+
+    # -- turns ---------------------------------------------------------------------------------------------
+
+    async def wait(self) -> None:
+        """See :meth:`Turns.wait`."""
+        if self._closed or self._ready:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._waiting.wait(self._epoll.fileno())
+
+    def take(self, *, lazily: bool = False) -> bool:
+        """See :meth:`Turns.take`."""
+        if self._closed:
+            return False
+        self._waiting.begin()
+        ready = self._ready
+        for fd, events in self._epoll.poll(0, _AT_ONCE):
+            connection = self._connections.get(fd)
+            if connection is None:
+                self._look_at(fd)
+                continue
+            if events & select.EPOLLOUT and connection.write():
+                self._epoll.modify(fd, select.EPOLLIN)
+            if events & ~select.EPOLLOUT:
+                ready[connection] = None
+        if ready:
+            until = time.monotonic() + LONG_TURN if len(ready) > 1 else 0.0
+            for connection in list(ready):
+                self._serve(connection)
+                if until and time.monotonic() >= until:
+                    break
+        return not self._is_closed()
+
+    def _is_closed(self) -> bool:
+        """Whether a receiver has closed the port, in a turn."""
+        return self._closed
+
+    def _serve(self, connection: Connection) -> None:
+        """Give a connection its turn."""
+        ready = self._ready
+        if ready.pop(connection, self) is self:
+            return  # it was closed by what another one's message has led to
+        if connection.debt:
+            # Who is alone pays nothing.
+            connection.debt = max(0, connection.debt - CHUNK) if ready else 0
+            if connection.debt:
+                ready[connection] = None
+                return
+        before = connection.zmtp.received
+        if connection.take():
+            ready[connection] = None
+        connection.debt = max(0, connection.zmtp.received - before - CHUNK)
+        if connection.ended is not None:
+            self._end(connection)
+        elif connection in self._last_looks:
+            self._last_looks.discard(connection)
+            if not connection.is_up and not connection.is_closed:
+                self._cut(connection, f"sent nothing within {self._options.hello_timeout:g} s")
+
+    def _look_at(self, fd: int) -> None:
+        """Look at what is no connection in use."""
+        if fd == self._listener:
+            self._accept()
+            return
+        if fd in self._farewells:
+            self._go_on(fd)
+
+    # -- connections ---------------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        accepted, is_short = self._acceptor.accept()
+        for wire, address in accepted:
+            try:
+                self._add(wire, address)
+            except OSError:
+                wire.close()  # it is over already
+        now = trio.current_time()
+        if self._acceptor.refused:
+            refused, self._acceptor.refused = self._acceptor.refused, 0
+            self._complain("descriptors", f"no descriptor is left: {refused} connections were refused", now)
+        if is_short:
+            self._complain("descriptors", f"no descriptor is left: nobody is let in for {PAUSE:g} s", now)
+            self._epoll.unregister(self._listener)
+            self._paused_until = now + PAUSE
+
+    def _add(self, wire: socket.socket, address: Any) -> None:
+        options = self._options
+        prepare(wire, options.heartbeat_timeout)
+        before, after = self._bounds
+        zmtp = ZmtpConnection(
+            socket_type="ROUTER", mechanism=Null(), before=before, after=after, allocate=get_pool().get
+        )
+        connection = Connection(self, wire, describe(wire, address, self._endpoint), zmtp, is_accepted=True)
+        host = None if wire.family == socket.AF_UNIX else str(address[0])
+        loser = self._strangers.add(connection, host, trio.current_time())
+        if loser is not None:
+            self._cut(loser, "gave way to another one, as too many had connected and sent nothing")
+        self._connections[wire.fileno()] = connection
+        self._epoll.register(wire.fileno(), select.EPOLLIN)
+
+    def want_to_write(self, connection: Connection) -> None:
+        """See :class:`ConnectionOwner`."""
+        fd = connection.wire.fileno()
+        if fd in self._connections:
+            self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
+
+    def note_up(self, connection: Connection) -> None:
+        """See :class:`ConnectionOwner`."""
+
+    def note_first(self, connection: Connection) -> None:
+        """See :class:`ConnectionOwner`."""
+        self._strangers.remove(connection)
+
+    def note_closed(self, connection: Connection) -> None:
+        """See :class:`ConnectionOwner`."""
+        if self._remove(connection):
+            self._part(connection, trio.current_time() + LINGER)
+
+    def _remove(self, connection: Connection) -> bool:
+        """Take a connection out of the books; tell whether it was there."""
+        self._ready.pop(connection, None)
+        self._strangers.remove(connection)
+        self._last_looks.discard(connection)
+        fd = connection.wire.fileno()
+        if self._connections.pop(fd, None) is None:
+            return False
+        # To close the socket is not enough as long as a forked child has it.
+        self._epoll.unregister(fd)
+        return True
+
+    def _part(self, connection: Connection, until: float) -> None:
+        """Close a socket once the other side has what was sent."""
+        fd = connection.wire.fileno()
+        self._epoll.register(fd, 0)
+        self._farewells[fd] = Farewell(connection.wire, connection.take_unsent(), until)
+        self._go_on(fd)
+
+    def _go_on(self, fd: int) -> None:
+        """Do what is left to do before a socket is closed."""
+        farewell = self._farewells[fd]
+        if farewell.go_on():
+            self._end_farewell(fd)
+        else:
+            self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if farewell.wants_to_write else 0))
+
+    def _end_farewell(self, fd: int) -> None:
+        farewell = self._farewells.pop(fd)
+        self._epoll.unregister(fd)
+        end(farewell.wire)
+
+    def _end(self, connection: Connection) -> None:
+        """A connection is over."""
+        why = connection.why
+        if why is not None:
+            self._complain(why.kind, f"{connection.address} was cut: {why}", trio.current_time())
+        if self._remove(connection):
+            end(connection.wire)
+        connection.report_end()
+
+    def _cut(self, connection: Connection, reason: str) -> None:
+        """End a stranger's connection."""
+        self._complain("silence", f"{connection.address} {reason}, and was cut", trio.current_time())
+        connection.gone = reason
+        self._end(connection)
+
+    def _complain(self, kind: str, text: str, now: float) -> None:
+        self._complaints.say(kind, f"{self._endpoint}: {text}", now)
+
+    # -- what has its time ---------------------------------------------------------------------------------
+
+    async def _keep_house(self) -> None:
+        """Look after what is to happen at some time."""
+        look = self._options.heartbeat_interval
+        next_look = trio.current_time() + look
+        while True:
+            now = trio.current_time()
+            soon = [next_look, now + self._options.hello_timeout]
+            if self._farewells:
+                soon.append(min(farewell.until for farewell in self._farewells.values()))
+            soon += [due for due in (self._strangers.next_due(), self._paused_until) if due is not None]
+            await trio.sleep_until(max(min(soon), now + 0.01))
+            now = trio.current_time()
+            if self._paused_until is not None and now >= self._paused_until:
+                self._paused_until = None
+                self._epoll.register(self._listener, select.EPOLLIN)
+            for fd, farewell in list(self._farewells.items()):
+                if now >= farewell.until:
+                    self._end_farewell(fd)
+            for stranger in self._strangers.take_due(now):
+                self._last_looks.add(stranger)
+                self._ready[stranger] = None
+                self._waiting.wake()
+            if now >= next_look:
+                next_look = now + self._look_for_life(look)
+
+    def _look_for_life(self, pause: float) -> float:
+        """End connections to hosts that are gone; return in how many seconds to look again."""
+        for connection in list(self._connections.values()):
+            if connection.zmtp.received != connection.seen:
+                connection.seen = connection.zmtp.received
+                continue
+            patience = patience_with(signs_of(connection.wire), self._options.heartbeat_timeout)
+            if patience:
+                pause = min(pause, patience)
+            else:
+                connection.gone = connection.gone or UNREACHABLE
+                self._end(connection)
+        return pause
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def close(self, linger: float | None = None) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._pid != os.getpid():
+            return  # a forked child has closed what it has of it
+        self._linger_until = time_now() + (LINGER if linger is None else linger)
+        with contextlib.suppress(KeyError, OSError, ValueError):  # the listener may be pausing
+            self._epoll.unregister(self._listener)
+        self._acceptor.close()
+        if self._file is not None and self._file.remove(anyway=not self._started):
+            self._file = None
+        for connection in list(self._connections.values()):
+            connection.forget("the port was closed")
+            self._remove(connection)
+            self._part(connection, self._linger_until)
+        if not self._started:
+            self._close_epoll()
+        else:
+            self._waiting.leave()
+
+    def _close_epoll(self) -> None:
+        for fd in list(self._farewells):
+            self._end_farewell(fd)
+        self._epoll.close()
+
+    def disown(self) -> None:
+        """See :class:`Owner`."""
+        for wire in (
+            *(connection.wire for connection in self._connections.values()),
+            *(farewell.wire for farewell in self._farewells.values()),
+        ):
+            wire.close()
+        self._acceptor.close()
+        self._epoll.close()
+
+    async def _finish(self) -> None:
+        """Let those who have not got everything get it, and remove the file of the endpoint."""
+        try:
+            with trio.CancelScope(shield=True):
+                with trio.move_on_at(self._linger_until):
+                    while self._farewells:
+                        await self._waiting_for_farewells()
+                until = time.monotonic() + LOCK_PATIENCE
+                while self._file is not None and not self._file.remove(anyway=time.monotonic() >= until):
+                    await trio.lowlevel.checkpoint()  # whatever clock trio has
+        finally:
+            self._close_epoll()
+
+    async def _waiting_for_farewells(self) -> None:
+        await trio.lowlevel.wait_readable(self._epoll.fileno())
+        for fd, _ in self._epoll.poll(0, _AT_ONCE):
+            self._go_on(fd)
+
+
+def _listen(endpoint: Endpoint, options: TransportOptions) -> Listener:
+    try:
+        return Listener(endpoint, blocking=options.blocking)
+    except (BindError, EndpointBusy):
+        raise
+    except OSError as error:
+        raise BindError(f"cannot bind {endpoint}: {cause(error)}") from None

@@ -1,0 +1,283 @@
+"""The connecting side: one connection after the other, each a carrier with turns of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+from typing import Final, final
+
+import trio
+
+from duplex.transports._backoff import Backoff
+from duplex.transports._base import Receiver, TransportOptions, TurnTaker, take_turns
+from duplex.transports._endpoint import Endpoint
+from duplex.transports.streams._connection import Connection, bounds_of
+from duplex.transports.streams._dialing import DialError, Target, dial, targets_of
+from duplex.transports.streams._farewell import LINGER, Farewell, end
+from duplex.transports.streams._liveness import UNREACHABLE, patience_with, signs_of
+from duplex.transports.streams._pool import get_pool
+from duplex.transports.streams._sockets import own, prepare, time_now
+from duplex.transports.streams._waiting import Waiting
+from duplex.transports.zmtp import Null, ZmtpConnection
+
+#: Seconds for one ZMTP handshake: something that accepts but does not speak ZMTP is left.
+HANDSHAKE: Final = 10.0
+
+
+@final
+class ConnectingPort:
+    """See :class:`duplex.transports.Port`. One carrier at a time."""
+
+    def __init__(self, endpoint: Endpoint, receiver: Receiver, options: TransportOptions) -> None:
+        self._target = endpoint
+        self.receiver = receiver
+        self.options = options
+        self._last_error: str | None = None
+        self._turns: ConnectionTurns | None = None
+        self._scope = trio.CancelScope()
+        #: Sockets that are not closed yet, since the other side has perhaps not got everything.
+        self._parting: set[socket.socket] = set()
+        self._home: trio.Nursery | None = None
+        self.nursery: trio.Nursery | None = None
+        self._pid = os.getpid()
+        self._started = False
+        self._closed = False
+        self._linger = LINGER
+        own(self)
+
+    @property
+    def endpoint(self) -> str:
+        return str(self._target)
+
+    @property
+    def last_error(self) -> str | None:
+        return self._last_error
+
+    async def run(self, taker: TurnTaker = take_turns) -> None:
+        if self._started:
+            raise RuntimeError("run() of a port may be called only once")
+        self._started = True
+        try:
+            if not self._closed:
+                async with trio.open_nursery() as self._home:
+                    with self._scope:
+                        await self._keep_connected(taker)
+        finally:
+            self.close()
+
+    async def _keep_connected(self, taker: TurnTaker) -> None:
+        backoff = Backoff(self.options.reconnect)
+        while True:
+            stood = await self._attempt(taker)
+            await trio.sleep(backoff.pause(stood))
+
+    async def _attempt(self, taker: TurnTaker) -> float:
+        """Try every address once, and serve the first connection until it ends. Return for how many seconds it stood."""
+        try:
+            targets = await targets_of(self._target)
+        except OSError as error:
+            self._last_error = f"cannot resolve {self._target.host!r}: {error.strerror or error}"
+            return 0.0
+        for target in targets:
+            try:
+                wire = await dial(target)
+            except DialError as error:
+                self._last_error = str(error)
+                continue
+            began = trio.current_time()
+            if await self._serve(wire, target, taker):
+                return trio.current_time() - began
+        return 0.0
+
+    async def _serve(self, wire: socket.socket, target: Target, taker: TurnTaker) -> bool:
+        """Serve a connection until it ends; tell whether it came up."""
+        self._turns = turns = ConnectionTurns(self, wire)
+        connection = turns.connection
+        try:
+            async with trio.open_nursery() as nursery:
+                self.nursery = nursery
+                turns.handshake_scope = nursery.cancel_scope
+                nursery.cancel_scope.deadline = trio.current_time() + HANDSHAKE
+                nursery.start_soon(turns.look_for_life)
+                await taker(turns)
+                nursery.cancel_scope.cancel()
+            if not connection.is_up:
+                self._last_error = self._why_not_up(connection, target)
+        finally:
+            self.nursery = None
+            self._turns = None
+            connection.forget("the port was closed")
+            self._part(connection)
+        return connection.is_up
+
+    def _why_not_up(self, connection: Connection, target: Target) -> str:
+        if connection.why is not None:
+            return f"{target.text} accepted the connection, but: {connection.why}"
+        if connection.ended is not None:
+            return f"{target.text} accepted the connection, and ended it during the ZMTP handshake"
+        return f"{target.text} accepted the connection but did not complete a ZMTP handshake"
+
+    def came_up(self) -> None:
+        """The connection stands."""
+        self._last_error = None
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def _part(self, connection: Connection) -> None:
+        """Close a connection's socket once the other side has what was sent."""
+        if connection.ended is not None:
+            end(connection.wire)
+            return
+        farewell = Farewell(connection.wire, connection.take_unsent(), time_now() + self._linger)
+        if farewell.go_on() or self._home is None:
+            end(connection.wire)
+        else:
+            self._parting.add(farewell.wire)
+            self._home.start_soon(self._finish, farewell)
+
+    async def _finish(self, farewell: Farewell) -> None:
+        """Let the other side get everything, also if this port is closed meanwhile."""
+        wire = farewell.wire
+        try:
+            with trio.CancelScope(shield=True, deadline=farewell.until):
+                while not farewell.go_on():
+                    if farewell.wants_to_write:
+                        await trio.lowlevel.wait_writable(wire)
+                    else:
+                        await trio.lowlevel.wait_readable(wire)
+        finally:
+            self._parting.discard(wire)
+            end(wire)
+
+    def close(self, linger: float | None = None) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if linger is not None:
+            self._linger = linger
+        if self._pid != os.getpid():
+            return  # a forked child has closed what it has of it
+        if self._turns is not None:
+            self._turns.connection.forget("the port was closed")
+            self._turns.leave()
+        with contextlib.suppress(RuntimeError):  # the event loop is gone
+            self._scope.cancel()
+
+    def disown(self) -> None:
+        """See :class:`Owner`."""
+        if self._turns is not None:
+            self._turns.connection.wire.close()
+        for wire in self._parting:
+            wire.close()
+
+
+@final
+class ConnectionTurns:
+    """The turns of one connection."""
+
+    def __init__(self, port: ConnectingPort, wire: socket.socket) -> None:
+        self._port = port
+        self.receiver = port.receiver
+        self.handshake_scope: trio.CancelScope | None = None
+        self._waiting = Waiting()
+        #: There is more to take, for which nothing has to be waited.
+        self._is_ready = False
+        options = port.options
+        prepare(wire, options.heartbeat_timeout)
+        before, after = bounds_of(options)
+        zmtp = ZmtpConnection(
+            socket_type="DEALER", mechanism=Null(), before=before, after=after, allocate=get_pool().get
+        )
+        self.connection = Connection(self, wire, port.endpoint, zmtp, is_accepted=False)
+
+    # -- for those who take them ---------------------------------------------------------------------------
+
+    @property
+    def is_shared(self) -> bool:
+        return False
+
+    def take(self, *, lazily: bool = False) -> bool:
+        """See :meth:`Turns.take`."""
+        connection = self.connection
+        if connection.is_closed:
+            return False
+        self._waiting.begin()
+        self._is_ready = connection.take()
+        if connection.ended is not None:
+            connection.report_end()
+        return not connection.is_closed
+
+    async def wait(self) -> None:
+        """See :meth:`Turns.wait`."""
+        if self._is_ready or self.connection.is_closed:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._waiting.wait(self.connection.wire.fileno())
+
+    def sends_done(self) -> None:
+        """Nothing to do: a send takes no readiness away."""
+
+    def probe(self) -> None:
+        """See :meth:`Turns.probe`."""
+        self._waiting.wake()
+
+    def leave(self) -> None:
+        """Have who waits find out that it is over."""
+        self._waiting.leave()
+
+    # -- for the connection --------------------------------------------------------------------------------
+
+    @property
+    def turns(self) -> ConnectionTurns:
+        """See :class:`ConnectionOwner`."""
+        return self
+
+    def note_up(self, connection: Connection) -> None:
+        """See :class:`ConnectionOwner`."""
+        if self.handshake_scope is not None:
+            self.handshake_scope.deadline = math.inf
+        self._port.came_up()
+
+    def note_first(self, connection: Connection) -> None:
+        """See :class:`ConnectionOwner`."""
+
+    def note_closed(self, connection: Connection) -> None:
+        """See :class:`ConnectionOwner`."""
+        self._waiting.leave()
+
+    def want_to_write(self, connection: Connection) -> None:
+        """See :class:`ConnectionOwner`."""
+        nursery = self._port.nursery
+        if nursery is not None:
+            trio.lowlevel.current_trio_token().run_sync_soon(self._start_writing, nursery)
+
+    def _start_writing(self, nursery: trio.Nursery) -> None:
+        if self._port.nursery is nursery and not self.connection.is_closed:
+            nursery.start_soon(self._write)
+
+    async def _write(self) -> None:
+        """Write what the stream did not take, as soon as it does."""
+        with contextlib.suppress(trio.ClosedResourceError):
+            while not self.connection.is_closed and not self.connection.write():
+                await trio.lowlevel.wait_writable(self.connection.wire)
+
+    async def look_for_life(self) -> None:
+        """End the connection if its host is gone."""
+        connection = self.connection
+        options = self._port.options
+        pause = options.heartbeat_interval
+        while True:
+            await trio.sleep(pause)
+            pause = options.heartbeat_interval
+            if connection.zmtp.received != connection.seen:
+                connection.seen = connection.zmtp.received
+                continue
+            patience = patience_with(signs_of(connection.wire), options.heartbeat_timeout)
+            if not patience:
+                connection.gone = connection.ended = connection.gone or UNREACHABLE
+                connection.report_end()
+                self._waiting.leave()
+                return
+            pause = min(pause, patience)

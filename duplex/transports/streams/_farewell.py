@@ -1,0 +1,72 @@
+"""A connection that this side has ended, until the other side has all that was sent before."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final, final
+
+from duplex.transports.streams._sockets import is_delivered
+from duplex.transports.streams._unsent import Unsent
+
+#: Seconds for which what was sent before the end is still transmitted.
+LINGER: Final = 1.0
+_CHUNK: Final = 64 * 1024
+#: Chunks that are thrown away in one go.
+_CHUNKS: Final = 16
+
+
+@final
+class Farewell:
+    """What is left to do before a socket is closed: send the rest, say that this was all, and hear the other side out.
+
+    To close a TCP socket at once may lose what is under way; see :func:`is_delivered`.
+
+    Args:
+        wire: the socket.
+        unsent: what has to be sent.
+        until: when it is over in any case.
+    """
+
+    def __init__(self, wire: socket.socket, unsent: Unsent, until: float) -> None:
+        self.wire = wire
+        self.until = until
+        self._unsent = unsent
+        self._has_ended = False
+
+    @property
+    def wants_to_write(self) -> bool:
+        """Whether to wait until the socket takes something."""
+        return bool(self._unsent)
+
+    def go_on(self) -> bool:
+        """Do what can be done now; tell whether it is over, and the socket to be closed."""
+        try:
+            if not self._unsent.send(self.wire):
+                return False
+            if not self._has_ended:
+                if is_delivered(self.wire):
+                    return True
+                self._has_ended = True
+                self.wire.shutdown(socket.SHUT_WR)
+            return self._hear_out()
+        except OSError:
+            return True  # the other side has ended it, and nothing can be done any more
+
+    def _hear_out(self) -> bool:
+        """Throw away what comes; tell whether that was all."""
+        try:
+            for _ in range(_CHUNKS):
+                if not self.wire.recv(_CHUNK):
+                    return True
+        except BlockingIOError:
+            pass  # there is more to come
+        return False
+
+
+def end(wire: socket.socket) -> None:
+    """Close a socket, and end its connection, also if a forked child has the socket too."""
+    try:
+        wire.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # the other side has ended it
+    wire.close()
