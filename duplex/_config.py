@@ -111,6 +111,9 @@ class Keepalive:
     #: A link whose other side gives no sign of life for this long is lost. The transport's own thread
     #: answers, so a peer whose event loop is blocked is slow, and not lost.
     timeout: float = 15.0
+    #: A link whose other side has sent nothing for this long, though its host can be reached, is lost too: its process is stopped,
+    #: or its event loop does not come back; ``None``: never. Only for transports that have no thread which answers.
+    max_silence: float | None = 60.0
     #: A link on which nothing was done for this long is closed, and opened again when it is needed;
     #: ``None``: never.
     max_idle: float | None = None
@@ -121,9 +124,9 @@ class Keepalive:
     max_age_grace: float = 30.0
 
     def __post_init__(self) -> None:
-        for field in ("interval", "timeout", "max_idle", "max_age", "max_age_grace"):
+        for field in ("interval", "timeout", "max_silence", "max_idle", "max_age", "max_age_grace"):
             value = getattr(self, field)
-            if value is None and field in ("max_idle", "max_age"):
+            if value is None and field in ("max_silence", "max_idle", "max_age"):
                 continue
             high = LONGEST_SILENCE if field in ("interval", "timeout") else MOST_SECONDS
             check_seconds(f"Keepalive.{field}", value, low=LEAST_SECONDS, high=high)
@@ -131,6 +134,8 @@ class Keepalive:
             raise ConfigurationError(
                 f"Keepalive.timeout ({self.timeout}) must be longer than Keepalive.interval ({self.interval})"
             )
+        if self.max_silence is not None and self.max_silence < self.timeout:
+            object.__setattr__(self, "max_silence", self.timeout)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

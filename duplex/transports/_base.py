@@ -58,6 +58,9 @@ class TransportOptions:
     heartbeat_interval: float = 5.0
     #: A connection silent for this long, from the last sign of life on, is down, where the transport can tell.
     heartbeat_timeout: float = 15.0
+    #: A remote end of which nothing has come for this long, though its host answers, is down too, where that can be told apart;
+    #: ``None``: never. Remote ends send something in each ``heartbeat_interval``.
+    max_silence: float | None = 60.0
     #: The pauses between attempts to connect.
     reconnect: Reconnect = dataclasses.field(default_factory=Reconnect)
     #: Binding may wait, without letting other tasks run, for an endpoint that is likely to be free in a moment; else it

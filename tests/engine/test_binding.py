@@ -105,6 +105,7 @@ async def test_a_cancelled_wait_binds_nothing(tmp_path: Path) -> None:
             assert peer.endpoints == []
 
 
+@pytest.mark.about_libzmq("its sockets are closed in the background")
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "inproc://again"])
 async def test_what_this_process_has_just_unbound_is_waited_for(
     endpoint: str, monkeypatch: pytest.MonkeyPatch

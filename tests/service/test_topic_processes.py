@@ -48,7 +48,7 @@ async def board(**how: Any) -> AsyncIterator[tuple[duplex.Topic[str], str]]:
         async for headline in topic.subscribe(group=group, **how):
             yield headline
 
-    keepalive = duplex.Keepalive(interval=within(0.3), timeout=within(1.5))
+    keepalive = duplex.Keepalive(interval=within(0.3), timeout=within(1.5), max_silence=within(1.5))
     with fail_after(60):
         async with duplex.open_peer(services=[service], keepalive=keepalive) as server:
             yield topic, await server.bind("tcp://127.0.0.1:*")

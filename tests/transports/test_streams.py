@@ -30,7 +30,7 @@ from duplex.transports import (
     Transports,
     ZmtpTransport,
 )
-from duplex.transports.streams import _bound, _connecting, _connection, _dialing, _liveness
+from duplex.transports.streams import _connecting, _connection, _dialing, _liveness
 from duplex.transports.streams._liveness import UNREACHABLE, Signs
 from tests.machine import fail_after, within
 from tests.transports.helpers import QUICK, Ports, Recorder, open_ports
@@ -425,12 +425,28 @@ async def test_who_has_stopped_reading_is_gone(role: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("role", ["bound", "connecting"])
+async def test_who_sends_nothing_is_given_up(role: str) -> None:
+    strict = with_options(heartbeat_interval=0.02, heartbeat_timeout=0.1, max_silence=1.0)
+    patient = with_options(max_silence=None, heartbeat_interval=0.02)
+    async with opened() as ports:
+        bound = ports.bind("tcp://127.0.0.1:*", strict if role == "bound" else patient)
+        connecting = ports.connect(bound.port.endpoint, patient if role == "bound" else strict)
+        connecting.send(await connecting.up(), b"HELLO")
+        bound.send(await bound.up(), b"HELLO")
+        one, other = (bound, connecting) if role == "bound" else (connecting, bound)
+        began = trio.current_time()
+        while trio.current_time() < began + 1.5:
+            other.send(other.ups[0], b"a sign of life")
+            await trio.sleep(0.02)  # a remote end that pings
+        assert not one.downs
+        assert await one.down() == "nothing has come from it for 1 s, though its host answers"
+
+
+@pytest.mark.parametrize("role", ["bound", "connecting"])
 async def test_a_host_that_is_gone(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the kernel says is made up; whether it says so is shown by the tests of faults."""
-    monkeypatch.setattr(_liveness, "signs_of", None)
     signs = Signs(1, 0.0)
-    module = _bound if role == "bound" else _connecting
-    monkeypatch.setattr(module, "signs_of", lambda wire: signs)
+    monkeypatch.setattr(_liveness, "signs_of", lambda wire: signs)
     options = with_options(heartbeat_interval=0.02, heartbeat_timeout=0.3)
     async with opened() as ports:
         bound, connecting = await ports.pair("tcp://127.0.0.1:*", options)

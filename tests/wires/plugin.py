@@ -33,6 +33,7 @@ ONE_OF: Final = 4
 ALL_OF: Final = ("test_channels.py", "test_channels_nested.py", "test_callbacks.py", "test_send_eof.py")
 
 MARKERS: Final = (
+    "about_libzmq(why): is about what libzmq does, and so needs it",
     "plain_wire(why): says nothing over other wires, as it counts messages or turns",
     "one_process(why): needs its server in its own process",
 )
@@ -69,12 +70,15 @@ def skip_others(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what says nothing over the wire that was asked for."""
     wire = config.option.wire
     for item in items:
-        reason = _why_not(wire, item) if wire in (*ORDERS, PROCESS) else None
+        reason = _why_not(wire, item) if wire in (*ORDERS, PROCESS, ZMTP) else None
         if reason is not None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def _why_not(wire: str, item: pytest.Item) -> str | None:
+    if wire == ZMTP:
+        marker = item.get_closest_marker("about_libzmq")
+        return None if marker is None else f"needs libzmq: {marker.args[0]}"
     marker = item.get_closest_marker("plain_wire")
     if marker is not None:
         return f"over the plain wire only: {marker.args[0]}"

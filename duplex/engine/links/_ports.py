@@ -252,6 +252,7 @@ class Ports:
             receive_queue=most_waiting(advertised),
             heartbeat_interval=peer.keepalive.interval,
             heartbeat_timeout=peer.keepalive.timeout,
+            max_silence=peer.keepalive.max_silence,
             reconnect=peer.reconnect,
             blocking=False,
         )

@@ -30,7 +30,7 @@ from duplex.transports.streams._accepting import PAUSE, Acceptor
 from duplex.transports.streams._complaints import Complaints
 from duplex.transports.streams._connection import CHUNK, LONG_TURN, Connection, bounds_of
 from duplex.transports.streams._farewell import LINGER, Farewell, end
-from duplex.transports.streams._liveness import UNREACHABLE, patience_with, signs_of
+from duplex.transports.streams._liveness import LifeWatch
 from duplex.transports.streams._pool import get_pool
 from duplex.transports.streams._sockets import describe, own, prepare, time_now
 from duplex.transports.streams._strangers import Strangers
@@ -141,10 +141,11 @@ class BoundPort:
             if events & ~select.EPOLLOUT:
                 ready[connection] = None
         if ready:
-            until = time.monotonic() + LONG_TURN if len(ready) > 1 else 0.0
+            is_alone = len(ready) == 1
+            until = time.monotonic() + LONG_TURN
             for connection in list(ready):
-                self._serve(connection)
-                if until and time.monotonic() >= until:
+                self._serve(connection, is_alone=is_alone)
+                if time.monotonic() >= until:
                     break
         return not self._is_closed()
 
@@ -152,14 +153,13 @@ class BoundPort:
         """Whether a receiver has closed the port, in a turn."""
         return self._closed
 
-    def _serve(self, connection: Connection) -> None:
-        """Give a connection its turn."""
+    def _serve(self, connection: Connection, *, is_alone: bool) -> None:
+        """Give a connection its turn, if it has not had more than its share while there are others."""
         ready = self._ready
         if ready.pop(connection, self) is self:
             return  # it was closed by what another one's message has led to
         if connection.debt:
-            # Who is alone pays nothing.
-            connection.debt = max(0, connection.debt - CHUNK) if ready else 0
+            connection.debt = 0 if is_alone else max(0, connection.debt - CHUNK)
             if connection.debt:
                 ready[connection] = None
                 return
@@ -287,8 +287,9 @@ class BoundPort:
 
     async def _keep_house(self) -> None:
         """Look after what is to happen at some time."""
-        look = self._options.heartbeat_interval
-        next_look = trio.current_time() + look
+        now = trio.current_time()
+        watch = LifeWatch(self._options, now)
+        next_look = now + self._options.heartbeat_interval
         while True:
             now = trio.current_time()
             soon = [next_look, now + self._options.hello_timeout]
@@ -308,19 +309,17 @@ class BoundPort:
                 self._ready[stranger] = None
                 self._waiting.wake()
             if now >= next_look:
-                next_look = now + self._look_for_life(look)
+                next_look = now + self._look_for_life(watch, now)
 
-    def _look_for_life(self, pause: float) -> float:
-        """End connections to hosts that are gone; return in how many seconds to look again."""
+    def _look_for_life(self, watch: LifeWatch, now: float) -> float:
+        """End connections that are lost; return in how many seconds to look again."""
+        pause = self._options.heartbeat_interval
+        watch.begin(now)
         for connection in list(self._connections.values()):
-            if connection.zmtp.received != connection.seen:
-                connection.seen = connection.zmtp.received
-                continue
-            patience = patience_with(signs_of(connection.wire), self._options.heartbeat_timeout)
-            if patience:
-                pause = min(pause, patience)
-            else:
-                connection.gone = connection.gone or UNREACHABLE
+            lost, soon = watch.look(connection, now)
+            pause = min(pause, soon) if lost is None else pause
+            if lost is not None:
+                connection.gone = connection.gone or lost
                 self._end(connection)
         return pause
 

@@ -16,7 +16,7 @@ from duplex.transports._endpoint import Endpoint
 from duplex.transports.streams._connection import Connection, bounds_of
 from duplex.transports.streams._dialing import DialError, Target, dial, targets_of
 from duplex.transports.streams._farewell import LINGER, Farewell, end
-from duplex.transports.streams._liveness import UNREACHABLE, patience_with, signs_of
+from duplex.transports.streams._liveness import LifeWatch
 from duplex.transports.streams._pool import get_pool
 from duplex.transports.streams._sockets import own, prepare, time_now
 from duplex.transports.streams._waiting import Waiting
@@ -93,7 +93,14 @@ class ConnectingPort:
 
     async def _serve(self, wire: socket.socket, target: Target, taker: TurnTaker) -> bool:
         """Serve a connection until it ends; tell whether it came up."""
-        self._turns = turns = ConnectionTurns(self, wire)
+        try:
+            self._turns = turns = ConnectionTurns(self, wire)
+        except OSError as error:
+            wire.close()
+            self._last_error = (
+                f"{target.text} accepted the connection, and ended it: {error.strerror or error}"
+            )
+            return False
         connection = turns.connection
         try:
             async with trio.open_nursery() as nursery:
@@ -266,18 +273,14 @@ class ConnectionTurns:
     async def look_for_life(self) -> None:
         """End the connection if its host is gone."""
         connection = self.connection
-        options = self._port.options
-        pause = options.heartbeat_interval
-        while True:
+        watch = LifeWatch(self._port.options, trio.current_time())
+        pause = self._port.options.heartbeat_interval
+        lost = None
+        while lost is None:
             await trio.sleep(pause)
-            pause = options.heartbeat_interval
-            if connection.zmtp.received != connection.seen:
-                connection.seen = connection.zmtp.received
-                continue
-            patience = patience_with(signs_of(connection.wire), options.heartbeat_timeout)
-            if not patience:
-                connection.gone = connection.ended = connection.gone or UNREACHABLE
-                connection.report_end()
-                self._waiting.leave()
-                return
-            pause = min(pause, patience)
+            now = trio.current_time()
+            watch.begin(now)
+            lost, pause = watch.look(connection, now)
+        connection.gone = connection.ended = connection.gone or lost
+        connection.report_end()
+        self._waiting.leave()

@@ -23,6 +23,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import time
 from collections.abc import Iterator
@@ -121,6 +122,7 @@ class Connection:
         "is_closed",
         "is_up",
         "seen",
+        "silent_since",
         "why",
         "wire",
         "zmtp",
@@ -152,14 +154,20 @@ class Connection:
         self.is_up = False
         self.ended: str | None = None
         self.why: ZmtpError | None = None
-        #: Bytes that it has had more than its share of lately; and of those that had come when somebody looked for signs of life.
+        #: Bytes that it has had more than its share of lately; and what a look for signs of life has found.
         self.debt = 0
         self.seen = 0
+        self.silent_since = math.inf
         self._flush()
 
     @property
     def turns(self) -> Turns:
         return self._owner.turns
+
+    @property
+    def received(self) -> int:
+        """Bytes that have come in all."""
+        return self.zmtp.received
 
     # -- sending -------------------------------------------------------------------------------------------
 

@@ -17,9 +17,13 @@ from __future__ import annotations
 import math
 import socket
 import struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, final
+
+from duplex.transports._base import TransportOptions
 
 UNREACHABLE: Final = "its host does not answer any more"
+#: Seconds.
+_LATE: Final = 1.0
 #: So many probes or retransmissions without an answer are no accident.
 _ENOUGH: Final = 3
 #: ``struct tcp_info`` of Linux, as far as it is used: the fifth byte's neighbours are bit fields, then come 32-bit numbers.
@@ -64,3 +68,59 @@ def patience_with(signs: Signs | None, timeout: float) -> float:
     if signs.unanswered < _ENOUGH:
         return max(0.1, timeout - signs.since_ack)
     return max(0.0, timeout - signs.since_ack)
+
+
+class Watched(Protocol):
+    """A connection.
+
+    Attributes:
+        wire: its socket.
+        seen: bytes that had come when it was looked at last.
+        silent_since: when that was the case for the first time.
+    """
+
+    wire: socket.socket
+    seen: int
+    silent_since: float
+
+    @property
+    def received(self) -> int:
+        """Bytes that have come in all."""
+
+
+@final
+class LifeWatch:
+    """Looks at connections now and then.
+
+    Args:
+        options: of the port.
+        now: the time.
+    """
+
+    def __init__(self, options: TransportOptions, now: float) -> None:
+        self._interval = options.heartbeat_interval
+        self._timeout = options.heartbeat_timeout
+        self._max_silence = options.max_silence
+        self._latest = now
+        self._is_late = False
+
+    def begin(self, now: float) -> None:
+        """Begin a look. One that comes late says nothing of silence: what was sent meanwhile is perhaps not read yet."""
+        self._is_late = now - self._latest > self._interval + max(self._interval, _LATE)
+        self._latest = now
+
+    def look(self, connection: Watched, now: float) -> tuple[str | None, float]:
+        """Return why a connection is lost, or ``None``; and in how many seconds it is to be looked at again."""
+        if connection.received != connection.seen or self._is_late:
+            connection.seen = connection.received
+            connection.silent_since = now
+            return None, self._interval
+        patience = patience_with(signs_of(connection.wire), self._timeout)
+        if not patience:
+            return UNREACHABLE, 0.0
+        if self._max_silence is not None:
+            left = connection.silent_since + self._max_silence - now
+            if left <= 0:
+                return f"nothing has come from it for {self._max_silence:g} s, though its host answers", 0.0
+            patience = min(patience, left)
+        return None, max(0.01, min(self._interval, patience))
