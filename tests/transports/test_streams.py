@@ -1,19 +1,17 @@
-"""Ports that speak ZMTP over sockets of their own: strangers, ends, and what is large, slow or too much."""
+"""Ports that speak ZMTP over sockets of their own: how connections begin and end, and what is large, slow or too much."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import gc
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,259 +20,13 @@ import trio
 import trio.testing
 
 from duplex import BindError, ConfigurationError
-from duplex.transports import (
-    Carrier,
-    CarrierDown,
-    Frames,
-    TransportOptions,
-    Transports,
-    ZmtpTransport,
-)
+from duplex.transports import Carrier, CarrierDown, Frames, ZmtpTransport
 from duplex.transports.streams import _connecting, _connection, _dialing, _liveness
 from duplex.transports.streams._liveness import UNREACHABLE, Signs
 from tests.machine import fail_after, within
-from tests.transports.helpers import QUICK, Ports, Recorder, open_ports
+from tests.transports.helpers import QUICK, Ports, Recorder
+from tests.transports.streams import BOTH, CLOSED, KiB, MiB, dial, opened, with_options
 from tests.transports.zmtp.sessions import OPENING, command, greeting, message, ready
-
-KiB = 1024
-MiB = 1024 * KiB
-STREAMS = Transports([ZmtpTransport()])
-BOTH = pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "ipc://*"])
-CLOSED = "the connection was closed or lost"
-
-
-@contextlib.asynccontextmanager
-async def opened() -> AsyncIterator[Ports]:
-    async with open_ports(STREAMS) as ports:
-        yield ports
-
-
-def dial(endpoint: str) -> socket.socket:
-    """Connect without saying anything."""
-    scheme, _, rest = endpoint.partition("://")
-    if scheme == "ipc":
-        wire = socket.socket(socket.AF_UNIX)
-        wire.connect(f"\0{rest[1:]}" if rest.startswith("@") else rest)
-        return wire
-    host, _, port = rest.rpartition(":")
-    return socket.create_connection((host.strip("[]"), int(port)))
-
-
-def heard(wire: socket.socket) -> bytes:
-    """All that comes until the other side has ended the connection."""
-    wire.settimeout(within(10))
-    data = b""
-    with contextlib.suppress(ConnectionResetError):
-        while part := wire.recv(MiB):
-            data += part
-    return data
-
-
-async def hears(wire: socket.socket) -> bytes:
-    return await trio.to_thread.run_sync(heard, wire)
-
-
-def with_options(**changes: Any) -> TransportOptions:
-    return dataclasses.replace(QUICK, **changes)
-
-
-# -- strangers -------------------------------------------------------------------------------------------------
-
-
-@BOTH
-async def test_who_says_nothing_is_cut(endpoint: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with opened() as ports:
-        bound = ports.bind(endpoint, with_options(hello_timeout=0.1))
-        good = ports.connect(bound.port.endpoint)
-        good.send(await good.up(), b"HELLO")
-        await bound.received()
-        for said in (b"", greeting()[:10], greeting(), OPENING, OPENING + command(b"PING", b"\0\0")):
-            with dial(bound.port.endpoint) as wire:
-                wire.sendall(said)
-                began = time.monotonic()
-                assert (await hears(wire)).startswith(b"\xff")
-                assert time.monotonic() - began < within(5)
-        assert len(bound.ups) == 1
-        assert not bound.downs, "one that has greeted has time"
-    assert "sent nothing within 0.1 s, and was cut" in caplog.text
-
-
-async def test_what_came_while_this_side_was_busy_counts() -> None:
-    async with opened() as ports:
-        bound = ports.bind("tcp://127.0.0.1:*", with_options(hello_timeout=0.2))
-        with dial(bound.port.endpoint) as wire:
-            wire.sendall(OPENING)
-            await trio.sleep(0.05)  # it is let in
-            wire.sendall(message(b"HELLO"))
-            time.sleep(0.5)  # the event loop stands still beyond the time that a stranger has
-            assert await bound.received() == [[b"HELLO"]]
-            await trio.sleep(0.3)  # time for what must not come
-            assert not bound.downs
-
-
-async def test_one_too_many_takes_the_place_of_the_oldest() -> None:
-    async with opened() as ports:
-        bound = ports.bind("tcp://127.0.0.1:*", with_options(max_ungreeted=3))
-        port: Any = bound.port
-        with contextlib.ExitStack() as stack:
-            silent = []
-            for number in range(5):
-                silent.append(stack.enter_context(dial(bound.port.endpoint)))
-                with fail_after(5):
-                    while len(port._strangers) < min(3, number + 1) or len(port._connections) > 3:
-                        await trio.sleep(0.001)  # nothing tells of a stranger
-                await trio.testing.wait_all_tasks_blocked(0.01)
-            for wire in silent[:2]:
-                assert (await hears(wire)).startswith(b"\xff")
-            good = ports.connect(bound.port.endpoint)
-            good.send(await good.up(), b"HELLO")
-            assert await bound.received() == [[b"HELLO"]]
-            assert len(port._strangers) == 2
-
-
-@pytest.mark.parametrize(
-    ("said", "why"),
-    [
-        (b"GET / HTTP/1.1\r\n\r\n", "speaks HTTP"),
-        (OPENING + message(bytes(65 * KiB)), "a frame has 66560 bytes, and 65536 are allowed"),
-        (OPENING + message(b"a", b"b"), "more than the 1 frames"),
-        (greeting() + ready(b"PUB"), "a socket of type 'PUB'"),
-        (OPENING + command(b"PING", b"\0\0") * 70, "more than 64 commands"),
-    ],
-)
-async def test_what_strangers_may_not_say(said: bytes, why: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with opened() as ports:
-        bound = ports.bind("tcp://127.0.0.1:*")
-        for _ in range(5):
-            with dial(bound.port.endpoint) as wire:
-                wire.sendall(said)
-                await hears(wire)
-        assert not bound.ups
-    said_of_it = [record.getMessage() for record in caplog.records if record.name == "duplex"]
-    assert len(said_of_it) == 1
-    assert why in said_of_it[0]
-    assert said_of_it[0].startswith(f"{bound.port.endpoint}: tcp://127.0.0.1:")
-
-
-async def test_a_message_without_end_is_cut(caplog: pytest.LogCaptureFixture) -> None:
-    async with opened() as ports:
-        bound = ports.bind("tcp://127.0.0.1:*", with_options(max_message=MiB, max_frame=100_000))
-        with dial(bound.port.endpoint) as wire:
-            wire.sendall(OPENING + message(b"HELLO"))
-            await bound.received()
-
-            def send() -> None:
-                with contextlib.suppress(OSError):
-                    for _ in range(100):
-                        wire.sendall(message(bytes(90_000), b"")[:-2])
-
-            await trio.to_thread.run_sync(send)
-            assert "more than the 1048576 bytes" in await bound.down()
-        assert len(bound.messages) == 1
-
-
-# -- descriptors -----------------------------------------------------------------------------------------------
-
-
-async def test_the_listener_pauses_and_goes_on(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with opened() as ports:
-        bound = ports.bind("tcp://127.0.0.1:*")
-        port: Any = bound.port
-        accept = port._acceptor.accept
-        answers: list[Any] = [([], True)]
-
-        def short() -> Any:
-            if answers:
-                port._acceptor.refused = 3
-                return answers.pop()
-            return accept()
-
-        monkeypatch.setattr(port._acceptor, "accept", short)
-        good = ports.connect(bound.port.endpoint)
-        good.send(await good.up(), b"HELLO")
-        assert await bound.received() == [[b"HELLO"]]
-        assert not answers
-    assert "no descriptor is left: 3 connections were refused" in caplog.text
-
-
-def test_without_descriptors() -> None:
-    code = """
-import logging, resource, socket, sys, trio
-from duplex.transports import TransportOptions, ZmtpTransport
-from tests.transports.helpers import Recorder
-logging.basicConfig(stream=sys.stdout, format="%(message)s")
-
-async def main():
-    bound, good = Recorder(), Recorder()
-    bound.port = ZmtpTransport().bind("tcp://127.0.0.1:*", bound, TransportOptions())
-    good.port = ZmtpTransport().connect(bound.port.endpoint, good, TransportOptions())
-    address = ("127.0.0.1", int(bound.port.endpoint.rpartition(":")[2]))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(bound.run)
-        nursery.start_soon(good.run)
-        good.send(await good.up(), b"HELLO")
-        await bound.received()
-        lowest = socket.socket()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest.fileno() + 40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-        held = [lowest]
-        try:
-            while True:
-                wire = socket.socket()
-                held.append(wire)
-                wire.connect(address)
-        except OSError:
-            pass
-        held.pop().close()
-        stranger = socket.socket()
-        stranger.connect(address)
-        held.append(stranger)
-        for wire in held[1:10]:
-            wire.close()
-        spare = [socket.socket() for _ in range(9)]
-        await trio.sleep(0.1)  # the port meets the limit
-        good.send(good.ups[0], b"still there")
-        while len(bound.messages) < 2:
-            await trio.sleep(0.01)  # received() would need a descriptor, to find out how busy the machine is
-        for wire in held[10:] + spare:
-            wire.close()
-        await trio.sleep(0.5)  # longer than a listener pauses
-        other = Recorder()
-        other.port = ZmtpTransport().connect(bound.port.endpoint, other, TransportOptions())
-        nursery.start_soon(other.run)
-        other.send(await other.up(), b"HELLO")
-        await bound.received(3)
-        nursery.cancel_scope.cancel()
-    print("fine")
-
-trio.run(main)
-"""
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=within(30),
-        check=False,
-        cwd=Path(__file__).parents[2],
-    )
-    assert run.stdout.endswith("fine\n"), run.stdout + run.stderr
-    assert "no descriptor is left" in run.stdout
-
-
-@pytest.mark.parametrize("what", ["socket", "epoll"])
-def test_binding_without_descriptors(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_descriptor(*words: Any) -> Any:
-        raise OSError(errno.EMFILE, "")
-
-    async def main() -> None:
-        monkeypatch.setattr(*((socket, "socket") if what == "socket" else (select, "epoll")), no_descriptor)
-        with pytest.raises(BindError, match=r"cannot bind tcp://127.0.0.1:\*: Too many open files"):
-            ZmtpTransport().bind("tcp://127.0.0.1:*", Recorder(), QUICK)
-        monkeypatch.undo()
-
-    trio.run(main)
-
 
 # -- ends ------------------------------------------------------------------------------------------------------
 
@@ -325,34 +77,32 @@ async def test_closing_a_port_loses_nothing(endpoint: str) -> None:
                 await one.finished.wait()
 
 
-@pytest.mark.parametrize("closes", ["bound", "connecting"])
-async def test_who_does_not_read_is_not_waited_for(closes: str) -> None:
+async def test_a_client_that_does_not_read_is_not_waited_for() -> None:
     async with opened() as ports:
-        bound, connecting = await ports.pair("tcp://127.0.0.1:*")
-        one, other = (bound, connecting) if closes == "bound" else (connecting, bound)
-        stuck = trio.Event()
+        bound = ports.bind("tcp://127.0.0.1:*")
+        with dial(bound.port.endpoint) as wire:
+            wire.sendall(OPENING + message(b"HELLO"))
+            bound.send(await bound.up(), b"", bytes(64 * MiB))
+            began = time.monotonic()
+            bound.port.close(0.2)
+            with fail_after(10):
+                await bound.finished.wait()
+            assert 0.1 < time.monotonic() - began < within(5)
 
-        def block(carrier: Carrier, frames: Frames) -> None:
-            stuck.set()
-            other.port.close = lambda linger=None: None  # type: ignore[method-assign]
 
-        wire = other.ups[0].wire  # type: ignore[attr-defined]
-        one.send(one.ups[0], bytes(100_000))
-        await other.received()
-        other.taker = other.run  # type: ignore[assignment]
-        # Nobody reads at the other side from now on.
-        async with trio.open_nursery() as nursery:
-            held = wire.dup()
-            del block, nursery
-        one.send(one.ups[0], b"", bytes(64 * MiB))
-        began = time.monotonic()
-        one.port.close(0.2)
-        other_turns: Any = other.ups[0].turns
-        other_turns.take = lambda lazily=False: False
-        with fail_after(10):
-            await one.finished.wait()
-        assert time.monotonic() - began < within(5)
-        held.close()
+async def test_a_server_that_does_not_read_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with opened() as ports:
+            connecting = ports.connect(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+            wire, _ = await trio.to_thread.run_sync(listener.accept)
+            with wire:
+                wire.sendall(greeting() + ready(b"ROUTER"))
+                connecting.send(await connecting.up(), b"", bytes(64 * MiB))
+                began = time.monotonic()
+                connecting.port.close(0.2)
+                with fail_after(10):
+                    await connecting.finished.wait()
+                assert 0.1 < time.monotonic() - began < within(5)
 
 
 @BOTH
