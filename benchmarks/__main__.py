@@ -9,7 +9,7 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -186,8 +186,10 @@ def _check_command(options: argparse.Namespace) -> int:
     counts = _count(options.counts)
     if counts is None:
         return 2
-    results = _ratios_run(options)
-    findings = [*_check.compare_instructions(baseline, counts), *_check.compare_ratios(baseline, results)]
+    results = None if options.instructions else _ratios_run(options)
+    findings = list(_check.compare_instructions(baseline, counts))
+    if results is not None:
+        findings += _check.compare_ratios(baseline, results)
     rows = [
         [
             finding.what,
@@ -208,24 +210,33 @@ def _check_command(options: argparse.Namespace) -> int:
             f"the baseline is of {baseline.python}, {dict(baseline.versions)}; here is {here.python}, "
             f"{dict(here.versions)}: where only that explains a difference, renew it with make bench-baseline"
         )
-    failed = bool(results.failures) or any(finding.regressed for finding in findings)
-    for failure in results.failures:
+    failures = [] if results is None else results.failures
+    failed = bool(failures) or any(finding.regressed for finding in findings)
+    for failure in failures:
         _say(f"{failure.peer} {failure.scenario}: {failure.what}\n{failure.stderr}")
     return 1 if failed else 0
 
 
 def _baseline(options: argparse.Namespace) -> int:
+    kept: Mapping[str, float] = {}
+    if options.instructions:
+        try:
+            kept = _check.Baseline.load(options.file).ratios
+        except (OSError, ValueError) as error:
+            _say(f"no baseline whose ratios could be kept: {error}")
+            return 2
     counts = _count(options.counts)
     if counts is None:
         return 2
-    results = _ratios_run(options)
-    if results.failures:
+    results = None if options.instructions else _ratios_run(options)
+    if results is not None and results.failures:
         _say("something failed, and no baseline was written")
         return 1
     here = conditions([_check.PEER], repeats=1, seconds=1, pinned=True)
     medians = {name: round(statistics.median(values), 4) for name, values in counts.items()}
-    ratios = {name: round(ratio, 4) for name, ratio in _check.ratios(results).items()}
-    baseline = _check.Baseline(medians, ratios, here.python, here.versions)
+    if results is not None:
+        kept = {name: round(ratio, 4) for name, ratio in _check.ratios(results).items()}
+    baseline = _check.Baseline(medians, kept, here.python, here.versions)
     options.file.parent.mkdir(exist_ok=True)
     options.file.write_text(baseline.to_json(), encoding="utf-8")
     for name, values in counts.items():
@@ -314,6 +325,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--counts", type=_positive(int), default=2, help="of instructions; default 2")
         command.add_argument("--repeat", type=_positive(int), default=3, help="of ratios; default 3")
         command.add_argument("--seconds", type=_positive(float), default=0.5, help="a figure; default 0.5")
+        command.add_argument(
+            "--instructions",
+            action="store_true",
+            help="nothing but instructions, on which other programs have no influence; a baseline keeps its ratios",
+        )
 
     bytecode = commands.add_parser("bytecode", help="count what Python executes for a call, by layer")
     bytecode.set_defaults(command=_bytecode_command)

@@ -119,6 +119,29 @@ def test_command_checks(
     assert "REGRESSED" in capsys.readouterr().out
 
 
+def test_instructions_are_checked_and_renewed_alone(
+    measured: dict[str, list[float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is measured in seconds needs a quiet machine, and these do not."""
+    file = tmp_path / "check.json"
+    assert command.main(["baseline", "--file", str(file), "--instructions"]) == 2, "no ratios to keep"
+    assert not file.exists()
+    assert command.main(["baseline", "--file", str(file)]) == 0
+    ratios = Baseline.load(file).ratios
+    assert ratios
+
+    def measure(*arguments: object, pin: bool) -> Results:
+        raise AssertionError("nothing was to be measured")
+
+    monkeypatch.setattr(command, "_measure", measure)
+    measured["unary"] = [5.0]
+    assert command.main(["check", "--file", str(file), "--instructions"]) == 1
+    assert command.main(["baseline", "--file", str(file), "--instructions"]) == 0
+    assert Baseline.load(file).instructions["unary"] == 5.0
+    assert Baseline.load(file).ratios == ratios
+    assert command.main(["check", "--file", str(file), "--instructions"]) == 0
+
+
 def test_command_says_that_the_baseline_is_of_elsewhere(
     measured: dict[str, list[float]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
