@@ -6,6 +6,7 @@ application passes in: each function raises before anything has changed.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -63,6 +64,8 @@ def text(message: str) -> str:
     return message if message.isascii() else message.encode("utf-8", "replace").decode()
 
 
+# A program calls few methods, each many times.
+@functools.lru_cache(maxsize=1024)
 def target_size(target: str | int | None) -> int:
     """Return the bytes of OPEN's target, or raise ``LocalProtocolError`` if it is none."""
     if isinstance(target, str):

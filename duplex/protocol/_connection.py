@@ -37,7 +37,6 @@ from duplex.protocol._outbox import COMMAND_BYTES, Buffer, ItemRun
 from duplex.protocol._receiving import Receiving
 from duplex.protocol._records import (
     LINK_CLOSED,
-    LINK_OPEN,
     OPENER_TABLE,
     OVER,
     RECV_DATA,
@@ -45,8 +44,8 @@ from duplex.protocol._records import (
     SEND_CLOSE,
     SEND_DATA,
     SEND_END,
-    ChannelRecord,
     Statistics,
+    new_record,
 )
 from duplex.protocol._states import DROP, ILLEGAL, ChannelState, LinkInput, LinkState
 
@@ -113,11 +112,6 @@ class Connection(Receiving):
     # -- what the owner asks ---------------------------------------------------------------------------
 
     @property
-    def is_open(self) -> bool:
-        """Whether the handshake is done and the link not closed."""
-        return self.state == LINK_OPEN
-
-    @property
     def is_closed(self) -> bool:
         """Whether the link is over."""
         return self.state == LINK_CLOSED
@@ -127,7 +121,6 @@ class Connection(Receiving):
         """Bytes that cost no credit, were sent or are about to be, and are not known to have arrived, generously."""
         return self._outbox.queued - self._outgoing.sent - self._free_proven
 
-    @property
     def pending_commands(self) -> int:
         """Commands that wait in the present batch."""
         outbox = self._outbox
@@ -209,6 +202,13 @@ class Connection(Receiving):
         record = self._channels.get(channel)
         return 0 if record is None else record.outgoing.balance
 
+    def has_credit(self, channel: int) -> bool:
+        """Whether there is credit for a message on a channel: its own, and the link's."""
+        if self._outbox.run is not None:
+            self._outbox.settle()
+        record = self._channels.get(channel)
+        return record is not None and record.outgoing.balance > 0 and self._outgoing.balance > 0
+
     def can_send(self, channel: int) -> bool:
         """Whether messages may be sent on a channel, credit aside."""
         record = self._channels.get(channel)
@@ -228,9 +228,7 @@ class Connection(Receiving):
     def can_open(self) -> bool:
         """Whether a channel may be opened now, credit aside."""
         return (
-            self.state == LINK_OPEN
-            and not self.remote_leaving
-            and self._opened_here < self._remote_limits.max_channels
+            self.is_open and not self.remote_leaving and self._opened_here < self._remote_limits.max_channels
         )
 
     def statistics(self) -> Statistics:
@@ -342,7 +340,7 @@ class Connection(Receiving):
             ResourceExhausted: too many channels, or too much metadata for the other side.
             MessageTooLarge: the message is too large for the other side.
         """
-        if self.state != LINK_OPEN:
+        if not self.is_open:
             raise LocalProtocolError(f"cannot open a channel while the link is {LinkState(self.state).name}")
         if self.remote_leaving and parent not in self._channels:
             raise LocalProtocolError("cannot open a channel on a link that the other side is leaving")
@@ -375,7 +373,7 @@ class Connection(Receiving):
         channel = self._next_channel
         self._next_channel = channel + 2
         if not notify:
-            self._channels[channel] = ChannelRecord(
+            self._channels[channel] = new_record(
                 channel,
                 OPENER_TABLE,
                 1 if flags & c.END else 0,
@@ -514,7 +512,7 @@ class Connection(Receiving):
     def consumed(self, channel: int, cost: int) -> None:
         """Note that the application took messages of ``cost`` bytes from a channel, over or not; grants to
         the other side go out when enough has come together."""
-        if not cost or self.state != LINK_OPEN:
+        if not cost or not self.is_open:
             return
         record = self._channels.get(channel)
         if record is None:
@@ -528,7 +526,8 @@ class Connection(Receiving):
             grant = record.incoming.consume(cost)
             if grant and record.table[record.state][RECV_DATA] >= 0:
                 self._push([6, channel, grant], COMMAND_BYTES)
-            self._consume_on_link(cost)
+            if grant := self._incoming.consume(cost):
+                self._push([6, 0, grant], COMMAND_BYTES)
 
     # -- bytes out -------------------------------------------------------------------------------------
 
@@ -538,11 +537,11 @@ class Connection(Receiving):
         If :attr:`unread` is set afterwards these are the last: the link is closed.
         """
         outbox = self._outbox
-        messages = outbox.take()
-        if outbox.total >= self._prove_at and self.state == LINK_OPEN:
-            self._ask_for_proof()
-            messages += outbox.take()
-        return messages
+        if outbox.run is not None:
+            outbox.settle()
+        if outbox.total + outbox.size >= self._prove_at and self.is_open:
+            self._ask_for_proof()  # behind what is to be proven, and in the same message
+        return outbox.take()
 
     def _ask_for_proof(self) -> None:
         """Have the other side prove that it receives what it is sent, or give up if it has not for too long."""
@@ -558,9 +557,9 @@ class Connection(Receiving):
             return
         token = self._proof_token()
         paid = self._outgoing.sent
-        self._proofs[token] = paid, outbox.total - paid
-        self._push([3, token, self._delay], COMMAND_BYTES)
-        self._prove_at = outbox.total + self._max_unsent // _PROOFS
+        self._proofs[token] = paid, outbox.queued - paid
+        outbox.push_behind([3, token, self._delay])
+        self._prove_at = outbox.queued + self._max_unsent // _PROOFS
 
     def _pay_for(
         self,
@@ -599,7 +598,7 @@ class Connection(Receiving):
             raise LocalProtocolError(
                 f"{step_input.name} is not possible while the link is {LinkState(self.state).name}"
             )
-        self.state = step
+        self._enter(step)
 
 
 def _illegal(what: str, channel: int, state: int) -> LocalProtocolError:

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from msgspec import Struct
+
 from duplex.protocol._commands import LimitsInfo
 
 #: Bytes added to the cost of every message.
@@ -41,18 +43,21 @@ def most_waiting(limits: LimitsInfo) -> int:
     return limits.link_window // MESSAGE_OVERHEAD + _WITHOUT_CREDIT * limits.max_channels + _SIGNS_OF_LIFE
 
 
+def least_grant(window: int) -> int:
+    """Return how many bytes are given back at once, at least: half of a window."""
+    return window // 2 or 1
+
+
 #: Items of streams leave this part of a link's window to calls and results.
 RESERVED_PART: Final = 8
 
 
+# Two windows are made for each call, and for each a class of Python's own would take ten times as long as a Struct.
 @final
-class SendWindow:
+class SendWindow(Struct, eq=False, gc=False):
     """What this side may still send on a channel."""
 
-    __slots__ = ("balance",)
-
-    def __init__(self, window: int) -> None:
-        self.balance = window
+    balance: int
 
 
 @final
@@ -117,20 +122,17 @@ class LinkSendWindow:
 
 
 @final
-class ReceiveWindow:
-    """What the other side may still send, and what is to be given back to it."""
+class ReceiveWindow(Struct, eq=False, gc=False):
+    """What the other side may still send on a channel, and what is to be given back to it."""
 
-    __slots__ = ("balance", "consumed", "threshold", "unconsumed")
-
-    def __init__(self, window: int) -> None:
-        #: What the sender thinks it has, once our grants have arrived.
-        self.balance = window
-        #: Received, not taken by the application yet.
-        self.unconsumed = 0
-        #: Taken, not granted again yet.
-        self.consumed = 0
-        #: As much is granted at once, at least.
-        self.threshold = window // 2 or 1
+    #: What the sender thinks it has, once our grants have arrived.
+    balance: int
+    #: As much is granted at once, at least: see :func:`least_grant`.
+    threshold: int
+    #: Received, not taken by the application yet.
+    unconsumed: int = 0
+    #: Taken, not granted again yet.
+    consumed: int = 0
 
     def consume(self, cost: int) -> int:
         """Account for messages of ``cost`` bytes that were taken; return the grant to send now, or 0."""
@@ -164,7 +166,7 @@ class LinkReceiveWindow:
         self.buffer = buffer
         #: Consumed, not granted again yet.
         self.consumed = 0
-        self.threshold = max(1, window // 2)
+        self.threshold = least_grant(window)
 
     def park(self) -> int:
         """Let what waits count as consumed, as far as the buffer goes; return the grant to send now, or 0.
@@ -189,6 +191,14 @@ class LinkReceiveWindow:
         self.consumed = consumed = self.consumed + cost
         if consumed < self.threshold and consumed < self.balance:
             return 0  # the usual case, without a call
+        return self._grant()
+
+    def pass_through(self, cost: int) -> int:
+        """Account for a message that is taken in the moment in which it comes; return the grant to send now, or 0."""
+        self.balance -= cost
+        self.consumed = consumed = self.consumed + cost
+        if consumed < self.threshold and consumed < self.balance:
+            return 0
         return self._grant()
 
     def _grant(self) -> int:

@@ -1,8 +1,8 @@
 """Commands on their way out: many in one message, but never more than the other side takes.
 
 A batch is sealed before it would hold more than :data:`BATCH_BYTES`, or more commands than the other side
-takes. So frame 0 is larger than :data:`BATCH_BYTES` only if a single command is, and that is bounded by the
-limits of its message and its metadata; :func:`max_frame` is the sum of it all.
+takes. So frame 0 is larger than :data:`BATCH_BYTES` only if a single command is (and a ping that asks for proof of it follows),
+and that is bounded by the limits of its message and its metadata; :func:`max_frame` is the sum of it all.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class ItemRun:
 class Outbox:
     """The batch that is being filled, and those that wait to be transmitted."""
 
-    __slots__ = ("_frames", "_sealed", "_size", "commands", "max_commands", "run", "total")
+    __slots__ = ("_frames", "_sealed", "commands", "max_commands", "run", "size", "total")
 
     def __init__(self, max_commands: int) -> None:
         #: Items that come after those commands, and are not among them yet.
@@ -112,8 +112,9 @@ class Outbox:
         self.max_commands = max_commands
         #: Bytes of all batches that were sealed or taken, generously.
         self.total = 0
+        #: Bytes of the present batch, generously.
+        self.size = 0
         self._frames: list[Buffer] = []
-        self._size = 0
         self._sealed: list[list[Buffer]] = []
 
     def __bool__(self) -> bool:
@@ -122,20 +123,28 @@ class Outbox:
     @property
     def queued(self) -> int:
         """Bytes of all that was queued since the beginning, generously."""
-        return self.total + self._size
+        return self.total + self.size
 
     def push(self, command: RawCommand, size: int, attachments: Sequence[Buffer] = ()) -> None:
         """Queue a command of at most ``size`` bytes, attachments included."""
         if self.run is not None:
             self.settle()
         commands = self.commands
-        if commands and (self._size + size > BATCH_BYTES or len(commands) >= self.max_commands):
+        if commands and (self.size + size > BATCH_BYTES or len(commands) >= self.max_commands):
             self._seal()
             commands = self.commands
         commands.append(command)
-        self._size += size
+        self.size += size
         if attachments:
             self._frames += [_flat(buffer) for buffer in attachments]
+
+    def push_behind(self, command: RawCommand) -> None:
+        """Queue a command of at most :data:`COMMAND_BYTES` in the present batch, however large that is: what other
+        sides take has room for it (:data:`FRAME_SLACK`)."""
+        if len(self.commands) >= self.max_commands:
+            self._seal()
+        self.commands.append(command)
+        self.size += COMMAND_BYTES
 
     def begin(self, run: ItemRun) -> None:
         """Queue the items of a run from now on, until anything else is to be done."""
@@ -149,12 +158,12 @@ class Outbox:
             return
         self.run = None
         payloads, cost = run.settle()
-        size = self._size + cost
+        size = self.size + cost
         channel = run.channel
         commands = self.commands
         if size <= BATCH_BYTES and len(commands) + len(payloads) <= self.max_commands:
             commands += [(8, channel, payload) for payload in payloads]
-            self._size = size
+            self.size = size
         else:
             for payload in payloads:
                 self.push((8, channel, payload), len(payload) + MESSAGE_OVERHEAD)
@@ -170,8 +179,8 @@ class Outbox:
             return sealed
         # The usual batch, without a call.
         commands, self.commands = self.commands, []
-        self.total += self._size
-        self._size = 0
+        self.total += self.size
+        self.size = 0
         return [[encode(commands)]]
 
     def _seal(self) -> None:
@@ -181,8 +190,8 @@ class Outbox:
             self._frames = []
         self._sealed.append(frames)
         self.commands = []
-        self.total += self._size
-        self._size = 0
+        self.total += self.size
+        self.size = 0
 
 
 def _flat(buffer: Any) -> Buffer:

@@ -11,6 +11,7 @@ import functools
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from operator import length_hint
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -46,6 +47,7 @@ from duplex.protocol._records import (
     RESPONDER_TABLE,
     SEND_CANCEL,
     ChannelRecord,
+    new_record,
 )
 from duplex.protocol._states import DROP, ILLEGAL, ChannelState, LinkInput, LinkState
 
@@ -68,6 +70,7 @@ def _first_decoder(max_commands: int) -> Callable[[Buffer], list[msgspec.Raw]]:
 _decode_command: Final = msgspec.msgpack.Decoder(c.Command).decode
 #: Services that are as much to do as any other command.
 _SERVICES_OF_A_COMMAND: Final = 64
+_MORE_THAN_GRANTED: Final = "the peer sent more on the link than the window it was granted"
 
 
 class Violation(Exception):
@@ -94,7 +97,7 @@ class Receiving:
         #: What the other side said of itself, once it has.
         self.remote: Hello | None = None
         self.connecting = connecting
-        self.state: int = int(LinkState.IDLE)
+        self._enter(int(LinkState.IDLE))
         #: When the other side was last heard of.
         self.last_received = now
         #: This side said goodbye, the other side did.
@@ -154,6 +157,11 @@ class Receiving:
             c.Goaway: self._on_goaway,
         }
 
+    def _enter(self, state: int) -> None:
+        self.state = state
+        #: The handshake is done, and the link not closed.
+        self.is_open = state == LINK_OPEN
+
     def receive(self, frames: Sequence[Buffer] | None, now: float, most: int = sys.maxsize) -> list[e.Event]:
         """Take one message and return what it means, in order.
 
@@ -201,7 +209,7 @@ class Receiving:
         """Note that the link is over, for whatever reason: nothing more is received, and nothing more can
         be sent but what is queued already. Idempotent."""
         self._outbox.settle()
-        self.state = LINK_CLOSED
+        self._enter(LINK_CLOSED)
         self._channels.clear()
         self._notified.clear()
         self._unread.clear()
@@ -234,7 +242,7 @@ class Receiving:
         left = most
         for command in commands:
             while command is not None:
-                if self.state != LINK_OPEN:
+                if not self.is_open:
                     self._handshake(command, events)
                     command = None
                 elif (handler := handlers.get(type(command))) is None:
@@ -244,6 +252,8 @@ class Receiving:
                     command = handler(command, events, now)
                 left -= 1
                 if left <= 0 or len(events) >= most:
+                    if command is None and not length_hint(commands, 1):
+                        break  # that was the last one
                     self._next_command = command
                     self.is_unfinished = True
                     self.looked_at = most - left
@@ -311,7 +321,7 @@ class Receiving:
         self._remote_codecs = hello.codecs
         self._outbox.max_commands = hello.limits.max_commands
         self._outgoing.open(hello.limits.link_window)
-        self.state = step
+        self._enter(step)
         events.append(e.LinkOpened(hello) if self.connecting else e.HelloReceived(hello))
 
     def _on_ping(self, command: c.Ping, events: list[e.Event], _now: float) -> None:
@@ -439,7 +449,7 @@ class Receiving:
             self._incoming.pinned += cost
         else:
             window = command.window
-            record = ChannelRecord(
+            record = new_record(
                 channel,
                 RESPONDER_TABLE,
                 2 if flags & END else 0,
@@ -479,21 +489,21 @@ class Receiving:
         incoming = record.incoming
         credit = min(window.balance, incoming.balance)
         longest = self._limits.max_message
-        commands = self._commands
         total = 0
         payloads: list[bytes] = []
         append = payloads.append
-        item: Any = command
-        while True:
+        item: Any
+        for item in itertools.chain((command,), self._commands):
+            if type(item) is not Data or item.channel != channel:
+                break
             payload = item.payload
             size = len(payload)
             if item.flags or item.attachments or size > longest or total >= credit:
                 break
             total += size + MESSAGE_OVERHEAD
             append(payload)
-            item = next(commands, None)
-            if type(item) is not Data or item.channel != channel:
-                break
+        else:
+            item = None
         if item is command:
             self._on_other_data(command, events, now)
             return None
@@ -561,7 +571,8 @@ class Receiving:
         if command.payload is not None:
             if command.attachments:
                 attachments = self._take_attachments(command.attachments)
-            cost = self._charge_link(command.payload, attachments)
+            # The application of an opener waits for this message, so its credit goes back at once.
+            cost = self._pass_on_link(command.payload, attachments)
             size = cost - MESSAGE_OVERHEAD
         elif command.attachments:
             raise Violation(f"CLOSE of channel {channel} with attachments but no message")
@@ -569,8 +580,6 @@ class Receiving:
         bad_trailers: tuple[int, str] | None = None
         if command.trailers is not NO_ENTRIES:
             trailers, bad_trailers = read_metadata(command.trailers, self._limits.max_metadata)
-        # The application of an opener waits for this message, so its credit goes back at once.
-        self._consume_on_link(cost)
         record = self._channels.get(channel)
         if record is None:
             self._check_known(channel, "CLOSE")
@@ -646,9 +655,21 @@ class Receiving:
             cost += len(buffer)
         window = self._incoming
         if window.balance <= 0:
-            raise Violation("the peer sent more on the link than the window it was granted")
+            raise Violation(_MORE_THAN_GRANTED)
         window.balance -= cost
         window.unconsumed += cost
+        return cost
+
+    def _pass_on_link(self, payload: bytes, attachments: Sequence[Buffer]) -> int:
+        """Do what :meth:`_charge_link` and :meth:`_consume_on_link` do for a message that is taken as it comes."""
+        cost = len(payload) + MESSAGE_OVERHEAD
+        for buffer in attachments:
+            cost += len(buffer)
+        window = self._incoming
+        if window.balance <= 0:
+            raise Violation(_MORE_THAN_GRANTED)
+        if grant := window.pass_through(cost):
+            self._push([6, 0, grant], COMMAND_BYTES)
         return cost
 
     def _consume_on_link(self, cost: int) -> None:

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias, final
 
 import msgspec
 
-from duplex.protocol._flow import ReceiveWindow, SendWindow
+from duplex.protocol._flow import ReceiveWindow, SendWindow, least_grant
 from duplex.protocol._states import (
     BINDING_LINK,
     CONNECTING_LINK,
@@ -42,21 +42,24 @@ RECV_CANCEL: Final = int(ChannelInput.RECV_CANCEL)
 
 
 @final
-class ChannelRecord:
-    """One channel that is not over."""
+class ChannelRecord(msgspec.Struct, eq=False, gc=False):
+    """One channel that is not over. A Struct, as its windows are."""
 
-    __slots__ = ("id", "incoming", "nested", "outgoing", "state", "table")
+    id: int
+    table: Table
+    state: int
+    outgoing: SendWindow
+    incoming: ReceiveWindow
+    #: It belongs to another channel, and so may begin while a side is leaving.
+    nested: bool
 
-    def __init__(
-        self, id: int, table: Table, state: int, send_window: int, receive_window: int, nested: bool = False
-    ) -> None:
-        self.id = id
-        self.table = table
-        self.state = state
-        self.outgoing = SendWindow(send_window)
-        self.incoming = ReceiveWindow(receive_window)
-        #: It belongs to another channel, and so may begin while a side is leaving.
-        self.nested = nested
+
+def new_record(
+    id: int, table: Table, state: int, send_window: int, receive_window: int, nested: bool = False
+) -> ChannelRecord:
+    """Return the record of a channel that begins, with windows of so many bytes."""
+    incoming = ReceiveWindow(receive_window, least_grant(receive_window))
+    return ChannelRecord(id, table, state, SendWindow(send_window), incoming, nested)
 
 
 @final

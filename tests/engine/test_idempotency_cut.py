@@ -68,8 +68,8 @@ async def test_link_lost_before_the_handler_has_begun(till: Till, monkeypatch: p
     async with linked(till.service, check=False) as pair:
         submit = pair.server._inside.workers.submit
 
-        def submit_and_lose(call: Any) -> None:
-            submit(call)
+        def submit_and_lose(call: Any, link: Any) -> None:
+            submit(call, link)
             pair.back._inside.say_goodbye("closing")
 
         monkeypatch.setattr(pair.server._inside.workers, "submit", submit_and_lose)

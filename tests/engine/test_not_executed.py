@@ -242,10 +242,10 @@ async def test_a_key_whose_first_run_was_cut_short_was_executed(
         workers = pair.server._inside.workers
         submit = workers.submit
 
-        def submit_and_cut(call: Any) -> None:
+        def submit_and_cut(call: Any, link: Any) -> None:
             if till.runs:
                 call.cut(duplex.StatusCode.UNAVAILABLE, "too late")
-            submit(call)
+            submit(call, link)
 
         monkeypatch.setattr(workers, "submit", submit_and_cut)
         async with trio.open_nursery() as nursery:

@@ -319,9 +319,9 @@ async def test_no_call_begins_before_one_of_an_earlier_turn(
         monkeypatch.setattr(Leadership, "take", count)
         submit = pair.server._inside.workers.submit
 
-        def note(call: Job) -> None:
+        def note(call: Job, link: Any) -> None:
             came[call] = turns  # what is left to a later turn is submitted again then
-            submit(call)
+            submit(call, link)
 
         monkeypatch.setattr(pair.server._inside.workers, "submit", note)
         remote = pair.service("service")

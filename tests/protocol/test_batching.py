@@ -42,7 +42,7 @@ def test_everything_queued_is_one_message_in_order() -> None:
     pair.a.send(channel, b"1")
     pair.a.ping(0.0)
     pair.a.send(channel, b"2", flags=END)
-    assert pair.a.pending_commands == 4
+    assert pair.a.pending_commands() == 4
     messages = pair.a.data_to_send()
     assert len(messages) == 1
     assert [command[0] for command in commands_of(messages)] == [7, 8, 3, 8]
@@ -56,9 +56,9 @@ def test_a_batch_is_sealed_at_its_size() -> None:
     half = bytes(BATCH_BYTES // 2 - 64)
     for _ in range(2):
         pair.a.send(channel, half)
-    pending = [pair.a.pending_commands]
+    pending = [pair.a.pending_commands()]
     pair.a.end(channel)
-    pending.append(pair.a.pending_commands)
+    pending.append(pair.a.pending_commands())
     assert pending == [2, 1], "first exactly full, then begun anew"
     assert pair.a.has_data_to_send
     messages = pair.a.data_to_send()
@@ -135,7 +135,7 @@ def test_attachments_go_to_their_commands() -> None:
     pair.a.send(second, b"3", [b"c"])
     pair.a.ping(0.0)
     pair.a.send(first, b"4", [b"d", b"e", b"f"])
-    assert pair.a.pending_commands == 6
+    assert pair.a.pending_commands() == 6
     pair.expect(
         a=[PongReceived(0.0, 0.0)],
         b=[
@@ -301,7 +301,7 @@ def test_a_run_comes_before_what_is_sent_next(then: str) -> None:
     pair = ConnectionPair()
     channel, other = pair.open(pair.b), pair.open(pair.b)
     run = run_of(pair.a, channel, b"1", b"2")
-    assert pair.a.pending_commands == 2
+    assert pair.a.pending_commands() == 2
     assert pair.a.has_data_to_send
     match then:
         case "end":

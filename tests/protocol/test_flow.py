@@ -15,7 +15,7 @@ from duplex.protocol import (
     CreditReceived,
     most_waiting,
 )
-from duplex.protocol._flow import LinkReceiveWindow, ReceiveWindow, SendWindow
+from duplex.protocol._flow import LinkReceiveWindow, ReceiveWindow, SendWindow, least_grant
 from tests.protocol.helpers import (
     ConnectionPair,
     cancelled,
@@ -32,7 +32,7 @@ def test_the_overheads_are_the_specified_ones() -> None:
 
 
 def test_a_receive_window_grants_half_at_a_time() -> None:
-    window = ReceiveWindow(1000)
+    window = ReceiveWindow(1000, least_grant(1000))
     window.balance -= 900
     window.unconsumed += 900
     assert window.consume(499) == 0
@@ -43,7 +43,7 @@ def test_a_receive_window_grants_half_at_a_time() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3])
 def test_the_smallest_windows_grant_at_once(size: int) -> None:
-    assert ReceiveWindow(size).threshold == 1
+    assert least_grant(size) == 1
     assert SendWindow(size).balance == size
 
 

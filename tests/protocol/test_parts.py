@@ -101,10 +101,20 @@ def test_parts_are_the_whole(commands: list[Any], most: int) -> None:
 
 def test_attachments_that_nobody_uses_are_found_at_the_end() -> None:
     pair = _receiver()
-    assert len(pair.b.receive([batch(*OPENS), b"a"], 1.0, 3)) == 3
+    assert len(pair.b.receive([batch(*OPENS), b"a"], 1.0, 2)) == 2
     assert pair.b.is_unfinished
     with pytest.raises(RemoteProtocolError, match="1 attachments came, but the commands use 0"):
         pair.b.go_on(1.0)
+    assert not pair.b.is_unfinished
+
+
+def test_a_message_that_ends_where_the_part_does_is_finished() -> None:
+    """Or sixteen calls that come together, which are usual, would wait for another turn of which nothing is left."""
+    pair = ConnectionPair()
+    assert len(pair.b.receive([batch(*OPENS)], 1.0, len(OPENS))) == len(OPENS)
+    assert not pair.b.is_unfinished
+    items = [[8, 1, b"x"], [8, 1, b"y"]]
+    assert len(pair.b.receive([batch(*items)], 1.0, 1)) == 1, "one event, of two items"
     assert not pair.b.is_unfinished
 
 

@@ -55,6 +55,7 @@ def open_channel(
         )
         error.may_have_executed = False
         raise error
+    codec = request.codec.name
     channel = connection.open(
         request.target,
         payload=payload,
@@ -63,7 +64,7 @@ def open_channel(
         timeout=timeout,
         metadata=metadata,
         parent=parent,
-        codec=request.codec_name,
+        codec=None if codec == "msgpack" else codec,
     )
     if not flags & NOTIFY:
         link.channels.users[channel] = conversation

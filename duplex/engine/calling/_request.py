@@ -47,12 +47,6 @@ class Request(msgspec.Struct, frozen=True):
     is_bounded: bool = False
 
     @property
-    def codec_name(self) -> str | None:
-        """The codec as ``OPEN`` names it."""
-        name = self.codec.name
-        return None if name == "msgpack" else name
-
-    @property
     def idempotency_key(self) -> str | bytes | None:
         """The key under which the other side runs the method once."""
         return None if self.metadata is None else self.metadata.get(IDEMPOTENCY_KEY)

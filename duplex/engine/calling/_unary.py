@@ -54,7 +54,7 @@ class UnaryCall(CallValues):
     queued = 0
 
     def __init__(self, link: CallHost, request: Request) -> None:
-        super().__init__()
+        CallValues.__init__(self)  # not super(), as in Conversation
         self.link = link
         self.channel = 0
         self.over = False

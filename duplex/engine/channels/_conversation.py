@@ -41,7 +41,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, cast
 
 import trio
 
@@ -73,6 +73,10 @@ _ITEMS_FIRST: Final = 4
 _ITEMS_SENT: Final = 16
 #: What :meth:`Conversation.receive_now` returns instead of an item.
 NOTHING: Final = object()
+#: Messages, and between them runs of items, the last of each first.
+Inbox: TypeAlias = deque[MessageReceived | list[bytes]]
+#: That of a conversation to which nothing was sent yet, beside the arguments in ``OPEN``. Nothing can be put into it.
+_NOTHING_CAME: Final = cast("Inbox", ())
 #: A run of which nothing is left, and one that takes nothing.
 _NOTHING_TAKEN: Final[list[bytes]] = []
 _NO_RUN: Final = ItemRun(0, 0, 0, ())
@@ -91,7 +95,7 @@ def _cost(run: list[bytes]) -> int:
 def message_bytes(payload: bytes, attachments: Sequence[Buffer]) -> int:
     """Return the bytes of credit that a message costs."""
     size = len(payload) + MESSAGE_OVERHEAD
-    return size + sum(memoryview(buffer).nbytes for buffer in attachments) if attachments else size
+    return size + sum([memoryview(buffer).nbytes for buffer in attachments]) if attachments else size
 
 
 def opening_bytes(event: ChannelOpened) -> int:
@@ -149,7 +153,7 @@ class Conversation(CallValues):
     outlives_link = False
 
     def __init__(self, link: ChannelHost, channel: int, codec: Codec, item_type: Any = Any) -> None:
-        super().__init__()
+        CallValues.__init__(self)  # super() would cost each call as much as twenty of these lines
         self.link = link
         self.channel = channel
         self.codec = codec
@@ -161,8 +165,8 @@ class Conversation(CallValues):
         self._stopped = False
         self._item_type = item_type
         self._decode: Callable[..., Any] | None = None
-        #: What came: messages, and between them runs of items, the last of each first.
-        self._inbox: deque[MessageReceived | list[bytes]] = deque()
+        #: What came.
+        self._inbox = _NOTHING_CAME
         #: What is left of the run whose items are being taken.
         self._taking = _NOTHING_TAKEN
         self._ended = False
@@ -206,9 +210,15 @@ class Conversation(CallValues):
         if self._closed_receive:
             self.link.consumed(self.channel, event.cost)
             return
-        self._inbox.append(event)
+        self.own_inbox().append(event)
         if self._receiver is not None:
             self.wake_receiver()
+
+    def own_inbox(self) -> Inbox:
+        """Return the inbox to put something into. Most calls never have one."""
+        if self._inbox is _NOTHING_CAME:
+            self._inbox = deque()
+        return self._inbox
 
     def on_items(self, event: ItemsReceived) -> None:
         """Items came, one after the other."""
@@ -216,7 +226,7 @@ class Conversation(CallValues):
         if self._closed_receive:
             self.link.consumed(self.channel, event.cost)
             return
-        inbox = self._inbox
+        inbox = self.own_inbox()
         longest = self.link.returns.longest_run
         payloads = event.payloads
         for start in range(0, len(payloads), _ITEMS_TAKEN):
@@ -329,13 +339,12 @@ class Conversation(CallValues):
         if self._receiver is not None:
             await trio.lowlevel.checkpoint()
             raise trio.BusyResourceError("another task is receiving from this channel")
-        inbox = self._inbox
         if not self._taking:
-            if not inbox or self._is_checkpoint_due():
+            if not self._inbox or self._is_checkpoint_due():
                 self.give_back()
                 await self._let_others_run()
                 self._checkpoint_at = self._received + ITEMS_PER_CHECKPOINT
-            while not inbox and not self._taking:
+            while not self._inbox and not self._taking:
                 self.check_can_receive()
                 if self._ended:
                     return None

@@ -100,7 +100,7 @@ class Overflowing(Conversation):
         self.bytes_in += event.cost
         self.link.consumed(self.channel, event.cost)
         state = self.overflow
-        inbox = cast("deque[MessageReceived]", self._inbox)  # on_items() puts no runs into it
+        inbox = cast("deque[MessageReceived]", self.own_inbox())  # on_items() puts no runs into it
         if state.failure is not None:
             self._drop_received(event)
             return

@@ -138,15 +138,16 @@ class Inbound:
         left = PART
         workers = self._workers
         while backlog.jobs and left > 0 and not workers.must_wait(self._link):
-            workers.submit(backlog.jobs.popleft())
+            workers.submit(backlog.jobs.popleft(), self._link)
             left -= 1
         connection = self._connection
         link = self._link
         while left > 0 and link.error is None:
             if backlog.jobs or not (connection.is_unfinished or backlog.messages):
                 break
-            # Messages that mean nothing have to be read, too.
-            left -= 1 + self._take(None if connection.is_unfinished else backlog.take(), left)
+            events = self._take(None if connection.is_unfinished else backlog.take(), left)
+            # Messages that mean nothing have to be read, too, and commands that do, such as calls that are refused.
+            left -= 1 + max(events, connection.looked_at)
         if link.error is None and (backlog.jobs or connection.is_unfinished or backlog.messages):
             return True
         self.backlog = None
@@ -199,7 +200,7 @@ class Inbound:
         self._link.turns.probe()
 
     def _take(self, frames: Frames | None, most: int) -> int:
-        """Act on a message, or on what was left of one, until so many events or commands; return how many it were."""
+        """Act on a message, or on what was left of one, until so many events or commands; return how many events it were."""
         connection = self._connection
         link = self._link
         try:
@@ -230,10 +231,9 @@ class Inbound:
         elif link.goodbye is not None:
             link.lose(link.goodbye)
             return 0
-        if not self._outbound.is_dirty and connection.pending_commands:
+        if not self._outbound.is_dirty and connection.pending_commands():
             self._outbound.touch()
-        # Of commands that mean nothing, such as calls that are refused, there may be as many.
-        return max(len(events), connection.looked_at)
+        return len(events)
 
     def _end_broken(self, error: RemoteProtocolError) -> None:
         """End a link whose other side has broken the protocol."""

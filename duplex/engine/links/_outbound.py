@@ -76,14 +76,14 @@ class Outbound:
             self.is_dirty = True
             self.link.now = self._clock()
             self._flusher.dirty.append(self)
-        elif self._connection.pending_commands >= FLUSH_AT:
+        elif self._connection.pending_commands() >= FLUSH_AT:
             self.send_now()
             self.is_dirty = True  # it is on the flusher's list still
 
     def consumed(self, channel: int, cost: int) -> None:
         """Note that the application took a message, which may make credit go back."""
         self._connection.consumed(channel, cost)
-        if not self.is_dirty and self._connection.pending_commands:
+        if not self.is_dirty and self._connection.pending_commands():
             self.touch()
 
     def transmit(self) -> None:

@@ -494,7 +494,7 @@ class Session:
         if backlog is not None and backlog.jobs:
             backlog.jobs.append(job)  # not before those that came earlier
         else:
-            self.peer.workers.submit(job)
+            self.peer.workers.submit(job, self)
 
     def go_on(self) -> bool:
         """See :meth:`Inbound.go_on`."""

@@ -53,7 +53,7 @@ class ServedChannel(Conversation):
     deadline: float | None
 
     def __init__(self, link: ServingLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:
-        super().__init__(link, event.channel, codec, handler.input_type)
+        Conversation.__init__(self, link, event.channel, codec, handler.input_type)  # not super(), as there
         self.handler = handler
         self.started = now = link.now
         self.deadline = None if event.timeout is None else now + event.timeout
@@ -63,7 +63,7 @@ class ServedChannel(Conversation):
         self._owner: CallValues | None = None
         #: The run of the handler, until it has ended: then the two let go of one another.
         self._invocation: Invocation | None = Invocation(
-            self, link.peer, handler, event.metadata, self.deadline, notify=event.notify
+            self, link.peer, handler, event.metadata, self.deadline, event.notify
         )
         link.channels.users[event.channel] = self
 
@@ -224,11 +224,9 @@ class ServedChannel(Conversation):
         except BaseException:
             self._drop_result()
             raise
-        connection = self.link.connection
         if (
             self._fresh is None
-            and connection.link_credit > 0
-            and connection.credit(self.channel) > 0
+            and self.link.connection.has_credit(self.channel)
             and not (trailers and is_much_unread(self.link))
         ):
             self._close(0, payload, attachments, trailers=trailers)
@@ -252,11 +250,7 @@ class ServedChannel(Conversation):
             self._close(0, trailers=trailers)
             return
         connection = self.link.connection
-        while (
-            connection.link_credit <= 0
-            or connection.credit(self.channel) <= 0
-            or (trailers and is_much_unread(self.link))
-        ):
+        while not connection.has_credit(self.channel) or (trailers and is_much_unread(self.link)):
             self.check_can_send()
             await self.wait_credit(result=True)
         self._close(0, payload, attachments, trailers=trailers)
@@ -370,11 +364,10 @@ class OverflowingChannel(ServedChannel, Overflowing):
 
 def can_run_inline(link: ServingLink, event: ChannelOpened, handler: Handler) -> bool:
     """Whether a call can be answered without a task: one message in, one out, and room for it."""
-    connection = link.connection
     return (
         event.payload is not None
         and not handler.kind.streams_input
-        and (event.notify or (connection.link_credit > 0 and connection.credit(event.channel) > 0))
+        and (event.notify or link.connection.has_credit(event.channel))
     )
 
 

@@ -78,6 +78,7 @@ class Invocation:
         "host",
         "metadata",
         "notify",
+        "was_cut",
     )
 
     def __init__(
@@ -87,7 +88,6 @@ class Invocation:
         handler: Handler,
         metadata: Metadata,
         deadline: float | None,
-        *,
         notify: bool,
     ) -> None:
         self.end = end
@@ -98,6 +98,8 @@ class Invocation:
         self.notify = notify
         #: Whether the handler may have done anything: until then the call is refused rather than failed.
         self.has_begun = False
+        #: The scope that the handler runs in may have been cancelled: for one of the two reasons that follow.
+        self.was_cut = False
         #: Nobody waits for it any more; and who ended the call before its handler did.
         self._is_stopped = False
         self._stopped_by: str | None = None
@@ -164,11 +166,6 @@ class Invocation:
     # -- its end before its time -----------------------------------------------------------------------
 
     @property
-    def was_cut(self) -> bool:
-        """Whether the scope that the handler runs in may have been cancelled."""
-        return self._is_stopped or self._cut is not None
-
-    @property
     def was_cut_here(self) -> bool:
         """Whether it was this side that cut it."""
         return self._cut is not None
@@ -180,10 +177,11 @@ class Invocation:
 
     def cut(self, status: StatusCode, message: str) -> None:
         """Cancel the handler, and answer with this status and message. The first one counts."""
-        if self.end.over or self._is_stopped or self._cut is not None:
+        if self.end.over or self.was_cut:
             return
         self._stopped_by = "local"
         self._cut = status, message
+        self.was_cut = True
         self._end_waits()
         if self._scope is not None:
             self._scope.cancel()
@@ -195,7 +193,7 @@ class Invocation:
             by: who ended the call; see :attr:`CallContext.cancelled_by`.
         """
         self._stopped_by = by
-        self._is_stopped = True
+        self._is_stopped = self.was_cut = True
         self._end_waits()
         if self._scope is not None:
             self._scope.cancel()
@@ -216,7 +214,7 @@ class Invocation:
 
     async def run(self, scope: trio.CancelScope) -> None:
         """Run the handler in a task's scope, which has the call's deadline, and answer."""
-        if self._is_stopped or self._cut is not None:
+        if self.was_cut:
             if self._rest is not None:
                 self._rest.close()
             self.tell_stopped()
@@ -362,7 +360,7 @@ class Invocation:
 
     def limit(self, timeout: float | None) -> float | None:
         """See :class:`duplex.engine.threads._deadlines.ThreadCall`."""
-        if self._is_stopped or self._cut is not None or self.end.over:
+        if self.was_cut or self.end.over:
             error = self._given_up_error()
             error.may_have_executed = False
             raise error
@@ -376,7 +374,7 @@ class Invocation:
         if self._waits is None:
             self._waits = set()
         scope = trio.CancelScope()
-        if self._is_stopped or self._cut is not None or self.end.over:
+        if self.was_cut or self.end.over:
             scope.cancel()  # it was between two waits
         self._waits.add(scope)
         try:
@@ -395,6 +393,7 @@ class Invocation:
         """Note that a function has come to its end in its thread, so that nothing has cut it short, whatever was asked
         of it meanwhile."""
         self._is_stopped = False
+        self.was_cut = self._cut is not None
 
     def conclude(self, ended: outcome.Outcome[Any]) -> None:
         """Answer with what a function came to in its thread after its task was cancelled."""

@@ -32,10 +32,6 @@ class Job(Protocol):
         """What is run."""
 
     @property
-    def method(self) -> str:
-        """``service.method``."""
-
-    @property
     def link(self) -> Source:
         """The link that it came over."""
 

@@ -135,9 +135,8 @@ class Workers:
         """Return who receives from a port."""
         return [lead for lead in self.leads.values() if lead.port is port]
 
-    def submit(self, call: Job) -> None:
-        """Run a call."""
-        link = call.link
+    def submit(self, call: Job, link: Source) -> None:
+        """Run a call that came over a link."""
         if link.cancelled_in >= self._flusher.passes - 1:
             # Who begins in the next pass may be before who is told of a cancellation then.
             if self._has_cancelled(link) and link.postpone(call):
@@ -241,7 +240,7 @@ class Workers:
                         await self._lead(duty, task, scope, method)
                     else:
                         self._note_begun(duty)
-                        method[0] = duty.method
+                        method[0] = duty.handler.method
                         try:
                             await duty.run(scope)
                         finally:
@@ -282,7 +281,7 @@ class Workers:
                         deadline = inf if call.deadline is None else shared(call.deadline)
                         if scope.deadline != deadline:
                             scope.deadline = deadline
-                        method[0] = call.method
+                        method[0] = call.handler.method
                         if not await self._run_here(call, lead, task, scope):
                             return
                         if call.was_cut:
@@ -364,7 +363,7 @@ class Workers:
                 except StopIteration:
                     return True
                 # The handler waits for something.
-                self._waited[call.method] = _CALLS_UNTIL_NEXT_TRY
+                self._waited[call.handler.method] = _CALLS_UNTIL_NEXT_TRY
                 self._step_down(lead)
                 task.context = context
                 await _go_on(running, trap)
