@@ -107,3 +107,46 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The processes that the test starts do without coverage, which costs each of them a fifth of a second at least."""
     for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
         monkeypatch.delenv(name)
+
+
+#: What is logged as an error because functions of the program, which in tests do so on purpose, have failed: by how it begins.
+_OF_PROGRAMS = (
+    "a channel passed to %s failed",
+    "a span of a call is lost",
+    "an error of %s could not be told",
+    "an error that %s raised is told in part",
+    "authorize failed for",
+    "closing a channel that was passed to another peer failed",
+    "incident %s: the authenticator",
+    "incident %s: the handler of",
+    "the credentials for %s cannot be had",
+    "the generator of %s failed",
+    "the handler of",
+    "the observer of calls failed",
+    "trailers of %s are left out",
+)
+
+
+class _Errors(logging.Handler):
+    """Keeps what is logged as an error and is nobody's fault but Duplex's own."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not str(record.msg).startswith(_OF_PROGRAMS):
+            self.found.append(logging.Formatter().format(record))
+
+
+@pytest.fixture(autouse=True)
+def no_error_logged(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test in which Duplex has logged that something of its own went wrong, and gone on: such errors are seen nowhere else. Tests
+    that provoke some look at them with ``caplog``."""
+    errors = _Errors()
+    logger = logging.getLogger("duplex")
+    logger.addHandler(errors)
+    yield
+    logger.removeHandler(errors)
+    if errors.found and "caplog" not in request.fixturenames:
+        pytest.fail("an error was logged, and nobody looked at it: " + "\n".join(errors.found))

@@ -76,7 +76,8 @@ def test_what_does_not_go_with_it(calc: str, invoke: Invoke, words: list[str], c
 
 
 def test_all_instances_of_a_name(invoke: Invoke, tmp_path: Path) -> None:
-    with start("discovery", "serve", "--bind", f"ipc://{tmp_path}/d", stderr=None) as directory:
+    options = ("--no-socket", "--state", tmp_path, "--bind", f"ipc://{tmp_path}/socket")
+    with start("discovery", "serve", *options, stderr=None) as directory:
         assert directory.stdout is not None
         where = directory.stdout.readline().strip()
         try:
