@@ -62,7 +62,7 @@ def told(error: RPCError, codec: Codec) -> Failure:
         else:
             problems.append(problem)
     if error.retry_after is not None:
-        pause = _seconds(error.retry_after)
+        pause = pause_of(error)
         if pause is None:
             problems.append(f"retry_after is a number of seconds, not {_repr(error.retry_after)}")
         else:
@@ -109,7 +109,10 @@ def _status(code: object) -> int | None:
     return int(code)
 
 
-def _seconds(value: object) -> float | None:
+def pause_of(error: RPCError) -> float | None:
+    """Return the seconds after which an error says that the call may be made again; ``None`` if it does not, or in no way that makes
+    sense."""
+    value: object = error.retry_after
     if isinstance(value, dt.timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)):

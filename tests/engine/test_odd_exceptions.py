@@ -3,7 +3,9 @@ cancellation of a scope that has nothing to do with it."""
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, NoReturn
 
@@ -50,6 +52,9 @@ def error(request: pytest.FixtureRequest) -> BaseException:
 service = duplex.Service("service")
 
 
+UNDECIDED: Final = "whether anonymous may call service.one could not be decided"
+
+
 @service.rpc(idempotent=True)
 async def one() -> int:
     return 1
@@ -81,6 +86,95 @@ async def test_authorizers(kind: str, error: BaseException, caplog: pytest.LogCa
             assert failed.may_have_executed is False
             await lives(pair.server)
     assert "authorize failed for service.one" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize(
+    ("attribute", "value", "told"),
+    [
+        ("retry_after", dt.timedelta(seconds=2), (duplex.Unauthenticated, "come", 2.0)),
+        ("retry_after", -1, (duplex.Unauthenticated, "come", 0.0)),
+        ("retry_after", math.inf, (duplex.Unauthenticated, "come", 1e11)),
+        ("retry_after", math.nan, (duplex.Unauthenticated, "come", None)),
+        ("retry_after", "soon", (duplex.Unauthenticated, "come", None)),
+        ("retry_after", object(), (duplex.Unauthenticated, "come", None)),
+        ("code", duplex.StatusCode.OK, (duplex.Internal, UNDECIDED, None)),
+        ("code", "none", (duplex.Internal, UNDECIDED, None)),
+        ("message", "x" * 1_000_000, (duplex.Unauthenticated, "x" * 1000, None)),
+        ("message", "\ud800", (duplex.Unauthenticated, "?", None)),
+        ("message", 7, (duplex.Unauthenticated, "7", None)),
+    ],
+)
+async def test_authorizers_whose_errors_are_odd(
+    kind: str, attribute: str, value: object, told: tuple[type[duplex.RPCError], str, float | None]
+) -> None:
+    """They cost their call, and not the link that it came over; and are never taken for a result."""
+    odd = duplex.Unauthenticated("come")
+    setattr(odd, attribute, value)
+
+    def plain(_identity: duplex.Identity, method: str, _call: duplex.AskedCall) -> bool:
+        if method.startswith("service."):
+            raise odd
+        return True
+
+    async def asynchronous(identity: duplex.Identity, method: str, call: duplex.AskedCall) -> bool:
+        return plain(identity, method, call)
+
+    with fail_after(20):
+        async with linked(service, server={"authorize": plain if kind == "plain" else asynchronous}) as pair:
+            failed = await outcome(pair.service("service").one())
+            assert (type(failed), failed.message[:1000], failed.retry_after) == told
+            assert len(failed.message) <= 8192
+            assert failed.may_have_executed is False
+            await pair.link.ping()
+            assert len(pair.server.links) == 1
+
+
+@pytest.mark.parametrize("asks", ["server", "client"])
+@pytest.mark.parametrize(
+    ("attribute", "value", "told"),
+    [
+        ("message", "x" * 1_000_000, "x" * 1000 + "... (1000000 characters)"),
+        ("message", "\ud800 \x1b[31m", r"\ud800 \x1b[31m"),
+        ("message", "", "UNAUTHENTICATED"),
+        ("message", None, "None"),
+        ("code", "none", "come"),
+    ],
+)
+async def test_authenticators_whose_errors_are_odd(
+    asks: str, attribute: str, value: object, told: str
+) -> None:
+    odd = duplex.Unauthenticated("come")
+    setattr(odd, attribute, value)
+
+    async def authenticator(_handshake: duplex.Handshake) -> NoReturn:
+        raise odd
+
+    options: dict[str, Any] = {"server": {}, "client": {}, asks: {"authenticator": authenticator}}
+    with fail_after(20):
+        async with (
+            duplex.open_peer(**options["server"]) as server,
+            duplex.open_peer(**options["client"]) as client,
+        ):
+            with pytest.raises(duplex.HandshakeError) as caught:
+                await client.connect(await server.bind("memory://*"))
+            assert str(caught.value).endswith(f": {told}")
+            assert await server.bind("memory://*")
+            assert await client.bind("memory://*")
+
+
+async def test_an_error_without_a_text_whose_code_is_none() -> None:
+    odd = duplex.PermissionDenied()
+    odd.code = "none"  # type: ignore[assignment]
+
+    async def authenticator(_handshake: duplex.Handshake) -> NoReturn:
+        raise odd
+
+    with fail_after(20):
+        async with duplex.open_peer(authenticator=authenticator) as server, duplex.open_peer() as client:
+            with pytest.raises(duplex.HandshakeError, match="PERMISSION_DENIED"):
+                await client.connect(await server.bind("memory://*"))
+            assert await server.bind("memory://*")
 
 
 async def test_observers(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:

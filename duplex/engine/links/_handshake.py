@@ -318,16 +318,21 @@ async def authenticate(authenticator: Authenticator, handshake: Handshake, withi
     with trio.move_on_after(within):
         try:
             found: object = await _ask(authenticator, handshake)
-        except (Unauthenticated, PermissionDenied) as error:
-            return as_text(error.message) or error.code.name
         except BaseException as error:
             if must_go_on(error):
                 raise
-            return _failed("failed", error)
+            return _why(error)
         if isinstance(found, Identity):
             return found
         return _failed(f"returned a {type(found).__name__}, which is no duplex.Identity", None)
     return _not_within(within)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, (Unauthenticated, PermissionDenied)):
+        # It is the program's, and may be odd.
+        return clean(as_text(error.message)) or error.default_code.name
+    return _failed("failed", error)
 
 
 def _not_within(seconds: float) -> str:

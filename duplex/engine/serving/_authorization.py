@@ -9,6 +9,7 @@ Methods that nobody has to be asked for are in a table of their own, so their ca
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -21,12 +22,13 @@ from duplex._errors import ConfigurationError, RPCError, as_text
 from duplex._identity import Identity
 from duplex._metadata import Metadata
 from duplex._status import StatusCode
-from duplex.engine._failure import must_go_on
+from duplex.engine._failure import must_go_on, pause_of
 from duplex.engine._handler import Handler
 from duplex.engine._peer_info import PeerInfo
 from duplex.engine._throttle import Throttle
 from duplex.engine.serving._middleware import Next, ServedCall
 from duplex.engine.serving._observer import Observer, UnservedCall, status_of
+from duplex.protocol import MAX_TEXT
 
 logger = logging.getLogger("duplex")
 
@@ -161,8 +163,11 @@ class Authorization:
 
     def _failure(self, error: BaseException, call: AskedCall) -> Refusal:
         """Return what becomes of a call for which there is an error instead of a decision."""
-        if isinstance(error, RPCError) and isinstance(error.code, StatusCode):
-            return Refusal(error.code, as_text(error.message), error.retry_after)
+        code: object = error.code if isinstance(error, RPCError) else None
+        if isinstance(error, RPCError) and isinstance(code, StatusCode) and code is not StatusCode.OK:
+            # Errors are the program's, and may be odd.
+            with contextlib.suppress(Exception):
+                return Refusal(code, as_text(error.message)[:MAX_TEXT], pause_of(error))
         more = self._throttle.note("failed", trio.current_time())
         if more is not None:
             logger.error("authorize failed for %s, which is refused%s", call.method, more, exc_info=error)
