@@ -11,6 +11,9 @@ from duplex._errors import ConfigurationError
 from duplex._numbers import LEAST_SECONDS, check_factor, check_seconds, check_whole
 from duplex._status import StatusCode
 
+#: Seconds for which another side may ask to be left alone. Beyond that a call without a deadline would rather seem to hang, and the program
+#: has the error, which says how long.
+LONGEST_PUSH_BACK: Final = 600.0
 #: Attempts that a call may have, at most; each is one more call for servers that may be overloaded.
 _MOST_ATTEMPTS: Final = 100
 
@@ -29,7 +32,7 @@ class RetryPolicy:
     #: How often the call is made, the first time included.
     max_attempts: int = 4
     #: Seconds before the second attempt. If the other side says when to come back, it is that instead
-    #: (``RPCError.retry_after``), and pauses begin anew.
+    #: (``RPCError.retry_after``), and pauses begin anew; a time over ten minutes is not waited for, and the call has failed.
     initial: float = 0.1
     #: Seconds that no pause exceeds.
     maximum: float = 1.0
@@ -92,7 +95,7 @@ class HedgingPolicy:
     #: How often the call is made, at most, the first time included.
     max_attempts: int = 2
     #: Seconds from one attempt to the next, unless an answer has come: what most calls take less than. If the other side
-    #: says when to come back, it is that instead.
+    #: says when to come back, it is that instead, up to ten minutes.
     delay: float = 0.5
     #: Outcomes of an attempt that do not end the call while there is another one; the next is made at once.
     codes: frozenset[StatusCode] = frozenset({StatusCode.UNAVAILABLE})

@@ -12,7 +12,7 @@ import trio
 
 from duplex._errors import RPCError
 from duplex._metadata import PREVIOUS_ATTEMPTS
-from duplex._policies import HedgingPolicy
+from duplex._policies import LONGEST_PUSH_BACK, HedgingPolicy
 from duplex.client._budget import Budget
 from duplex.client._live import CHANNELS, holds
 from duplex.engine._failure import must_go_on
@@ -76,7 +76,8 @@ class Race:
             )
             if is_passing:
                 self._budget.failed()
-                self._due = now if error.retry_after is None else now + error.retry_after
+                pause = error.retry_after or 0.0
+                self._due = now + pause if pause <= LONGEST_PUSH_BACK else math.inf
                 self._failure = error
                 self.decide()
                 return

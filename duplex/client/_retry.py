@@ -14,7 +14,7 @@ import trio
 from duplex._backoff import pause_after
 from duplex._errors import RPCError
 from duplex._metadata import IDEMPOTENCY_KEY, PREVIOUS_ATTEMPTS
-from duplex._policies import RetryPolicy
+from duplex._policies import LONGEST_PUSH_BACK, RetryPolicy
 from duplex._status import StatusCode
 from duplex.client._budget import Budget
 from duplex.client._live import LIVE, holds
@@ -105,7 +105,11 @@ class Attempts:
         is_safe = not error._took_channels and (self._may_run_twice or not error.may_have_executed)
         # Of all attempts, as the caller wants to know of the call.
         error.may_have_executed = self._may_have_executed = error.may_have_executed or self._may_have_executed
-        if error.peer is None or not self._is_worth_it(error):
+        if (
+            error.peer is None
+            or not self._is_worth_it(error)
+            or (error.retry_after or 0.0) > LONGEST_PUSH_BACK
+        ):
             return None  # with no peer there was nobody to ask, for as long as a call waits
         self._budget.failed()
         if not is_safe or self.made >= self._policy.max_attempts:

@@ -135,6 +135,23 @@ def test_what_others_take_of_the_budget_ends_a_call_that_waits_for_its_next_atte
     assert caught.value is last
 
 
+def test_who_is_to_come_back_in_years_does_not() -> None:
+    """But what is under way may still succeed."""
+    policy = HedgingPolicy(max_attempts=3)
+    run = Race(policy, Budget(policy))
+    run.begin(0.0)
+    run.begin(0.5)
+    run.failed(failed(retry_after=1e11), 1.0)
+    assert run.next_at() == math.inf
+    assert not run.decide()
+    run.failed(last := failed(retry_after=601.0), 2.0)
+    assert run.decide()
+    assert run.outcome is not None
+    with pytest.raises(duplex.Unavailable) as caught:
+        run.outcome.unwrap()
+    assert caught.value is last
+
+
 def test_what_would_come_after_the_deadline_is_not_made() -> None:
     policy = HedgingPolicy(delay=2)
     run = Race(policy, Budget(policy), 10.0)

@@ -74,6 +74,9 @@ POLICY = RetryPolicy()
         (request(), error(duplex.ResourceExhausted, retry_after=0.7), None),
         (request(idempotent=True), error(duplex.DeadlineExceeded), None),
         (request(idempotent=True), error(retry_after=0.0), 0.0),
+        (request(idempotent=True), error(retry_after=600.0), 600.0),
+        (request(idempotent=True), error(retry_after=600.1), None),
+        (request(idempotent=True), error(retry_after=1e11), None),
         (request(idempotent=True), error(executed=False, peer=None), None),
     ],
 )
