@@ -7,7 +7,6 @@ from memory.
 from __future__ import annotations
 
 from duplex_services.discovery._directory import Directory as Directory
-from duplex_services.discovery._directory import open_directory as open_directory
 from duplex_services.discovery._dns._options import DnsOptions as DnsOptions
 from duplex_services.discovery._dns._options import DnsStatistics as DnsStatistics
 from duplex_services.discovery._errors import AlreadyThere as AlreadyThere
@@ -32,6 +31,7 @@ from duplex_services.discovery._model import Registration as Registration
 from duplex_services.discovery._model import ServiceConfig as ServiceConfig
 from duplex_services.discovery._model import ServiceInfo as ServiceInfo
 from duplex_services.discovery._model import Status as Status
+from duplex_services.discovery._opening import open_directory as open_directory
 from duplex_services.discovery._reading import Reading as Reading
 from duplex_services.discovery._reading import Watching as Watching
 from duplex_services.discovery._registrations import Session as Session

@@ -6,27 +6,24 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 import trio
 
-import duplex
-from duplex_services._shared._background import background
 from duplex_services.discovery._checking import Checker
 from duplex_services.discovery._model import ServerInfo
 from duplex_services.discovery._presence import Presence, superseded
 from duplex_services.discovery._reading import Freshness, Reading
 from duplex_services.discovery._registrations import Registrations
-from duplex_services.discovery._rules._checking import check_id
 from duplex_services.discovery._rules._keys import PREFIX, read_key
 from duplex_services.discovery._rules._liveness import What
 from duplex_services.discovery._rules._plans import Owner
 from duplex_services.discovery._rules._view import View
 from duplex_services.discovery._services import Services
 from duplex_services.discovery._writing import Writer
-from duplex_services.store import Denied, Store, Update, open_store
+from duplex_services.store import Denied, Store, Update
 
 _log: Final = logging.getLogger("duplex")
 
@@ -131,48 +128,3 @@ class Directory:
         freshness.stale = not self._is_fresh()
         freshness.trouble = self._trouble if freshness.stale else ""
         return freshness
-
-
-@contextlib.asynccontextmanager
-async def open_directory(
-    store: Store | str,
-    *,
-    server: str = "",
-    endpoints: Sequence[str] = (),
-    lease_ttl: float = 10.0,
-    checks: bool = True,
-) -> AsyncIterator[Directory]:
-    """Open the directory that is kept in a store: ``async with open_directory("sqlite:///…") as directory``.
-
-    It begins when what is in the store is known. Any number of servers may have the same store.
-
-    Args:
-        store: an open one, or its URL.
-        server: a name that this server keeps over its restarts, so that it knows what its earlier life kept; drawn by lot if
-            empty.
-        endpoints: where it is reached, for those who list the servers.
-        lease_ttl: seconds after which others notice that this server is gone.
-        checks: whether this server makes its share of the health checks.
-
-    Raises:
-        ConfigurationError, StoreError: the store cannot be opened.
-        Superseded: another server has begun under this name.
-    """
-    if isinstance(store, str):
-        async with (
-            open_store(store) as opened,
-            open_directory(
-                opened, server=server, endpoints=endpoints, lease_ttl=lease_ttl, checks=checks
-            ) as directory,
-        ):
-            yield directory
-        return
-    try:
-        name = check_id(server or f"server-{secrets.token_hex(4)}")
-    except ValueError as error:
-        raise duplex.ConfigurationError(f"server: {error}") from None
-    info = ServerInfo(name, secrets.token_hex(8), tuple(endpoints))
-    async with background() as nursery:
-        directory = Directory(store, info, Presence(store, info, lease_ttl))
-        await directory.run(nursery, checks=checks)
-        yield directory

@@ -27,6 +27,7 @@ from duplex_services.discovery._rules._advertising import (
     needs_interfaces,
     public,
 )
+from duplex_services.discovery._rules._catalogue import split_url
 from duplex_services.discovery._rules._checking import check_registration
 from duplex_services.discovery._rules._naming import (
     PEER_KEY,
@@ -301,7 +302,7 @@ def _checked_servers(texts: Collection[str]) -> tuple[str, ...]:
         servers = read_servers(texts)
     for server in servers:
         if is_store(server):
-            check_url(server)
+            check_url(split_url(server)[0])
         elif not any(server.partition("://")[0] in transport.schemes for transport in default_transports()):
             raise duplex.ConfigurationError(
                 f"{server!r} is no server of discovery: it has to be HOST:PORT, tcp://HOST:PORT or ipc:///PATH, or the URL of a store"

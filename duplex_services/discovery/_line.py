@@ -104,7 +104,7 @@ async def _reached(servers: tuple[str, ...]) -> AsyncIterator[duplex.Peer]:
         endpoints = servers
         if is_store(servers[0]):
             # Only who keeps a directory itself needs all of that.
-            from duplex_services.discovery._directory import open_directory
+            from duplex_services.discovery._opening import open_directory
             from duplex_services.discovery._serving import open_server
 
             name = f"peer-{secrets.token_hex(4)}"

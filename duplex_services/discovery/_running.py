@@ -14,11 +14,10 @@ import msgspec
 import trio
 
 import duplex
-from duplex_services.discovery._directory import open_directory
 from duplex_services.discovery._fronts import Fronts, open_fronts
+from duplex_services.discovery._opening import open_directory
 from duplex_services.discovery._rules._announcing import announced
 from duplex_services.discovery._serving import open_server
-from duplex_services.store import open_store
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -59,8 +58,7 @@ async def run_server(settings: Settings, announce: Callable[[str], None]) -> Non
                 _made(Path(endpoint.removeprefix("ipc://")).parent)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with (
-                open_store(url) as store,
-                open_directory(store, server=name, checks=settings.checks) as directory,
+                open_directory(url, server=name, checks=settings.checks) as directory,
                 open_server(directory, settings.binds) as (peer, endpoints),
                 open_fronts(directory, settings.fronts, peer) as addresses,
             ):

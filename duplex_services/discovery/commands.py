@@ -109,7 +109,7 @@ def commands(context: click.Context) -> None:
     "--store",
     envvar="DUPLEX_DISCOVERY_STORE",
     metavar="URL",
-    help="Where the directory is kept: sqlite:PATH, consul://, etcd://, zookeeper://, duplex+tcp://.  "
+    help="Where the directory is kept: sqlite:PATH, consul://, consul-catalog://, etcd://, zookeeper://, duplex+tcp://.  "
     "[default: a file in the state folder]",
 )
 @click.option(

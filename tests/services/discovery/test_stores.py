@@ -19,7 +19,7 @@ KINDS = [
     pytest.param("sqlite", marks=pytest.mark.slow),
     *(
         pytest.param(kind, marks=[pytest.mark.services, pytest.mark.slow])
-        for kind in ("etcd", "consul", "zookeeper")
+        for kind in ("etcd", "consul", "consul-catalog", "zookeeper")
     ),
 ]
 
@@ -32,13 +32,17 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return "memory:"
     if kind == "sqlite":
         return f"sqlite:{tmp_path}/store.db"
-    servers = request.getfixturevalue(kind)
+    servers = request.getfixturevalue(kind.partition("-")[0])
     options = "?session=4" if kind == "zookeeper" else ""
     return f"{kind}://{servers.hosts}/discovery-{secrets.token_hex(4)}{options}"
 
 
 @asynccontextmanager
 async def open_two(url: str) -> AsyncIterator[tuple[Directory, Directory]]:
+    if url.startswith("consul-catalog"):
+        async with open_directory(url, server="a") as first, open_directory(url, server="b") as second:
+            yield first, second
+        return
     async with open_store(url) as store, open_directory(store, server="a") as first:
         if url.startswith(("memory", "sqlite")):
             # One process has these, so both servers have the same.
