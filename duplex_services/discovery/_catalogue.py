@@ -28,13 +28,15 @@ from duplex_services.discovery._rules._catalogue import (
     registration,
     said_of,
 )
-from duplex_services.store import ConsulApi, StoreError
+from duplex_services.store import ConsulApi, StoreError, Unavailable, Unknown
 
 _log: Final = logging.getLogger("duplex")
 
 #: Seconds between two comparisons, at least; and until one that nothing asks for, as others change what the agent has.
 _LEAST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
+#: How long the pause after a comparison is, as a multiple of the time that it took.
+_RESTS: Final = 4.0
 #: Seconds after which what failed is tried again.
 _REST: Final = 1.0
 _AT_ONCE: Final = 8
@@ -64,20 +66,21 @@ class Catalogue:
         """Compare until cancelled."""
         while True:
             index = self._directory.reading.view.index
-            rest = _LEAST_PAUSE
+            began = trio.current_time()
             try:
                 await self._compare()
+                # With thousands of services a comparison takes its time, and is not to be all that is done.
+                rest = max(_LEAST_PAUSE, _RESTS * (trio.current_time() - began))
                 if self._is_away:
                     self._is_away = False
-                    _log.warning("Consul's agent answers again")
+                    _log.warning("Consul's catalogue is as it should be again")
             except StoreError as error:
                 rest = _REST
                 if not self._is_away:
                     self._is_away = True
-                    _log.warning(
-                        "Consul's catalogue is as it was, since its agent does not answer: %s", error
-                    )
-                await self._remove_elsewhere()
+                    _log.warning("Consul's catalogue is not as it should be: %s", error)
+                if isinstance(error, (Unavailable, Unknown)):
+                    await self._remove_elsewhere()
             await trio.sleep(rest)
             with trio.move_on_after(_LONGEST_PAUSE):
                 while self._directory.reading.view.index == index:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -86,7 +87,7 @@ def listed(one: Instance, root: str, server: str, *, leads: bool) -> Listed | No
         meta["zone"] = one.zone
     tags = (one.protocol, "leader") if leads else (one.protocol,)
     return Listed(
-        f"duplex:{root}:{one.service}/{one.id}",
+        f"duplex:{_digest(root)}:{one.service}:{one.id}",
         one.service,
         one.host,
         one.port,
@@ -94,6 +95,11 @@ def listed(one: Instance, root: str, server: str, *, leads: bool) -> Listed | No
         meta,
         max(1, one.weight),
     )
+
+
+def _digest(root: str) -> str:
+    # Consul would take slashes in an id for those of a path.
+    return hashlib.sha256(root.encode()).hexdigest()[:8]
 
 
 def _key(key: str) -> str:

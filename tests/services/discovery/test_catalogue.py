@@ -55,7 +55,7 @@ def an_instance(**changes: Any) -> Instance:
 def test_what_consul_is_told() -> None:
     one = listed(an_instance(), "consul://h/x", "here", leads=True)
     assert one is not None
-    assert (one.id, one.name, one.address, one.port) == ("duplex:consul://h/x:web/a", "web", "10.0.0.1", 80)
+    assert (one.id, one.name, one.address, one.port) == ("duplex:2067b082:web:a", "web", "10.0.0.1", 80)
     assert one.tags == ("http", "leader")
     # Consul takes neither dots in names nor long values, and no weight of nothing.
     assert one.meta == {
@@ -135,7 +135,7 @@ class Catalogue:
         """The instances of a service by the last part of their ids, and the worst of their checks of discovery's."""
         entries = await self.ask("GET", f"/v1/health/service/{service}")
         return {
-            entry["Service"]["ID"].rpartition("/")[2]: next(
+            entry["Service"]["ID"].rpartition(":")[2]: next(
                 (check["Status"] for check in entry["Checks"] if check["ServiceID"]), ""
             )
             for entry in entries
@@ -207,7 +207,7 @@ async def test_what_others_do_to_the_catalogue_is_undone(consul: ConsulServers) 
     """Deregistered around us it comes back, and what is not ours is left alone."""
     service, foreign = a_service(), a_service()
     async with open_catalogue(consul) as catalogue:
-        await catalogue.ask("PUT", "/v1/agent/service/register", {"Name": foreign, "ID": f"x/{foreign}"})
+        await catalogue.ask("PUT", "/v1/agent/service/register", {"Name": foreign, "ID": f"x:{foreign}"})
         await catalogue.directory.instances.register(service, said("a"), is_held=True)
         await catalogue.until(service, {"a": "passing"})
         (entry,) = await catalogue.ask("GET", f"/v1/catalog/service/{service}")
@@ -217,7 +217,7 @@ async def test_what_others_do_to_the_catalogue_is_undone(consul: ConsulServers) 
         await catalogue.directory.instances.deregister(service, "a")
         await catalogue.until(service, {})
         assert await catalogue.statuses(foreign) == {foreign: ""}
-        await catalogue.ask("PUT", f"/v1/agent/service/deregister/x%2F{foreign}")
+        await catalogue.ask("PUT", f"/v1/agent/service/deregister/x:{foreign}")
 
 
 @pytest.mark.services
@@ -311,13 +311,13 @@ async def test_what_goes_while_its_agent_is_dead(caplog: pytest.LogCaptureFixtur
     async with open_directory("memory:", server="here") as directory, trio.open_nursery() as nursery:
         nursery.start_soon(Mirrored(directory, api, "root").run)  # type: ignore[arg-type]
         session = await directory.instances.register("web", said("a"), is_held=True)
-        await until(lambda: list(api.services) == ["duplex:root:web/a"])
+        await until(lambda: list(api.services) == ["duplex:4813494d:web:a"])
         api.is_away = True
         await directory.instances.withdraw(session)
-        body = {"Node": "n0", "ServiceID": "duplex:root:web/a"}
+        body = {"Node": "n0", "ServiceID": "duplex:4813494d:web:a"}
         await until(lambda: api.elsewhere == [("/v1/catalog/deregister", body)])
         assert "taken out of Consul's catalogue by another host" in caplog.text
-        assert "its agent does not answer" in caplog.text
+        assert "not as it should be: it is away" in caplog.text
         api.is_away = False
         await until(lambda: not api.services)
         assert len(api.elsewhere) == 1
