@@ -77,6 +77,17 @@ async def test_a_balance_of_one_is_enough() -> None:
                 await raw.commands(CLOSE)
 
 
+async def test_a_call_needs_a_balance_of_one() -> None:
+    with fail_after(10), RawRouter() as raw:
+        async with duplex.open_peer() as peer, trio.open_nursery() as nursery:
+            nursery.start_soon(peer.connect, raw.endpoint)
+            await raw.shake_hands(services=["s"], limits={"link_window": 1})
+            nursery.start_soon(outcome, (await first_link(peer)).service("s").pay(5))
+            [[_, _, target, *_]] = await raw.commands(OPEN)
+            assert target == "s.pay"
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_callback_answers_only_to_its_own_call() -> None:
     with fail_after(10):
         async with duplex.open_peer(services=[make_service()]) as peer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -28,8 +29,11 @@ fail_under = 0
 class Map:
     """The tests that run a line, those first that run the least else, and so tell the most about it."""
 
-    def __init__(self, lines: dict[str, dict[int, list[str]]], slow: set[str]) -> None:
+    def __init__(
+        self, lines: dict[str, dict[int, list[str]]], slow: set[str], without_functions: Collection[str] = ()
+    ) -> None:
         self._lines = lines
+        self._without_functions = frozenset(without_functions)
         self._weight: Counter[str] = Counter()
         for by_line in lines.values():
             for tests in by_line.values():
@@ -37,10 +41,15 @@ class Map:
         self._slow = slow
 
     def tests_of(self, path: str, line: int) -> list[str]:
-        """Return the tests that run a line of a file; of the whole file, if the line runs when it is imported."""
+        """Return the tests that run a line of a file; of the whole file, if the line runs when it is imported; and of all its
+        folder's files, if it has no functions that any test could run, only values and types."""
         by_line = self._lines.get(path, {})
         tests: Collection[str] = by_line.get(line, [])
-        if not tests:
+        if path in self._without_functions:
+            folder = path.rpartition("/")[0]
+            files = [lines for other, lines in self._lines.items() if other.rpartition("/")[0] == folder]
+            tests = {test for lines in files for tests in lines.values() for test in tests}
+        elif not tests:
             tests = {test for tests in by_line.values() for test in tests}
         return sorted(tests, key=lambda test: (test in self._slow, self._weight[test], test))
 
@@ -80,7 +89,13 @@ def measure(root: Path, folder: Path, words: list[str], *, slow_too: bool) -> Ma
             for line, contexts in found.contexts_by_lineno(path).items():
                 tests = {context.rpartition("|")[0] for context in contexts if context}
                 by_line.setdefault(line, []).extend(sorted(tests - failed))
-    return Map(lines, slow)
+    return Map(lines, slow, [path for path in lines if not _has_functions((root / path).read_bytes())])
+
+
+def _has_functions(source: bytes) -> bool:
+    return any(
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for node in ast.walk(ast.parse(source))
+    )
 
 
 def _run(root: Path, folder: Path, selection: str, words: list[str], data: Path, report: Path) -> None:

@@ -97,6 +97,13 @@ def test_the_most_telling_tests_come_first_and_slow_ones_last() -> None:
     assert [chosen for chosen, _ in stages(which.tests_of("x.py", 1), which)] == [["few", "all"], ["slow"]]
 
 
+def test_values_and_types_are_for_all_tests_of_their_folder() -> None:
+    lines = {"a/values.py": {1: ["odd"]}, "a/b.py": {1: ["one"], 2: ["two"]}, "c/d.py": {1: ["other"]}}
+    which = Map(lines, set(), ["a/values.py"])
+    assert which.tests_of("a/values.py", 1) == ["odd", "one", "two"]
+    assert which.tests_of("a/b.py", 1) == ["one"]
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     one = Copy(tmp_path_factory.mktemp("mutants") / "copy")
