@@ -61,6 +61,8 @@ def parse_endpoint(endpoint: str, *, binding: bool, schemes: frozenset[str] = SC
         raise ConfigurationError(f"{endpoint!r} has nothing after {scheme}://; write for example {example}")
     if "\0" in rest:
         raise ConfigurationError(f"{endpoint!r} contains a NUL character, which no name may")
+    if any("\ud800" <= character <= "\udfff" for character in endpoint):
+        raise ConfigurationError(f"{endpoint!r} contains half a surrogate pair, which is no character")
     if rest == "*":
         if not binding:
             raise ConfigurationError(

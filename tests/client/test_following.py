@@ -9,12 +9,13 @@ import logging
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import trio
 
 import duplex
+from duplex.transports import default_transports
 from tests.engine.helpers import outcome, until
 from tests.engine.named_service import named
 from tests.machine import fail_after
@@ -343,6 +344,43 @@ async def test_endpoints_that_are_wrong_do_not_harm_others(
         told.say("memory://b")
         await trio.sleep(10)  # of virtual time
         assert at(client) == ["b"]
+
+
+class Rude:
+    """A transport that raises what it likes."""
+
+    schemes = frozenset({"rude"})
+
+    def bind(self, endpoint: str, receiver: Any, options: Any) -> NoReturn:
+        raise NotImplementedError
+
+    def connect(self, endpoint: str, receiver: Any, options: Any) -> NoReturn:
+        raise OSError("not today")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [("rude://x", "not today"), ("tcp://no-port", "the port is missing"), ("ipc://\ud800", "no character")],
+)
+async def test_who_calls_learns_that_nothing_can_be_connected(
+    wrong: str, why: str, autojump_clock: object
+) -> None:
+    """And others that are followed, and the peer, go on."""
+    transports = [*default_transports(), Rude()]
+    async with (
+        duplex.open_peer(services=[named("a")]) as server,
+        duplex.open_peer(transports=transports, connect_timeout=2) as client,
+    ):
+        other = client.connect_service("other", Told(await server.bind("memory://*")))
+        followed = client.connect_service("who", Told(wrong))
+        await settled()
+        assert why in str(followed.problem)
+        assert other.problem is None
+        assert await client.service("who").name_() == "a", "whoever offers it will do"
+        client.connect_service("nobody", Told(wrong))
+        with pytest.raises(duplex.Unavailable, match=why):
+            await client.service("nobody").name_()
+        assert await client.bind("memory://*")
 
 
 async def test_endpoints_that_do_not_change(autojump_clock: object) -> None:

@@ -185,6 +185,8 @@ def test_wildcard_names_are_unique(scheme: str) -> None:
         ("ipc://", "write for example ipc:///run/app.sock"),
         ("inproc://", "write for example inproc://name"),
         ("ipc://a\0b", "NUL"),
+        ("ipc://a\ud800b", "no character"),
+        ("inproc://\udfff", "no character"),
         ("ipc:///" + "x" * 200, "at most 107 are possible; use a shorter path"),
         ("inproc://" + "x" * 300, "at most 255"),
     ],

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Final, Protocol, final
 
 import trio
 
-from duplex._errors import ConfigurationError
+from duplex._errors import as_text
 from duplex.client.following._decide import plan
 from duplex.engine._signal import Signal
 from duplex.resolvers import Endpoint
@@ -85,8 +85,8 @@ class Connections:
         self._ours: dict[str, float] = {}
         #: Addresses of peers to which there is another link, with the peer's id.
         self._aliases: dict[str, str] = {}
-        #: Addresses that cannot be connected, whatever is done.
-        self._wrong: set[str] = set()
+        #: Addresses that cannot be connected, whatever is done, and why.
+        self._wrong: dict[str, str] = {}
         self._is_running = False
 
     def want(self, who: object, endpoints: tuple[Endpoint, ...]) -> None:
@@ -99,6 +99,12 @@ class Connections:
         if not self._is_running and self._wanted:
             self._is_running = True
             self._host.spawn(self._run, name="duplex links of services that are followed")
+
+    def why_none(self, endpoints: Collection[Endpoint]) -> str | None:
+        """Return why none of some endpoints can ever be connected; ``None`` if one can."""
+        if endpoints and all(endpoint.address in self._wrong for endpoint in endpoints):
+            return self._wrong[next(iter(endpoints)).address]
+        return None
 
     async def _run(self) -> None:
         """Look again whenever links have changed, as long as any are wanted."""
@@ -115,7 +121,7 @@ class Connections:
         if host.is_closed or host.is_draining:
             return
         weights = self._weights()
-        self._wrong &= weights.keys()
+        self._wrong = {address: why for address, why in self._wrong.items() if address in weights}
         wanted = [address for address in weights if address not in self._wrong]
         ports = host.ports
         todo = plan(wanted, self._ours.keys(), ports.connected(), self._aliases)
@@ -134,9 +140,9 @@ class Connections:
     def _connect(self, address: str, weight: float) -> None:
         try:
             self._host.ports.connect_soon(address, weight)
-        except ConfigurationError as error:
+        except Exception as error:  # a transport is the program's, perhaps, and raises what it likes
             logger.warning("a resolver names an endpoint that cannot be connected: %s", error)
-            self._wrong.add(address)
+            self._wrong[address] = as_text(error)
         else:
             self._ours[address] = weight
 

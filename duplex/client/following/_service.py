@@ -98,8 +98,8 @@ class FollowedService(metaclass=Made):
 
     @property
     def problem(self) -> str | None:
-        """Why the resolver cannot say where the service is now; ``None`` if it can."""
-        return self._problem
+        """Why the resolver cannot say where the service is now, or names nothing that can be connected; ``None`` if it can."""
+        return self._problem or self._connections.why_none(self.endpoints)
 
     @property
     def age(self) -> float | None:
