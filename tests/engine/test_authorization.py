@@ -217,6 +217,23 @@ async def test_a_hook_refuses(kind: Any, caplog: pytest.LogCaptureFixture) -> No
 
 
 @both
+async def test_notifications_that_may_not_be_made_are_no_failures_of_their_handler(
+    kind: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those who may not must not write tracebacks to the log, as often as they like."""
+    async with linked(vault, server={"authorize": kind(Hook(False))}) as pair:
+        for _ in range(50):
+            await pair.service("vault").look.notify()
+        await pair.settle()
+        await pair.link.ping()
+    logged = [record.getMessage() for record in caplog.records]
+    texts = [text for text in logged if text.startswith("a notification")]
+    assert 1 <= len(texts) < 50
+    assert all("was not handled: anonymous may not call vault.look" in text for text in texts)
+    assert not any(record.exc_info for record in caplog.records)
+
+
+@both
 async def test_a_hook_says_why(kind: Any) -> None:
     why = duplex.Unauthenticated("come with a key")
     why.retry_after = 3.0

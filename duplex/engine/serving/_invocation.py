@@ -445,6 +445,12 @@ class Invocation:
                 more = end.note_often("notifications with bad arguments")
                 if more is not None:
                     logger.warning("a notification from %s failed: %s%s", end.peer, as_text(error), more)
+            elif isinstance(error, RPCError) and not self.has_begun:  # it may not be made, or not now
+                more = end.note_often("notifications that were not handled")
+                if more is not None:
+                    logger.warning(
+                        "a notification from %s was not handled: %s%s", end.peer, as_text(error), more
+                    )
             else:
                 logger.error("the handler of a notification to %s failed", self.method, exc_info=error)
             return
