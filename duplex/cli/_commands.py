@@ -10,11 +10,14 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
 from duplex.cli._errors import FAILED, CommandError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 GROUP: Final = "duplex.commands"
 
@@ -37,6 +40,15 @@ class Commands(click.Group):
         if found is not None:
             return found
         return next((load(added) for added in added_commands() if added.name == cmd_name), None)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Complete the names of all commands, with those of others."""
+        from click.shell_completion import CompletionItem
+
+        found = super().shell_complete(ctx, incomplete)
+        known = {item.value for item in found}
+        others = {added.name for added in added_commands() if added.name.startswith(incomplete)}
+        return [*found, *(CompletionItem(name) for name in sorted(others - known))]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List all commands; of those of others, where they are from."""

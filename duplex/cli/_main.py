@@ -39,6 +39,8 @@ from duplex.cli._watch_commands import health_command, stats_command, top_comman
 if TYPE_CHECKING:
     from duplex.cli._stdin import Form
 
+#: What a shell sets that asks for completions.
+_COMPLETION: Final = "_DUPLEX_COMPLETE"
 DEFAULT_BIND: Final = "tcp://127.0.0.1:*"
 #: Of a process that was interrupted, as shells have it (128 + SIGINT).
 INTERRUPTED: Final = 130
@@ -47,6 +49,10 @@ INTERRUPTED: Final = 130
 def main() -> None:
     """Run the command that ``sys.argv`` asks for, and exit with its code."""
     open_missing_streams()
+    if _COMPLETION in os.environ:
+        from duplex.cli._completing import prepare
+
+        prepare()
     try:
         code = commands.main(prog_name="duplex", standalone_mode=False)
         sys.stdout.flush()

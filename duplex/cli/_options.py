@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
 from duplex._errors import ConfigurationError
 from duplex._numbers import check_seconds
 from duplex.cli._errors import CommandError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -79,7 +82,17 @@ CREDENTIALS_VARIABLE: Final = "DUPLEX_CREDENTIALS"
 
 def endpoint_argument(command: F) -> F:
     """Where the other peer is bound, or the name of a service to look up."""
-    return click.argument("endpoint", metavar="ENDPOINT")(credentials_option(discovery_option(command)))
+    argument = click.argument("endpoint", metavar="ENDPOINT", shell_complete=complete_endpoint)
+    return argument(credentials_option(discovery_option(command)))
+
+
+def complete_endpoint(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem[str]]:
+    """Return endpoints with which what was typed may go on: names of services, from the directory that the command line names."""
+    from duplex.cli._completing import endpoints
+
+    return endpoints(context.meta.get(_DISCOVERY, ()), incomplete)
 
 
 def credentials_option(command: F) -> F:

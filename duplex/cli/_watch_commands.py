@@ -7,6 +7,7 @@ import click
 from duplex.cli._options import (
     DURATION,
     Duration,
+    complete_endpoint,
     connect_timeout_option,
     credentials_option,
     discovery_option,
@@ -66,7 +67,7 @@ def stats_command(endpoint: str, output: str, everything: bool, connect_timeout:
 
 
 @click.command("top")
-@click.argument("endpoints", metavar="ENDPOINT...", nargs=-1, required=True)
+@click.argument("endpoints", metavar="ENDPOINT...", nargs=-1, required=True, shell_complete=complete_endpoint)
 @click.option(
     "--interval",
     type=Duration(0.1),

@@ -60,6 +60,13 @@ class Directory(Protocol):
             ConfigurationError: it is malformed.
         """
 
+    async def names(self) -> Collection[str]:
+        """Return the names of all services that have instances, while :meth:`run` runs. It waits for an answer.
+
+        Raises:
+            RPCError: there is none.
+        """
+
     def check(self, endpoint: str) -> None:
         """Raise ``ConfigurationError`` if others could not be told how to reach a peer that is bound at an endpoint."""
 

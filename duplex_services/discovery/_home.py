@@ -19,6 +19,7 @@ from duplex_services.discovery._interfaces import interfaces
 from duplex_services.discovery._line import Line
 from duplex_services.discovery._lookup import Lookup
 from duplex_services.discovery._model import Registration
+from duplex_services.discovery._protocol import DiscoveryService
 from duplex_services.discovery._registering import Registered, keep_registered
 from duplex_services.discovery._rules._advertising import (
     Unreachable,
@@ -38,6 +39,7 @@ from duplex_services.discovery._rules._naming import (
     read_servers,
     read_target,
 )
+from duplex_services.discovery._wire import SERVICE, Overview
 from duplex_services.store import check_url
 
 _log: Final = logging.getLogger("duplex")
@@ -88,6 +90,24 @@ class Home:
         if not service:
             raise duplex.ConfigurationError(f"{text!r} names no service: discovery://NAME")
         return service
+
+    async def names(self) -> tuple[str, ...]:
+        """See :meth:`duplex.resolvers.Directory.names`."""
+        send, receive = trio.open_memory_channel[duplex.RPCError | Overview](1)
+
+        async def ask(peer: duplex.Peer) -> None:
+            try:
+                found = await peer.service(DiscoveryService, name=SERVICE).services()
+            except duplex.RPCError as error:
+                send.send_nowait(error)
+            else:
+                send.send_nowait(found)
+
+        self._line(self._servers).add(ask)
+        answer = await receive.receive()
+        if isinstance(answer, duplex.RPCError):
+            raise answer
+        return tuple(info.name for info in answer.services if info.instances)
 
     def _line(self, servers: tuple[str, ...]) -> Line:
         line = self._lines.get(servers)

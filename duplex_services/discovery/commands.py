@@ -41,10 +41,30 @@ from duplex_services.discovery.client import (
 #: Seconds that an answer may take, connecting included.
 _ANSWER_WITHIN: Final = 5.0
 
+#: Seconds that a completion may take.
+_COMPLETE_WITHIN: Final = 1.0
+
 #: Of a process that found nothing of what it was asked for.
 _NOT_FOUND: Final = 1
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _complete_service(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return names of services with which what was typed may go on; none if nobody answers."""
+
+    async def ask(where: tuple[str, ...]) -> list[str]:
+        with trio.move_on_after(_COMPLETE_WITHIN):
+            async with open_client(*_places(where)) as peer:
+                overview = await peer.service(DiscoveryService, name="discovery").services()
+                return [info.name for info in overview.services]
+        return []
+
+    try:
+        names = _run(lambda: ask(tuple(context.params.get("where") or ())))
+    except (duplex.DuplexError, OSError):
+        return []
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def _where_option(command: F) -> F:
@@ -186,7 +206,7 @@ def _announce(line: str) -> None:
 
 
 @commands.command("ls")
-@click.argument("service", required=False)
+@click.argument("service", required=False, shell_complete=_complete_service)
 @_filter_options
 @_where_option
 @_output_option
@@ -211,7 +231,7 @@ def ls_command(
 
 
 @commands.command("show")
-@click.argument("service")
+@click.argument("service", shell_complete=_complete_service)
 @click.argument("id", required=False)
 @_where_option
 @_output_option
@@ -229,7 +249,7 @@ def show_command(service: str, id: str | None, where: tuple[str, ...], output: s
 
 
 @commands.command("watch")
-@click.argument("service", required=False)
+@click.argument("service", required=False, shell_complete=_complete_service)
 @click.option(
     "--live", is_flag=True, help="Draw all there is, again and again, instead of a line for each change."
 )
@@ -273,7 +293,7 @@ def watch_command(
 
 
 @commands.command("leader")
-@click.argument("service")
+@click.argument("service", shell_complete=_complete_service)
 @click.option("--set", "id", metavar="ID", help="Name the leader, and have it named by hand from now on.")
 @click.option("--oldest", is_flag=True, help="Have the oldest instance lead again.")
 @click.option("--watch", is_flag=True, help="Tell also who leads after that, until interrupted.")
@@ -307,7 +327,7 @@ def leader_command(
 
 
 @commands.command("explain")
-@click.argument("service")
+@click.argument("service", shell_complete=_complete_service)
 @click.argument("id")
 @_filter_options
 @_where_option
@@ -354,7 +374,7 @@ def diff_command(first: str, last: str | None, service: str, where: tuple[str, .
 
 
 @commands.command("register")
-@click.argument("service")
+@click.argument("service", shell_complete=_complete_service)
 @click.argument("address", metavar="ENDPOINT|HOST:PORT")
 @click.option(
     "--id",
@@ -435,7 +455,7 @@ def register_command(
 
 def _mode_command(name: str, text: str) -> None:
     @commands.command(name, help=text)
-    @click.argument("service")
+    @click.argument("service", shell_complete=_complete_service)
     @click.argument("id")
     @click.option("--undo", is_flag=True, help="No more.")
     @click.option("--note", default="", help="Why, for those who ask.")
@@ -453,7 +473,7 @@ _mode_command(
 
 
 @commands.command("deregister")
-@click.argument("service")
+@click.argument("service", shell_complete=_complete_service)
 @click.argument("id")
 @click.option("--why", default="deregistered", help="For those who ask.")
 @_where_option
