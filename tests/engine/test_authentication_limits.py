@@ -199,6 +199,21 @@ async def test_who_waits_for_a_link_that_has_no_credentials_is_told_at_once(auto
         assert trio.current_time() - began < 1
 
 
+async def test_who_waits_already_is_told_too(autojump_clock: object) -> None:
+    async with duplex.open_peer() as server, duplex.open_peer(credentials=no_credentials) as client:
+        async with trio.open_nursery() as nursery:
+
+            async def connect() -> None:
+                with pytest.raises(duplex.HandshakeError, match="its own credentials"):
+                    await client.connect("memory://bound-later", timeout=60)
+
+            nursery.start_soon(connect)
+            await trio.testing.wait_all_tasks_blocked()
+            await server.bind("memory://bound-later")
+            began = trio.current_time()
+        assert trio.current_time() - began < 1
+
+
 # ----------------------------------------------------------------------------- calls that wait for a link
 
 
@@ -251,12 +266,22 @@ async def test_who_cannot_be_reached_elsewhere_makes_them_unavailable(autojump_c
 
 
 async def test_a_refusal_is_forgotten_when_there_is_a_link(autojump_clock: object) -> None:
-    tokens = [b"stolen", b"for billing"]
-    options = {"credentials": lambda _endpoint: tokens.pop(0), "connect_timeout": 2.0}
-    async with two({"authenticator": by_token}, options) as (server, client, endpoint):
+    """What is missing later is missing for other reasons."""
+    asked = 0
+
+    async def authenticator(_handshake: duplex.Handshake) -> duplex.Identity:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise duplex.Unauthenticated("not yet")
+        if asked > 2:
+            await trio.sleep_forever()
+        return BILLING
+
+    async with two({"authenticator": authenticator}, {"connect_timeout": 2.0}) as (server, client, endpoint):
         client.connect_soon(endpoint)
         assert await client.service("service").who() == ["billing", "token"]
-        await server.unbind(endpoint)
+        await server.links[0].aclose()
         with pytest.raises(duplex.Unavailable) as caught:
             await client.service("service").who()
-        assert "auth" not in str(caught.value)
+        assert "not yet" not in str(caught.value)
