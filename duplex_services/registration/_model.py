@@ -15,11 +15,15 @@ HostPorts: TypeAlias = Literal["labelled", "exposed"]
 #: What Docker says of a container's HEALTHCHECK; empty: it has none.
 Health: TypeAlias = Literal["", "starting", "healthy", "unhealthy"]
 
-#: What a service is listed as: it serves, it does not, it gets no new work, or hands off for now.
-State: TypeAlias = Literal["passing", "critical", "draining", "maintenance"]
+#: What a service is listed as: it serves, it does so with something wrong, it does not, it gets no new work, or hands off for now.
+State: TypeAlias = Literal["passing", "warning", "critical", "draining", "maintenance"]
 
 #: States in which a container has a process.
 ALIVE: Final = frozenset({"running", "paused"})
+
+
+#: The network mode of a process that is in no container: it is in the host's, and all of its ports are meant.
+PROCESS: Final = "process"
 
 
 class Port(NamedTuple):

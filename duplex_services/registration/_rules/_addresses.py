@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from duplex_services.registration._model import Container, Host, Network, Options, Port
+from duplex_services.registration._model import PROCESS, Container, Host, Network, Options, Port
 from duplex_services.registration._rules._metadata import Metadata, labelled_ports
 
 _ANY_FOUR: Final = frozenset({"", "0.0.0.0"})
@@ -72,7 +72,7 @@ def _found(
 ) -> tuple[tuple[Place, ...], str]:
     if container.mode == "none":
         return (), "the container has no network"
-    if container.mode == "host":
+    if container.mode in ("host", PROCESS):
         return _in_host(container, port, metadata, options, host)
     if container.mode.startswith("container:"):
         owner = others.get(container.mode.partition(":")[2])
@@ -98,7 +98,8 @@ def _in_host(
 ) -> tuple[tuple[Place, ...], str]:
     is_labelled = port.number in labelled_ports(container.environment, container.labels)
     is_only = len(container.exposed) == 1 and metadata.get("name") != ""
-    if options.host_ports == "labelled" and not is_labelled and not is_only:
+    is_meant = is_labelled or is_only or container.mode == PROCESS
+    if options.host_ports == "labelled" and not is_meant:
         return (), (
             f"the container is in the host's network, and no SERVICE_{port.number}_... speaks of this port "
             "(--host-ports=exposed lists all)"
