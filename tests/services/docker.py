@@ -12,6 +12,7 @@ machine's is touched. Everything here blocks, for a fixture or for a thread.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import http.client
 import io
@@ -23,6 +24,7 @@ import socket
 import subprocess
 import tarfile
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +35,8 @@ from tests.services.debian import CannotInstallError, unpacked
 
 #: Seconds that the engine may take until it answers, on a quiet machine.
 _READY_WITHIN: Final = 30.0
+
+_CLONE_NEWNET: Final = 0x40000000
 
 #: What an image has: one program, which is a shell and all else.
 IMAGE: Final = "example/web:1"
@@ -243,7 +247,7 @@ class DockerEngine:
         with io.BytesIO() as data:
             with tarfile.open(fileobj=data, mode="w") as tar:
                 tar.add(busybox, "bin/busybox")
-                for name in ("sh", "sleep", "true", "test", "touch", "rm", "httpd", "nc"):
+                for name in ("sh", "sleep", "test", "touch", "rm", "httpd", "wget"):
                     link = tarfile.TarInfo(f"bin/{name}")
                     link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                     tar.addfile(link)
@@ -317,10 +321,24 @@ class DockerEngine:
 
     def can_connect(self, address: str, port: int) -> bool:
         """Whether somebody accepts a connection there, tried from the engine's network."""
-        done = subprocess.run(
-            self.enter(str(_programs()[1]), "nc", "-z", "-w", "5", address, str(port)), capture_output=True
-        )
-        return done.returncode == 0
+        found: list[bool] = []
+
+        def attempt() -> None:
+            with open(f"/proc/{self._init}/ns/net") as namespace:
+                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+                    raise OSError(ctypes.get_errno(), "setns")
+            try:
+                socket.create_connection((address, port), machine.within(5.0)).close()
+            except ConnectionRefusedError:
+                found.append(False)
+            else:
+                found.append(True)
+
+        # A thread of its own: it stays in that network as long as it lives.
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        thread.join()
+        return found == [True]
 
     def do(self, id: str, verb: str, **query: Any) -> None:
         """Do something to a container: ``stop``, ``kill``, ``pause``, ``rename`` and the like."""

@@ -49,7 +49,7 @@ class _Held:
         self.entry = entry
         self.registered: Registered | None = None
         self.begun = trio.Event()
-        self.scope = trio.CancelScope(shield=True)
+        self.ends = trio.Event()
         self.left = trio.Event()
         self.problem = ""
 
@@ -112,7 +112,7 @@ class DiscoveryTarget:
                 with trio.CancelScope(shield=True):
                     await peer.aclose()
                 for held in list(self._open):
-                    held.scope.cancel()
+                    held.ends.set()
                 self._held.clear()
 
     async def entries(self) -> Mapping[str, Entry]:
@@ -174,7 +174,7 @@ class DiscoveryTarget:
         """
         held = self._held.pop(entry.key, None)
         if held is not None and not held.is_over:
-            held.scope.cancel()
+            held.ends.set()
             await held.left.wait()
             return
         name, _, id = entry.key.partition("/")
@@ -207,7 +207,7 @@ class DiscoveryTarget:
         finally:
             if before is not None:
                 # It was taken over, and so withdraws nothing.
-                before.scope.cancel()
+                before.ends.set()
         if held.problem:
             self._held.pop(action.entry.key, None)
             raise RefusedError(held.problem)
@@ -218,21 +218,31 @@ class DiscoveryTarget:
     async def _hold(self, peer: duplex.Peer, held: _Held, registration: Registration, ttl: float) -> None:
         name = held.entry.key.partition("/")[0]
         try:
-            with held.scope:
-                async with keep_registered(peer, name, registration, ttl=ttl) as registered:
+            # Cancelled, it would wait in vain for its call to be ended in order; so it is told to end.
+            with trio.CancelScope(shield=True):
+                async with (
+                    keep_registered(peer, name, registration, ttl=ttl) as registered,
+                    background() as nursery,
+                ):
                     held.registered = registered
                     held.begun.set()
-                    await registered.over.wait()
-                    _log.info("%s was ended: %s", held.entry.key, registered.why)
-                    await trio.sleep(_AGAIN_AFTER)
-                    held.left.set()
-                    self._woken()
+                    nursery.start_soon(self._rest_when_over, held, registered)
+                    await held.ends.wait()
         except duplex.InvalidArgument as error:
             held.problem = error.message
         finally:
             self._open.discard(held)
             held.begun.set()
             held.left.set()
+
+    async def _rest_when_over(self, held: _Held, registered: Registered) -> None:
+        await registered.over.wait()
+        if not held.ends.is_set():
+            _log.info("%s was ended: %s", held.entry.key, registered.why)
+            await trio.sleep(_AGAIN_AFTER)
+        held.ends.set()
+        held.left.set()
+        self._woken()
 
     def _remote(self) -> DiscoveryService:
         if self._peer is None:

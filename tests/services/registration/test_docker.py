@@ -156,8 +156,8 @@ async def test_engine_that_ends_in_order_has_its_containers_at_other_addresses(t
 
 async def test_addresses_that_an_engine_tells(engine: DockerEngine, tmp_path: Path) -> None:
     both = Host("h1", "192.0.2.1", "2001:db8::1")
-    for name, subnet in (("front", "10.231.41.0/24"), ("back", "10.231.42.0/24")):
-        await in_thread(engine.make_network, name, subnet)
+    for network, subnet in (("front", "10.231.41.0/24"), ("back", "10.231.42.0/24")):
+        await in_thread(engine.make_network, network, subnet)
     await in_thread(engine.make_network, "six", "10.231.43.0/24", six="fd00:231::/64")
     name = {"SERVICE_NAME": "x"}
     pod = await in_thread(
@@ -171,7 +171,8 @@ async def test_addresses_that_an_engine_tells(engine: DockerEngine, tmp_path: Pa
     await in_thread(engine.run, "host", exposed=("9000/tcp",), network="host", labels=name)
     await in_thread(engine.run, "none", exposed=("80/tcp",), network="none", labels=name)
     await in_thread(engine.run, "sidecar", network=f"container:{pod}", labels=name, shares=True)
-    for number, labels in enumerate(({}, {"SERVICE_NETWORK": "front"})):
+    several: tuple[dict[str, str], ...] = ({}, {"SERVICE_NETWORK": "front"})
+    for number, labels in enumerate(several):
         id = await in_thread(
             engine.run, f"two-{number}", exposed=("80/tcp",), network="back", labels=name | labels
         )
@@ -274,15 +275,15 @@ async def test_callers_see_no_refused_connection_over_stops_and_starts(
     engine: DockerEngine, tmp_path: Path
 ) -> None:
     """A server that goes on for a moment after it was told to stop, and callers who look up first."""
-    server = "nc -lk -p 80 -e true & trap 'sleep 1; exit 0' TERM; while true; do sleep 0.1; done"
+    server = "touch /tmp/index.html; httpd -p 80 -h /tmp; trap 'sleep 1; exit 0' TERM; while true; do sleep 0.1; done"
     refused: list[str] = []
     connected = 0
     async with listing() as listed, registering(engine.url, listed, tmp_path, internal=True):
         ids = [
             await in_thread(
-                engine.run, f"web.{number}", exposed=("80/tcp",), HostConfig={"Init": False},
+                engine.run, f"web.{number}", exposed=("80/tcp",), HostConfig={"Init": False, "Tmpfs": {"/tmp": ""}},
                 command=server,
-                Healthcheck={"Test": ["CMD", "nc", "-z", "127.0.0.1", "80"], "Interval": 200_000_000, "Retries": 1},
+                Healthcheck={"Test": ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1/"], "Interval": 200_000_000, "Retries": 1, "StartPeriod": 60_000_000_000},
             )
             for number in range(2)
         ]  # fmt: skip
@@ -334,7 +335,7 @@ async def test_looking_again_writes_nothing_and_brings_nothing_back(
         while running.source.statistics.lists < lists + 10:
             assert len(listed.all) == 4
             await trio.sleep(0.01)  # it must not come back at any moment
-        assert running.keeper.statistics.writes == 12
+        await listed.until(lambda: running.keeper.statistics.writes == 12)
 
 
 async def test_container_that_is_born_while_the_registrar_starts(
