@@ -92,7 +92,12 @@ class Registrations:
         session = Session(what, secrets.token_hex(8), seconds)
         revision = await self._put(what, checked, seconds)
         self._begin(session, revision, is_held=is_held)
-        await self.keeper.settle_now(service)
+        try:
+            await self.keeper.settle_now(service)
+        except BaseException:
+            # The caller is gone, and never had the session to let it go.
+            self.let_go(session)
+            raise
         return session
 
     async def heartbeat(self, service: str, registration: Registration, ttl: float = DEFAULT_TTL) -> Session:

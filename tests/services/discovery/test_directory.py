@@ -129,6 +129,19 @@ async def test_an_instance_that_is_held_stays_until_it_is_let_go(autojump_clock:
         assert shown(directory) == {}
 
 
+async def test_who_is_lost_while_it_registers_goes_after_its_ttl(autojump_clock: MockClock) -> None:
+    async with open_directory("memory:") as directory:
+        keeper = directory.instances.keeper
+        keeper.settle_now = lambda service: trio.sleep_forever()  # type: ignore[method-assign]
+        with trio.move_on_after(1):
+            await directory.instances.register("web", said("a"), 2.0, is_held=True)
+        # It is written, and nobody has the session that could let it go.
+        assert shown(directory) == {"a": "passing"}
+        del keeper.settle_now
+        await trio.sleep(2 + SOON)
+        assert shown(directory) == {}
+
+
 async def test_withdrawing_is_at_once(autojump_clock: MockClock) -> None:
     async with open_both() as (_, first, second):
         session = await first.instances.register("web", said("a"), is_held=True)

@@ -404,5 +404,5 @@ async def test_exited_container_stays_for_those_who_ask(engine: DockerEngine, tm
         assert all(one.note.startswith("exited ") for one in listed.all)
         await in_thread(engine.remove, first)
         await listed.until(lambda: listed.states() == {"web.1": "critical"})
-        now += 601.0
+        now = time.time() + 601.0
         await listed.until(lambda: listed.all == [])
