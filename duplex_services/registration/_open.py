@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,18 @@ from duplex_services.registration._files import FileSource
 from duplex_services.registration._model import Options
 from duplex_services.registration._source import Source
 from duplex_services.registration._target import Target
+
+#: The schemes of Registrator's registries.
+REGISTRIES: Final = (
+    "consul",
+    "consul-unix",
+    "consul-tls",
+    "consulkv",
+    "consulkv-unix",
+    "etcd",
+    "skydns2",
+    "zookeeper",
+)
 
 #: Where engines listen, the first one first.
 _SOCKETS: Final = ("/run/docker.sock", "/var/run/docker.sock", "/run/podman/podman.sock")
@@ -111,12 +123,16 @@ def open_target(text: str, settings: Settings, owner: str) -> Target:
         ConfigurationError: there is none of that kind.
     """
     scheme, _, rest = text.partition(":")
-    opened = _TARGETS.get(scheme)
-    if opened is None:
+    if scheme == "discovery":
+        return _discovery(rest, settings, owner)
+    if scheme not in REGISTRIES:
         raise duplex.ConfigurationError(
-            f"unrecognized adapter: {text}: a target is {', '.join(f'{name}:' for name in _TARGETS)}"
+            f"unrecognized adapter: {text}: a target is discovery:, or begins with "
+            + ", ".join(f"{name}://" for name in REGISTRIES)
         )
-    return opened(rest, settings, owner)
+    from duplex_services.registration._registries import open_registry
+
+    return open_registry(text, owner, settings.state, settings.options.ttl)
 
 
 def _discovery(rest: str, settings: Settings, owner: str) -> Target:
@@ -130,6 +146,3 @@ def _discovery(rest: str, settings: Settings, owner: str) -> Target:
 
 def _endpoints(servers: Sequence[str]) -> tuple[str, ...]:
     return tuple(server if "://" in server else f"tcp://{server}" for server in servers)
-
-
-_TARGETS: Final[Mapping[str, Callable[[str, Settings, str], Target]]] = {"discovery": _discovery}

@@ -206,7 +206,9 @@ def commands(context: click.Context) -> None:
 def run_command(targets: tuple[str, ...], log_level: str, **given: Any) -> int:
     """Keep each TARGET equal to what runs, until a signal comes.
 
-    A TARGET is discovery: (the default) or discovery://HOST:PORT,HOST:PORT. Each goes to stdout once it is begun with.
+    A TARGET is discovery: (the default) or discovery://HOST:PORT,HOST:PORT; or one of Registrator's, such as
+    consul://HOST:PORT, consulkv://HOST:PORT/PREFIX, etcd://HOST:PORT/PREFIX, skydns2://HOST:PORT/DOMAIN and
+    zookeeper://HOST:PORT/BASE. Each goes to stdout once it is begun with.
     What is listed stays for its TTL when this ends, and is adopted by the next run.
     """
     from duplex_services.registration._running import run_registrar

@@ -155,6 +155,7 @@ def test_targets(tmp_path: Path) -> None:
         assert target._servers == servers  # type: ignore[attr-defined]
     with pytest.raises(duplex.ConfigurationError, match=r"unrecognized adapter: x: a target is discovery:"):
         open_target("x", settings(tmp_path), "me")
+    assert open_target("consul://h", settings(tmp_path), "me").name == "consul://h"
 
 
 async def test_a_look_fetches_what_tags_ask_for(tmp_path: Path) -> None:
