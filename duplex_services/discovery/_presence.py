@@ -7,7 +7,6 @@ from typing import Final
 
 import trio
 
-from duplex_services._shared._background import background
 from duplex_services.discovery._errors import Superseded
 from duplex_services.discovery._model import ServerInfo
 from duplex_services.discovery._rules._keys import encode, read_server, server_key
@@ -82,14 +81,14 @@ class Presence:
 
 
 async def _either(first: trio.Event, second: trio.Event) -> None:
-    async with background() as nursery:
+    async with trio.open_nursery() as nursery:
 
-        async def end_with_first() -> None:
-            await first.wait()
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
             nursery.cancel_scope.cancel()
 
-        nursery.start_soon(end_with_first)
-        await second.wait()
+        nursery.start_soon(wait, first)
+        nursery.start_soon(wait, second)
 
 
 def superseded(name: str) -> Superseded:
