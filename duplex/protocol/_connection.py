@@ -379,6 +379,7 @@ class Connection(Receiving):
                 1 if flags & c.END else 0,
                 limits.channel_window - cost,
                 self._limits.channel_window if window is None else window,
+                0,
                 parent is not None,
             )
             self._opened_here += 1

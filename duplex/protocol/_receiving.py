@@ -39,7 +39,6 @@ from duplex.protocol._records import (
     LINK_CLOSED,
     LINK_OPEN,
     OPENER_TABLE,
-    OVER,
     RECV_CANCEL,
     RECV_CLOSE,
     RECV_DATA,
@@ -449,16 +448,14 @@ class Receiving:
             self._incoming.pinned += cost
         else:
             window = command.window
-            record = new_record(
+            self._channels[channel] = new_record(
                 channel,
                 RESPONDER_TABLE,
                 2 if flags & END else 0,
                 self._remote_limits.channel_window if window is None else window,
                 limits.channel_window,
+                cost,
             )
-            record.incoming.balance -= cost
-            record.incoming.unconsumed = cost
-            self._channels[channel] = record
             self._opened_there += 1
         events.append(
             e.ChannelOpened(
@@ -760,7 +757,6 @@ class Receiving:
     def _forget(self, record: ChannelRecord) -> None:
         if record.incoming.unconsumed:
             self._return_unconsumed(record)
-        record.state = OVER
         del self._channels[record.id]
         if record.table is OPENER_TABLE:
             self._opened_here -= 1

@@ -55,10 +55,10 @@ class ChannelRecord(msgspec.Struct, eq=False, gc=False):
 
 
 def new_record(
-    id: int, table: Table, state: int, send_window: int, receive_window: int, nested: bool = False
+    id: int, table: Table, state: int, send_window: int, receive_window: int, cost: int, nested: bool = False
 ) -> ChannelRecord:
-    """Return the record of a channel that begins, with windows of so many bytes."""
-    incoming = ReceiveWindow(receive_window, least_grant(receive_window))
+    """Return the record of a channel that begins, with windows of so many bytes, and a message of ``cost`` that has come."""
+    incoming = ReceiveWindow(receive_window - cost, least_grant(receive_window), cost)
     return ChannelRecord(id, table, state, SendWindow(send_window), incoming, nested)
 
 

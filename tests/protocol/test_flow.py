@@ -41,6 +41,22 @@ def test_a_receive_window_grants_half_at_a_time() -> None:
     assert (window.balance, window.unconsumed, window.consumed) == (600, 0, 400)
 
 
+def test_a_message_needs_credit_of_its_channel_and_of_the_link() -> None:
+    pair = ConnectionPair(binding=hello("b", channel_window=100, link_window=1000))
+    channel, other = pair.open(), pair.open()
+    assert pair.a.has_credit(channel)
+    run = pair.a.begin_items(channel)
+    assert run is not None
+    assert run.add(bytes(100))
+    assert not pair.a.has_credit(channel), "what a run took is paid for"
+    assert pair.a.has_credit(other)
+    pair.a.send(other, bytes(1000))
+    third = pair.open()
+    assert pair.a.credit(third) > 0
+    assert not pair.a.has_credit(third), "the link has none"
+    assert not pair.a.has_credit(99)
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, 3])
 def test_the_smallest_windows_grant_at_once(size: int) -> None:
     assert least_grant(size) == 1

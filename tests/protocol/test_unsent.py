@@ -86,6 +86,25 @@ def test_only_an_answer_to_what_was_read_proves_anything() -> None:
     assert len(pair.a._proofs) == len(rest)
 
 
+@pytest.mark.parametrize("size", [10, 2_000_000], ids=["small", "larger than a batch"])
+def test_what_asks_for_proof_goes_in_the_message_that_it_is_about(size: int) -> None:
+    pair = ConnectionPair(hello("a"), hello("b", **HUGE), max_unsent=4 * (size + 64))
+    channel = pair.open()
+    pair.a.send(channel, bytes(size))
+    (message,) = pair.a.data_to_send()
+    assert [command[0] for command in commands_of([message])] == [8, 3]
+    assert len(pair.b.receive(message, 1.0)) == 2
+
+
+def test_what_asks_for_proof_has_a_message_of_its_own_behind_one_that_is_full() -> None:
+    pair = ConnectionPair(hello("a"), hello("b", max_commands=3, **HUGE), max_unsent=4 * 3 * COST)
+    channel = pair.open()
+    for _ in range(3):
+        pair.a.send(channel, ITEM)
+    messages = pair.a.data_to_send()
+    assert [[command[0] for command in commands_of([message])] for message in messages] == [[8, 8, 8], [3]]
+
+
 @pytest.mark.parametrize("window", [10 * BOUND, BOUND, BOUND // 10], ids=["larger", "equal", "smaller"])
 def test_a_receiver_with_any_window_gets_everything(window: int) -> None:
     """The sender stops before the receiver has anything to give back, and goes on."""

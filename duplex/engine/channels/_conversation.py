@@ -77,6 +77,8 @@ NOTHING: Final = object()
 Inbox: TypeAlias = deque[MessageReceived | list[bytes]]
 #: That of a conversation to which nothing was sent yet, beside the arguments in ``OPEN``. Nothing can be put into it.
 _NOTHING_CAME: Final = cast("Inbox", ())
+#: Those who wait for credit on a conversation on which nobody has. Nobody can be put into it.
+_NOBODY: Final = cast("list[trio.lowlevel.Task]", ())
 #: A run of which nothing is left, and one that takes nothing.
 _NOTHING_TAKEN: Final[list[bytes]] = []
 _NO_RUN: Final = ItemRun(0, 0, 0, ())
@@ -173,7 +175,7 @@ class Conversation(CallValues):
         self._closed_receive = False
         self._closed_send = False
         self._receiver: trio.lowlevel.Task | None = None
-        self._credit_waiters: list[trio.lowlevel.Task] = []
+        self._credit_waiters = _NOBODY
         #: Messages that were taken, with all of the present run, and how many there may be before the next checkpoint.
         self._received = 0
         self._checkpoint_at = ITEMS_PER_CHECKPOINT
@@ -251,7 +253,7 @@ class Conversation(CallValues):
         """More may be sent."""
         waiters = self._credit_waiters
         if waiters:
-            self._credit_waiters = []
+            self._credit_waiters = _NOBODY
             for task in waiters:
                 trio.lowlevel.reschedule(task)
 
@@ -578,8 +580,9 @@ class Conversation(CallValues):
     def may_send(self, *, result: bool = False) -> bool:
         """Whether there is credit for an item, or for a result."""
         connection = self.link.connection
-        link_credit = connection.link_credit if result else connection.stream_credit
-        return link_credit > 0 and connection.credit(self.channel) > 0
+        if result:
+            return connection.has_credit(self.channel)
+        return connection.stream_credit > 0 and connection.credit(self.channel) > 0
 
     async def wait_credit(self, *, result: bool = False) -> None:
         """Wait until more may be sent, even if only a result, or the conversation is over."""
@@ -590,6 +593,8 @@ class Conversation(CallValues):
         task = trio.lowlevel.current_task()
         waiting = self.link.credit.waiters
         waiting[self] = result or waiting.get(self, False)
+        if self._credit_waiters is _NOBODY:
+            self._credit_waiters = []
         self._credit_waiters.append(task)
 
         def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
