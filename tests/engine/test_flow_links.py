@@ -144,6 +144,7 @@ async def _feed_until_cancelled(call: Any) -> None:
         await call.send(ITEM)
 
 
+@pytest.mark.in_memory("sockets have buffers, which are kept to be used again")
 async def test_memory_held_for_a_slow_reader_is_its_window() -> None:
     """At both ends together, in one process: the window and one message, and at the sender another, as a
     value and as bytes; with some room for all the objects around them."""

@@ -21,11 +21,11 @@ import trio.testing
 
 from duplex import BindError, ConfigurationError
 from duplex.transports import Carrier, CarrierDown, Frames, ZmtpTransport
-from duplex.transports.streams import _connecting, _connection, _dialing, _liveness
+from duplex.transports.streams import _bound, _connecting, _connection, _dialing, _liveness
 from duplex.transports.streams._liveness import UNREACHABLE, Signs
 from tests.machine import fail_after, within
 from tests.transports.helpers import QUICK, Ports, Recorder
-from tests.transports.streams import BOTH, CLOSED, KiB, MiB, dial, opened, with_options
+from tests.transports.streams import BOTH, CLOSED, KiB, MiB, dial, hears, opened, with_options
 from tests.transports.zmtp.sessions import OPENING, command, greeting, message, ready
 
 # -- ends ------------------------------------------------------------------------------------------------------
@@ -75,6 +75,20 @@ async def test_closing_a_port_loses_nothing(endpoint: str) -> None:
             await other.down()
             with fail_after(5):
                 await one.finished.wait()
+
+
+async def test_closing_many_carriers_keeps_few_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_bound, "_MOST_FAREWELLS", 2)
+    async with opened() as ports:
+        bound = ports.bind("tcp://127.0.0.1:*")
+        with contextlib.ExitStack() as stack:
+            wires = [stack.enter_context(dial(bound.port.endpoint)) for _ in range(4)]
+            for number, wire in enumerate(wires, 1):
+                wire.sendall(OPENING + message(b"HELLO"))
+                (await bound.up(number)).close()
+            # The first two give way to others; those end when the other side has had its time.
+            for wire in wires:
+                await hears(wire)
 
 
 async def test_a_client_that_does_not_read_is_not_waited_for() -> None:
@@ -197,9 +211,12 @@ async def test_a_host_that_is_gone(role: str, monkeypatch: pytest.MonkeyPatch) -
     """What the kernel says is made up; whether it says so is shown by the tests of faults."""
     signs = Signs(1, 0.0)
     monkeypatch.setattr(_liveness, "signs_of", lambda wire: signs)
-    options = with_options(heartbeat_interval=0.02, heartbeat_timeout=0.3)
+    looks = with_options(heartbeat_interval=0.02, heartbeat_timeout=0.3)
     async with opened() as ports:
-        bound, connecting = await ports.pair("tcp://127.0.0.1:*", options)
+        bound = ports.bind("tcp://127.0.0.1:*", looks if role == "bound" else QUICK)
+        connecting = ports.connect(bound.port.endpoint, QUICK if role == "bound" else looks)
+        connecting.send(await connecting.up(), b"HELLO")
+        await bound.up()
         one = bound if role == "bound" else connecting
         await trio.sleep(0.2)  # several looks
         assert not one.downs
@@ -326,7 +343,23 @@ async def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch)
         assert await bound.received() == [[b"HELLO"]]
         assert connecting.port.last_error is None
         assert connecting.ups[0].address == "tcp://name:5555"
-        assert bound.ups[0].address.startswith("tcp://127.0.0.1:")
+        assert bound.ups[0].address == "tcp://127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [
+        ("tcp://127.0.0.1:*", "tcp://127.0.0.1"),
+        ("tcp://[::1]:*", "tcp://[::1]"),
+        ("ipc://*", " (pid PID)"),
+    ],
+)
+async def test_addresses_name_a_host_or_a_process(endpoint: str, address: str) -> None:
+    """Without ports: the engine counts the links of an address."""
+    async with opened() as ports:
+        bound, connecting = await ports.pair(endpoint)
+        assert bound.ups[0].address.endswith(address.replace("PID", str(os.getpid())))
+        assert connecting.ups[0].address == bound.port.endpoint
 
 
 async def test_abstract_names() -> None:

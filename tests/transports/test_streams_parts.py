@@ -311,6 +311,22 @@ def test_a_farewell_lasts_until_all_has_come(wires: tuple[socket.socket, socket.
     end(near)
 
 
+def test_a_farewell_that_waits_for_the_other_side(wires: tuple[socket.socket, socket.socket]) -> None:
+    near, far = wires
+    unsent = Unsent()
+    unsent.add([b"last"])
+    farewell = Farewell(near, unsent, 0.0, waits=True)
+    assert not farewell.go_on()
+    far.setblocking(True)
+    assert far.recv(100) == b"last"
+    far.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        far.recv(100)
+    far.close()
+    while not farewell.go_on():
+        pass  # the kernel tells the other end in a moment
+
+
 def test_a_farewell_to_one_who_is_gone(wires: tuple[socket.socket, socket.socket]) -> None:
     near, far = wires
     full(near)

@@ -98,7 +98,7 @@ async def test_what_strangers_may_not_say(said: bytes, why: str, caplog: pytest.
     said_of_it = [record.getMessage() for record in caplog.records if record.name == "duplex"]
     assert len(said_of_it) == 1
     assert why in said_of_it[0]
-    assert said_of_it[0].startswith(f"{bound.port.endpoint}: tcp://127.0.0.1:")
+    assert said_of_it[0].startswith(f"{bound.port.endpoint}: tcp://127.0.0.1 ")
 
 
 async def test_a_message_without_end_is_cut(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,10 +10,11 @@ import trio
 
 from duplex import transports
 from duplex.transports.streams import ZmtpTransport
+from tests.wires.named import NamedTransport
 from tests.wires.orders import ORDERS
 from tests.wires.transport import WireTransport
 
-#: The name of the wire on which ZMTP is spoken without libzmq: what is ``tcp://`` and ``ipc://`` over it.
+#: The name of the wire on which ZMTP is spoken without libzmq: what is ``tcp://``, ``ipc://`` and ``memory://`` over it.
 ZMTP: Final = "zmtp"
 #: The name of the wire that leads to another process, and the test for which :func:`tests.engine.helpers.linked` uses it.
 PROCESS: Final = "process"
@@ -21,13 +22,16 @@ elsewhere_for: Callable[..., Any] | None = None
 
 
 @contextlib.contextmanager
-def in_place(name: str, seed: str, test: Callable[..., Any] | None = None) -> Iterator[None]:
+def in_place(
+    name: str, seed: str, test: Callable[..., Any] | None = None, *, has_clock: bool = False
+) -> Iterator[None]:
     """Have all endpoints of this process use a wire; any other name than that of one changes nothing.
 
     Args:
         name: of the wire.
         seed: of what it leaves to chance.
         test: what it is for.
+        has_clock: it has a clock of its own, which the kernel does not keep to: ``memory://`` stays in memory.
     """
     global elsewhere_for
     order = ORDERS.get(name)
@@ -37,8 +41,10 @@ def in_place(name: str, seed: str, test: Callable[..., Any] | None = None) -> It
         wires = {inner: WireTransport(inner, order, seed) for inner in transports.DEFAULT}
         schemes.update({scheme: wires[inner] for scheme, inner in before.items()})
     if name == ZMTP:
-        zmtp = ZmtpTransport()
+        zmtp, named = ZmtpTransport(), NamedTransport()
         schemes.update(dict.fromkeys(zmtp.schemes, zmtp))
+        if not has_clock:
+            schemes.update(dict.fromkeys(named.schemes, named))
     elsewhere_for = test if name == PROCESS else None
     try:
         yield

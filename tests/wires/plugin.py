@@ -33,10 +33,13 @@ ONE_OF: Final = 4
 ALL_OF: Final = ("test_channels.py", "test_channels_nested.py", "test_callbacks.py", "test_send_eof.py")
 
 MARKERS: Final = (
+    "in_memory(why): needs memory:// to be in memory",
     "about_libzmq(why): is about what libzmq does, and so needs it",
     "plain_wire(why): says nothing over other wires, as it counts messages or turns",
     "one_process(why): needs its server in its own process",
 )
+#: Fixtures of clocks that are not the machine's.
+_CLOCKS: Final = frozenset({"autojump_clock", "mock_clock"})
 #: Fixtures of what is one for each process: a clock that jumps, a log.
 _OWN: Final = frozenset({"autojump_clock", "mock_clock", "caplog", "capsys"})
 
@@ -77,8 +80,11 @@ def skip_others(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 def _why_not(wire: str, item: pytest.Item) -> str | None:
     if wire == ZMTP:
-        marker = item.get_closest_marker("about_libzmq")
-        return None if marker is None else f"needs libzmq: {marker.args[0]}"
+        for name, what in (("about_libzmq", "libzmq"), ("in_memory", "memory://")):
+            marker = item.get_closest_marker(name)
+            if marker is not None:
+                return f"needs {what}: {marker.args[0]}"
+        return None
     marker = item.get_closest_marker("plain_wire")
     if marker is not None:
         return f"over the plain wire only: {marker.args[0]}"
@@ -122,5 +128,7 @@ def use_wire(request: pytest.FixtureRequest) -> Iterator[None]:
     """Put the wire in place for one test."""
     seed = f"{request.config.option.wire_seed} {request.node.nodeid}"
     shuffle_tasks(seed)
-    with in_place(getattr(request, "param", request.config.option.wire), seed, request.function):
+    wire = getattr(request, "param", request.config.option.wire)
+    has_clock = not _CLOCKS.isdisjoint(request.fixturenames)
+    with in_place(wire, seed, request.function, has_clock=has_clock):
         yield

@@ -37,6 +37,8 @@ from duplex.transports.streams._strangers import Strangers
 from duplex.transports.streams._waiting import Waiting
 from duplex.transports.zmtp import Null, ZmtpConnection
 
+#: Connections that were ended here whose other sides have not ended them yet.
+_MOST_FAREWELLS: Final = 64
 #: Sockets that are looked at in one turn.
 _AT_ONCE: Final = 64
 
@@ -231,7 +233,7 @@ class BoundPort:
     def note_closed(self, connection: Connection) -> None:
         """See :class:`ConnectionOwner`."""
         if self._remove(connection):
-            self._part(connection, trio.current_time() + LINGER)
+            self._part(connection, trio.current_time() + LINGER, waits=True)
 
     def _remove(self, connection: Connection) -> bool:
         """Take a connection out of the books; tell whether it was there."""
@@ -245,11 +247,13 @@ class BoundPort:
         self._epoll.unregister(fd)
         return True
 
-    def _part(self, connection: Connection, until: float) -> None:
-        """Close a socket once the other side has what was sent."""
+    def _part(self, connection: Connection, until: float, *, waits: bool) -> None:
+        """Close a socket once the other side has what was sent; if it ``waits``, once that one has closed its own."""
+        if waits and len(self._farewells) >= _MOST_FAREWELLS:
+            self._end_farewell(next(iter(self._farewells)))
         fd = connection.wire.fileno()
         self._epoll.register(fd, 0)
-        self._farewells[fd] = Farewell(connection.wire, connection.take_unsent(), until)
+        self._farewells[fd] = Farewell(connection.wire, connection.take_unsent(), until, waits=waits)
         self._go_on(fd)
 
     def _go_on(self, fd: int) -> None:
@@ -292,7 +296,7 @@ class BoundPort:
         next_look = now + self._options.heartbeat_interval
         while True:
             now = trio.current_time()
-            soon = [next_look, now + self._options.hello_timeout]
+            soon = [next_look, now + min(self._options.hello_timeout, LINGER)]
             if self._farewells:
                 soon.append(min(farewell.until for farewell in self._farewells.values()))
             soon += [due for due in (self._strangers.next_due(), self._paused_until) if due is not None]
@@ -340,7 +344,7 @@ class BoundPort:
         for connection in list(self._connections.values()):
             connection.forget("the port was closed")
             self._remove(connection)
-            self._part(connection, self._linger_until)
+            self._part(connection, self._linger_until, waits=False)
         if not self._started:
             self._close_epoll()
         else:

@@ -25,10 +25,13 @@ class Farewell:
         wire: the socket.
         unsent: what has to be sent.
         until: when it is over in any case.
+        waits: let the other side end the connection, until then. The last message says why it is over, and libzmq throws away what
+            its application has not read yet when a connection ends that it does not make anew.
     """
 
-    def __init__(self, wire: socket.socket, unsent: Unsent, until: float) -> None:
+    def __init__(self, wire: socket.socket, unsent: Unsent, until: float, *, waits: bool = False) -> None:
         self.wire = wire
+        self._waits = waits
         self.until = until
         self._unsent = unsent
         self._has_ended = False
@@ -43,7 +46,7 @@ class Farewell:
         try:
             if not self._unsent.send(self.wire):
                 return False
-            if not self._has_ended:
+            if not self._has_ended and not self._waits:
                 if is_delivered(self.wire):
                     return True
                 self._has_ended = True

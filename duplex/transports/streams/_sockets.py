@@ -14,7 +14,6 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from duplex.transports._endpoint import Endpoint
 from duplex.transports._listen import tcp_endpoint
 
 #: Linux's number of an option that Python does not name: the longest pause between retransmissions, in milliseconds.
@@ -101,11 +100,12 @@ def is_delivered(wire: socket.socket) -> bool:
 
 
 def describe(wire: socket.socket, address: Any, endpoint: str) -> str:
-    """Return where the other end of an accepted connection is, for logs."""
+    """Return where the other end of an accepted connection is: which host, without its port, as all of a host's connections have
+    their limits together; or which process of this one."""
     if wire.family != socket.AF_UNIX:
-        found = tcp_endpoint(address)
-        host = found.host.removeprefix("::ffff:")  # an IPv4 address, seen by a socket for both families
-        return str(Endpoint("tcp", host, found.port))
+        # An IPv4 address, seen by a socket for both families, is one.
+        host = tcp_endpoint(address).host.removeprefix("::ffff:")
+        return f"tcp://[{host}]" if ":" in host else f"tcp://{host}"
     try:
         pid, _, _ = _PEER.unpack(wire.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     except OSError:
