@@ -51,6 +51,7 @@ class FakeEngine:
         self.versions = versions
         self.containers: dict[str, dict[str, Any]] = {}
         self.requests: list[str] = []
+        self.methods: set[str] = set()
         #: Answers to be given instead, by the path without version and query.
         self.instead: dict[str, tuple[int, Any]] = {}
         self._listeners: set[trio.MemorySendChannel[dict[str, Any]]] = set()
@@ -96,7 +97,9 @@ class FakeEngine:
                             return
                         data += more
                     head, _, data = data.partition(b"\r\n\r\n")
-                    await self._answer(stream, head.split(b" ")[1].decode())
+                    method, target, *_ = head.decode().split(" ")
+                    self.methods.add(method)
+                    await self._answer(stream, target)
 
     async def _answer(self, stream: trio.SocketStream, target: str) -> None:
         path = target.partition("?")[0]

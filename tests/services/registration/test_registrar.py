@@ -51,6 +51,24 @@ async def test_one_link_and_only_what_changes_is_written(tmp_path: Path) -> None
             assert len(listed.all) == 30
 
 
+async def test_an_engine_is_only_asked_what_a_proxy_of_get_lets_through(tmp_path: Path) -> None:
+    fake = FakeEngine(tmp_path / "s")
+    fake.add(inspected(1, Config={"StopSignal": "SIGTERM", "Image": "web", "ExposedPorts": {"80/tcp": {}}}))
+    id = inspected(1)["Id"]
+    async with fake.serve(), listing() as listed:
+        async with registering(fake.url, listed, tmp_path / "state", interval=0.05) as running:
+            await listed.until(lambda: len(listed.serving()) == 1)
+            fake.tell("kill", id, signal="15")
+            await listed.until(lambda: listed.all[0].state == "draining")
+            fake.containers.clear()
+            fake.tell("destroy", id)
+            await listed.until(lambda: listed.all == [])
+            fake.hang_up()
+            await listed.until(lambda: running.source.statistics.connections > 1)
+    assert fake.methods == {"GET"}
+    assert set(fake.requests) == {"/version", "/events", "/containers/json", f"/containers/{id}/json"}
+
+
 async def test_registry_that_is_away_gets_what_runs_when_it_is_back(tmp_path: Path) -> None:
     fake = FakeEngine(tmp_path / "s")
     fake.add(inspected(1))
