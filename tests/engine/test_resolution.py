@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
 from duplex.engine.calling import Resolution, Situation, resolve
@@ -60,11 +61,16 @@ def test_every_situation() -> None:
         known = Situation(**dict(zip(FIELDS, values, strict=True)))
         patient = resolve(known, wait_for_ready=True)
         impatient = resolve(known, wait_for_ready=False)
+        # Which error a call fails with is another question than whether it does.
+        other = msgspec.structs.replace(known, is_unauthenticated=not known.is_unauthenticated)
+        assert resolve(other, wait_for_ready=True) is patient
         assert patient is not R.NOT_READY
         assert impatient is patient or (patient, impatient) == (R.WAIT, R.NOT_READY)
         # Only what is certain is told as "nobody offers it": everybody who could be linked is.
         if patient is R.NOT_OFFERED:
-            assert known == Situation(is_linked=True, is_hopeful=known.is_hopeful)
+            assert known == Situation(
+                is_linked=True, is_hopeful=known.is_hopeful, is_unauthenticated=known.is_unauthenticated
+            )
         if patient is R.FULL:
             assert known.is_full
 
