@@ -91,6 +91,17 @@ async def test_closing_many_carriers_keeps_few_sockets(monkeypatch: pytest.Monke
                 await hears(wire)
 
 
+async def test_closing_a_port_does_not_wait_for_those_who_were_closed_before() -> None:
+    async with opened() as ports:
+        bound = ports.bind("tcp://127.0.0.1:*")
+        with dial(bound.port.endpoint) as wire:
+            wire.sendall(OPENING + message(b"HELLO"))
+            (await bound.up()).close()
+            bound.port.close(1000)
+            await bound.finished.wait()
+            await hears(wire)
+
+
 async def test_a_client_that_does_not_read_is_not_waited_for() -> None:
     async with opened() as ports:
         bound = ports.bind("tcp://127.0.0.1:*")

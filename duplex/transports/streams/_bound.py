@@ -341,6 +341,9 @@ class BoundPort:
         self._acceptor.close()
         if self._file is not None and self._file.remove(anyway=not self._started):
             self._file = None
+        for fd, farewell in list(self._farewells.items()):
+            farewell.hurry()
+            self._go_on(fd)
         for connection in list(self._connections.values()):
             connection.forget("the port was closed")
             self._remove(connection)

@@ -41,6 +41,10 @@ class Farewell:
         """Whether to wait until the socket takes something."""
         return bool(self._unsent)
 
+    def hurry(self) -> None:
+        """Do not leave the end to the other side any more."""
+        self._waits = False
+
     def go_on(self) -> bool:
         """Do what can be done now; tell whether it is over, and the socket to be closed."""
         try:
