@@ -172,6 +172,7 @@ class DockerEngine:
             *("--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"),
             *("--pidfile", f"{self.folder}/docker.pid", "--host", self.url),
             *("--containerd", f"{self.folder}/containerd.sock", "--iptables=false", "--ip6tables=false"),
+            *("--cgroup-parent", f"/{self.folder.name}"),
             *self._options,
         )
         self._wait(lambda: self.ask("GET", "/_ping") is not None, "dockerd")
@@ -215,6 +216,13 @@ class DockerEngine:
         first.stdout.close()
         for process in self._processes.values():
             process.wait()
+        # Control groups are the machine's, and stay when their processes are gone.
+        for group in Path("/sys/fs/cgroup").glob(f"*/{self.folder.name}"):
+            for path in sorted(group.rglob("*/"), reverse=True):
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+            with contextlib.suppress(OSError):
+                group.rmdir()
 
     # -- the API, as a user of Docker has it -------------------------------------------------------------
 
