@@ -134,6 +134,12 @@ async def test_a_queue_takes_all_that_fits() -> None:
                 await call.send(item)
             statistics = call.statistics()
             assert (statistics.queued_items, statistics.queued_bytes, statistics.dropped) == (32, WINDOW, 1)
+            await call.send_eof()
+            assert await call.result() == 64
+        (counted,) = pair.client.method_statistics()
+        assert 64 * (WINDOW // 32) <= counted.bytes_sent < 65 * (WINDOW // 32), (
+            "what was queued was sent, too"
+        )
 
 
 @pytest.mark.parametrize("policy", POLICIES)
