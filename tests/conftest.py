@@ -15,7 +15,7 @@ from duplex.engine._log import Bounded
 from tests import machine
 from tests.wires import plugin as wires
 
-pytest_plugins = ["tests.hangs", "tests.workers"]
+pytest_plugins = ["tests.hangs", "tests.strays", "tests.workers"]
 
 # A deadline per example fails on busy machines and says nothing about the code.
 settings.register_profile("default", deadline=None, print_blob=True)

@@ -102,6 +102,38 @@ async def test_sleep(number, tmp_path):
 """
 
 
+CANCELLED = """
+import pytest, trio
+
+async def stray():
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as error:
+            kept = error
+    return kept
+
+@pytest.fixture
+async def failing(nursery):
+    async def fail():
+        raise LookupError("in a fixture's task")
+    nursery.start_soon(fail)
+
+async def test_alone(): raise await stray()
+async def test_in_a_group(): raise BaseExceptionGroup("both", [await stray(), BaseExceptionGroup("one", [await stray()])])
+async def test_with_another(): raise BaseExceptionGroup("both", [await stray(), ValueError("its own")])
+async def test_of_a_fixture(failing): await trio.sleep_forever()
+
+@pytest.mark.parametrize("number", range(3))
+async def test_that_passes(number): await trio.sleep(0)
+
+async def test_that_is_over_in_time():
+    with trio.move_on_after(0):
+        await trio.sleep_forever()
+"""
+
+
 def environment() -> dict[str, str]:
     """What pytest in a process of its own may know of this one: nothing of its workers, nothing of its coverage."""
     hidden = ("PYTEST_", "COV_", "COVERAGE_")
@@ -110,7 +142,7 @@ def environment() -> dict[str, str]:
 
 def command(folder: Path, tests: str, words: Sequence[str]) -> list[str]:
     (folder / "pytest.ini").write_text(INI)
-    (folder / "conftest.py").write_text('pytest_plugins = ["tests.hangs", "tests.workers"]')
+    (folder / "conftest.py").write_text('pytest_plugins = ["tests.hangs", "tests.strays", "tests.workers"]')
     (folder / "test_it.py").write_text(tests)
     return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--junitxml=results.xml", *words]
 
@@ -143,6 +175,16 @@ def test_that_hangs_fails_alone(tmp_path: Path) -> None:
     assert "task trio.sleep_forever waits in" in failed["test_async_hangs"]
     assert 'subprocess.Popen(["sleep", "3"])' in failed["test_sync_hangs"]
     assert "time.sleep(100)" in failed["test_blocked_hangs"]
+
+
+@pytest.mark.slow
+def test_that_is_cancelled_by_mistake_fails(tmp_path: Path) -> None:
+    failed, printed = run(tmp_path, CANCELLED)
+    assert "4 failed, 4 passed" in printed
+    for name in ("test_alone", "test_in_a_group"):
+        assert "the test was cancelled, and nobody meant to" in failed[name]
+    assert "its own" in failed["test_with_another"]
+    assert "in a fixture's task" in failed["test_of_a_fixture"]
 
 
 @pytest.mark.slow
