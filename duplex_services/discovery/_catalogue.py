@@ -12,7 +12,7 @@ import logging
 import math
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -28,7 +28,10 @@ from duplex_services.discovery._rules._catalogue import (
     registration,
     said_of,
 )
-from duplex_services.store import ConsulApi, StoreError, Unavailable, Unknown
+from duplex_services.store import StoreError, Unavailable, Unknown
+
+if TYPE_CHECKING:
+    from duplex_services.store.consul import ConsulApi
 
 _log: Final = logging.getLogger("duplex")
 

@@ -14,7 +14,7 @@ from duplex_services.discovery._model import ServerInfo
 from duplex_services.discovery._presence import Presence
 from duplex_services.discovery._rules._catalogue import split_url
 from duplex_services.discovery._rules._checking import check_id
-from duplex_services.store import Store, open_consul_api, open_store
+from duplex_services.store import Store, open_store
 
 
 @contextlib.asynccontextmanager
@@ -51,6 +51,9 @@ async def open_directory(
                 open_directory(opened, server=server, endpoints=endpoints, lease_ttl=lease_ttl, checks=checks)
             )
             if has_catalogue:
+                # Only here, as it needs a library that other stores do without; the store has just told who lacks it.
+                from duplex_services.store.consul import open_consul_api
+
                 api = await stack.enter_async_context(open_consul_api(url))
                 nursery = await stack.enter_async_context(background())
                 nursery.start_soon(Catalogue(directory, api, opened.address).run)

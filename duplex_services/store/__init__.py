@@ -6,8 +6,6 @@ meaning.
 
 from __future__ import annotations
 
-from duplex_services.store._consul_api import ConsulApi as ConsulApi
-from duplex_services.store._consul_api import open_consul_api as open_consul_api
 from duplex_services.store._leases import Lease as Lease
 from duplex_services.store._model import Condition as Condition
 from duplex_services.store._model import Conflict as Conflict

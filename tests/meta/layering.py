@@ -139,8 +139,8 @@ SERVICES: Final[Mapping[str, int]] = {
     "mesh": 4,
 }
 
-#: What one service may use of another beside its ``client``: all of what has no client, and the store's own face.
-FACES: Final = frozenset({"duplex_services.store"})
+#: What one service may use of another beside its ``client``: all of what has no client, and the store's own faces.
+FACES: Final = frozenset({"duplex_services.store", "duplex_services.store.consul"})
 
 #: Uses between services of one level (user, used).
 BESIDE: Final = frozenset({("scheduling", "ambassador")})

@@ -25,7 +25,8 @@ from duplex_services.discovery._rules._catalogue import (
     said_of,
     split_url,
 )
-from duplex_services.store import Refused, Unavailable, open_consul_api
+from duplex_services.store import Refused, Unavailable
+from duplex_services.store.consul import open_consul_api
 from tests.machine import fail_after
 from tests.services.servers import ConsulServers
 from tests.sizes import LONG

@@ -1,4 +1,7 @@
-"""Consul's own interface, for what is in no store: the agent of this host, and any other that answers."""
+"""Consul's own interface, for what is in no store: the agent of this host, and any other that answers.
+
+It needs the extra ``consul``, so it is not among the names of :mod:`duplex_services.store`.
+"""
 
 from __future__ import annotations
 
