@@ -198,7 +198,7 @@ def test_killed_at_random_moments_it_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
-async def test_a_file_that_was_renamed(path: Path, suffix: str) -> None:
+async def test_a_file_that_was_renamed(path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
     place = path.with_name(path.name + suffix)
     async with open_file(path) as (store, _), store.watch() as watch:
         revision = await store.commit({"a": b"1"}, when=ANY)
@@ -220,8 +220,11 @@ async def test_a_file_that_was_renamed(path: Path, suffix: str) -> None:
         assert entry is not None
         assert entry.modified == revision
         await store.commit({"a": b"3"}, when=ANY)
+    assert caplog.text.count("was renamed, deleted or replaced while it was in use") == 1
 
 
+# The next look at the file logs what is wrong, if the test lasts until then.
+@pytest.mark.usefixtures("caplog")
 async def test_a_file_that_was_deleted_and_made_anew(path: Path) -> None:
     async with open_file(path) as (store, _):
         await store.commit({"a": b"1"}, when=ANY)
@@ -231,6 +234,7 @@ async def test_a_file_that_was_deleted_and_made_anew(path: Path) -> None:
             await store.commit({"a": b"2"}, when=ANY)
 
 
+@pytest.mark.usefixtures("caplog")
 async def test_a_file_that_goes_while_it_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Database._write
 
@@ -356,7 +360,7 @@ async def test_a_file_that_is_locked_by_another_program(path: Path, monkeypatch:
         reader.close()
 
 
-async def test_while_it_cannot_be_opened_again(path: Path) -> None:
+async def test_while_it_cannot_be_opened_again(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with open_file(path) as (store, backend):
         await store.commit({"a": b"1"}, when=ANY)
         await fail(backend, "COMMIT", is_done=False)
@@ -372,6 +376,7 @@ async def test_while_it_cannot_be_opened_again(path: Path) -> None:
         path.write_bytes(good)
         await until(lambda: backend._trouble is None)
         assert await store.get("a") is not None
+    assert "is damaged" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------------- leases
