@@ -445,7 +445,10 @@ class _Connection:
         data = b"".join(self._http.send(event) or b"" for event in events)
         self._is_cut = True
         with trio.move_on_after(self._limits.send_within):
-            await self._stream.send_all(data)
+            try:
+                await self._stream.send_all(data)
+            except trio.BrokenResourceError:
+                raise _Gone from None
             self._is_cut = False
         if self._is_cut:
             raise _Gone

@@ -424,6 +424,24 @@ async def test_nobody_waits_for_it_any_more(path: str) -> None:
                 await trio.sleep(0.01)
 
 
+async def test_a_client_that_breaks_the_connection_is_nothing_to_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whether the end or the failure of what is sent is seen first is a race: here it is the failure.
+    send_all = trio.SocketStream.send_all
+
+    async def broken(stream: trio.SocketStream, data: bytes) -> None:
+        if len(data) > 60_000:
+            raise trio.BrokenResourceError
+        await send_all(stream, data)
+
+    monkeypatch.setattr(trio.SocketStream, "send_all", broken)
+    async with open_told() as (_, server, port):
+        assert b"200" in await say(port, head("GET", "/endless"))
+        with fail_after(5):
+            while server.connections:
+                # Real sockets: the server is told of the end by the kernel.
+                await trio.sleep(0.01)
+
+
 async def test_a_client_that_sends_too_much_ahead_is_closed() -> None:
     async with open_told() as (told, _, port):
         await send_until_closed(port, head("GET", "/later"), b"x" * 65_536, 0)
