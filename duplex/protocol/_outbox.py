@@ -169,9 +169,7 @@ class Outbox:
                 self.push((8, channel, payload), len(payload) + MESSAGE_OVERHEAD)
 
     def take(self) -> list[list[Buffer]]:
-        """Return all messages, in order, and forget them."""
-        if self.run is not None:
-            self.settle()
+        """Return all messages, in order, and forget them. What is left of a run has to be settled before."""
         if self._sealed or self._frames or not self.commands:
             if self.commands:
                 self._seal()
