@@ -383,7 +383,7 @@ def main() -> int:
     print(
         """
       README.md          what Duplex is, in a few minutes
-      docs/tutorial/     learn it, in six short chapters
+      docs/tutorial/     learn it, in seven short chapters
       examples/          one feature per file; start with hello.py
       make test          run the tests
       . .venv/bin/activate; duplex --help
