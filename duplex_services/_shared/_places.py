@@ -30,6 +30,19 @@ def socket_endpoint(service: str, environment: Mapping[str, str] = os.environ) -
     return f"ipc://{folder / service}.sock"
 
 
+def made_folder(folder: Path) -> Path:
+    """Return a folder that is there, for this user alone if it had to be made.
+
+    Raises:
+        ConfigurationError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise duplex.ConfigurationError(f"{folder}: {error.strerror}") from error
+    return folder
+
+
 def settings_of(service: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Return what the service's TOML file says: ``/etc/duplex/SERVICE.toml``, or that below ``$XDG_CONFIG_HOME``.
 

@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 import duplex
+from duplex_services._shared._places import made_folder
 from duplex_services.discovery._fronts import Fronts, open_fronts
 from duplex_services.discovery._opening import open_directory
 from duplex_services.discovery._rules._announcing import announced
@@ -52,10 +53,10 @@ async def run_server(settings: Settings, announce: Callable[[str], None]) -> Non
     """
     with contextlib.ExitStack() as stack:
         name = settings.name or stack.enter_context(_own_name(settings.state))
-        url = settings.store or f"sqlite:{_made(settings.state) / 'directory.db'}"
+        url = settings.store or f"sqlite:{made_folder(settings.state) / 'directory.db'}"
         for endpoint in settings.binds:
             if endpoint.startswith("ipc://"):
-                _made(Path(endpoint.removeprefix("ipc://")).parent)
+                made_folder(Path(endpoint.removeprefix("ipc://")).parent)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with (
                 open_directory(url, server=name, checks=settings.checks) as directory,
@@ -72,7 +73,7 @@ async def run_server(settings: Settings, announce: Callable[[str], None]) -> Non
 @contextlib.contextmanager
 def _own_name(state: Path) -> Iterator[str]:
     """Return the name that is kept in the state folder, and hold it, as no other process may have it."""
-    path = _made(state) / "server-name"
+    path = made_folder(state) / "server-name"
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,11 +90,3 @@ def _own_name(state: Path) -> Iterator[str]:
             file.flush()
             os.fsync(file.fileno())
         yield name
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise duplex.ConfigurationError(f"{folder}: {error.strerror}") from error
-    return folder

@@ -14,6 +14,7 @@ import trio
 
 import duplex
 from duplex_services._shared._places import settings_of, socket_endpoint, state_folder
+from duplex_services.discovery._backup_commands import backup_command, restore_command
 from duplex_services.discovery._board import show_board
 from duplex_services.discovery._front_options import front_options, fronts_of
 from duplex_services.discovery._showing import (
@@ -195,6 +196,8 @@ def run_command(
 
 
 commands.add_command(run_command, "serve")
+commands.add_command(backup_command)
+commands.add_command(restore_command)
 
 
 def _announce(line: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Collection
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -108,6 +109,20 @@ def parse_url(url: str) -> StoreURL:
     if any(ord(letter) < 32 for letter in authority + found.path):
         raise duplex.ConfigurationError(f"control characters in the URL of a {scheme} store")
     return found
+
+
+def file_of(url: StoreURL) -> Path:
+    """Return the file that the URL of a sqlite store names, wherever this process may go later.
+
+    Raises:
+        ConfigurationError: it names none.
+    """
+    url.check_options(())
+    if url.hosts or url.user or not url.path:
+        raise duplex.ConfigurationError(
+            f"{url.address} names no file: sqlite:///var/lib/store.db, or sqlite:store.db for one in this folder"
+        )
+    return Path(url.path).absolute()
 
 
 def _options(query: str, scheme: str) -> dict[str, str]:

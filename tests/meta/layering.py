@@ -140,7 +140,14 @@ SERVICES: Final[Mapping[str, int]] = {
 }
 
 #: What one service may use of another beside its ``client``: all of what has no client, and the store's own faces.
-FACES: Final = frozenset({"duplex_services.store", "duplex_services.store.consul"})
+FACES: Final = frozenset(
+    {
+        "duplex_services.store",
+        "duplex_services.store.backups",
+        "duplex_services.store.commands",
+        "duplex_services.store.consul",
+    }
+)
 
 #: Uses between services of one level (user, used).
 BESIDE: Final = frozenset({("scheduling", "ambassador")})

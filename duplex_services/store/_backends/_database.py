@@ -249,6 +249,20 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _check_format(connection: sqlite3.Connection, path: Path) -> None:
     """Look what this is before anything is changed; make a store of what is empty."""
+    is_empty = _is_empty(connection, path)
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise OpenError(f"{path} cannot have a write-ahead log (mode {mode}): put the store on a local disk")
+    connection.execute("PRAGMA synchronous = FULL")
+    if is_empty:
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute("COMMIT")
+
+
+def _is_empty(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether there is nothing in it yet; what is there is a store's that we can read."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -259,15 +273,19 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
         raise OpenError(
             f"{path} was written by a newer Duplex (format {version}, this one knows {_FORMAT}): upgrade"
         )
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    if mode != "wal":
-        raise OpenError(f"{path} cannot have a write-ahead log (mode {mode}): put the store on a local disk")
-    connection.execute("PRAGMA synchronous = FULL")
-    if is_empty:
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute("COMMIT")
+    return is_empty
+
+
+def read_contents(connection: sqlite3.Connection, path: Path) -> Contents:
+    """Read what the file of a store holds, and change nothing.
+
+    Raises:
+        OpenError: it is no store's, or damaged.
+        sqlite3.Error: it cannot be read.
+    """
+    if _is_empty(connection, path):
+        raise OpenError(f"{path} is empty: no store was ever opened there")
+    return _load(connection, path)
 
 
 def _load(connection: sqlite3.Connection, path: Path) -> Contents:

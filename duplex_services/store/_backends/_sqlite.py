@@ -10,12 +10,10 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Sequence
-from pathlib import Path
 from typing import Final
 
 import trio
 
-import duplex
 from duplex_services._shared._background import background
 from duplex_services.store._backend import Grant, Listing, Outcome, Report
 from duplex_services.store._backends._database import Database, Full, MaybeWritten, NotWritten
@@ -23,7 +21,7 @@ from duplex_services.store._backends._file_lock import FileLock
 from duplex_services.store._backends._state import State, Step
 from duplex_services.store._backends._thread import OwnedThread, owned_thread
 from duplex_services.store._model import Commit, Entry, OpenError, Refused, StoreError, Unavailable, Unknown
-from duplex_services.store._url import StoreURL
+from duplex_services.store._url import StoreURL, file_of
 
 _log: Final = logging.getLogger("duplex")
 
@@ -165,16 +163,6 @@ def _failed(error: NotWritten | MaybeWritten) -> Refused | Unavailable | Unknown
     return Refused(str(error)) if isinstance(error, Full) else Unavailable(str(error))
 
 
-def _path_of(url: StoreURL) -> Path:
-    url.check_options(())
-    if url.hosts or url.user or not url.path:
-        raise duplex.ConfigurationError(
-            f"{url.address} names no file: sqlite:///var/lib/store.db, or sqlite:store.db for one in this folder"
-        )
-    # As it is now: the process may go to another folder.
-    return Path(url.path).absolute()
-
-
 @contextlib.asynccontextmanager
 async def open_backend(url: StoreURL) -> AsyncGenerator[SqliteBackend]:
     """Open the file, or make it.
@@ -182,7 +170,7 @@ async def open_backend(url: StoreURL) -> AsyncGenerator[SqliteBackend]:
     Raises:
         OpenError: it cannot be opened as it is; the message says what to do.
     """
-    path = _path_of(url)
+    path = file_of(url)
     async with owned_thread("duplex-store") as thread:
         lock = await thread.run(FileLock, path)
         try:
