@@ -25,6 +25,7 @@ GROUPS: Final[dict[str, tuple[Fault, ...]]] = {
     "sqlite": (kills, full_disk),
     "served": (served_faults,),
     **{kind: (functools.partial(cluster_faults, kind),) for kind in KINDS},
+    "directory": tuple(functools.partial(cluster_faults, kind, directory=True) for kind in KINDS),
 }
 
 

@@ -20,7 +20,8 @@ import trio
 
 from duplex_services.store import open_store
 from duplex_services.store.testing import CHECKS, Faults, check_store
-from tests.machine import why_no_namespaces, within
+from tests.machine import crowding, why_no_namespaces, within
+from tests.services.faults.directory import DirectoryLoad, twice
 from tests.services.faults.load import Load, for_a_while
 from tests.services.faults.network import Network, inside, network
 from tests.services.faults.report import Finding
@@ -46,6 +47,8 @@ KINDS: Final[dict[str, tuple[type[Servers], str, float]]] = {
 _STOPPED: Final = 12.0
 _CUT: Final = 10.0
 _AWAY: Final = 4.0
+#: Seconds that an instance of a directory lives without a heartbeat.
+_TTL: Final = 5.0
 #: Seconds that writes may stand still, beyond the fault itself.
 _GAP: Final = 15.0
 
@@ -57,21 +60,24 @@ class Order(msgspec.Struct):
     clients: str
     nodes: list[str]
     size: float
+    #: Whether a directory over the store is used, and not the store itself.
+    directory: bool = False
 
 
-def cluster_faults(kind: str, size: float) -> Iterator[Finding]:
+def cluster_faults(kind: str, size: float, *, directory: bool = False) -> Iterator[Finding]:
     """Do harm to three nodes of a kind, in every way.
 
     Args:
         kind: of :data:`KINDS`.
         size: how long faults last; below 1 some are left out.
+        directory: who uses them meanwhile: those who use a directory over them, or clients of the store itself.
     """
     problem = why_no_namespaces()
     if problem is not None:
         yield Finding(f"{kind}: three nodes", problem, False)
         return
     with network() as net:
-        order = msgspec.json.encode(Order(kind, net.clients, net.nodes, size)).decode()
+        order = msgspec.json.encode(Order(kind, net.clients, net.nodes, size, directory)).decode()
         command = inside(net, [sys.executable, "-m", "tests.services.faults.cluster", order])
         with subprocess.Popen(command, stdout=subprocess.PIPE) as run:
             assert run.stdout is not None
@@ -91,6 +97,16 @@ def small_faults(kind: str) -> Iterator[Finding]:
         yield _under_load(
             kind, "SIGKILL of the leader", servers, functools.partial(_kill_leader, servers, 1.0), 1.0
         )
+
+
+def directory_over_two_elections(kind: str) -> DirectoryLoad:
+    """Kill the leader of three nodes, and the next one, on loopback, under a directory; return what its users saw."""
+    servers_class, options, _ = KINDS[kind]
+    with servers_class(loopback(3, peer_ports=servers_class.PEER_PORTS)) as servers:
+        ttl = 2.0 * min(crowding(), 3.0)
+        load = DirectoryLoad(_urls(kind, servers, "elections", options)[:2], ttl, instances=20)
+        trio.run(load.run, functools.partial(twice, functools.partial(_kill_leader, servers, 2.0)))
+    return load
 
 
 # ------------------------------------------------------------------------------------------ inside
@@ -129,8 +145,11 @@ def _findings(order: Order, net: Network, servers: Servers) -> Iterator[Finding]
     if order.size < 1:
         harms = harms[:1]
     for what, harm, seconds in harms:
-        yield _under_load(kind, what, servers, harm, seconds)
-    if order.size >= 1:
+        if order.directory:
+            yield _under_directory(kind, what, servers, harm)
+        else:
+            yield _under_load(kind, what, servers, harm, seconds)
+    if order.size >= 1 and not order.directory:
         yield from _checks(kind, net, servers)
 
 
@@ -193,13 +212,7 @@ def _checks(kind: str, net: Network, servers: Servers) -> Iterator[Finding]:
 
 def _under_load(kind: str, what: str, servers: Servers, harm: Harm, seconds: float) -> Finding:
     _, options, ttl = KINDS[kind]
-    hosts = [f"{host}:{port}" for host, port in servers.endpoints]
-    # Each fault has a root of its own; a watcher begins at each of the servers.
-    root = what.replace(" ", "-")
-    urls = [
-        f"{kind}://{','.join(hosts[index:] + hosts[:index])}/{root}{options}" for index in range(len(hosts))
-    ]
-    load = Load(urls, ttl)
+    load = Load(_urls(kind, servers, what, options), ttl)
     trio.run(load.run, harm)
     servers.wait_ready()
     gap = load.longest_gap()
@@ -210,6 +223,25 @@ def _under_load(kind: str, what: str, servers: Servers, harm: Harm, seconds: flo
         f"{load.slowest_read:.1f} s, {load.failed_reads} failed; lease {load.lease}"
     )
     return Finding(f"{kind}: {what}", "; ".join([came, *load.problems]), not load.problems)
+
+
+def _under_directory(kind: str, what: str, servers: Servers, harm: Harm) -> Finding:
+    _, options, _ = KINDS[kind]
+    load = DirectoryLoad(_urls(kind, servers, f"directory {what}", options)[:2], _TTL)
+    trio.run(load.run, harm)
+    servers.wait_ready()
+    return Finding(
+        f"a directory over {kind}: {what}", "; ".join([load.came(), *load.problems]), not load.problems
+    )
+
+
+def _urls(kind: str, servers: Servers, what: str, options: str) -> list[str]:
+    """Return URLs of a root that only this fault has; each begins at another of the servers."""
+    hosts = [f"{host}:{port}" for host, port in servers.endpoints]
+    root = what.replace(" ", "-")
+    return [
+        f"{kind}://{','.join(hosts[index:] + hosts[:index])}/{root}{options}" for index in range(len(hosts))
+    ]
 
 
 @contextlib.asynccontextmanager

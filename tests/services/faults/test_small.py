@@ -9,7 +9,12 @@ import sys
 import pytest
 
 from tests.machine import missing, require_namespaces, within
-from tests.services.faults.cluster import KINDS, cluster_faults, small_faults
+from tests.services.faults.cluster import (
+    KINDS,
+    cluster_faults,
+    directory_over_two_elections,
+    small_faults,
+)
 from tests.services.faults.report import Finding, table
 from tests.services.faults.sqlite import full_disk
 
@@ -37,6 +42,21 @@ def test_three_nodes_of_which_one_is_cut_off() -> None:
     findings = [*cluster_faults("etcd", 0.1)]
     assert [finding.what for finding in findings] == ["etcd: a follower cut off from its peers"]
     assert findings[0].is_right, findings[0].came
+
+
+@pytest.mark.services
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", KINDS)
+def test_dns_while_the_store_elects_leaders(kind: str) -> None:
+    """Each question is answered with instances, at once, while the store's leader is killed twice (D-3); nobody goes missing, and at
+    no fence there are two leaders."""
+    load = directory_over_two_elections(kind)
+    assert load.problems == [], load.came()
+    assert load.slow_answers == 0, load.came()
+    assert load.answers > 100
+    assert load.lookups > 100
+    assert len(load.terms) > 3
 
 
 def test_the_table() -> None:
