@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from duplex_services.discovery._directory import Directory
+from duplex_services.discovery._locks import Locks
 from duplex_services.discovery._rules._catalogue import (
     REFRESH,
+    Lead,
     Listed,
     Said,
     by_id,
     difference,
+    lead_of,
     listed,
     read_agent,
     registration,
@@ -62,6 +65,9 @@ class Catalogue:
         self._said: dict[str, tuple[Said, float]] = {}
         self._limit = trio.CapacityLimiter(_AT_ONCE)
         self._is_away = False
+        self._locks = Locks(api)
+        #: Who leads of those that this server keeps.
+        self._leads: dict[str, Lead] = {}
         #: What the agent had of ours when it was last there.
         self._there: dict[str, Listed] = {}
 
@@ -91,14 +97,19 @@ class Catalogue:
 
     def _wanted(self) -> Iterator[tuple[Listed, Said]]:
         info, view = self._directory.info, self._directory.reading.view
+        self._leads = {}
         for held in view.all_held():
             record, one = held.record, held.instance
             if (record.server, record.incarnation) != (info.name, info.incarnation):
                 continue
             leader = view.leader(one.service)
-            found = listed(one, self._root, info.name, leads=leader is not None and leader.id == one.id)
-            if found is not None:
-                yield found, said_of(one)
+            leads = leader is not None and leader.id == one.id
+            found = listed(one, self._root, info.name, leads=leads)
+            if found is None:
+                continue
+            if leader is not None and leads and one.serves:
+                self._leads[one.service] = lead_of(found, one.id, leader.fence, self._root)
+            yield found, said_of(one)
 
     async def _compare(self) -> None:
         if not self._node:
@@ -117,6 +128,8 @@ class Catalogue:
         now = trio.current_time()
         due = [id for id, how in said.items() if self._is_due(id, how, now)]
         await self._all([self._say(id, said[id]) for id in due])
+        # Consul gives no session to a check that it has not yet, or that fails.
+        await self._locks.compare(self._leads)
 
     def _is_due(self, id: str, how: Said, now: float) -> bool:
         last, at = self._said.get(id, (None, -math.inf))

@@ -10,6 +10,7 @@ import duplex
 from duplex_services._shared._background import background
 from duplex_services.discovery._catalogue import Catalogue
 from duplex_services.discovery._directory import Directory
+from duplex_services.discovery._importing import Importing
 from duplex_services.discovery._model import ServerInfo
 from duplex_services.discovery._presence import Presence
 from duplex_services.discovery._rules._catalogue import split_url
@@ -31,8 +32,8 @@ async def open_directory(
     It begins when what is in the store is known. Any number of servers may have the same store.
 
     Args:
-        store: an open one, or its URL; with ``consul-catalog://`` it is Consul's key-value store, and what this server keeps is
-            registered with the agent that the URL names first, too.
+        store: an open one, or its URL; with ``consul-catalog://`` it is Consul's key-value store, what this server keeps is
+            registered with the agent that the URL names first, too, and what others have registered with Consul is found here.
         server: a name that this server keeps over its restarts, so that it knows what its earlier life kept; drawn by lot if
             empty.
         endpoints: where it is reached, for those who list the servers.
@@ -57,6 +58,7 @@ async def open_directory(
                 api = await stack.enter_async_context(open_consul_api(url))
                 nursery = await stack.enter_async_context(background())
                 nursery.start_soon(Catalogue(directory, api, opened.address).run)
+                nursery.start_soon(Importing(directory, api).run)
             yield directory
         return
     try:

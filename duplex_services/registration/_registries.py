@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import duplex
-from duplex_services._shared._http_client import Endpoint
+from duplex_services._shared._http_client import Endpoint, HttpClient
 from duplex_services.registration._ledger import Ledger
 from duplex_services.registration._model import Service
 from duplex_services.registration._rules._layouts import (
@@ -22,10 +22,11 @@ from duplex_services.registration._rules._layouts import (
     zookeeper_value,
 )
 from duplex_services.registration._target import Target
-from duplex_services.registration._targets._consul import ConsulApi, ConsulKeys, ConsulTarget
+from duplex_services.registration._targets._consul import ConsulKeys, ConsulTarget
 from duplex_services.registration._targets._etcd import EtcdKeys
 from duplex_services.registration._targets._keys import KeyTarget
 from duplex_services.registration._targets._zookeeper import ZooKeeperKeys
+from duplex_services.store.consul import ConsulApi
 
 #: Ports of those who are not told another.
 _CONSUL: Final = 8500
@@ -80,7 +81,7 @@ def _address(service: Service) -> str:
 def _consul(where: Address, tls: ssl.SSLContext | None, environment: Mapping[str, str]) -> ConsulApi:
     socket = Path(where.socket) if where.socket else None
     token = environment.get("CONSUL_HTTP_TOKEN", "")
-    return ConsulApi(Endpoint(where.host, where.port, tls, socket), token)
+    return ConsulApi(HttpClient([Endpoint(where.host, where.port, tls, socket)]), token=token)
 
 
 def _consul_tls(environment: Mapping[str, str]) -> ssl.SSLContext:

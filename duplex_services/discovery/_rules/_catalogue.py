@@ -28,6 +28,10 @@ CHECK_TTL: Final = 60.0
 REFRESH: Final = 20.0
 
 
+#: How the ids begin of instances that others have registered with Consul.
+IMPORTED: Final = "consul:"
+
+
 class Listed(msgspec.Struct, frozen=True):
     """A service of an agent's, as Consul has it.
 
@@ -50,6 +54,26 @@ class Listed(msgspec.Struct, frozen=True):
     weight: int
 
 
+class Lead(msgspec.Struct, frozen=True):
+    """Who leads a service, as the lock of its leader says.
+
+    Attributes:
+        directory: that says so.
+        id: of the instance.
+        address: its host or address.
+        port: its port.
+        fence: what the leader's writes are to carry.
+        check: of the leader in its agent, with which the lock ends.
+    """
+
+    directory: str
+    id: str
+    address: str
+    port: int
+    fence: int
+    check: str
+
+
 class Said(msgspec.Struct, frozen=True):
     """How an instance is, as Consul has it.
 
@@ -70,7 +94,8 @@ def split_url(url: str) -> tuple[str, bool]:
 
 
 def listed(one: Instance, root: str, server: str, *, leads: bool) -> Listed | None:
-    """Return what Consul is to say of an instance; ``None`` if it has no address that Consul knows, such as a Unix socket.
+    """Return what Consul is to say of an instance; ``None`` if it has no address that Consul knows, such as a Unix socket, or if Consul
+    has it from others.
 
     Args:
         one: the instance.
@@ -78,7 +103,7 @@ def listed(one: Instance, root: str, server: str, *, leads: bool) -> Listed | No
         server: the server of discovery that keeps it.
         leads: whether it leads its service.
     """
-    if not one.host or not one.port:
+    if not one.host or not one.port or one.id.startswith(IMPORTED):
         return None
     pairs = sorted(one.metadata.items())[:_MOST_PAIRS]
     meta = {_key(key): value for key, value in pairs if len(value.encode()) <= _MOST_VALUE}
@@ -134,6 +159,16 @@ def registration(one: Listed, said: Said) -> dict[str, Any]:
             "DeregisterCriticalServiceAfter": "10m",
         },
     }
+
+
+def lead_of(one: Listed, id: str, fence: int, root: str) -> Lead:
+    """Return what the lock of a leader says."""
+    return Lead(root, id, one.address, one.port, fence, one.id)
+
+
+def is_a_directorys(meta: Mapping[str, str]) -> bool:
+    """Whether a directory of ours has registered what has this metadata."""
+    return _ROOT in meta
 
 
 def read_agent(services: Any, root: str, server: str) -> dict[str, Listed]:

@@ -10,53 +10,16 @@ from urllib.parse import quote
 import msgspec
 import trio
 
-from duplex_services._shared._http_client import Answer, Endpoint, HttpClient, HttpError
+from duplex_services._shared._http_client import HttpError
 from duplex_services.registration._model import Entry, Service
 from duplex_services.registration._rules._difference import Put
 from duplex_services.registration._rules._layouts import consul_entry, consul_service
 from duplex_services.registration._target import RefusedError, TargetError
+from duplex_services.store import Refused, StoreError
+from duplex_services.store.consul import ConsulApi
 
 #: Where Consul notes that a service is in maintenance.
 _MAINTENANCE: Final = "_service_maintenance:"
-
-
-@final
-class ConsulApi:
-    """Requests to one agent.
-
-    Args:
-        endpoint: where it is.
-        token: shown with each request; empty for none.
-    """
-
-    def __init__(self, endpoint: Endpoint, token: str = "") -> None:
-        self._http = HttpClient([endpoint])
-        self._headers = [("X-Consul-Token", token)] if token else []
-
-    async def ask(self, method: str, target: str, body: bytes = b"", *, missing: bool = False) -> Answer:
-        """Make a request.
-
-        Args:
-            method: such as ``PUT``.
-            target: the path with its query.
-            body: what is sent.
-            missing: a 404 is an answer too.
-
-        Raises:
-            HttpError: nobody answers, or something is wrong there.
-            RefusedError: it is not taken, and why.
-        """
-        answer = await self._http.request(method, target, body, headers=self._headers)
-        if answer.status == 200 or (missing and answer.status == 404):
-            return answer
-        text = f"Consul answers {answer.status}: {answer.body[:500].decode(errors='replace').strip()}"
-        if 400 <= answer.status < 500:
-            raise RefusedError(text)
-        raise HttpError(text)
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self._http.aclose()
 
 
 @final
@@ -134,16 +97,20 @@ class ConsulTarget:
 
     async def _read(self, target: str) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = msgspec.json.decode((await self._api.ask("GET", target)).body, type=dict)
-        except (HttpError, RefusedError, msgspec.DecodeError) as error:
-            raise TargetError(str(error)) from error
+            found = await self._api.ask_agent("GET", target)
+        except StoreError as error:
+            raise TargetError(error.message) from error
+        if not isinstance(found, dict):
+            raise TargetError(f"Consul answers {target} with no JSON of an object")
         return found
 
-    async def _write(self, target: str, body: bytes = b"") -> None:
+    async def _write(self, target: str, body: bytes | None = None) -> None:
         try:
-            await self._api.ask("PUT", target, body)
-        except HttpError as error:
-            raise TargetError(str(error)) from error
+            await self._api.ask_agent("PUT", target, body)
+        except Refused as error:
+            raise RefusedError(error.message) from error
+        except StoreError as error:
+            raise TargetError(error.message) from error
 
 
 @final
@@ -167,27 +134,33 @@ class ConsulKeys:
 
     async def read(self, prefix: str) -> Mapping[str, str]:
         """Return all keys below a prefix with their values."""
-        answer = await self._api.ask("GET", f"/v1/kv/{quote(prefix)}?recurse=true", missing=True)
-        if answer.status == 404:
+        pairs = await self._ask("GET", f"/v1/kv/{quote(prefix)}?recurse=true", missing=True)
+        if pairs is None:
             return {}
         try:
-            pairs = msgspec.json.decode(answer.body, type=list[dict[str, Any]])
             return {
                 pair["Key"]: base64.b64decode(pair.get("Value") or "").decode(errors="replace")
                 for pair in pairs
             }
-        except (msgspec.DecodeError, KeyError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise HttpError(f"Consul answers with no keys: {error}") from error
 
     async def put(self, key: str, value: str, *, is_new: bool) -> bool:
         """Write a value, a new one only if the key is not there."""
         condition = "?cas=0" if is_new else ""
-        answer = await self._api.ask("PUT", f"/v1/kv/{quote(key)}{condition}", value.encode())
-        return answer.body.strip() == b"true"
+        return bool(await self._ask("PUT", f"/v1/kv/{quote(key)}{condition}", value.encode()))
 
     async def delete(self, key: str) -> None:
         """Delete a key, be it there or not."""
-        await self._api.ask("DELETE", f"/v1/kv/{quote(key)}")
+        await self._ask("DELETE", f"/v1/kv/{quote(key)}")
+
+    async def _ask(self, method: str, path: str, body: bytes | None = None, *, missing: bool = False) -> Any:
+        try:
+            return await self._api.ask_agent(method, path, body, missing=missing)
+        except Refused as error:
+            raise RefusedError(error.message) from error
+        except StoreError as error:
+            raise HttpError(error.message) from error
 
     def lasts(self, key: str) -> bool:
         """Consul's keys stay."""

@@ -270,6 +270,43 @@ async def test_what_was_deregistered_stays_so(consul: ConsulServers) -> None:
             assert await catalogue.statuses(service) == {"a": "passing"}
 
 
+@pytest.mark.services
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_pass_of_anti_entropy_brings_nothing_back() -> None:
+    """An agent that restarts compares all it has with the catalogue. What the catalogue lost is back, what it has besides is gone, which
+    shows that the pass was; and what was deregistered stays so (D-7)."""
+    service, phantom = a_service(), a_service()
+    with ConsulServers() as servers:
+        async with open_catalogue(servers) as catalogue:
+            instances = catalogue.directory.instances
+            await instances.register(service, said("a"), is_held=True)
+            gone = await instances.register(service, said("b"), is_held=True)
+            await catalogue.until(service, {"a": "passing", "b": "passing"})
+            (there, _) = sorted(
+                await catalogue.ask("GET", f"/v1/catalog/service/{service}"), key=lambda one: one["ServiceID"]
+            )
+            await instances.withdraw(gone)
+            await catalogue.until(service, {"a": "passing"})
+            # Around the agent: it knows of neither.
+            lost = {"Node": there["Node"], "ServiceID": there["ServiceID"]}
+            await catalogue.ask("PUT", "/v1/catalog/deregister", lost)
+            body = {"Node": there["Node"], "Address": "127.0.0.1", "Service": {"ID": "x", "Service": phantom}}
+            await catalogue.ask("PUT", "/v1/catalog/register", body)
+            assert await catalogue.statuses(service) == {}
+            assert await catalogue.statuses(phantom) == {"x": ""}
+            await trio.to_thread.run_sync(servers.restart)
+            await trio.to_thread.run_sync(servers.wait_ready)
+            seen: set[str] = set()
+            with fail_after(60):
+                while await catalogue.statuses(phantom):
+                    seen |= set(await catalogue.statuses(service))
+                    # Consul's time is real.
+                    await trio.sleep(0.1)
+            await catalogue.until(service, {"a": "passing"})
+            assert seen <= {"a"}
+
+
 class Api:
     """A Consul of which the agent can be away."""
 
@@ -278,7 +315,7 @@ class Api:
         self.services: dict[str, Any] = {}
         self.elsewhere: list[Any] = []
 
-    async def ask_agent(self, method: str, path: str, body: Any = None) -> Any:
+    async def ask_agent(self, method: str, path: str, body: Any = None, *, missing: bool = False) -> Any:
         await trio.lowlevel.checkpoint()
         if self.is_away:
             raise Unavailable("it is away")
@@ -288,6 +325,8 @@ class Api:
             return dict(self.services)
         if path.endswith("/register"):
             self.services[body["ID"]] = {**body, "Service": body["Name"]}
+        if path == "/v1/session/create":
+            return {"ID": "s"}
         if "/deregister/" in path:
             del self.services[urllib.parse.unquote(path.rpartition("/")[2])]
         return None

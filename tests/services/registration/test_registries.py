@@ -14,15 +14,16 @@ import trio
 from kazoo.client import KazooClient
 
 from duplex_services._shared._background import background
-from duplex_services._shared._http_client import Endpoint, HttpError
+from duplex_services._shared._http_client import Endpoint, HttpClient, HttpError
 from duplex_services.registration._keeping import Keeper
 from duplex_services.registration._registries import open_registry
 from duplex_services.registration._rules._layouts import zookeeper_value
 from duplex_services.registration._target import RefusedError, TargetError
-from duplex_services.registration._targets._consul import ConsulApi, ConsulKeys, ConsulTarget
+from duplex_services.registration._targets._consul import ConsulKeys, ConsulTarget
 from duplex_services.registration._targets._etcd import EtcdKeys
 from duplex_services.registration._targets._keys import KeyStore
 from duplex_services.registration._targets._zookeeper import ZooKeeperKeys
+from duplex_services.store.consul import ConsulApi
 from tests.machine import within
 from tests.services.registration.made import container, services
 from tests.services.servers import ConsulServers, EtcdServers, ZooKeeperServers, fetch
@@ -100,13 +101,16 @@ async def test_services_of_an_agent(consul: ConsulServers, tmp_path: Path) -> No
 
 
 async def test_agent_that_refuses_and_one_that_is_away(consul: ConsulServers, tmp_path: Path) -> None:
-    api = ConsulApi(Endpoint(*consul.endpoints[0]), token="nobody's")
-    with pytest.raises(RefusedError, match="Consul answers 400"):
-        await api.ask("PUT", "/v1/agent/service/register", b"{")
-    with pytest.raises(RefusedError, match="Consul answers 404"):
-        await api.ask("GET", "/v1/nothing")
+    api = ConsulApi(HttpClient([Endpoint(*consul.endpoints[0])]), token="nobody's")
+    target = ConsulTarget("consul://", api, "me")
+    with pytest.raises(RefusedError, match="Consul answers PUT /v1/agent/service/register with 400"):
+        await target._write("/v1/agent/service/register", b"{")
+    with pytest.raises(TargetError, match="Consul answers GET /v1/nothing with 404"):
+        await target._read("/v1/nothing")
+    with pytest.raises(RefusedError, match="Consul answers GET /v1/kv/ with 40"):
+        await ConsulKeys(api)._ask("GET", "/v1/kv/")
     await api.aclose()
-    away = ConsulTarget("consul://", ConsulApi(Endpoint("127.0.0.1", 1)), "me")
+    away = ConsulTarget("consul://", ConsulApi(HttpClient([Endpoint("127.0.0.1", 1)])), "me")
     with pytest.raises(TargetError):
         await away.entries()
     with pytest.raises(TargetError):
@@ -204,7 +208,7 @@ async def test_somebody_who_is_quicker_keeps_the_key(
     consul: ConsulServers, etcd: EtcdServers, zookeeper: ZooKeeperServers
 ) -> None:
     etcd_store = EtcdKeys(Endpoint(*etcd.endpoints[0]))
-    stores: list[KeyStore] = [ConsulKeys(ConsulApi(Endpoint(*consul.endpoints[0]))), etcd_store]
+    stores: list[KeyStore] = [ConsulKeys(ConsulApi(HttpClient([Endpoint(*consul.endpoints[0])]))), etcd_store]
     stores.append(ZooKeeperKeys(zookeeper.hosts))
     for keys in stores:
         async with background() as nursery:
@@ -310,10 +314,10 @@ async def test_answers_that_make_no_sense() -> None:
     async with background() as nursery:
         listeners = await nursery.start(functools.partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
         endpoint = Endpoint("127.0.0.1", listeners[0].socket.getsockname()[1])
-        api = ConsulApi(endpoint)
-        with pytest.raises(HttpError, match="Consul answers 500: no leader"):
-            await api.ask("GET", "/broken")
-        with pytest.raises(HttpError, match="answers with no keys"):
+        api = ConsulApi(HttpClient([endpoint]))
+        with pytest.raises(HttpError, match="Consul answers GET /broken with 500: no leader"):
+            await ConsulKeys(api)._ask("GET", "/broken")
+        with pytest.raises(HttpError, match=r"answers GET /v1/kv/a/\?recurse=true with no JSON"):
             await ConsulKeys(api).read("a/")
         with pytest.raises(TargetError):
             await ConsulTarget("consul://", api, "me").entries()
