@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import urllib.parse
@@ -14,6 +15,7 @@ import trio
 
 from duplex_services._shared._http_client import Endpoint, HttpClient
 from duplex_services.discovery import Directory, Registration, open_directory
+from duplex_services.discovery._errors import StoreAway
 from duplex_services.discovery._model import Instance
 from duplex_services.discovery._rules._catalogue import (
     Said,
@@ -28,7 +30,7 @@ from duplex_services.discovery._rules._catalogue import (
 from duplex_services.store import Refused, Unavailable
 from duplex_services.store.consul import open_consul_api
 from tests.machine import fail_after
-from tests.services.servers import ConsulServers
+from tests.services.servers import ConsulServers, loopback
 from tests.sizes import LONG
 
 # -- rules -----------------------------------------------------------------------------------------------
@@ -141,6 +143,11 @@ class Catalogue:
             )
             for entry in entries
         }
+
+    async def agent_s(self, service: str) -> list[str]:
+        """The same of those that the agent itself has, whatever the catalogue says."""
+        found = await self.ask("GET", "/v1/agent/services")
+        return [id.rpartition(":")[2] for id, one in found.items() if one["Service"] == service]
 
     async def until(self, service: str, expected: dict[str, str]) -> None:
         found: dict[str, str] = {}
@@ -305,6 +312,47 @@ async def test_a_pass_of_anti_entropy_brings_nothing_back() -> None:
                     await trio.sleep(0.1)
             await catalogue.until(service, {"a": "passing"})
             assert seen <= {"a"}
+
+
+@pytest.mark.services
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_what_goes_while_a_real_agent_is_dead(caplog: pytest.LogCaptureFixture) -> None:
+    service = a_service()
+    with ConsulServers(loopback(3, peer_ports=ConsulServers.PEER_PORTS)) as servers:
+        host, port = servers.nodes[1].endpoint
+        async with open_catalogue(servers) as catalogue, open_consul_api(f"consul://{host}:{port}/") as other:
+
+            async def until(expected: list[str]) -> None:
+                found: list[str] = []
+                with fail_after(60):
+                    while found != expected:
+                        with contextlib.suppress(Unavailable):
+                            told = await other.ask_agent("GET", f"/v1/catalog/service/{service}")
+                            found = sorted(one["ServiceID"].rpartition(":")[2] for one in told)
+                        # Consul is told in real time.
+                        await trio.sleep(0.05)
+
+            instances = catalogue.directory.instances
+            await instances.register(service, said("a"), is_held=True)
+            gone = await instances.register(service, said("b"), is_held=True)
+            await until(["a", "b"])
+            await trio.to_thread.run_sync(servers.nodes[0].kill)
+            with fail_after(60):
+                while catalogue.directory.reading.view.instance(service, "b") is not None:
+                    # It may have led Consul; then nothing is written until another does.
+                    with contextlib.suppress(StoreAway):
+                        await instances.withdraw(gone)
+            await until(["a"])
+            assert f":{service}:b was taken out of Consul's catalogue by another host" in caplog.text
+            servers.nodes[0].start()
+            await trio.to_thread.run_sync(servers.wait_ready)
+            # It comes back with both, and is told.
+            with fail_after(60):
+                while set(await catalogue.agent_s(service)) != {"a"}:
+                    # Consul is told in real time.
+                    await trio.sleep(0.05)
+            await until(["a"])
 
 
 class Api:
