@@ -144,8 +144,8 @@ async def open_peer(
 
         transports: what moves its messages, each for the endpoints of its schemes; ``None``: those of the package
             (:func:`duplex.transports.default_transports`). Endpoints of other schemes are refused.
-        discovery: servers of discovery, such as ``"tcp://10.0.0.2:7710"``, which all have the same directory; or the URL of the store
-            in which it is, such as ``"etcd://10.0.0.2"``. There, the services are registered wherever the peer is bound, with their
+        discovery: servers of discovery, such as ``"tcp://10.0.0.2:7710"``, or ``"local"`` for this host's, which all have the same
+            directory; or the URL of the store in which it is, such as ``"etcd://10.0.0.2"``. There, the services are registered wherever the peer is bound, with their
             health, until it drains or is closed, and ``discovery://...`` is looked up. ``None``: nothing is registered, and it is looked
             up at those that ``DUPLEX_DISCOVERY`` names, or at the Unix socket of this host's server.
         advertise: where others reach the peer, if they do not where it is bound: an address, a network or an interface, or

@@ -108,7 +108,7 @@ def commands(context: click.Context) -> None:
     multiple=True,
     envvar="DUPLEX_DISCOVERY",
     metavar="URL",
-    help="Register what is served at this server of discovery, or in this store; repeatable for servers.",
+    help="Register what is served at this server of discovery (local: this host's), or in this store; repeatable for servers.",
 )
 @click.option(
     "--advertise",

@@ -319,13 +319,13 @@ def _check_registration(registration: Registration, advertise: duplex.Advertise)
 
 def _checked_servers(texts: Collection[str]) -> tuple[str, ...]:
     with _refusing():
-        servers = read_servers(texts)
+        servers = read_servers(texts, socket_endpoint("discovery"))
     for server in servers:
         if is_store(server):
             check_url(split_url(server)[0])
         elif not any(server.partition("://")[0] in transport.schemes for transport in default_transports()):
             raise duplex.ConfigurationError(
-                f"{server!r} is no server of discovery: it has to be HOST:PORT, tcp://HOST:PORT or ipc:///PATH, or the URL of a store"
+                f"{server!r} is no server of discovery: it has to be HOST:PORT, tcp://HOST:PORT, ipc:///PATH or local, or the URL of a store"
             )
     return servers
 

@@ -13,7 +13,7 @@ from duplex_services.discovery._directory import Directory
 from duplex_services.discovery._importing import Importing
 from duplex_services.discovery._model import ServerInfo
 from duplex_services.discovery._presence import Presence
-from duplex_services.discovery._rules._catalogue import split_url
+from duplex_services.discovery._rules._catalogue import root_of, split_url
 from duplex_services.discovery._rules._checking import check_id
 from duplex_services.store import Store, open_store
 
@@ -57,7 +57,7 @@ async def open_directory(
 
                 api = await stack.enter_async_context(open_consul_api(url))
                 nursery = await stack.enter_async_context(background())
-                nursery.start_soon(Catalogue(directory, api, opened.address).run)
+                nursery.start_soon(Catalogue(directory, api, root_of(opened.address)).run)
                 nursery.start_soon(Importing(directory, api).run)
             yield directory
         return

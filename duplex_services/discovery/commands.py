@@ -17,6 +17,7 @@ from duplex_services._shared._places import settings_of, socket_endpoint, state_
 from duplex_services.discovery._backup_commands import backup_command, restore_command
 from duplex_services.discovery._board import show_board
 from duplex_services.discovery._front_options import front_options, fronts_of
+from duplex_services.discovery._rules._naming import LOCAL
 from duplex_services.discovery._showing import (
     show_change,
     show_diff,
@@ -517,8 +518,8 @@ def _run(function: Callable[[], Awaitable[_T]]) -> _T:
 
 def _places(where: tuple[str, ...]) -> tuple[str, ...]:
     """Return the endpoints to ask."""
-    given = tuple(part for text in where for part in text.split(",") if part)
-    return tuple(_long(endpoint) for endpoint in given) or (socket_endpoint("discovery"),)
+    given = tuple(part for text in where for part in text.split(",") if part) or (LOCAL,)
+    return tuple(socket_endpoint("discovery") if part == LOCAL else _long(part) for part in given)
 
 
 def _long(endpoint: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -17,6 +18,7 @@ SCHEME: Final = "consul-catalog:"
 _ROOT: Final = "duplex-directory"
 _SERVER: Final = "duplex-server"
 _STATE: Final = "duplex-state"
+_ROOT_BY_DEFAULT: Final = "duplex"
 
 #: What Consul takes of metadata.
 _MOST_PAIRS: Final = 60
@@ -91,6 +93,11 @@ def split_url(url: str) -> tuple[str, bool]:
     if url.startswith(SCHEME):
         return f"consul:{url.removeprefix(SCHEME)}", True
     return url, False
+
+
+def root_of(address: str) -> str:
+    """Return what names a directory within one Consul, whichever of its hosts a server speaks with: the path of its store's address."""
+    return urlsplit(address).path.strip("/") or _ROOT_BY_DEFAULT
 
 
 def listed(one: Instance, root: str, server: str, *, leads: bool) -> Listed | None:

@@ -24,6 +24,10 @@ VERSION_KEY: Final = "duplex.version"
 PEER_KEY: Final = "duplex.peer"
 
 
+#: The word for this host's server.
+LOCAL: Final = "local"
+
+
 class Target(msgspec.Struct, frozen=True):
     """What ``discovery://…`` names.
 
@@ -110,8 +114,12 @@ def whole_server(server: str) -> str:
     return server
 
 
-def read_servers(texts: Iterable[str]) -> tuple[str, ...]:
+def read_servers(texts: Iterable[str], local: str) -> tuple[str, ...]:
     """Return the servers in texts that have several at their commas, each once. The commas in the URL of a store are its own.
+
+    Args:
+        texts: what somebody gave.
+        local: what the word ``local`` stands for: this host's server.
 
     Raises:
         ValueError: there is a store, and something beside it.
@@ -121,7 +129,8 @@ def read_servers(texts: Iterable[str]) -> tuple[str, ...]:
         if is_store(text.strip()):
             found.append(text.strip())
         else:
-            found += [whole_server(part.strip()) for part in text.split(",") if part.strip()]
+            parts = [part.strip() for part in text.split(",")]
+            found += [local if part == LOCAL else whole_server(part) for part in parts if part]
     servers = tuple(dict.fromkeys(found))
     if len(servers) > 1 and any(map(is_store, servers)):
         raise ValueError(f"discovery is asked at servers, or is in one store: {', '.join(servers)} is both")

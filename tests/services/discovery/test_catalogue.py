@@ -24,6 +24,7 @@ from duplex_services.discovery._rules._catalogue import (
     listed,
     read_agent,
     registration,
+    root_of,
     said_of,
     split_url,
 )
@@ -111,6 +112,11 @@ def test_what_is_different() -> None:
     changed = {one.id: {**entry, "Port": 81}}
     assert difference({one.id: one}, read_agent(changed, "r", "here")) == ([one], [])
     assert read_agent(None, "r", "here") == {}
+
+
+def test_a_directory_has_one_name_at_all_hosts_of_a_consul() -> None:
+    assert root_of("consul://10.0.0.1:8500,10.0.0.2/a/b/") == root_of("consul://localhost/a/b") == "a/b"
+    assert root_of("consul://localhost/") == root_of("consul://localhost") == "duplex"
 
 
 def test_urls() -> None:

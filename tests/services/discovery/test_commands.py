@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from duplex_services._shared._places import socket_endpoint
 from duplex_services.discovery._model import Metadata, ServerInfo
 from duplex_services.discovery._showing import (
     show_change,
@@ -37,6 +38,7 @@ from duplex_services.discovery.client import (
     ServiceInfo,
     Status,
 )
+from duplex_services.discovery.commands import _places
 from tests.machine import within
 
 ROOT = Path(__file__).parents[3]
@@ -108,6 +110,12 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 pytestmark = pytest.mark.slow
+
+
+def test_places() -> None:
+    here = socket_endpoint("discovery")
+    assert _places(()) == _places(("local",)) == (here,)
+    assert _places((":7710,local", "tcp://a:1")) == ("tcp://127.0.0.1:7710", here, "tcp://a:1")
 
 
 def test_a_directory_from_a_shell(shell: Shell) -> None:

@@ -93,15 +93,16 @@ def test_listed_names(service: str, listed: str) -> None:
         (["etcd://a,b,c/p"], ("etcd://a,b,c/p",)),
         (["duplex+tcp://a:1"], ("duplex+tcp://a:1",)),
         ([" a:1 , , b:2 "], ("tcp://a:1", "tcp://b:2")),
+        (["local", "a:1,local"], ("ipc:///here", "tcp://a:1")),
     ],
 )
 def test_servers(texts: list[str], servers: tuple[str, ...]) -> None:
-    assert read_servers(texts) == servers
+    assert read_servers(texts, "ipc:///here") == servers
 
 
 def test_servers_and_stores_do_not_mix() -> None:
     with pytest.raises(ValueError, match="is both"):
-        read_servers(["a:1", "sqlite:/x"])
+        read_servers(["a:1", "sqlite:/x"], "ipc:///here")
     assert not is_store("nonsense")
 
 
