@@ -86,9 +86,20 @@ class TypeFacts(msgspec.Struct, frozen=True):
 def inspect_type(annotation: Any) -> TypeFacts:
     """Find the facts of a type. Raises ``ConfigurationError`` if it cannot travel."""
     try:
-        root = msgspec.inspect.type_info(annotation)
-    except Exception as error:  # evaluates annotations of classes, which may raise anything
+        return facts_of(annotation)
+    except ConfigurationError:
+        raise
+    except Exception as error:
         raise ConfigurationError(f"values of type {annotation!r} cannot travel: {error}") from None
+
+
+def facts_of(annotation: Any) -> TypeFacts:
+    """Like :func:`inspect_type`, but errors of msgspec come as they are: it evaluates annotations of classes, which may raise anything."""
+    return _FACTS.of(annotation)
+
+
+def _find_facts(annotation: Any) -> TypeFacts:
+    root = msgspec.inspect.type_info(annotation)
     nodes: dict[int, Any] = {}
     _collect(root, nodes)
     kinds = {type(node) for node in nodes.values()}
@@ -119,6 +130,10 @@ def inspect_type(annotation: Any) -> TypeFacts:
             if not field.init and not _has_default(field)
         ),
     )
+
+
+#: A type is walked through once: the services that each peer has would cost it most of the time that it takes to open.
+_FACTS: Final = PerType(_find_facts)
 
 
 def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:

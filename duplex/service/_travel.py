@@ -6,11 +6,10 @@ import typing
 from collections import abc
 from typing import Any, Final
 
-import msgspec
 import trio
 
 from duplex._errors import ConfigurationError
-from duplex.codec._types import inspect_type
+from duplex.codec._types import facts_of, inspect_type
 from duplex.engine.channels import Callback, ReceiveChannel, SendChannel
 from duplex.service._annotations import UnresolvedNameError, bare, role_of
 from duplex.service._typetext import type_text
@@ -72,11 +71,10 @@ def _foreign_types(subject: str, annotation: Any) -> tuple[Any, ...]:
         kind = bare(annotation)
         return (typing.get_origin(kind) or kind,)  # what is in it is msgspec's business no more
     try:
-        msgspec.inspect.type_info(annotation)
-        return inspect_type(annotation).foreign
+        return facts_of(annotation).foreign
     except NameError as error:
         raise UnresolvedNameError(subject, annotation, error) from None
-    except Exception as error:  # msgspec evaluates annotations of classes, which may raise anything
+    except Exception as error:
         raise ConfigurationError(f"{subject}: {error}") from None
 
 
