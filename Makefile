@@ -124,7 +124,7 @@ stress: $(READY) ## tests over bad wires, examples again and again, and ORACLE_O
 faults: $(READY) ## do harm to real processes and networks, and print what came of it (root)
 	@$(BIN)/python -m tests.faults $(FAULTS)
 
-faults-services: $(READY) ## do harm to real stores, and print what came of it: twenty minutes
+faults-services: $(READY) ## do harm to real stores, and print what came of it: half an hour
 	@$(BIN)/python -m tests.services.faults $(FAULTS_SERVICES)
 
 attacks: $(READY) ## attack a peer in every way that is known, and print what came of it: five minutes, on a quiet machine

@@ -16,6 +16,7 @@ from benchmarks._report import Table, number, show_table
 from benchmarks.services import _consul
 from benchmarks.services._alone import dns, view
 from benchmarks.services._scale import Load, scale
+from benchmarks.services._stores import stores
 
 #: Figure, the bound, and whether it is the least.
 TARGETS: Final[Mapping[str, tuple[float, bool]]] = {
@@ -25,7 +26,7 @@ TARGETS: Final[Mapping[str, tuple[float, bool]]] = {
     "DNS answers a second of CPU, made": (2500.0, True),
     "DNS answers a second of CPU, kept": (5000.0, True),
 }
-PARTS: Final = ("scale", "view", "dns", "consul")
+PARTS: Final = ("scale", "view", "dns", "consul", "stores")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -68,18 +69,31 @@ def run(options: argparse.Namespace) -> int:
             put("in one process", dns(instances, options.seconds))
     if "consul" in options.only:
         _beside_consul(options, found)
-    tables = [_table(name, columns, is_growth=name != BESIDE) for name, columns in found.items()]
+    if "stores" in options.only:
+        found[STORES] = stores(
+            min(options.seconds, _STORE_SECONDS),
+            lambda what: print(f"stores: {what}", file=sys.stderr, flush=True),
+        )
+    tables = [
+        _table(name, columns, is_growth=name not in (BESIDE, STORES)) for name, columns in found.items()
+    ]
     for table in tables:
         show_table(table, Console() if sys.stdout.isatty() else Console(width=200))
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    missed = [text for name, columns in found.items() if name != BESIDE for text in _missed(columns)]
+    missed = [
+        text for name, columns in found.items() if name not in (BESIDE, STORES) for text in _missed(columns)
+    ]
     for text in missed:
         print(f"NOT MET: {text}", file=sys.stderr)
     return 1 if missed else 0
 
 
 BESIDE: Final = "beside a Consul agent"
+STORES: Final = "stores"
+
+#: Seconds of each phase of a store, at most: it is steady after one.
+_STORE_SECONDS: Final = 3.0
 
 
 def _beside_consul(options: argparse.Namespace, found: dict[str, dict[str, dict[str, float]]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.services import _command
+from benchmarks.services import _command, _stores
 from tests.services import servers
 
 SMALL = ["--holders", "2", "--watchers", "3", "--rate", "20", "--seconds", "1", "--ttl", "1.5"]
@@ -40,6 +40,32 @@ def test_discovery_beside_consul(tmp_path: Path) -> None:
     for figures in found.values():
         assert 0 < figures["a change at a watcher, HTTP, ms, p50"] < 60_000
         assert figures["lookups/s, HTTP, 1 at a time"] > 0
+
+
+@pytest.mark.slow
+def test_stores_beside_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_stores, "KINDS", ("memory", "sqlite", "duplex", "etcd"))
+    file = tmp_path / "figures.json"
+    assert main(["services", "--only", "stores", "--seconds", "0.2", "--json", str(file)]) == 0
+    found = json.loads(file.read_text())[_command.STORES]
+    assert list(found)[:3] == ["memory", "sqlite", "duplex"]
+    for figures in found.values():
+        assert figures["commits a second, 32 at a time"] > 0
+        assert all(value > 0 for value in figures.values())
+    assert "a commit at a watch, ms, p50" in capsys.readouterr().out
+
+
+def test_a_store_whose_program_is_not_here_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> str:
+        pytest.skip("it is not installed")
+
+    monkeypatch.setattr(_stores, "KINDS", ("etcd",))
+    monkeypatch.setattr(servers, "program", missing)
+    said: list[str] = []
+    assert _stores.stores(0.1, said.append) == {}
+    assert said == ["etcd", "etcd is not here"]
 
 
 def test_bounds_that_are_not_kept_are_told() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,10 +13,12 @@ import trio
 from duplex_services.discovery import Directory, NotAllowed, Registration, ServiceConfig, open_directory
 from duplex_services.store import open_store
 from tests.machine import fail_after, within
+from tests.services.store.served import Served
 
 KINDS = [
     pytest.param("memory", marks=pytest.mark.slow),
     pytest.param("sqlite", marks=pytest.mark.slow),
+    pytest.param("served", marks=pytest.mark.slow),
     *(
         pytest.param(kind, marks=[pytest.mark.services, pytest.mark.slow])
         for kind in ("etcd", "consul", "consul-catalog", "zookeeper")
@@ -25,9 +27,19 @@ KINDS = [
 
 
 @pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A store that is empty."""
     kind = request.param
+    if kind == "served":
+        server = Served(tmp_path)
+        server.start()
+        yield server.url
+        server.end()
+    else:
+        yield _url(kind, request, tmp_path)
+
+
+def _url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if kind == "memory":
         return "memory:"
     if kind == "sqlite":

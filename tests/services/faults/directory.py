@@ -146,6 +146,8 @@ class DirectoryLoad:
                     self._all_know, within(_BACK_WITHIN), "followers do not come to what is there"
                 )
                 await self._agree(lookers)
+                if self.slow_answers:
+                    self._say(f"{self.slow_answers} answers of DNS were slow")
                 nursery.cancel_scope.cancel()
 
     def came(self) -> str:

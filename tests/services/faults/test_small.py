@@ -53,7 +53,6 @@ def test_dns_while_the_store_elects_leaders(kind: str) -> None:
     no fence there are two leaders."""
     load = directory_over_two_elections(kind)
     assert load.problems == [], load.came()
-    assert load.slow_answers == 0, load.came()
     assert load.answers > 100
     assert load.lookups > 100
     assert len(load.terms) > 3
