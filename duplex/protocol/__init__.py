@@ -22,7 +22,7 @@ from duplex.protocol._commands import (
     LimitsInfo,
     ServiceInfo,
 )
-from duplex.protocol._connection import FIRST_PROOF, Connection, limits_info
+from duplex.protocol._connection import FIRST_PROOF, Connection, limits_info, refusal
 from duplex.protocol._events import (
     CancelReceived,
     ChannelClosed,
@@ -88,4 +88,5 @@ __all__ = (
     "limits_info",
     "max_frame",
     "most_waiting",
+    "refusal",
 )

@@ -33,7 +33,7 @@ from duplex.protocol._checks import (
 )
 from duplex.protocol._commands import Hello, LimitsInfo, ServiceInfo
 from duplex.protocol._flow import MESSAGE_OVERHEAD, NOTIFY_OVERHEAD, SendWindow
-from duplex.protocol._outbox import COMMAND_BYTES, Buffer, ItemRun
+from duplex.protocol._outbox import COMMAND_BYTES, Buffer, ItemRun, encode
 from duplex.protocol._receiving import Receiving
 from duplex.protocol._records import (
     LINK_CLOSED,
@@ -610,6 +610,16 @@ def _milliseconds(seconds: float) -> int:
     # Up, or the other side would end the call before this one does; but not for the last digits of a product of floats.
     milliseconds = seconds * 1000 - 1e-6
     return max(1, math.ceil(milliseconds)) if milliseconds < c.MAX_INTEGER else c.MAX_INTEGER
+
+
+def refusal(reason: str, message: str) -> bytes:
+    """Return frame 0 of a ``REFUSE``, for those whose ``HELLO`` no :class:`Connection` has to look at.
+
+    Args:
+        reason: such as ``protocol``.
+        message: for the human at the other side.
+    """
+    return encode([c.Refuse(reason, text(message))])
 
 
 def limits_info(limits: Limits) -> LimitsInfo:

@@ -54,9 +54,10 @@ __all__ = [
 ]
 
 #: Those of a peer that is opened without any being named.
-DEFAULT: Final = Transports((ZmqTransport(), MemoryTransport()))
+DEFAULT: Final = Transports((ZmtpTransport(), ZmqTransport(), MemoryTransport()))
 
 
 def default_transports() -> list[Transport]:
-    """Return the transports of a peer that is opened without any being named: ``tcp``, ``ipc``, ``inproc`` and ``memory``."""
+    """Return the transports of a peer that is opened without any being named: ``tcp`` and ``ipc``, ``zmq+tcp``, ``zmq+ipc`` and
+    ``inproc`` of libzmq, and ``memory``."""
     return list(DEFAULT)

@@ -45,10 +45,13 @@ class TransportOptions:
     #: one of more frames.
     max_message: int = 64 * 1024 * 1024
     max_frames: int = 65_537
-    #: Seconds that a remote end has for its first message, and bytes of that; how many remote ends of a bound port there may be
-    #: that have sent none, and how many of them of one address. Where the transport can tell.
+    #: Of a bound port: seconds that a remote end has for its first message, and bytes of that, which has one frame; how many
+    #: remote ends there may be that have sent none, and how many of them of one address. Where the transport can tell.
     hello_timeout: float = 5.0
     max_hello: int = 64 * 1024
+    #: What is sent to a remote end of a bound port whose first message is longer, or has more than one frame, before its
+    #: connection ends; nothing if it is empty.
+    refusal: bytes = b""
     max_ungreeted: int = 256
     max_ungreeted_per_address: int = 16
     #: So many messages of one remote end may wait here for the event loop. A transport that can take no more

@@ -12,30 +12,44 @@ from typing import Final
 
 from duplex._errors import BindError, ConfigurationError
 
-SCHEMES: Final = frozenset({"tcp", "ipc", "inproc"})
-_EXAMPLES: Final = {"tcp": "tcp://host:port", "ipc": "ipc://path", "inproc": "inproc://name"}
+#: What is in front of the schemes of sockets that are libzmq's.
+ZMQ: Final = "zmq+"
+_EXAMPLES: Final = {
+    "tcp": "tcp://host:port",
+    "ipc": "ipc://path",
+    "zmq+tcp": "zmq+tcp://host:port",
+    "zmq+ipc": "zmq+ipc://path",
+    "inproc": "inproc://name",
+}
 #: Bytes of a path at which a Unix socket can be, on Linux: ``sun_path`` of ``struct sockaddr_un``, less the byte that ends it.
 LONGEST_PATH: Final = 107
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A parsed endpoint. ``host`` and ``port`` belong to tcp (an IPv6 host is without its brackets; port 0
-    and ``*`` both read as 0), ``name`` to ipc (a path; with ``@`` in front one of Linux's abstract names) and inproc."""
+    """A parsed endpoint. ``scheme`` is ``tcp``, ``ipc`` or ``inproc``, and ``prefix`` is what is in front of it, ``zmq+`` or
+    nothing. ``host`` and ``port`` belong to tcp (an IPv6 host is without its brackets; port 0 and ``*`` both read as 0), ``name``
+    to ipc (a path; with ``@`` in front one of Linux's abstract names) and inproc."""
 
     scheme: str
     host: str = ""
     port: int = 0
     name: str = ""
+    prefix: str = ""
 
     def __str__(self) -> str:
+        return f"{self.prefix}{self.plain}"
+
+    @property
+    def plain(self) -> str:
+        """The endpoint without its prefix, as libzmq writes it."""
         if self.scheme != "tcp":
             return f"{self.scheme}://{self.name}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"tcp://{host}:{self.port or '*'}"
 
 
-def parse_endpoint(endpoint: str, *, binding: bool, schemes: frozenset[str] = SCHEMES) -> Endpoint:
+def parse_endpoint(endpoint: str, *, binding: bool, schemes: frozenset[str]) -> Endpoint:
     """Take an endpoint apart and check it.
 
     Args:
@@ -54,11 +68,15 @@ def parse_endpoint(endpoint: str, *, binding: bool, schemes: frozenset[str] = SC
         raise ConfigurationError(
             f"{endpoint!r} is not an endpoint of this transport; write {', '.join(others)} or {last}"
         )
+    prefix = ZMQ if scheme.startswith(ZMQ) else ""
+    scheme = scheme.removeprefix(ZMQ)
     if scheme == "tcp":
-        return _parse_tcp(endpoint, rest, binding)
+        return _parse_tcp(endpoint, rest, binding, prefix)
     if not rest:
-        example = "ipc:///run/app.sock" if scheme == "ipc" else "inproc://name"
-        raise ConfigurationError(f"{endpoint!r} has nothing after {scheme}://; write for example {example}")
+        example = f"{prefix}ipc:///run/app.sock" if scheme == "ipc" else "inproc://name"
+        raise ConfigurationError(
+            f"{endpoint!r} has nothing after {prefix}{scheme}://; write for example {example}"
+        )
     if "\0" in rest:
         raise ConfigurationError(f"{endpoint!r} contains a NUL character, which no name may")
     if any("\ud800" <= character <= "\udfff" for character in endpoint):
@@ -72,14 +90,14 @@ def parse_endpoint(endpoint: str, *, binding: bool, schemes: frozenset[str] = SC
         if scheme == "ipc":
             # libzmq's own wildcard makes a directory, in the current one unless TMPDIR is set.
             name = os.path.join(_temporary_directory(), f"{name}.sock")
-        return Endpoint(scheme, name=name)
+        return Endpoint(scheme, name=name, prefix=prefix)
     limit = LONGEST_PATH if scheme == "ipc" else 255
     size = len(os.fsencode(rest))
     if size > limit:
         raise ConfigurationError(
             f"{endpoint!r}: the name is {size} bytes long, and at most {limit} are possible; use a shorter path"
         )
-    return Endpoint(scheme, name=rest)
+    return Endpoint(scheme, name=rest, prefix=prefix)
 
 
 def _temporary_directory() -> str:
@@ -95,11 +113,11 @@ def _temporary_directory() -> str:
 _HOST: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
-def _parse_tcp(endpoint: str, rest: str, binding: bool) -> Endpoint:
+def _parse_tcp(endpoint: str, rest: str, binding: bool, prefix: str) -> Endpoint:
     def wrong(why: str) -> ConfigurationError:
         return ConfigurationError(f"{endpoint!r}: {why}; write for example {example}")
 
-    example = "tcp://127.0.0.1:5555, or tcp://[::1]:5555"
+    example = f"{prefix}tcp://127.0.0.1:5555, or {prefix}tcp://[::1]:5555"
     host, separator, port_text = rest.rpartition(":")
     if not separator:
         raise wrong("the port is missing")
@@ -117,7 +135,7 @@ def _parse_tcp(endpoint: str, rest: str, binding: bool) -> Endpoint:
             ipaddress.IPv6Address(bare if host == f"[{bare}]" else "")
         except ValueError:
             raise wrong(f"{host!r} is not an IPv6 address in brackets") from None
-        return Endpoint("tcp", bare, port)
+        return Endpoint("tcp", bare, port, prefix=prefix)
     if host == "*":
         if not binding:
             raise wrong("the host * is for binding, and connecting needs a real one")
@@ -127,4 +145,4 @@ def _parse_tcp(endpoint: str, rest: str, binding: bool) -> Endpoint:
         raise wrong("the host is missing")
     elif not _HOST.fullmatch(host):
         raise wrong(f"{host!r} is not a host name or an address")
-    return Endpoint("tcp", host, port)
+    return Endpoint("tcp", host, port, prefix=prefix)

@@ -1,4 +1,4 @@
-"""The listening sockets of ``tcp://`` and ``ipc://``, made here and handed to libzmq.
+"""The sockets that listen, of ``tcp://`` and ``ipc://``; those of ``zmq+tcp://`` and ``zmq+ipc://`` are handed to libzmq.
 
 libzmq can make them itself, but it removes whatever file is at an ipc path without looking, ends the process where
 it has no descriptor left to look an address up, and tells of an address that it listens at on which nobody can
@@ -71,10 +71,10 @@ class Listener:
         if endpoint.scheme == "tcp":
             self.socket, self.endpoint = _listen_tcp(endpoint)
         elif endpoint.name.startswith("@"):
-            self.socket, self.endpoint = _listen_abstract(endpoint), str(endpoint)
+            self.socket, self.endpoint = _listen_abstract(endpoint), endpoint
         else:
             self.socket, self.file = _listen_ipc(endpoint, blocking)
-            self.endpoint = str(endpoint)
+            self.endpoint = endpoint
 
     def close(self) -> None:
         """Give it up, if libzmq has not taken it over."""
@@ -86,7 +86,7 @@ class Listener:
 # -- tcp ---------------------------------------------------------------------------------------------------
 
 
-def _listen_tcp(endpoint: Endpoint) -> tuple[socket.socket, str]:
+def _listen_tcp(endpoint: Endpoint) -> tuple[socket.socket, Endpoint]:
     family, address = _tcp_address(endpoint)
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -96,7 +96,7 @@ def _listen_tcp(endpoint: Endpoint) -> tuple[socket.socket, str]:
         listening.bind(address)
         listening.listen(BACKLOG)
         listening.setblocking(False)
-        return listening, str(tcp_endpoint(listening.getsockname()))
+        return listening, tcp_endpoint(listening.getsockname(), endpoint.prefix)
     except BaseException:
         listening.close()
         raise
@@ -140,13 +140,13 @@ def _interface_address(name: str) -> str:
     return socket.inet_ntoa(address[4:8])
 
 
-def tcp_endpoint(address: tuple[Any, ...]) -> Endpoint:
+def tcp_endpoint(address: tuple[Any, ...], prefix: str = "") -> Endpoint:
     """Return the endpoint that stands for an address as Python gives it. An IPv6 address that means something on one
     interface only has that one's name in it."""
     host, port = str(address[0]), int(address[1])
     if len(address) == 4 and address[3] and "%" not in host:
         host = f"{host}%{_interface_name(int(address[3]))}"
-    return Endpoint("tcp", host, port)
+    return Endpoint("tcp", host, port, prefix=prefix)
 
 
 def _interface_name(index: int) -> str:

@@ -1,13 +1,15 @@
-"""ZeroMQ: ``tcp://``, ``ipc://`` and ``inproc://`` endpoints."""
+"""libzmq: ``zmq+tcp://``, ``zmq+ipc://`` and ``inproc://`` endpoints."""
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
 from duplex.transports._base import Port, Receiver, TransportOptions
-from duplex.transports._endpoint import SCHEMES, parse_endpoint
+from duplex.transports._endpoint import parse_endpoint
 from duplex.transports._zmq_dealer import DealerPort
 from duplex.transports._zmq_router import RouterPort
+
+SCHEMES: Final = frozenset({"zmq+tcp", "zmq+ipc", "inproc"})
 
 
 @final
@@ -19,7 +21,7 @@ class ZmqTransport:
         return SCHEMES
 
     def bind(self, endpoint: str, receiver: Receiver, options: TransportOptions) -> Port:
-        return RouterPort(parse_endpoint(endpoint, binding=True), receiver, options)
+        return RouterPort(parse_endpoint(endpoint, binding=True, schemes=SCHEMES), receiver, options)
 
     def connect(self, endpoint: str, receiver: Receiver, options: TransportOptions) -> Port:
-        return DealerPort(parse_endpoint(endpoint, binding=False), receiver, options)
+        return DealerPort(parse_endpoint(endpoint, binding=False, schemes=SCHEMES), receiver, options)

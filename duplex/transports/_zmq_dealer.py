@@ -132,7 +132,7 @@ class DealerPort:
         if target.scheme != "tcp":
             return [target]
         found = await trio.socket.getaddrinfo(target.host, target.port, type=stdlib_socket.SOCK_STREAM)
-        return list(dict.fromkeys(tcp_endpoint(entry[4]) for entry in found))
+        return list(dict.fromkeys(tcp_endpoint(entry[4], target.prefix) for entry in found))
 
     def close(self, linger: float | None = None) -> None:
         if self._closed:
@@ -162,7 +162,7 @@ class _Connection(SocketLoop):
         self._refusal: str | None = None
         try:
             apply_options(self._socket, "dealer", address, port._options)
-            self._socket.connect(str(address))
+            self._socket.connect(address.plain)
         except BaseException:
             self.stop(0)
             raise

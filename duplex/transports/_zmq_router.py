@@ -32,7 +32,7 @@ from duplex.transports._base import (
     TurnTaker,
     take_turns,
 )
-from duplex.transports._endpoint import Endpoint
+from duplex.transports._endpoint import ZMQ, Endpoint
 from duplex.transports._listen import LOCK_PATIENCE, IpcFile, Listener
 from duplex.transports._zmq_options import SEND_QUEUE, apply_options
 from duplex.transports._zmq_socket import (
@@ -62,6 +62,7 @@ class RouterPort(SocketLoop):
 
     def __init__(self, endpoint: Endpoint, receiver: Receiver, options: TransportOptions) -> None:
         self._inproc = inproc = endpoint.scheme == "inproc"
+        self._is_ipc = endpoint.scheme == "ipc"
         try:
             super().__init__(new_socket(zmq.ROUTER), 0 if inproc else _ACCEPTED | _DISCONNECTED)
         except zmq.ZMQError as error:
@@ -98,13 +99,13 @@ class RouterPort(SocketLoop):
         listener = bind_when_free(text, lambda: Listener(endpoint, blocking=blocking), blocking=blocking)
         try:
             self._socket.set(zmq.USE_FD, listener.socket.fileno())
-            self._socket.bind(listener.endpoint)
+            self._socket.bind(listener.endpoint.plain)
         except BaseException:
             listener.close()
             raise
         listener.socket.detach()  # it is libzmq's now
         self._file = listener.file
-        return listener.endpoint
+        return str(listener.endpoint)
 
     @property
     def endpoint(self) -> str:
@@ -206,9 +207,9 @@ class RouterPort(SocketLoop):
             peer = str(frame.get("Peer-Address"))
         except zmq.ZMQError:
             return self._endpoint
-        if not self._endpoint.startswith("ipc:"):
+        if not self._is_ipc:
             peer = peer.removeprefix("::ffff:")  # an IPv4 address, seen by a socket for both families
-            return f"tcp://[{peer}]" if ":" in peer else f"tcp://{peer}"
+            return f"{ZMQ}tcp://[{peer}]" if ":" in peer else f"{ZMQ}tcp://{peer}"
         _, _, pid = peer.rpartition(":")
         return f"{self._endpoint} (pid {pid})"
 

@@ -17,6 +17,7 @@ import trio
 
 import duplex
 from duplex.transports import _listen, _zmq_router, _zmq_socket
+from duplex.transports.streams import _bound
 from tests.engine.helpers import until
 from tests.machine import fail_after
 
@@ -105,8 +106,7 @@ async def test_a_cancelled_wait_binds_nothing(tmp_path: Path) -> None:
             assert peer.endpoints == []
 
 
-@pytest.mark.about_libzmq("its sockets are closed in the background")
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "inproc://again"])
+@pytest.mark.parametrize("endpoint", ["zmq+tcp://127.0.0.1:*", "inproc://again"])
 async def test_what_this_process_has_just_unbound_is_waited_for(
     endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,19 +136,24 @@ async def test_what_this_process_has_just_unbound_is_waited_for(
             assert refused == 0
 
 
+#: What removes the file of an endpoint, by what is in front of that.
+REMOVES = pytest.mark.parametrize(("prefix", "module"), [("", _bound), ("zmq+", _zmq_router)])
+
+
+@REMOVES
 async def test_closing_waits_for_the_lock_with_others_running(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prefix: str, module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "socket"
     ticks = Ticks()
-    monkeypatch.setattr(_zmq_router, "LOCK_PATIENCE", 60.0)
+    monkeypatch.setattr(module, "LOCK_PATIENCE", 60.0)
     with fail_after(10):
         async with duplex.open_peer() as peer, trio.open_nursery() as nursery:
-            await peer.bind(f"ipc://{path}")
+            await peer.bind(f"{prefix}ipc://{path}")
             nursery.start_soon(ticks.run)
             await until(lambda: ticks.count)
             with locked(tmp_path):
-                await peer.unbind(f"ipc://{path}")
+                await peer.unbind(f"{prefix}ipc://{path}")
                 before = ticks.count
                 await until(lambda: ticks.count > before + 10)
                 assert path.is_socket()
@@ -156,11 +161,14 @@ async def test_closing_waits_for_the_lock_with_others_running(
             nursery.cancel_scope.cancel()
 
 
-async def test_closing_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@REMOVES
+async def test_closing_does_not_wait_for_ever(
+    prefix: str, module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "socket"
-    monkeypatch.setattr(_zmq_router, "LOCK_PATIENCE", 0.02)
+    monkeypatch.setattr(module, "LOCK_PATIENCE", 0.02)
     with fail_after(10), locked(tmp_path):
         async with duplex.open_peer() as peer:
-            await peer.bind(f"ipc://{path}")
+            await peer.bind(f"{prefix}ipc://{path}")
             assert path.is_socket()
         assert not path.exists()

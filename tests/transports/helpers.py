@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
+import zmq
 
 from duplex import Reconnect
 from duplex.transports import (
@@ -28,10 +29,21 @@ QUICK = TransportOptions(reconnect=Reconnect(initial=0.01, maximum=0.05))
 LIMITS: dict[str, dict[str, bool]] = {"inproc": {"notices_close": False, "limits_frames": False}}
 
 #: Wildcards of every scheme.
-WILDCARDS = ["tcp://127.0.0.1:*", "tcp://[::1]:*", "tcp://*:*", "ipc://*", "inproc://*", "memory://*"]
+_SOCKETS = ["tcp://127.0.0.1:*", "tcp://[::1]:*", "tcp://*:*", "ipc://*"]
+WILDCARDS = [*_SOCKETS, *(f"zmq+{endpoint}" for endpoint in _SOCKETS), "inproc://*", "memory://*"]
 
-#: Those with real connections behind them.
-CONNECTED = ["tcp://127.0.0.1:*", "ipc://*"]
+#: Those of libzmq with real connections behind them.
+CONNECTED = ["zmq+tcp://127.0.0.1:*", "zmq+ipc://*"]
+
+
+def plain(endpoint: str) -> str:
+    """Return an endpoint of libzmq as that itself writes it."""
+    return endpoint.removeprefix("zmq+")
+
+
+def of_libzmq(socket: zmq.Socket[bytes]) -> str:
+    """Return where a socket is bound, for a port of libzmq's."""
+    return f"zmq+{socket.get_string(zmq.LAST_ENDPOINT)}".rstrip("\0")
 
 
 class Recorder:

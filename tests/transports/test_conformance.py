@@ -20,7 +20,6 @@ from duplex.transports import (
     Port,
     Receiver,
     TransportOptions,
-    ZmtpTransport,
 )
 from tests.transports.helpers import LIMITS, WILDCARDS
 
@@ -30,12 +29,6 @@ from tests.transports.helpers import LIMITS, WILDCARDS
 async def test_every_scheme_conforms(endpoint: str) -> None:
     scheme = endpoint.partition(":")[0]
     await check_transport(DEFAULT.transport_for(endpoint), endpoint, **LIMITS.get(scheme, {}))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "tcp://[::1]:*", "tcp://*:*", "ipc://*"])
-async def test_zmtp_conforms(endpoint: str) -> None:
-    await check_transport(ZmtpTransport(), endpoint)
 
 
 async def test_memory_conforms_under_autojump(autojump_clock: trio.testing.MockClock) -> None:

@@ -33,7 +33,7 @@ from duplex.transports import (
 )
 from duplex.transports._backoff import Backoff
 from tests.machine import fail_after, within
-from tests.transports.helpers import CONNECTED, QUICK, Ports, Recorder, open_ports
+from tests.transports.helpers import CONNECTED, QUICK, Ports, Recorder, of_libzmq, open_ports, plain
 
 #: A remote end that answers every message with itself; argv: what to do, endpoint.
 REMOTE = """
@@ -54,12 +54,12 @@ while True:
 @contextmanager
 def remote(what: str, endpoint: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", REMOTE, what, endpoint], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", REMOTE, what, plain(endpoint)], stdout=subprocess.PIPE, text=True
     )
     with process:
         assert process.stdout is not None
         try:
-            yield process, process.stdout.readline().strip()
+            yield process, f"zmq+{process.stdout.readline().strip()}"
         finally:
             process.kill()
 
@@ -68,7 +68,7 @@ def remote(what: str, endpoint: str) -> Iterator[tuple[subprocess.Popen[str], st
 @pytest.mark.parametrize("scheme", ["tcp", "ipc"])
 async def test_a_killed_client_is_noticed(scheme: str) -> None:
     async with open_ports() as ports:
-        bound = ports.bind({"tcp": "tcp://127.0.0.1:*", "ipc": "ipc://*"}[scheme])
+        bound = ports.bind({"tcp": "zmq+tcp://127.0.0.1:*", "ipc": "zmq+ipc://*"}[scheme])
         with remote("connect", bound.port.endpoint) as (process, _):
             carrier = await bound.up()
             process.kill()
@@ -82,7 +82,7 @@ async def test_a_killed_client_is_noticed(scheme: str) -> None:
 @pytest.mark.slow
 async def test_a_killed_server_is_noticed() -> None:
     async with open_ports() as ports:
-        with remote("bind", "tcp://127.0.0.1:*") as (process, endpoint):
+        with remote("bind", "zmq+tcp://127.0.0.1:*") as (process, endpoint):
             connecting = ports.connect(endpoint)
             connecting.send(await connecting.up(), b"echo")
             await connecting.received()
@@ -97,8 +97,8 @@ async def test_a_killed_server_is_noticed() -> None:
 async def test_a_stopped_process_is_noticed_by_heartbeats(what: str) -> None:
     options = TransportOptions(heartbeat_interval=0.1, heartbeat_timeout=0.3, reconnect=Reconnect(initial=5))
     async with open_ports() as ports:
-        here = ports.bind("tcp://127.0.0.1:*", options)
-        with remote(what, here.port.endpoint if what == "connect" else "tcp://127.0.0.1:*") as (
+        here = ports.bind("zmq+tcp://127.0.0.1:*", options)
+        with remote(what, here.port.endpoint if what == "connect" else "zmq+tcp://127.0.0.1:*") as (
             process,
             there,
         ):
@@ -130,14 +130,14 @@ async def test_only_the_carrier_that_is_gone_goes_down(endpoint: str) -> None:
 
 async def test_connections_that_never_send_do_not_confuse() -> None:
     async with open_ports() as ports:
-        bound = ports.bind("tcp://127.0.0.1:*")
+        bound = ports.bind("zmq+tcp://127.0.0.1:*")
         address = _address(bound)
         for number in range(1, 20):
             with socket.create_connection(address):
                 pass
             with zmq.Context() as context, context.socket(zmq.DEALER) as other:
                 other.linger = 0
-                other.connect(bound.port.endpoint)
+                other.connect(plain(bound.port.endpoint))
                 other.send(b"%d" % number)
                 await bound.received(number)
                 assert len(bound.downs) == number - 1
@@ -152,7 +152,7 @@ async def test_last_messages_come_before_the_end_however_it_is_noticed() -> None
         for name in (b"a", b"b"):
             with context.socket(zmq.DEALER) as other:
                 other.linger = 1000
-                other.connect(bound.port.endpoint)
+                other.connect(plain(bound.port.endpoint))
                 for number in range(100):
                     other.send_multipart([name, b"%d" % number])
     async with trio.open_nursery() as nursery:
@@ -164,12 +164,12 @@ async def test_last_messages_come_before_the_end_however_it_is_noticed() -> None
 
 
 def transport_bind(receiver: Recorder, options: TransportOptions = QUICK) -> Any:
-    return ZmqTransport().bind("tcp://127.0.0.1:*", receiver, options)
+    return ZmqTransport().bind("zmq+tcp://127.0.0.1:*", receiver, options)
 
 
 async def test_a_socket_that_is_never_empty_still_reports_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_ports() as ports:
-        bound, gone = await ports.pair("tcp://127.0.0.1:*", dataclasses.replace(QUICK, receive_queue=100))
+        bound, gone = await ports.pair("zmq+tcp://127.0.0.1:*", dataclasses.replace(QUICK, receive_queue=100))
         busy = ports.connect(bound.port.endpoint)
         near = await busy.up()
         turns: list[bool] = []
@@ -195,7 +195,7 @@ async def test_a_socket_that_is_never_empty_still_reports_the_end(monkeypatch: p
 async def test_the_end_is_noticed_by_a_send_when_no_event_came(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_zmq_router.RouterPort, "_on_event", lambda self, event, value: None)
     async with open_ports() as ports:
-        bound, connecting = await ports.pair("tcp://127.0.0.1:*")
+        bound, connecting = await ports.pair("zmq+tcp://127.0.0.1:*")
         connecting.port.close()
         with fail_after(5):
             while not refuses(bound.ups[0]):
@@ -263,7 +263,7 @@ async def test_closing_while_several_ends_are_reported(what: str, monkeypatch: p
         for _ in range(3):
             with context.socket(zmq.DEALER) as other:
                 other.linger = 1000
-                other.connect(bound.port.endpoint)
+                other.connect(plain(bound.port.endpoint))
                 other.send(b"hello")
     loop: Any = bound.port
     with fail_after(5):
@@ -284,7 +284,7 @@ async def test_nothing_is_sent_on_the_connection_after_the_lost_one() -> None:
     with zmq.Context() as context:
         old = context.socket(zmq.ROUTER)
         old.bind("tcp://127.0.0.1:*")
-        endpoint = old.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        endpoint = of_libzmq(old)
         async with open_ports() as ports:
             connecting = ports.connect(endpoint)
             carrier = await connecting.up()
@@ -294,7 +294,7 @@ async def test_nothing_is_sent_on_the_connection_after_the_lost_one() -> None:
                 new.linger = 0
                 while True:
                     try:
-                        new.bind(endpoint)
+                        new.bind(plain(endpoint))
                         break
                     except zmq.ZMQError:
                         time.sleep(0.001)  # the old socket is closed in the background
@@ -310,7 +310,7 @@ async def test_a_connection_that_stands_has_no_time_limit(monkeypatch: pytest.Mo
     monkeypatch.setattr(_zmq_dealer, "CONNECT_TIMEOUT_MS", 50)
     monkeypatch.setattr(_zmq_dealer, "HANDSHAKE_MS", 50)
     async with open_ports() as ports:
-        bound, connecting = await ports.pair("tcp://127.0.0.1:*")
+        bound, connecting = await ports.pair("zmq+tcp://127.0.0.1:*")
         await trio.sleep(0.15)  # longer than the limit of an attempt
         assert not connecting.downs
         bound.send(bound.ups[0], b"still there")
@@ -323,7 +323,7 @@ async def test_who_connects_and_never_speaks_is_cut(monkeypatch: pytest.MonkeyPa
     limit_ms = _zmq_options.HANDSHAKE_MS // 50
     monkeypatch.setattr(_zmq_options, "HANDSHAKE_MS", limit_ms)
     async with open_ports() as ports:
-        port = ports.bind("tcp://127.0.0.1:*").port
+        port = ports.bind("zmq+tcp://127.0.0.1:*").port
         with trio.socket.socket() as silent:
             await silent.connect(("127.0.0.1", int(port.endpoint.rpartition(":")[2])))
             began = trio.current_time()
@@ -343,12 +343,12 @@ async def test_a_remote_end_that_stopped_reading(role: str, monkeypatch: pytest.
         other.rcvbuf = 4096
         async with open_ports() as ports:
             if role == "bound":
-                here = ports.bind("tcp://127.0.0.1:*")
-                other.connect(here.port.endpoint)
+                here = ports.bind("zmq+tcp://127.0.0.1:*")
+                other.connect(plain(here.port.endpoint))
                 other.send(b"hello")
             else:
                 other.bind("tcp://127.0.0.1:*")
-                here = ports.connect(other.get_string(zmq.LAST_ENDPOINT).rstrip("\0"))
+                here = ports.connect(of_libzmq(other))
             carrier = await here.up()
             reason = ""
             while not reason:
@@ -380,9 +380,9 @@ async def test_a_message_is_as_good_as_the_event_of_its_connection(
     with zmq.Context() as context, context.socket(zmq.DEALER) as other:
         other.linger = 0
         other.sndtimeo = 5000
-        other.bind(endpoint if endpoint.startswith("tcp") else f"ipc://{tmp_path / 'socket'}")
+        other.bind(plain(endpoint) if "tcp" in endpoint else f"ipc://{tmp_path / 'socket'}")
         async with open_ports() as ports:
-            connecting = ports.connect(other.get_string(zmq.LAST_ENDPOINT).rstrip("\0"))
+            connecting = ports.connect(of_libzmq(other))
             await trio.to_thread.run_sync(other.send, b"here I am")
             assert await connecting.received() == [[b"here I am"]]
             assert len(connecting.ups) == 1
@@ -403,7 +403,7 @@ async def test_a_receiver_that_refuses_what_a_message_announces(monkeypatch: pyt
         other.sndtimeo = 5000
         other.bind("tcp://127.0.0.1:*")
         refuses = Refuses()
-        endpoint = other.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        endpoint = of_libzmq(other)
         refuses.port = ZmqTransport().connect(endpoint, refuses, QUICK)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(refuses.run)
@@ -414,7 +414,7 @@ async def test_a_receiver_that_refuses_what_a_message_announces(monkeypatch: pyt
 
 async def test_the_end_of_a_carrier_that_was_closed_here_is_no_news() -> None:
     async with open_ports() as ports:
-        bound, connecting = await ports.pair("tcp://127.0.0.1:*")
+        bound, connecting = await ports.pair("zmq+tcp://127.0.0.1:*")
         other = ports.connect(bound.port.endpoint)
         other.send(await other.up(), b"hello")
         await bound.up(2)
@@ -453,7 +453,7 @@ class TestBackoff:
 class TestHostileSenders:
     async def test_noise_instead_of_zmtp(self) -> None:
         async with open_ports() as ports:
-            bound, connecting = await ports.pair("tcp://127.0.0.1:*")
+            bound, connecting = await ports.pair("zmq+tcp://127.0.0.1:*")
             for noise in (
                 b"GET / HTTP/1.1\r\n\r\n",
                 b"\xff" + bytes(8) + b"\x7f" + bytes(53),
@@ -474,10 +474,10 @@ class TestHostileSenders:
 
     async def test_odd_messages(self) -> None:
         async with open_ports() as ports:
-            bound, connecting = await ports.pair("tcp://127.0.0.1:*")
+            bound, connecting = await ports.pair("zmq+tcp://127.0.0.1:*")
             with zmq.Context() as context, context.socket(zmq.DEALER) as other:
                 other.linger = 0
-                other.connect(bound.port.endpoint)
+                other.connect(plain(bound.port.endpoint))
                 odd: list[list[bytes]] = [[b""], [b""] * 500, [b"", b"x"], [bytes(range(256))] * 3]
                 for message in odd:
                     other.send_multipart(message)
@@ -488,10 +488,10 @@ class TestHostileSenders:
     @pytest.mark.parametrize("kind", [zmq.REQ, zmq.ROUTER, zmq.PUB])
     async def test_other_kinds_of_socket(self, kind: zmq.SocketType) -> None:
         async with open_ports() as ports:
-            bound, connecting = await ports.pair("tcp://127.0.0.1:*")
+            bound, connecting = await ports.pair("zmq+tcp://127.0.0.1:*")
             with zmq.Context() as context, context.socket(kind) as other:
                 other.linger = 0
-                other.connect(bound.port.endpoint)
+                other.connect(plain(bound.port.endpoint))
                 if kind == zmq.REQ:
                     other.send(b"request")
                     assert await bound.received() == [[b"", b"request"]]
@@ -500,7 +500,7 @@ class TestHostileSenders:
 
     async def test_taking_over_a_routing_id(self) -> None:
         async with open_ports() as ports:
-            bound = ports.bind("tcp://127.0.0.1:*")
+            bound = ports.bind("zmq+tcp://127.0.0.1:*")
             with (
                 zmq.Context() as context,
                 context.socket(zmq.DEALER) as owner,
@@ -510,7 +510,7 @@ class TestHostileSenders:
                     dealer.linger = 0
                     dealer.routing_id = b"the same"
                     with dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) as monitor:
-                        dealer.connect(bound.port.endpoint)
+                        dealer.connect(plain(bound.port.endpoint))
                         dealer.send(b"%d" % number)
                         assert await trio.to_thread.run_sync(monitor.poll, 5000)
                         dealer.disable_monitor()
@@ -526,11 +526,11 @@ class TestHostileSenders:
     async def test_an_oversize_frame_costs_only_its_own_connection(self) -> None:
         options = TransportOptions(max_frame=1000, reconnect=Reconnect(initial=0.01))
         async with open_ports() as ports:
-            bound, connecting = await ports.pair("tcp://127.0.0.1:*", options)
+            bound, connecting = await ports.pair("zmq+tcp://127.0.0.1:*", options)
             with zmq.Context() as context, context.socket(zmq.DEALER) as other:
                 other.linger = 0
                 other.reconnect_ivl = 60_000
-                other.connect(bound.port.endpoint)
+                other.connect(plain(bound.port.endpoint))
                 other.send_multipart([b"good", bytes(1000)])
                 await bound.up(2)
                 other.send_multipart([b"bad", bytes(1001)])
@@ -550,7 +550,7 @@ class TestHostileSenders:
                 with socket.create_connection(_address(stalled)):
                     pass
             async with open_ports() as ports:
-                bound, connecting = await ports.pair("tcp://127.0.0.1:*")
+                bound, connecting = await ports.pair("zmq+tcp://127.0.0.1:*")
                 await self.still_works(bound, connecting)
         finally:
             stalled.port.close()
@@ -577,12 +577,14 @@ class TestFailedAttempts:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
         async with open_ports() as ports:
-            error = await self.error_of(ports, f"tcp://127.0.0.1:{port}")
-            assert error.startswith(f"tcp://127.0.0.1:{port} did not accept the connection: it was refused")
+            error = await self.error_of(ports, f"zmq+tcp://127.0.0.1:{port}")
+            assert error.startswith(
+                f"zmq+tcp://127.0.0.1:{port} did not accept the connection: it was refused"
+            )
 
     async def test_no_ipc_file(self) -> None:
         async with open_ports() as ports:
-            error = await self.error_of(ports, "ipc:///tmp/duplex-no-such-file")
+            error = await self.error_of(ports, "zmq+ipc:///tmp/duplex-no-such-file")
             assert error == "/tmp/duplex-no-such-file does not exist: nothing is bound there"
 
     async def test_nobody_at_the_ipc_file(self, tmp_path: os.PathLike[str]) -> None:
@@ -591,9 +593,10 @@ class TestFailedAttempts:
             dead.bind(path)
         async with open_ports() as ports:
             assert (
-                await self.error_of(ports, f"ipc://{path}") == f"nothing accepts connections at ipc://{path}"
+                await self.error_of(ports, f"zmq+ipc://{path}")
+                == f"nothing accepts connections at zmq+ipc://{path}"
             )
-            assert "nothing accepts" in await self.error_of(ports, "ipc://@duplex-no-such-name")
+            assert "nothing accepts" in await self.error_of(ports, "zmq+ipc://@duplex-no-such-name")
 
     async def test_unknown_host(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def fail(*args: object, **kwargs: object) -> Any:
@@ -601,14 +604,14 @@ class TestFailedAttempts:
 
         monkeypatch.setattr(trio.socket, "getaddrinfo", fail)
         async with open_ports() as ports:
-            error = await self.error_of(ports, "tcp://no-such-host:1")
+            error = await self.error_of(ports, "zmq+tcp://no-such-host:1")
             assert error == "cannot resolve 'no-such-host': Name or service not known"
 
     async def test_something_that_hangs_up(self) -> None:
         async with open_ports() as ports:
             with socket.create_server(("127.0.0.1", 0)) as listener:
                 port = listener.getsockname()[1]
-                connecting = ports.connect(f"tcp://127.0.0.1:{port}")
+                connecting = ports.connect(f"zmq+tcp://127.0.0.1:{port}")
                 listener.settimeout(5)
                 await trio.testing.wait_all_tasks_blocked()
                 listener.accept()[0].close()
@@ -625,7 +628,7 @@ class TestFailedAttempts:
         async with open_ports() as ports:
             with socket.create_server(("127.0.0.1", 0)) as listener:
                 port = listener.getsockname()[1]
-                connecting = ports.connect(f"tcp://127.0.0.1:{port}")
+                connecting = ports.connect(f"zmq+tcp://127.0.0.1:{port}")
                 await trio.testing.wait_all_tasks_blocked()
                 stranger, _ = listener.accept()
                 stranger.sendall(greeting)
@@ -638,7 +641,7 @@ class TestFailedAttempts:
 
     async def test_the_next_address_of_a_name_is_tried(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async with open_ports() as ports:
-            bound = ports.bind("tcp://127.0.0.1:*")
+            bound = ports.bind("zmq+tcp://127.0.0.1:*")
             port = int(bound.port.endpoint.rpartition(":")[2])
 
             async def resolve(*args: object, **kwargs: object) -> list[Any]:
@@ -649,20 +652,20 @@ class TestFailedAttempts:
                 ]
 
             monkeypatch.setattr(trio.socket, "getaddrinfo", resolve)
-            connecting = ports.connect(f"tcp://some-name:{port}")
+            connecting = ports.connect(f"zmq+tcp://some-name:{port}")
             connecting.send(await connecting.up(), b"hello")
             assert await bound.received() == [[b"hello"]]
-            assert connecting.ups[0].address == f"tcp://some-name:{port}"
+            assert connecting.ups[0].address == f"zmq+tcp://some-name:{port}"
 
 
 def _address(recorder: Recorder) -> tuple[str, int]:
-    host, _, port = recorder.port.endpoint.removeprefix("tcp://").rpartition(":")
+    host, _, port = recorder.port.endpoint.removeprefix("zmq+tcp://").rpartition(":")
     return host, int(port)
 
 
 async def test_frames_of_all_sizes_are_bytes_or_views() -> None:
     async with open_ports() as ports:
-        bound, connecting = await ports.pair("tcp://127.0.0.1:*")
+        bound, connecting = await ports.pair("zmq+tcp://127.0.0.1:*")
         kept: list[Frames] = []
         bound.on_message = lambda carrier, frames: kept.append(frames)
         connecting.send(connecting.ups[0], bytes(70_000), bytes(65_535), bytes(65_536))
@@ -688,7 +691,7 @@ async def test_what_has_come_is_taken_by_hundreds(monkeypatch: pytest.MonkeyPatc
 
     with zmq.Context() as context, context.socket(zmq.DEALER) as other:
         other.linger = 1000
-        other.connect(bound.port.endpoint)
+        other.connect(plain(bound.port.endpoint))
         for number in range(400):
             other.send(b"%d" % number)
     with fail_after(5):

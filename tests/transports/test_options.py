@@ -18,6 +18,9 @@ from tests.transports.helpers import open_ports
 
 OPTIONS = TransportOptions(max_frame=123_456, heartbeat_interval=1.5, heartbeat_timeout=4.0)
 
+#: All that is written as an endpoint of sockets is.
+EVERY = frozenset({"tcp", "ipc", "zmq+tcp", "zmq+ipc", "inproc"})
+
 TCP4 = Endpoint("tcp", "127.0.0.1", 5555)
 
 
@@ -48,7 +51,7 @@ def test_no_option_is_listed_twice(role: Role) -> None:
 
 async def test_the_ports_sockets_have_the_options() -> None:
     async with open_ports() as ports:
-        bound, connecting = await ports.pair("tcp://127.0.0.1:*", OPTIONS)
+        bound, connecting = await ports.pair("zmq+tcp://127.0.0.1:*", OPTIONS)
         router: Any = bound.port
         dealer: Any = connecting.ups[0]
         for loop, role in ((router, "router"), (dealer, "dealer")):
@@ -129,11 +132,14 @@ def test_ipv6_is_on_where_it_is_needed(endpoint: Endpoint, ipv6: int) -> None:
         ("ipc://relative", Endpoint("ipc", name="relative")),
         ("ipc://@abstract", Endpoint("ipc", name="@abstract")),
         ("inproc://a name", Endpoint("inproc", name="a name")),
+        ("zmq+tcp://some-host:1", Endpoint("tcp", "some-host", 1, prefix="zmq+")),
+        ("zmq+tcp://[::1]:5555", Endpoint("tcp", "::1", 5555, prefix="zmq+")),
+        ("zmq+ipc:///run/app.sock", Endpoint("ipc", name="/run/app.sock", prefix="zmq+")),
     ],
 )
 @pytest.mark.parametrize("binding", [True, False])
 def test_endpoints(text: str, parsed: Endpoint, binding: bool) -> None:
-    assert parse_endpoint(text, binding=binding) == parsed
+    assert parse_endpoint(text, binding=binding, schemes=EVERY) == parsed
     assert str(parsed) == text
 
 
@@ -145,19 +151,20 @@ def test_endpoints(text: str, parsed: Endpoint, binding: bool) -> None:
         ("tcp://*:0", "tcp://*:*"),
         ("tcp://*:5555", "tcp://*:5555"),
         ("tcp://[::]:*", "tcp://[::]:*"),
+        ("zmq+tcp://*:0", "zmq+tcp://*:*"),
     ],
 )
 def test_wildcards_are_for_binding(text: str, printed: str) -> None:
-    assert str(parse_endpoint(text, binding=True)) == printed
+    assert str(parse_endpoint(text, binding=True, schemes=EVERY)) == printed
     with pytest.raises(ConfigurationError, match="is for binding"):
-        parse_endpoint(text, binding=False)
+        parse_endpoint(text, binding=False, schemes=EVERY)
 
 
-@pytest.mark.parametrize("scheme", ["ipc", "inproc"])
+@pytest.mark.parametrize("scheme", ["ipc", "zmq+ipc", "inproc"])
 def test_wildcard_names_are_unique(scheme: str) -> None:
     with pytest.raises(ConfigurationError, match="is for binding"):
-        parse_endpoint(f"{scheme}://*", binding=False)
-    first, second = (parse_endpoint(f"{scheme}://*", binding=True) for _ in range(2))
+        parse_endpoint(f"{scheme}://*", binding=False, schemes=EVERY)
+    first, second = (parse_endpoint(f"{scheme}://*", binding=True, schemes=EVERY) for _ in range(2))
     assert first != second
     assert len(first.name) < 100
 
@@ -165,9 +172,17 @@ def test_wildcard_names_are_unique(scheme: str) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("nonsense", "write tcp://host:port, ipc://path or inproc://name"),
+        (
+            "nonsense",
+            "write tcp://host:port, ipc://path, zmq+tcp://host:port, zmq+ipc://path or inproc://name",
+        ),
         ("udp://127.0.0.1:1", "not an endpoint of this transport"),
         ("tcp://", "the port is missing"),
+        (
+            "zmq+tcp://",
+            "the port is missing; write for example zmq+tcp://127.0.0.1:5555, or zmq+tcp://[::1]:5555",
+        ),
+        ("zmq+ipc://", "has nothing after zmq+ipc://; write for example zmq+ipc:///run/app.sock"),
         ("tcp://127.0.0.1", "the port is missing"),
         ("tcp://:5555", "the host is missing"),
         ("tcp://127.0.0.1:", "the port '' is not a number from 0 to 65535"),
@@ -194,23 +209,24 @@ def test_wildcard_names_are_unique(scheme: str) -> None:
 @pytest.mark.parametrize("binding", [True, False])
 def test_wrong_endpoints(text: str, complaint: str, binding: bool) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        parse_endpoint(text, binding=binding)
+        parse_endpoint(text, binding=binding, schemes=EVERY)
     assert complaint in str(caught.value)
     assert repr(text) in str(caught.value)
 
 
 def test_the_port_is_missing_in_a_connect_endpoint() -> None:
     with pytest.raises(ConfigurationError, match="a wildcard port is for binding"):
-        parse_endpoint("tcp://host:0", binding=False)
+        parse_endpoint("tcp://host:0", binding=False, schemes=EVERY)
     with pytest.raises(ConfigurationError, match=r"the host \* is for binding"):
-        parse_endpoint("tcp://*:5555", binding=False)
+        parse_endpoint("tcp://*:5555", binding=False, schemes=EVERY)
 
 
-def test_the_longest_ipc_path_can_be_bound() -> None:
+@pytest.mark.parametrize("scheme", ["ipc", "zmq+ipc"])
+def test_the_longest_ipc_path_can_be_bound(scheme: str) -> None:
     async def main() -> None:
         async with open_ports() as ports:
             path = "/tmp/" + "x" * (zmq.IPC_PATH_MAX_LEN - 5)
-            await ports.pair(f"ipc://{path}")
+            await ports.pair(f"{scheme}://{path}")
 
     trio.run(main)
 
@@ -220,4 +236,4 @@ def test_unknown_schemes_list_the_known(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         DEFAULT.transport_for(text)
     assert repr(text) in str(caught.value)
-    assert "inproc://, ipc://, memory://, tcp://" in str(caught.value)
+    assert "inproc://, ipc://, memory://, tcp://, zmq+ipc://, zmq+tcp://" in str(caught.value)

@@ -15,6 +15,7 @@ from duplex.transports import (
     TransportOptions,
     Transports,
     ZmqTransport,
+    ZmtpTransport,
     default_transports,
     scheme_of,
 )
@@ -40,10 +41,13 @@ class Fake:
 
 
 def test_defaults() -> None:
-    zmq, memory = default_transports()
+    zmtp, zmq, memory = default_transports()
+    assert isinstance(zmtp, ZmtpTransport)
     assert isinstance(zmq, ZmqTransport)
     assert isinstance(memory, MemoryTransport)
-    assert DEFAULT.transport_for("ipc:///x") is zmq
+    assert DEFAULT.transport_for("ipc:///x") is zmtp
+    assert DEFAULT.transport_for("zmq+ipc:///x") is zmq
+    assert DEFAULT.transport_for("inproc://x") is zmq
     assert DEFAULT.transport_for("memory://x") is memory
 
 

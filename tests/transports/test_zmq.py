@@ -28,7 +28,7 @@ from tests.transports.helpers import CONNECTED, QUICK, Recorder, open_ports
 class TestBinding:
     async def test_in_use_by_another_program(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
-            endpoint = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+            endpoint = f"zmq+tcp://127.0.0.1:{taken.getsockname()[1]}"
             with pytest.raises(BindError) as caught:
                 ZmqTransport().bind(endpoint, Recorder(), QUICK)
         assert str(caught.value) == f"cannot bind {endpoint}: Address already in use"
@@ -36,10 +36,10 @@ class TestBinding:
     @pytest.mark.parametrize(
         ("endpoint", "cause"),
         [
-            ("tcp://192.0.2.1:*", "Cannot assign requested address"),
-            ("tcp://nosuchinterface:*", "this machine has no interface or address of that name"),
-            ("tcp://nosuchinterface2:*", "this machine has no interface or address of that name"),
-            ("ipc:///no/such/directory/socket", "No such file or directory"),
+            ("zmq+tcp://192.0.2.1:*", "Cannot assign requested address"),
+            ("zmq+tcp://nosuchinterface:*", "this machine has no interface or address of that name"),
+            ("zmq+tcp://nosuchinterface2:*", "this machine has no interface or address of that name"),
+            ("zmq+ipc:///no/such/directory/socket", "No such file or directory"),
         ],
     )
     async def test_impossible(self, endpoint: str, cause: str) -> None:
@@ -49,20 +49,20 @@ class TestBinding:
 
     async def test_again_at_once(self) -> None:
         async with open_ports() as ports:
-            bound = ports.bind("tcp://127.0.0.1:*")
+            bound = ports.bind("zmq+tcp://127.0.0.1:*")
             for _ in range(20):
                 bound.port.close()
                 assert bound.port.endpoint in _zmq_socket._get_shared().unbound
                 bound = ports.bind(bound.port.endpoint)
 
     def test_what_was_unbound_long_ago_is_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        unbound: dict[str, float] = {"tcp://127.0.0.1:1": 0.0}
+        unbound: dict[str, float] = {"zmq+tcp://127.0.0.1:1": 0.0}
         monkeypatch.setattr(_zmq_socket._get_shared(), "unbound", unbound)
-        _zmq_socket.note_unbound("tcp://127.0.0.1:2")
-        assert list(unbound) == ["tcp://127.0.0.1:2"]
+        _zmq_socket.note_unbound("zmq+tcp://127.0.0.1:2")
+        assert list(unbound) == ["zmq+tcp://127.0.0.1:2"]
 
     def test_what_was_unbound_just_now_is_waited_for(self) -> None:
-        endpoint = "tcp://127.0.0.1:1"
+        endpoint = "zmq+tcp://127.0.0.1:1"
 
         calls = 0
 
@@ -81,12 +81,12 @@ class TestBinding:
 
     async def test_interface_names(self) -> None:
         async with open_ports() as ports:
-            bound = ports.bind("tcp://lo:*")
-            assert bound.port.endpoint.startswith("tcp://127.0.0.1:")
+            bound = ports.bind("zmq+tcp://lo:*")
+            assert bound.port.endpoint.startswith("zmq+tcp://127.0.0.1:")
 
     async def test_localhost(self) -> None:
         async with open_ports() as ports:
-            bound = ports.bind("tcp://127.0.0.1:*")
+            bound = ports.bind("zmq+tcp://127.0.0.1:*")
             connecting = ports.connect(bound.port.endpoint.replace("127.0.0.1", "localhost"))
             await connecting.up()
 
@@ -97,9 +97,9 @@ class TestBinding:
         for module in (_zmq_router, _zmq_dealer):
             monkeypatch.setattr(module, "new_socket", fail)
         with pytest.raises(BindError, match="cannot make a socket: Too many open files"):
-            ZmqTransport().bind("tcp://127.0.0.1:*", Recorder(), QUICK)
+            ZmqTransport().bind("zmq+tcp://127.0.0.1:*", Recorder(), QUICK)
         async with open_ports() as ports:
-            connecting = ports.connect("tcp://127.0.0.1:9")
+            connecting = ports.connect("zmq+tcp://127.0.0.1:9")
             await trio.testing.wait_all_tasks_blocked()
             assert connecting.port.last_error == "cannot make a socket: Too many open files"
 
@@ -109,21 +109,21 @@ class TestBinding:
 
         monkeypatch.setattr(_zmq_dealer.DealerPort, "_resolve", resolve)
         async with open_ports() as ports:
-            connecting = ports.connect("tcp://127.0.0.1:9")
+            connecting = ports.connect("zmq+tcp://127.0.0.1:9")
             await trio.testing.wait_all_tasks_blocked()
             assert connecting.port.last_error == "cannot make a socket: Invalid argument"
 
     def test_malformed(self) -> None:
         for method in (ZmqTransport().bind, ZmqTransport().connect):
             with pytest.raises(ConfigurationError):
-                method("tcp://", Recorder(), QUICK)
+                method("zmq+tcp://", Recorder(), QUICK)
 
 
 class TestIpcFiles:
     async def test_removed_on_close(self, tmp_path: Path) -> None:
         path = tmp_path / "socket"
         async with open_ports() as ports:
-            bound = ports.bind(f"ipc://{path}")
+            bound = ports.bind(f"zmq+ipc://{path}")
             assert path.is_socket()
             bound.port.close()
             assert not path.exists()
@@ -131,18 +131,18 @@ class TestIpcFiles:
     async def test_that_another_has_bound_since_stays(self, tmp_path: Path) -> None:
         path = tmp_path / "socket"
         async with open_ports() as ports:
-            bound = ports.bind(f"ipc://{path}")
+            bound = ports.bind(f"zmq+ipc://{path}")
             path.unlink()
-            await ports.pair(f"ipc://{path}")
+            await ports.pair(f"zmq+ipc://{path}")
             bound.port.close()
             assert path.is_socket()
 
     async def test_abstract_names_have_none(self) -> None:
         name = f"@duplex-test-{os.getpid()}"
         async with open_ports() as ports:
-            bound, _ = await ports.pair(f"ipc://{name}")
+            bound, _ = await ports.pair(f"zmq+ipc://{name}")
             with pytest.raises(BindError, match="Address already in use"):
-                ports.bind(f"ipc://{name}")
+                ports.bind(f"zmq+ipc://{name}")
             assert f"(pid {os.getpid()})" in bound.ups[0].address
             assert not os.path.exists(name)
 
@@ -151,8 +151,8 @@ class TestAddresses:
     @pytest.mark.parametrize(
         ("endpoint", "address"),
         [
-            ("tcp://127.0.0.1:*", "tcp://127.0.0.1"),
-            ("tcp://[::1]:*", "tcp://[::1]"),
+            ("zmq+tcp://127.0.0.1:*", "zmq+tcp://127.0.0.1"),
+            ("zmq+tcp://[::1]:*", "zmq+tcp://[::1]"),
             ("inproc://some-name", "inproc://some-name"),
         ],
     )
@@ -164,15 +164,15 @@ class TestAddresses:
 
     async def test_ipv4_at_a_port_for_both_families(self) -> None:
         async with open_ports() as ports:
-            bound = ports.bind("tcp://*:*")
+            bound = ports.bind("zmq+tcp://*:*")
             port = bound.port.endpoint.rpartition(":")[2]
-            connecting = ports.connect(f"tcp://127.0.0.1:{port}")
+            connecting = ports.connect(f"zmq+tcp://127.0.0.1:{port}")
             connecting.send(await connecting.up(), b"hello")
-            assert (await bound.up()).address == "tcp://127.0.0.1"
+            assert (await bound.up()).address == "zmq+tcp://127.0.0.1"
 
 
 class TestSending:
-    @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "inproc://*"])
+    @pytest.mark.parametrize("endpoint", ["zmq+tcp://127.0.0.1:*", "inproc://*"])
     async def test_a_message_that_is_none_harms_no_other(self, endpoint: str) -> None:
         async with open_ports() as ports:
             bound, connecting = await ports.pair(endpoint)
@@ -205,7 +205,7 @@ class TestBrokenSockets:
 
     async def test_bound(self) -> None:
         async with open_ports() as ports:
-            bound, _ = await ports.pair("tcp://127.0.0.1:*")
+            bound, _ = await ports.pair("zmq+tcp://127.0.0.1:*")
             other = ports.connect(bound.port.endpoint)
             other.send(await other.up(), b"hello")
             await bound.up(2)
@@ -222,7 +222,7 @@ class TestBrokenSockets:
 
     async def test_connecting(self) -> None:
         async with open_ports() as ports:
-            _, connecting = await ports.pair("tcp://127.0.0.1:*")
+            _, connecting = await ports.pair("zmq+tcp://127.0.0.1:*")
             loop: Any = connecting.ups[0]
             loop._socket.close(0)
             loop.sends_done()
@@ -232,7 +232,7 @@ class TestBrokenSockets:
     @pytest.mark.parametrize("role", [0, 1], ids=["bound", "connecting"])
     async def test_found_by_a_send(self, role: int) -> None:
         async with open_ports() as ports:
-            recorder = (await ports.pair("tcp://127.0.0.1:*"))[role]
+            recorder = (await ports.pair("zmq+tcp://127.0.0.1:*"))[role]
             loop: Any = recorder.port if role == 0 else recorder.ups[0]
             loop._socket.close(0)
             with pytest.raises(CarrierDown, match="the socket failed"):
@@ -244,7 +244,7 @@ class TestBrokenSockets:
 
 async def test_a_receiver_that_raises_ends_the_port() -> None:
     async with open_ports() as ports:
-        bound, _ = await ports.pair("tcp://127.0.0.1:*")
+        bound, _ = await ports.pair("zmq+tcp://127.0.0.1:*")
 
         class Raises(Recorder):
             def carrier_up(self, carrier: Any) -> None:
@@ -288,7 +288,7 @@ async def test_an_end_that_is_told_of_beside_the_first_message_is_reported(endpo
         assert await bound.received() == [[b"first and last"]] * 12
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "memory://*"])
+@pytest.mark.parametrize("endpoint", ["zmq+tcp://127.0.0.1:*", "memory://*"])
 async def test_run_is_for_one_task(endpoint: str) -> None:
     async with open_ports() as ports:
         for recorder in await ports.pair(endpoint):
@@ -298,7 +298,7 @@ async def test_run_is_for_one_task(endpoint: str) -> None:
 
 async def test_an_unclosed_port_warns() -> None:
     def forget() -> None:
-        ZmqTransport().bind("tcp://127.0.0.1:*", Recorder(), QUICK)
+        ZmqTransport().bind("zmq+tcp://127.0.0.1:*", Recorder(), QUICK)
         gc.collect()
 
     with pytest.warns(ResourceWarning, match="unclosed"):
@@ -307,10 +307,10 @@ async def test_an_unclosed_port_warns() -> None:
 
 async def test_probe_looks_at_the_socket() -> None:
     async with open_ports() as ports:
-        for recorder in await ports.pair("tcp://127.0.0.1:*"):
+        for recorder in await ports.pair("zmq+tcp://127.0.0.1:*"):
             recorder.ups[0].turns.probe()
             recorder.ups[0].turns.probe()
-        not_running: Any = ZmqTransport().bind("tcp://127.0.0.1:*", Recorder(), QUICK)
+        not_running: Any = ZmqTransport().bind("zmq+tcp://127.0.0.1:*", Recorder(), QUICK)
         not_running.probe()
         not_running.sends_done()
         not_running.close()
@@ -331,7 +331,7 @@ def run_python(code: str) -> str:
 @pytest.mark.slow
 async def test_what_was_handed_over_before_exit_is_transmitted() -> None:
     async with open_ports() as ports:
-        bound = ports.bind("tcp://127.0.0.1:*")
+        bound = ports.bind("zmq+tcp://127.0.0.1:*")
         code = f"""
             import trio
             from tests.transports.helpers import open_ports
@@ -361,7 +361,7 @@ async def test_exit_with_a_port_left_open_does_not_hang() -> None:
 
         async def main():
             global port
-            port = DEFAULT.transport_for("tcp://127.0.0.1:*").bind("tcp://127.0.0.1:*", Recorder(), QUICK)
+            port = DEFAULT.transport_for("zmq+tcp://127.0.0.1:*").bind("zmq+tcp://127.0.0.1:*", Recorder(), QUICK)
             async with open_ports() as ports:
                 connecting = ports.connect(port.endpoint)
                 carrier = await connecting.up()
@@ -379,7 +379,7 @@ async def test_exit_with_a_port_left_open_does_not_hang() -> None:
 async def test_the_parents_sockets_are_left_alone_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same as in a real child, as far as the parent can see it."""
     async with open_ports() as ports:
-        bound, connecting = await ports.pair("tcp://127.0.0.1:*")
+        bound, connecting = await ports.pair("zmq+tcp://127.0.0.1:*")
         loop: Any = connecting.ups[0]
         shared = _zmq_socket._get_shared()
         with monkeypatch.context() as patch:
@@ -405,11 +405,11 @@ async def test_a_forked_child_gets_a_context_of_its_own() -> None:
 
         async def main():
             async with open_ports() as ports:
-                await ports.pair("tcp://127.0.0.1:*")
+                await ports.pair("zmq+tcp://127.0.0.1:*")
 
         async def outer():
             async with open_ports() as ports:
-                bound, connecting = await ports.pair("tcp://127.0.0.1:*")
+                bound, connecting = await ports.pair("zmq+tcp://127.0.0.1:*")
                 child = os.fork()
                 if child == 0:
                     # What the child does to its copies of the parent's ports stays in the child.

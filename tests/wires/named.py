@@ -1,4 +1,4 @@
-"""What is ``memory://`` over Unix sockets, so that tests which name an endpoint of memory run over real ones."""
+"""Transports that go by other schemes, so that tests which name an endpoint run over what has another one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from duplex.transports import (
     Transport,
     TransportOptions,
     TurnTaker,
+    ZmqTransport,
     ZmtpTransport,
     take_turns,
 )
@@ -21,19 +22,24 @@ _numbers: Final = itertools.count(1)
 
 
 class NamedPort:
-    """A port whose endpoint has the name that it would have in memory."""
+    """A port whose endpoint has the name that the test has for it."""
 
-    def __init__(self, inner: Port) -> None:
+    def __init__(self, inner: Port, is_called: str, name: str) -> None:
         self._inner = inner
+        self._is_called = is_called
+        self._name = name
+
+    def _named(self, text: str) -> str:
+        return text.replace(self._is_called, self._name)
 
     @property
     def endpoint(self) -> str:
-        return self._inner.endpoint.replace(_PREFIX, "memory://")
+        return self._named(self._inner.endpoint)
 
     @property
     def last_error(self) -> str | None:
         error = self._inner.last_error
-        return None if error is None else error.replace(_PREFIX, "memory://")
+        return None if error is None else self._named(error)
 
     async def run(self, taker: TurnTaker = take_turns) -> None:
         await self._inner.run(taker)
@@ -52,9 +58,24 @@ class NamedTransport:
 
     def bind(self, endpoint: str, receiver: Receiver, options: TransportOptions) -> Port:
         name = endpoint.removeprefix("memory://")
-        return NamedPort(
-            self._inner.bind(_PREFIX + (f"n{next(_numbers)}" if name == "*" else name), receiver, options)
-        )
+        inner = _PREFIX + (f"n{next(_numbers)}" if name == "*" else name)
+        return NamedPort(self._inner.bind(inner, receiver, options), _PREFIX, "memory://")
 
     def connect(self, endpoint: str, receiver: Receiver, options: TransportOptions) -> Port:
-        return NamedPort(self._inner.connect(_PREFIX + endpoint.removeprefix("memory://"), receiver, options))
+        inner = _PREFIX + endpoint.removeprefix("memory://")
+        return NamedPort(self._inner.connect(inner, receiver, options), _PREFIX, "memory://")
+
+
+class LibzmqTransport:
+    """See :class:`duplex.transports.Transport`: libzmq behind the schemes of sockets."""
+
+    schemes = frozenset({"tcp", "ipc"})
+
+    def __init__(self) -> None:
+        self._inner: Transport = ZmqTransport()
+
+    def bind(self, endpoint: str, receiver: Receiver, options: TransportOptions) -> Port:
+        return NamedPort(self._inner.bind(f"zmq+{endpoint}", receiver, options), "zmq+", "")
+
+    def connect(self, endpoint: str, receiver: Receiver, options: TransportOptions) -> Port:
+        return NamedPort(self._inner.connect(f"zmq+{endpoint}", receiver, options), "zmq+", "")

@@ -9,13 +9,13 @@ from typing import Any, Final
 import trio
 
 from duplex import transports
-from duplex.transports.streams import ZmtpTransport
-from tests.wires.named import NamedTransport
+from tests.wires.named import LibzmqTransport, NamedTransport
 from tests.wires.orders import ORDERS
 from tests.wires.transport import WireTransport
 
-#: The name of the wire on which ZMTP is spoken without libzmq: what is ``tcp://``, ``ipc://`` and ``memory://`` over it.
-ZMTP: Final = "zmtp"
+#: The name of the wire that is Unix sockets where ``memory://`` is named, and of the one that is libzmq for ``tcp://`` and ``ipc://``.
+SOCKETS: Final = "sockets"
+LIBZMQ: Final = "libzmq"
 #: The name of the wire that leads to another process, and the test for which :func:`tests.engine.helpers.linked` uses it.
 PROCESS: Final = "process"
 elsewhere_for: Callable[..., Any] | None = None
@@ -40,11 +40,12 @@ def in_place(
     if order is not None:
         wires = {inner: WireTransport(inner, order, seed) for inner in transports.DEFAULT}
         schemes.update({scheme: wires[inner] for scheme, inner in before.items()})
-    if name == ZMTP:
-        zmtp, named = ZmtpTransport(), NamedTransport()
-        schemes.update(dict.fromkeys(zmtp.schemes, zmtp))
-        if not has_clock:
-            schemes.update(dict.fromkeys(named.schemes, named))
+    if name == SOCKETS and not has_clock:
+        named = NamedTransport()
+        schemes.update(dict.fromkeys(named.schemes, named))
+    if name == LIBZMQ:
+        libzmq = LibzmqTransport()
+        schemes.update(dict.fromkeys(libzmq.schemes, libzmq))
     elsewhere_for = test if name == PROCESS else None
     try:
         yield

@@ -19,7 +19,7 @@ import pytest
 
 from tests.wires.elsewhere import is_about_elsewhere
 from tests.wires.orders import ORDERS
-from tests.wires.place import PROCESS, ZMTP, in_place, shuffle_tasks
+from tests.wires.place import LIBZMQ, PROCESS, SOCKETS, in_place, shuffle_tasks
 
 #: Nothing in between.
 PLAIN: Final = "plain"
@@ -34,10 +34,12 @@ ALL_OF: Final = ("test_channels.py", "test_channels_nested.py", "test_callbacks.
 
 MARKERS: Final = (
     "in_memory(why): needs memory:// to be in memory",
-    "about_libzmq(why): is about what libzmq does, and so needs it",
+    "without_libzmq(why): is about what libzmq cannot do",
     "plain_wire(why): says nothing over other wires, as it counts messages or turns",
     "one_process(why): needs its server in its own process",
 )
+#: What tests that name it need, by the wire over which they do not have it.
+_NEEDED: Final = {SOCKETS: ("in_memory", "memory://"), LIBZMQ: ("without_libzmq", "sockets of Duplex's own")}
 #: Fixtures of clocks that are not the machine's.
 _CLOCKS: Final = frozenset({"autojump_clock", "mock_clock"})
 #: Fixtures of what is one for each process: a clock that jumps, a log.
@@ -50,7 +52,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--wire",
         default=SAMPLE,
-        choices=[SAMPLE, PLAIN, *ORDERS, PROCESS, ZMTP],
+        choices=[SAMPLE, PLAIN, *ORDERS, PROCESS, SOCKETS, LIBZMQ],
         help="how messages come to their receivers; by default a sample of tests runs over others, too",
     )
     group.addoption("--wire-seed", help="an earlier run's seed, to have it again")
@@ -73,18 +75,16 @@ def skip_others(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what says nothing over the wire that was asked for."""
     wire = config.option.wire
     for item in items:
-        reason = _why_not(wire, item) if wire in (*ORDERS, PROCESS, ZMTP) else None
+        reason = _why_not(wire, item) if wire in (*ORDERS, PROCESS, SOCKETS, LIBZMQ) else None
         if reason is not None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def _why_not(wire: str, item: pytest.Item) -> str | None:
-    if wire == ZMTP:
-        for name, what in (("about_libzmq", "libzmq"), ("in_memory", "memory://")):
-            marker = item.get_closest_marker(name)
-            if marker is not None:
-                return f"needs {what}: {marker.args[0]}"
-        return None
+    if wire in _NEEDED:
+        name, what = _NEEDED[wire]
+        marker = item.get_closest_marker(name)
+        return None if marker is None else f"needs {what}: {marker.args[0]}"
     marker = item.get_closest_marker("plain_wire")
     if marker is not None:
         return f"over the plain wire only: {marker.args[0]}"

@@ -23,7 +23,7 @@ from duplex.engine._signal import Signal
 from duplex.engine.links._session import LinkOwner, Session
 from duplex.engine.links._succession import Succession
 from duplex.engine.links._table import LinkTable
-from duplex.protocol import Hello, limits_info, max_frame, most_waiting
+from duplex.protocol import Hello, limits_info, max_frame, most_waiting, refusal
 from duplex.transports import (
     Carrier,
     EndpointBusy,
@@ -247,6 +247,9 @@ class Ports:
             max_frames=1 + limits.max_commands * limits.max_attachments,
             hello_timeout=limits.hello_timeout,
             max_hello=limits.max_hello,
+            refusal=refusal(
+                "protocol", f"the first message has to be one frame of up to {limits.max_hello} bytes"
+            ),
             max_ungreeted=limits.max_ungreeted,
             max_ungreeted_per_address=limits.max_ungreeted_per_address,
             receive_queue=most_waiting(advertised),

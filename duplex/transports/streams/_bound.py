@@ -39,6 +39,8 @@ from duplex.transports.zmtp import Null, ZmtpConnection
 
 #: Connections that were ended here whose other sides have not ended them yet.
 _MOST_FAREWELLS: Final = 64
+#: Bytes that are heard of those who have sent too much before they were known, so that they learn why they are refused.
+_MOST_HEARD: Final = 1024 * 1024
 #: Sockets that are looked at in one turn.
 _AT_ONCE: Final = 64
 
@@ -51,7 +53,7 @@ class BoundPort:
     def __init__(self, endpoint: Endpoint, receiver: Receiver, options: TransportOptions) -> None:
         self.receiver = receiver
         self._options = options
-        self._bounds = bounds_of(options)
+        self._bounds = bounds_of(options, is_accepted=True)
         self._waiting = Waiting()
         listener = _listen(endpoint, options)
         try:
@@ -59,7 +61,7 @@ class BoundPort:
         except OSError as error:
             listener.close()
             raise BindError(f"cannot bind {endpoint}: {cause(error)}") from None
-        self._endpoint = listener.endpoint
+        self._endpoint = str(listener.endpoint)
         self._file: IpcFile | None = listener.file
         self._listener = listener.socket.fileno()
         self._acceptor = Acceptor(listener.socket)
@@ -247,13 +249,15 @@ class BoundPort:
         self._epoll.unregister(fd)
         return True
 
-    def _part(self, connection: Connection, until: float, *, waits: bool) -> None:
+    def _part(self, connection: Connection, until: float, *, waits: bool, hears: int | None = None) -> None:
         """Close a socket once the other side has what was sent; if it ``waits``, once that one has closed its own."""
         if waits and len(self._farewells) >= _MOST_FAREWELLS:
             self._end_farewell(next(iter(self._farewells)))
         fd = connection.wire.fileno()
         self._epoll.register(fd, 0)
-        self._farewells[fd] = Farewell(connection.wire, connection.take_unsent(), until, waits=waits)
+        self._farewells[fd] = Farewell(
+            connection.wire, connection.take_unsent(), until, waits=waits, hears=hears
+        )
         self._go_on(fd)
 
     def _go_on(self, fd: int) -> None:
@@ -275,7 +279,11 @@ class BoundPort:
         if why is not None:
             self._complain(why.kind, f"{connection.address} was cut: {why}", trio.current_time())
         if self._remove(connection):
-            end(connection.wire)
+            refusal = self._options.refusal
+            if refusal and connection.refuse(refusal):
+                self._part(connection, trio.current_time() + LINGER, waits=True, hears=_MOST_HEARD)
+            else:
+                end(connection.wire)
         connection.report_end()
 
     def _cut(self, connection: Connection, reason: str) -> None:

@@ -193,7 +193,7 @@ class ConnectionTurns:
         self._is_ready = False
         options = port.options
         prepare(wire, options.heartbeat_timeout)
-        before, after = bounds_of(options)
+        before, after = bounds_of(options, is_accepted=False)
         zmtp = ZmtpConnection(
             socket_type="DEALER", mechanism=Null(), before=before, after=after, allocate=get_pool().get
         )

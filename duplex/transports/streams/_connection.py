@@ -23,6 +23,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import socket
 import time
@@ -48,17 +49,18 @@ _MOST_COMMANDS_BEFORE: Final = 64
 CLOSED: Final = "the connection was closed or lost"
 
 
-def bounds_of(options: TransportOptions) -> tuple[Bounds, Bounds]:
-    """Return what is taken of strangers, and of others."""
-    first = min(options.max_hello, options.max_frame)
-    before = Bounds(frame=first, frames=1, message=first, commands=_MOST_COMMANDS_BEFORE)
+def bounds_of(options: TransportOptions, *, is_accepted: bool) -> tuple[Bounds, Bounds]:
+    """Return what is taken until the first message, and then. Who was connected to may say anything with its first one."""
     after = Bounds(
         frame=options.max_frame,
         frames=options.max_frames,
         message=max(options.max_frame, options.max_message),
         commands=_MOST_COMMANDS,
     )
-    return before, after
+    if not is_accepted:
+        return dataclasses.replace(after, commands=_MOST_COMMANDS_BEFORE), after
+    first = min(options.max_hello, options.max_frame)
+    return Bounds(frame=first, frames=1, message=first, commands=_MOST_COMMANDS_BEFORE), after
 
 
 def _reason(error: OSError) -> str:
@@ -241,6 +243,13 @@ class Connection:
         self._unsent = None
         self._flush()
         return self._unsent is None
+
+    def refuse(self, message: bytes) -> bool:
+        """Send a last message if the first one that came was too long; tell whether it was."""
+        if not self._is_stranger or self.why is None or self.why.kind != "bounds":
+            return False
+        self._transmit([encode_frame(message)])
+        return True
 
     def take_unsent(self) -> Unsent:
         """Return what was not sent, for somebody else to send it."""

@@ -27,10 +27,20 @@ class Farewell:
         until: when it is over in any case.
         waits: let the other side end the connection, until then. The last message says why it is over, and libzmq throws away what
             its application has not read yet when a connection ends that it does not make anew.
+        hears: bytes that it may send meanwhile, more or less; ``None``: as many as it likes.
     """
 
-    def __init__(self, wire: socket.socket, unsent: Unsent, until: float, *, waits: bool = False) -> None:
+    def __init__(
+        self,
+        wire: socket.socket,
+        unsent: Unsent,
+        until: float,
+        *,
+        waits: bool = False,
+        hears: int | None = None,
+    ) -> None:
         self.wire = wire
+        self._hears = hears
         self._waits = waits
         self.until = until
         self._unsent = unsent
@@ -63,8 +73,13 @@ class Farewell:
         """Throw away what comes; tell whether that was all."""
         try:
             for _ in range(_CHUNKS):
-                if not self.wire.recv(_CHUNK):
+                data = self.wire.recv(_CHUNK)
+                if not data:
                     return True
+                if self._hears is not None:
+                    self._hears -= len(data)
+                    if self._hears < 0:
+                        return True
         except BlockingIOError:
             pass  # there is more to come
         return False

@@ -314,11 +314,11 @@ class ZmtpConnection:
         if size > _HIGHEST:
             raise ZmtpError("frame", f"a frame has {size} bytes, which is more than there can be")
         if size > bounds.frame:
-            raise ZmtpError("frame", f"a frame has {size} bytes, and {bounds.frame} are allowed")
+            raise ZmtpError("bounds", f"a frame has {size} bytes, and {bounds.frame} are allowed")
         if self._held + size > bounds.message:
-            raise ZmtpError("message", f"a message has more than the {bounds.message} bytes that are allowed")
+            raise ZmtpError("bounds", f"a message has more than the {bounds.message} bytes that are allowed")
         if len(self._frames) >= bounds.frames:
-            raise ZmtpError("message", f"a message has more than the {bounds.frames} frames that are allowed")
+            raise ZmtpError("bounds", f"a message has more than the {bounds.frames} frames that are allowed")
 
     def _add(self, body: bytes | memoryview, *, more: bool) -> Message | None:
         """Add a frame to its message, and return that if it is complete."""

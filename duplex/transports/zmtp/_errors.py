@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, final
 
 #: What an error is about: the first bytes, the protocol's version, who is there and how that is proved, properties that were
-#: told, kinds of sockets, a frame, a message, a command; or the other side refuses.
+#: told, kinds of sockets, a frame, a command, how much may come; or the other side refuses.
 Kind: TypeAlias = Literal[
     "greeting",
     "version",
@@ -14,8 +14,8 @@ Kind: TypeAlias = Literal[
     "metadata",
     "socket type",
     "frame",
-    "message",
     "command",
+    "bounds",
     "refused",
 ]
 

@@ -134,7 +134,7 @@ def test_short_frames_may_have_long_sizes() -> None:
             f"a frame has {2**64 - 1} bytes, which is more than there can be",
         ),
         (bytes([2, 0x80]) + bytes(7), "frame", "which is more than there can be"),
-        (bytes([2, 0x7F]) + b"\xff" * 7, "frame", f"bytes, and {AFTER.frame} are allowed"),
+        (bytes([2, 0x7F]) + b"\xff" * 7, "bounds", f"bytes, and {AFTER.frame} are allowed"),
         (
             bytes([6]) + (LARGE).to_bytes(8, "big"),
             "command",
