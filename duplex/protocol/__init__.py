@@ -22,7 +22,7 @@ from duplex.protocol._commands import (
     LimitsInfo,
     ServiceInfo,
 )
-from duplex.protocol._connection import FIRST_PROOF, Connection, limits_info, refusal
+from duplex.protocol._connection import FIRST_PROOF, Connection, is_short, limits_info, refusal
 from duplex.protocol._events import (
     CancelReceived,
     ChannelClosed,
@@ -85,6 +85,7 @@ __all__ = (
     "ServiceInfo",
     "ServicesAnnounced",
     "Statistics",
+    "is_short",
     "limits_info",
     "max_frame",
     "most_waiting",

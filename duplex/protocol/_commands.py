@@ -26,6 +26,8 @@ MAX_NAME: Final = 255
 MAX_TEXT: Final = 8192
 #: Services that one peer may announce.
 MAX_SERVICES: Final = 1024
+#: Bytes of a frame 0 that has the HELLO of the connecting side.
+MAX_HELLO: Final = 64 * 1024
 #: Entries of metadata or trailers.
 MAX_ENTRIES: Final = 256
 #: Elements of a frame 0 that is larger than a batch has to be: see :mod:`duplex._elements`.

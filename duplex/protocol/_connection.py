@@ -612,6 +612,11 @@ def _milliseconds(seconds: float) -> int:
     return max(1, math.ceil(milliseconds)) if milliseconds < c.MAX_INTEGER else c.MAX_INTEGER
 
 
+def is_short(hello: Hello) -> bool:
+    """Whether a ``HELLO`` is taken from the connecting side, for which a frame 0 has :data:`MAX_HELLO` bytes at most."""
+    return len(encode([hello])) <= c.MAX_HELLO
+
+
 def refusal(reason: str, message: str) -> bytes:
     """Return frame 0 of a ``REFUSE``, for those whose ``HELLO`` no :class:`Connection` has to look at.
 

@@ -16,6 +16,7 @@ import msgpack
 import zmq
 
 from tests.attacks.floods import FLOODS
+from tests.attacks.strangers import STRANGERS
 from tests.attacks.wire import LARGEST, Attacker, Context, until
 
 #: Commands of a flood in one message.
@@ -275,6 +276,7 @@ KINDS: Final[dict[str, Callable[[Context, str, float], None]]] = {
         disconnects,
         mixture,
         *FLOODS,
+        *STRANGERS,
     )
 }
 

@@ -23,6 +23,11 @@ QUICK = (
     "questions",
     "dribble",
     "disconnects",
+    "ids",
+    "silent",
+    "endless",
+    "endless_later",
+    "crumbs",
 )
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import trio
-import zmq
 
 import duplex
+from duplex.transports.streams._bound import BoundPort
 from tests.hangs import of_tasks
 
 
@@ -60,13 +61,19 @@ def _of_ports(peer: duplex.Peer) -> Iterator[str]:
     workers = inside.workers
     yield f"workers: {len(workers._idle)} idle, {workers._handed_over} calls handed over, {len(workers._arrived)} arrived"
     for lead in workers.leads.values():
-        turns: Any = lead.turns
         leader = "nobody" if lead.task is None else lead.task.name
         yield (
             f"port {lead.port.endpoint}: led by {leader}, vacant: {lead.is_vacant}, turn due: {lead._is_turn_due}, "
-            f"behind: {len(lead.backlog)}, respites: {lead._respites}, waits: {turns._waits}, again: {turns._again}, "
-            f"waking: {turns._waking}, a message is there: {bool(turns._socket.get(zmq.EVENTS) & zmq.POLLIN)}"
+            f"behind: {len(lead.backlog)}, respites: {lead._respites}, {_of_turns(lead.turns)}"
         )
+
+
+def _of_turns(turns: Any) -> str:
+    is_bound = isinstance(turns, BoundPort)
+    fd = turns._epoll.fileno() if is_bound else turns.connection.wire.fileno()
+    ready = len(turns._ready) if is_bound else int(turns._is_ready)
+    there = bool(select.select([fd], [], [], 0)[0])
+    return f"ready: {ready}, waits: {turns._waiting._fd is not None}, woken: {turns._waiting._is_woken}, something is there: {there}"
 
 
 def _of_links(peer: duplex.Peer) -> Iterator[str]:

@@ -342,3 +342,23 @@ async def test_a_transport_may_have_a_scheme_that_is_looked_up_elsewhere() -> No
     async with duplex.open_peer(transports=[Files()]) as peer:
         with pytest.raises(duplex.ConnectError):
             await peer.connect("file://nobody", timeout=0.01)
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "memory://*"])
+async def test_who_offers_more_than_a_greeting_holds_announces_it(endpoint: str) -> None:
+    many = [duplex.Service(f"{'s' * 240}-{number}") for number in range(400)]
+    async with linked(endpoint=endpoint, offers=many) as pair:
+        await until(lambda: len(pair.back.services) >= 400)
+
+
+@pytest.mark.without_libzmq("strangers have no bounds there")
+async def test_who_is_refused_for_a_greeting_that_is_too_long_learns_so() -> None:
+    limits = duplex.Limits(max_hello=1024)
+    async with duplex.open_peer(limits=limits) as server, duplex.open_peer(services=[named("a")]) as client:
+        endpoint = await server.bind("tcp://127.0.0.1:*")
+        await (await client.connect(endpoint)).aclose()
+        for number in range(100):
+            client.add_service(duplex.Service(f"service-{number}"))
+        with pytest.raises(duplex.HandshakeError, match="one frame of up to 1024 bytes") as caught:
+            await client.connect(endpoint)
+        assert caught.value.reason == "protocol"

@@ -256,7 +256,9 @@ class TestTheLock:
         Listener(Endpoint("ipc", name=str(path))).close()
         assert not path.exists()
 
-    async def test_that_fails_otherwise_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_that_fails_otherwise_is_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def fail(*args: Any) -> Any:
             raise OSError(errno.EIO, "broken")
 

@@ -345,6 +345,16 @@ def test_a_farewell_does_not_read_without_end(wires: tuple[socket.socket, socket
     assert not farewell.wants_to_write
 
 
+def test_a_farewell_hears_only_so_much(wires: tuple[socket.socket, socket.socket]) -> None:
+    near, far = wires
+    farewell = Farewell(near, Unsent(), 0.0, waits=True, hears=200_000)
+    assert not farewell.go_on()
+    sent = 0
+    while not farewell.go_on():
+        assert sent < 10_000_000
+        sent += full(far)
+
+
 def test_there_is_no_time_without_a_loop() -> None:
     assert time_now() == -math.inf
 

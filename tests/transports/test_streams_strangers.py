@@ -101,6 +101,58 @@ async def test_what_strangers_may_not_say(said: bytes, why: str, caplog: pytest.
     assert said_of_it[0].startswith(f"{bound.port.endpoint}: tcp://127.0.0.1 ")
 
 
+REFUSAL = b"the first message is too long"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "first",
+    [message(bytes(65 * KiB)), message(bytes(65 * KiB), b"b"), message(b"a", b"b"), message(bytes(3 * MiB))],
+)
+async def test_who_says_too_much_at_first_learns_so(endpoint: str, first: bytes) -> None:
+    async with opened() as ports:
+        bound = ports.bind(endpoint, with_options(refusal=REFUSAL))
+        with dial(bound.port.endpoint) as wire:
+
+            def send() -> None:
+                with contextlib.suppress(OSError):
+                    wire.sendall(OPENING + first)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, send)
+                heard = await hears(wire)
+            assert len(first) > 2 * MiB or heard.endswith(message(REFUSAL))
+        assert not bound.ups
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        OPENING[:-1] + b"\xff",
+        OPENING + b"\xff" + bytes(8),
+        OPENING + command(b"PING"),
+        OPENING + message(b"HELLO") + message(bytes(2 * MiB)),
+    ],
+)
+async def test_others_are_told_nothing(said: bytes) -> None:
+    async with opened() as ports:
+        bound = ports.bind("tcp://127.0.0.1:*", with_options(refusal=REFUSAL, max_frame=MiB))
+        with dial(bound.port.endpoint) as wire:
+            with contextlib.suppress(OSError):
+                await trio.to_thread.run_sync(wire.sendall, said)
+            assert REFUSAL not in await hears(wire)
+
+
+async def test_who_was_connected_to_may_begin_with_anything() -> None:
+    async with opened() as ports:
+        bound = ports.bind("tcp://127.0.0.1:*")
+        connecting = ports.connect(bound.port.endpoint)
+        connecting.send(await connecting.up(), b"HELLO")
+        bound.send(await bound.up(), bytes(100 * KiB), bytes(MiB), b"x")
+        (frames,) = await connecting.received()
+        assert [len(frame) for frame in frames] == [100 * KiB, MiB, 1]
+
+
 async def test_a_message_without_end_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     async with opened() as ports:
         bound = ports.bind("tcp://127.0.0.1:*", with_options(max_message=MiB, max_frame=100_000))
@@ -115,6 +167,11 @@ async def test_a_message_without_end_is_cut(caplog: pytest.LogCaptureFixture) ->
 
             await trio.to_thread.run_sync(send)
             assert "more than the 1048576 bytes" in await bound.down()
+        over: Any = bound.ups[0]
+        assert not over.zmtp._frames, (
+            "links that are over are remembered for a while, and what came of a message is not"
+        )
+        assert over.why.__traceback__ is None
         assert len(bound.messages) == 1
 
 

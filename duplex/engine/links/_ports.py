@@ -23,7 +23,7 @@ from duplex.engine._signal import Signal
 from duplex.engine.links._session import LinkOwner, Session
 from duplex.engine.links._succession import Succession
 from duplex.engine.links._table import LinkTable
-from duplex.protocol import Hello, limits_info, max_frame, most_waiting, refusal
+from duplex.protocol import Hello, is_short, limits_info, max_frame, most_waiting, refusal
 from duplex.transports import (
     Carrier,
     EndpointBusy,
@@ -150,9 +150,12 @@ class PortReceiver:
     def _hello(self) -> Hello:
         """Return what this peer says of itself. Raises whatever its credentials raise."""
         hello = self.peer.services.hello()
-        if self.peer.credentials is None:
-            return hello
-        return msgspec.structs.replace(hello, credentials=self.peer.credentials(self.port.endpoint))
+        if self.peer.credentials is not None:
+            hello = msgspec.structs.replace(hello, credentials=self.peer.credentials(self.port.endpoint))
+        if self.connecting and not is_short(hello):
+            # What is not said now is announced as soon as there is a link.
+            hello = msgspec.structs.replace(hello, services=())
+        return hello
 
     def carrier_message(self, carrier: Carrier, frames: Frames) -> None:
         """See :class:`duplex.transports.Receiver`."""

@@ -282,7 +282,8 @@ class Connection:
         except BlockingIOError:
             return False
         except ZmtpError as error:
-            self.why = error
+            # Where it was raised is of no interest, and holds what came.
+            self.why = error.with_traceback(None)
             self._end(str(error))
         except OSError as error:
             self._end(_reason(error))
@@ -291,6 +292,8 @@ class Connection:
     def _end(self, reason: str) -> None:
         self.ended = self.gone or reason
         self.gone = self.ended
+        self._messages = None
+        self.zmtp.forget()
 
     def _read_on(self) -> bool:
         """Read a large frame into its place."""
@@ -369,6 +372,7 @@ class Connection:
         """Deliver nothing any more, and send nothing but what waits."""
         self.is_closed = True
         self._messages = None
+        self.zmtp.forget()
         if self.gone is None:
             self.gone = reason
 

@@ -304,6 +304,13 @@ class ZmtpConnection:
         self._large.filled += count
         return self._finish_large()
 
+    def forget(self) -> None:
+        """The connection is over: keep nothing of what cannot be completed any more."""
+        self._left = b""
+        self._frames = []
+        self._held = 0
+        self._large = None
+
     # -- frames --------------------------------------------------------------------------------------------
 
     def _check_frame(self, size: int) -> None:

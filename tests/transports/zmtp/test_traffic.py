@@ -117,6 +117,16 @@ def test_the_messages_before_what_is_wrong_come() -> None:
         list(made.receive(bytes(9)))
 
 
+def test_a_connection_that_is_over_keeps_nothing() -> None:
+    made = opened()
+    assert list(made.receive(message(b"first", bytes(LARGE + 1))[:-1])) == []
+    assert made._frames == [b"first"]
+    assert made.room() is not None
+    made.forget()
+    assert made.room() is None
+    assert not made._frames
+
+
 def test_short_frames_may_have_long_sizes() -> None:
     assert plain(opened().receive(frame(b"x", 1, long=True) + frame(b"y", long=True))) == [[b"x", b"y"]]
 
