@@ -15,7 +15,7 @@ from benchmarks.scenarios import FIGURES
 
 HOME: Final = "duplex"
 #: Not among the peers that others are compared with: floors, and Duplex itself.
-APART: Final = frozenset({"duplex", "duplex-inline", "duplex-zmtp", "pyzmq", "trio-pyzmq", "tcp"})
+APART: Final = frozenset({"duplex", "duplex-inline", "duplex-libzmq", "pyzmq", "trio-pyzmq", "tcp"})
 
 
 class Expression(Protocol):

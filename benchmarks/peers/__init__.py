@@ -173,9 +173,9 @@ PEERS: Final[Mapping[str, Entry]] = {
             _DUPLEX,
         ),
         Entry(
-            "duplex-zmtp",
-            "benchmarks.peers.duplex_peer:ZMTP",
-            "Duplex without libzmq: ZMTP on trio's sockets",
+            "duplex-libzmq",
+            "benchmarks.peers.duplex_peer:LIBZMQ",
+            "Duplex over libzmq's sockets",
             _UNARY | {"download", "upload", "bidi"},
             _DUPLEX,
         ),

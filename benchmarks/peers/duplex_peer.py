@@ -16,7 +16,6 @@ import duplex
 from benchmarks._payloads import CHUNK, SMALL, MiB
 from benchmarks.peers import Client, More
 from benchmarks.peers._trio import Trio
-from duplex.transports import ZmtpTransport
 
 #: Both sides take the largest payload, and a thousand links and more; all else is as it is by default.
 LIMITS: Final = duplex.Limits(max_message=96 * MiB, max_links=4096)
@@ -173,10 +172,14 @@ def busy_options() -> dict[str, Any]:
 
 
 async def _serve(
-    services: list[duplex.Service], options: dict[str, Any], *, task_status: trio.TaskStatus[str]
+    services: list[duplex.Service],
+    endpoint: str,
+    options: dict[str, Any],
+    *,
+    task_status: trio.TaskStatus[str],
 ) -> None:
     async with duplex.open_peer(services=services, **{"limits": LIMITS, **options}) as peer:
-        task_status.started(await peer.bind("tcp://127.0.0.1:*"))
+        task_status.started(await peer.bind(endpoint))
         await trio.sleep_forever()
 
 
@@ -284,20 +287,27 @@ class DuplexPeer:
     Args:
         service: what is called.
         options: of both peers.
+        endpoint: where the server binds.
     """
 
     imports: ClassVar[str] = "duplex"
     runtime: ClassVar[Trio] = Trio()
 
-    def __init__(self, service: duplex.Service, options: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        service: duplex.Service,
+        options: dict[str, Any] | None = None,
+        endpoint: str = "tcp://127.0.0.1:*",
+    ) -> None:
         self._service = service
         self._options = options or {}
+        self._endpoint = endpoint
 
     def serve(self, announce: Callable[[str], None]) -> None:
         async def main() -> None:
             async with trio.open_nursery() as nursery:
                 services = [self._service, _host(nursery)]
-                announce(await nursery.start(_serve, services, self._options))
+                announce(await nursery.start(_serve, services, self._endpoint, self._options))
 
         trio.run(main)
 
@@ -310,4 +320,4 @@ class DuplexPeer:
 
 TASKS = DuplexPeer(tasks)
 INLINE = DuplexPeer(inline)
-ZMTP = DuplexPeer(tasks, {"transports": [ZmtpTransport()]})
+LIBZMQ = DuplexPeer(tasks, endpoint="zmq+tcp://127.0.0.1:*")

@@ -121,7 +121,8 @@ class Probe:
 
     async def _addresses(self) -> list[tuple[int, Any]]:
         """Return where to connect to; nowhere, if that cannot be told from the endpoint."""
-        scheme, _, rest = self._endpoint.partition("://")
+        # A port of libzmq's is reached as any other is.
+        scheme, _, rest = self._endpoint.removeprefix("zmq+").partition("://")
         if scheme == "ipc" and rest:
             return [(socket.AF_UNIX, "\0" + rest[1:] if rest.startswith("@") else rest)]
         if scheme and not rest:

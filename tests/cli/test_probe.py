@@ -52,7 +52,9 @@ def free_port() -> int:
 WAIT = ("--connect-timeout", 3600)
 
 
-@pytest.mark.parametrize("form", ["tcp://127.0.0.1:{}", "127.0.0.1:{}", ":{}", "tcp://localhost:{}"])
+@pytest.mark.parametrize(
+    "form", ["tcp://127.0.0.1:{}", "127.0.0.1:{}", ":{}", "tcp://localhost:{}", "zmq+tcp://127.0.0.1:{}"]
+)
 def test_a_refused_port(form: str, free_port: int, invoke: Invoke) -> None:
     endpoint = form.format(free_port)
     assert invoke("call", endpoint, "calc.add", 1, 2, *WAIT) == Result(

@@ -383,10 +383,11 @@ class Waits:
         self.is_closed = True
 
 
-def acceptor(*turns: int | None) -> tuple[Acceptor, Waits]:
+def acceptor(*turns: int | None, spared: int = 0) -> tuple[Acceptor, Waits]:
     listener = Waits(*turns)
     given: Any = listener
-    return Acceptor(given), listener
+    sockets = iter(range(spared))
+    return Acceptor(given, lambda: next(sockets, None) is not None), listener
 
 
 def taken(found: Acceptor) -> tuple[int, bool]:
@@ -411,6 +412,13 @@ def test_accepting() -> None:
 def test_one_that_failed_is_passed_over() -> None:
     found, _ = acceptor(errno.ECONNABORTED, errno.EPROTO, None)
     assert taken(found) == (1, False)
+    found.close()
+
+
+def test_others_give_way_when_descriptors_are_short() -> None:
+    found, _ = acceptor(None, errno.EMFILE, None, errno.ENFILE, None, errno.EMFILE, None, None, spared=2)
+    assert taken(found) == (3, False)
+    assert found.refused == 2
     found.close()
 
 

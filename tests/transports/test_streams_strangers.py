@@ -201,6 +201,46 @@ async def test_the_listener_pauses_and_goes_on(
     assert "no descriptor is left: 3 connections were refused" in caplog.text
 
 
+async def test_who_says_nothing_gives_way_when_descriptors_are_short(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Short:
+        """A listener that has no descriptor three times, and passes everything on then."""
+
+        def __init__(self, inner: socket.socket) -> None:
+            self.inner = inner
+            self.times = 3
+
+        def accept(self) -> Any:
+            if self.times:
+                self.times -= 1
+                raise OSError(errno.EMFILE, "")
+            return self.inner.accept()
+
+        def close(self) -> None:
+            self.inner.close()
+
+    async with opened() as ports:
+        bound, parting = await ports.pair("tcp://127.0.0.1:*")
+        port: Any = bound.port
+        with dial(bound.port.endpoint) as oldest, dial(bound.port.endpoint) as other:
+            with fail_after(5):
+                while len(port._strangers) < 2:
+                    await trio.sleep(0.001)  # nothing tells of a stranger
+            far: Any = parting.ups[0]
+            far.turns.take = lambda lazily=False: True  # it does not end its side
+            bound.ups[0].close()
+            assert len(port._farewells) == 1
+            port._acceptor._listener = Short(port._acceptor._listener)
+            good = ports.connect(bound.port.endpoint)
+            good.send(await good.up(), b"HELLO")
+            await bound.up(2)
+            assert not port._farewells
+            for wire in (oldest, other):
+                assert (await hears(wire)).startswith(b"\xff")
+    assert "gave way to another one, as no descriptor was left" in caplog.text
+
+
 def test_without_descriptors() -> None:
     code = """
 import logging, resource, socket, sys, trio

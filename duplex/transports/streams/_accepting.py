@@ -1,7 +1,8 @@
 """Accepting connections, also when descriptors are short.
 
 The kernel tells a listener of a connection again and again until it is accepted, and without a descriptor it cannot be. A loop that
-goes on trying does nothing else. So a listener keeps a descriptor in reserve. When there is no other, that is given up, all who wait
+goes on trying does nothing else. So those who have connected and said nothing give way, one for each who comes. If there are none, a
+descriptor is used that the listener keeps in reserve: it is given up, all who wait
 are accepted with it, one after the other, and closed at once, so that they know; and then it is taken back. If somebody else was
 quicker, the listener pauses.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from typing import Any, Final, final
 
 #: Connections that are accepted in one turn, and refused at once when there is no descriptor for them.
@@ -28,13 +30,15 @@ class Acceptor:
 
     Args:
         listener: listens, and does not block.
+        make_room: closes a socket that can be spared; tells whether there was one.
 
     Attributes:
         refused: connections that were closed at once for want of a descriptor.
     """
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, make_room: Callable[[], bool]) -> None:
         self._listener = listener
+        self._make_room = make_room
         self._reserve: int | None = None
         self.refused = 0
         self._take_reserve()
@@ -55,7 +59,7 @@ class Acceptor:
             except BlockingIOError:
                 break
             except OSError as error:
-                if error.errno in _FULL:
+                if error.errno in _FULL and not self._make_room():
                     return accepted, not self._refuse()
         if self._reserve is None:
             self._take_reserve()

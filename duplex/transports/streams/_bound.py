@@ -64,7 +64,7 @@ class BoundPort:
         self._endpoint = str(listener.endpoint)
         self._file: IpcFile | None = listener.file
         self._listener = listener.socket.fileno()
-        self._acceptor = Acceptor(listener.socket)
+        self._acceptor = Acceptor(listener.socket, self._make_room)
         self._pid = os.getpid()
         own(self)
         self._epoll.register(self._listener, select.EPOLLIN)
@@ -203,6 +203,17 @@ class BoundPort:
             self._complain("descriptors", f"no descriptor is left: nobody is let in for {PAUSE:g} s", now)
             self._epoll.unregister(self._listener)
             self._paused_until = now + PAUSE
+
+    def _make_room(self) -> bool:
+        """See :class:`Acceptor`."""
+        if self._farewells:
+            self._end_farewell(next(iter(self._farewells)))
+            return True
+        loser = self._strangers.loser()
+        if loser is not None:
+            self._strangers.remove(loser)
+            self._cut(loser, "gave way to another one, as no descriptor was left")
+        return loser is not None
 
     def _add(self, wire: socket.socket, address: Any) -> None:
         options = self._options

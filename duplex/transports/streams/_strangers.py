@@ -78,14 +78,18 @@ class Strangers(Generic[T]):
         if neighbours and (len(self._due) >= self._most or (where and len(neighbours) >= self._most_of_one)):
             loser = next(iter(neighbours))
         elif len(self._due) >= self._most:
-            most = max(len(some) for some in self._of.values())
-            loser = next(one for some in self._of.values() if len(some) == most for one in some)
+            loser = self.loser()
         if loser is not None:
             self.remove(loser)
         self._due[stranger] = now + self._patience
         self._where[stranger] = where
         self._of.setdefault(where, {})[stranger] = None
         return loser
+
+    def loser(self) -> T | None:
+        """Return who has to give way to somebody else: the oldest of the address that has most."""
+        most = max(self._of.values(), key=len, default=None)
+        return None if most is None else next(iter(most))
 
     def remove(self, stranger: T) -> None:
         """One has said who he is, or is gone. Who is none stays none."""

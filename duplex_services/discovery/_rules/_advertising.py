@@ -9,6 +9,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+#: What is in front of endpoints that are libzmq's: others reach them over the same wire as without.
+_LIBZMQ: Final = "zmq+"
 _TCP: Final = re.compile(r"tcp://(?:\[(?P<six>[^\]]+)\]|(?P<host>[^\[\]:]*)):(?P<port>\d+|\*)")
 _HOST: Final = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<host>[^\[\]:/\s]+))(?::(?P<port>\d{1,5}))?")
 
@@ -33,7 +35,7 @@ class Unreachable(ValueError):
 
 def needs_interfaces(endpoint: str, rules: Sequence[str]) -> bool:
     """Whether the machine's addresses have to be known to tell where others reach a peer."""
-    bound = _TCP.fullmatch(endpoint)
+    bound = _TCP.fullmatch(endpoint.removeprefix(_LIBZMQ))
     if bound is None:
         return False
     if not rules:
@@ -59,6 +61,7 @@ def public(endpoints: Iterable[str]) -> tuple[str, ...]:
 
 
 def _is_local(endpoint: str) -> bool:
+    endpoint = endpoint.removeprefix(_LIBZMQ)
     bound = _TCP.fullmatch(endpoint)
     if bound is None:
         return endpoint.startswith("ipc://")
@@ -77,6 +80,7 @@ def advertised(endpoint: str, rules: Sequence[str], interfaces: Sequence[Interfa
     Raises:
         Unreachable: they cannot be told.
     """
+    endpoint = endpoint.removeprefix(_LIBZMQ)
     scheme, _, _ = endpoint.partition("://")
     bound = _TCP.fullmatch(endpoint)
     if bound is None:

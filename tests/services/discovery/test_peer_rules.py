@@ -104,6 +104,7 @@ def test_servers_and_stores_do_not_mix() -> None:
     with pytest.raises(ValueError, match="is both"):
         read_servers(["a:1", "sqlite:/x"], "ipc:///here")
     assert not is_store("nonsense")
+    assert not is_store("zmq+tcp://a:1")
 
 
 # -- endpoints ---------------------------------------------------------------------------------------------
@@ -232,6 +233,9 @@ DOCKER = Interface("docker0", "172.17.0.1")
         ("tcp://*:7700", (), [LO, LO6, ETH, ETH6, LINK6], "tcp://10.0.0.7:7700"),
         ("tcp://[::]:7700", (), [LO, LO6, ETH6, LINK6], "tcp://[2001:db8::7]:7700"),
         ("tcp://[::]:7700", (), [LO6, ETH, ETH6], "tcp://10.0.0.7:7700"),
+        # What libzmq has bound is reached as all else is.
+        ("zmq+tcp://*:7700", (), [LO, ETH], "tcp://10.0.0.7:7700"),
+        ("zmq+ipc:///run/x.sock", (), [], "ipc:///run/x.sock"),
         # What somebody says.
         ("tcp://0.0.0.0:7700", ("calc.example",), [LO, ETH], "tcp://calc.example:7700"),
         ("tcp://0.0.0.0:7700", ("calc:80",), [], "tcp://calc:80"),
@@ -294,6 +298,7 @@ def test_what_cannot_be_told(
         ("tcp://10.0.0.7:1", (), False),
         ("tcp://*:1", (), True),
         ("tcp://[::]:1", (), True),
+        ("zmq+tcp://*:1", (), True),
         ("tcp://*:1", ("10.0.0.7",), False),
         ("tcp://*:1", ("host:80", "tcp://x:1"), False),
         ("tcp://*:1", ("host:80", "eth0"), True),
@@ -307,7 +312,7 @@ def test_when_the_machine_has_to_be_asked(bound: str, rules: tuple[str, ...], ne
 def test_what_is_of_this_machine_alone_is_told_only_if_there_is_nothing_else() -> None:
     local = ["tcp://127.0.0.1:1", "ipc:///x", "tcp://[::1]:1", "tcp://localhost:1"]
     assert public(local) == tuple(local)
-    assert public([*local, "tcp://10.0.0.7:1"]) == ("tcp://10.0.0.7:1",)
+    assert public([*local, "zmq+ipc:///y", "tcp://10.0.0.7:1"]) == ("tcp://10.0.0.7:1",)
     assert public([]) == ()
 
 
