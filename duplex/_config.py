@@ -69,7 +69,7 @@ class Limits:
     max_ungreeted: int = 256
     #: Of them, those of one address, or of one network of 64 bits with IPv6. For this machine's own the number of all
     #: is the limit.
-    max_ungreeted_per_address: int = 16
+    max_ungreeted_per_address: int = 64
 
     def __post_init__(self) -> None:
         for field, low in _LOWEST.items():

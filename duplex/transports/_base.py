@@ -53,7 +53,7 @@ class TransportOptions:
     #: connection ends; nothing if it is empty.
     refusal: bytes = b""
     max_ungreeted: int = 256
-    max_ungreeted_per_address: int = 16
+    max_ungreeted_per_address: int = 64
     #: So many messages of one remote end may wait here for the event loop. A transport that can take no more
     #: hears no signs of life either, and would take a remote end for lost that is waiting.
     receive_queue: int = 300_000

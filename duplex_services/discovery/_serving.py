@@ -10,8 +10,10 @@ import duplex
 from duplex_services.discovery._directory import Directory
 from duplex_services.discovery._service import discovery_service
 
-#: A registrant whose host is gone is noticed within this time; then its TTL begins.
-KEEPALIVE: Final = duplex.Keepalive(interval=1.0, timeout=4.0)
+#: A registrant whose host is gone is noticed within the timeout, and one that stands still within the longer time; then its TTL begins.
+KEEPALIVE: Final = duplex.Keepalive(interval=1.0, timeout=4.0, max_silence=10.0)
+#: Who asks has other servers to go to, and takes one that stands still for gone at once.
+_ASKING: Final = duplex.Keepalive(interval=1.0, timeout=4.0, max_silence=4.0)
 
 #: Who was registered at a server that restarts is back before its TTL is over twice.
 RECONNECT: Final = duplex.Reconnect(initial=0.05, maximum=0.5)
@@ -54,7 +56,7 @@ async def open_client(*endpoints: str, name: str = "discovery client") -> AsyncI
         name: of the peer, for others.
     """
     async with duplex.open_peer(
-        name=name, reconnect=RECONNECT, keepalive=KEEPALIVE, reflection=False
+        name=name, reconnect=RECONNECT, keepalive=_ASKING, reflection=False
     ) as peer:
         for endpoint in endpoints:
             peer.connect_soon(endpoint)

@@ -31,7 +31,8 @@ async def kill_or_stop(side: str, number: signal.Signals, kinds: list[str], task
     report = Report(f"{number.name} of the {side}, {'calls of all kinds' if len(what) > 1 else what[0]}")
     # The operating system ends the connections of a dead process at once.
     bound = within(SLACK) + (0.0 if killed else KEEPALIVE[1])
-    async with Stage(KEEPALIVE) as stage:
+    # A process that is stopped is given up by its silence: its host answers.
+    async with Stage(KEEPALIVE, max_silence=KEEPALIVE[1]) as stage:
         server, client, address = await stage.pair()
         await prepare(report, server, client)
         await begin_endless(server, client, kinds, tasks)

@@ -149,8 +149,9 @@ class Child:
 class Stage:
     """The processes of one fault, their files, and what must be undone at the end."""
 
-    def __init__(self, keepalive: tuple[float, float]) -> None:
+    def __init__(self, keepalive: tuple[float, float], *, max_silence: float = 60.0) -> None:
         self.keepalive = keepalive
+        self.max_silence = max_silence
         self._stack = contextlib.AsyncExitStack()
         self._files: list[Path] = []
         self._tag = 0
@@ -191,6 +192,7 @@ class Stage:
             "tag": self._tag,
             "executions": str(file),
             "keepalive": self.keepalive,
+            "max_silence": self.max_silence,
             **options,
         }
         prefix = [] if namespace is None else ["ip", "netns", "exec", namespace]

@@ -28,7 +28,7 @@ from tests.soak.service import seen, soak
 from tests.soak.work import Worker
 
 #: A stopped process is lost after this, a slow one is not.
-KEEPALIVE: Final = duplex.Keepalive(interval=1.0, timeout=4.0)
+KEEPALIVE: Final = duplex.Keepalive(interval=1.0, timeout=4.0, max_silence=4.0)
 #: Small enough for every limit to be met now and then.
 LIMITS: Final = duplex.Limits(channel_window=64 * 1024, link_window=512 * 1024, max_message=1024 * 1024)
 WORKERS: Final = 10
