@@ -55,9 +55,7 @@ async def open_client(*endpoints: str, name: str = "discovery client") -> AsyncI
         endpoints: of the servers; each has the whole directory.
         name: of the peer, for others.
     """
-    async with duplex.open_peer(
-        name=name, reconnect=RECONNECT, keepalive=_ASKING, reflection=False
-    ) as peer:
+    async with duplex.open_peer(name=name, reconnect=RECONNECT, keepalive=_ASKING, reflection=False) as peer:
         for endpoint in endpoints:
             peer.connect_soon(endpoint)
         yield peer

@@ -259,9 +259,7 @@ def peer_options(options: dict[str, Any]) -> dict[str, Any]:
     interval, timeout = options["keepalive"]
     return {
         "name": options["name"],
-        "keepalive": duplex.Keepalive(
-            interval=interval, timeout=timeout, max_silence=options["max_silence"]
-        ),
+        "keepalive": duplex.Keepalive(interval=interval, timeout=timeout, max_silence=options["max_silence"]),
         "limits": duplex.Limits(**options.get("limits", {})),
         "connect_timeout": options.get("connect_timeout", 10.0),
         "reconnect": duplex.Reconnect(initial=0.05, maximum=options.get("reconnect_maximum", 0.5)),
