@@ -18,6 +18,7 @@ from benchmarks.peers import Client, More
 from benchmarks.peers._trio import Trio
 
 #: Both sides take the largest payload, and a thousand links and more; all else is as it is by default.
+_LOOPBACK: Final = "tcp://127.0.0.1:*"
 LIMITS: Final = duplex.Limits(max_message=96 * MiB, max_links=4096)
 
 tasks = duplex.Service("tasks")
@@ -142,12 +143,12 @@ def _host(nursery: trio.Nursery) -> duplex.Service:
             for method in range(10):
                 service.rpc(name=f"echo{method}")(_filler)
             services.append(service)
-        return str(await nursery.start(_serve, services, {}))
+        return str(await nursery.start(_serve, services, _LOOPBACK, {}))
 
     @host.rpc
     async def busy() -> str:
         """Serve ``tasks`` with options set that calls do not ask for; return where."""
-        return str(await nursery.start(_serve, [tasks], busy_options()))
+        return str(await nursery.start(_serve, [tasks], _LOOPBACK, busy_options()))
 
     return host
 
@@ -297,7 +298,7 @@ class DuplexPeer:
         self,
         service: duplex.Service,
         options: dict[str, Any] | None = None,
-        endpoint: str = "tcp://127.0.0.1:*",
+        endpoint: str = _LOOPBACK,
     ) -> None:
         self._service = service
         self._options = options or {}
