@@ -10,6 +10,7 @@ import trio
 from duplex_services.discovery._errors import BadRequest, NotAllowed, NotThere, check
 from duplex_services.discovery._keeping import Keeper
 from duplex_services.discovery._model import DEFAULT_TTL, Health, Mode, Record, Registration
+from duplex_services.discovery._rules._catalogue import IMPORTED
 from duplex_services.discovery._rules._checking import (
     check_id,
     check_note,
@@ -297,6 +298,8 @@ class Registrations:
         life = self.keeper.liveness.get((service, id))
         if life is None:
             return ""
+        if life.until is None and id.startswith(IMPORTED):
+            return "others have registered it with Consul; this server keeps it for as long as it is there"
         if life.until is None:
             return "this server keeps it: its registrant's call is open"
         left = life.until - trio.current_time()

@@ -44,11 +44,18 @@ def copy_store(source: Path, target: Path, progress: Progress, *, replace: bool)
         What the copy holds.
 
     Raises:
-        OpenError: the source cannot be read, or is no store; or the target is there, or cannot be written. Then nothing is changed.
+        OpenError: the source cannot be read, or is no store; or the target is there, is a store that somebody has open, or cannot be
+            written. Then nothing is changed.
     """
     if not source.is_file():
         raise OpenError(f"{source}: there is no such file")
-    with _new_file(target, replace=replace) as part, _sqlite(source, f"{source} cannot be copied"):
+    if target.exists() and source.samefile(target):
+        raise OpenError(f"{target} is the store itself: name another file")
+    with (
+        _free(target),
+        _new_file(target, replace=replace) as part,
+        _sqlite(source, f"{source} cannot be copied"),
+    ):
         with (
             contextlib.closing(_connect(source, "ro")) as reading,
             contextlib.closing(_connect(part, "rw")) as writing,
@@ -64,7 +71,11 @@ def copy_store(source: Path, target: Path, progress: Progress, *, replace: bool)
 
 def write_copy(entries: Sequence[Entry], revision: int, target: Path, *, replace: bool) -> Contents:
     """Write entries into a file like that of a store; arguments, result and errors as of :func:`copy_store`."""
-    with _new_file(target, replace=replace) as part, _sqlite(target, f"{target} cannot be written"):
+    with (
+        _free(target),
+        _new_file(target, replace=replace) as part,
+        _sqlite(target, f"{target} cannot be written"),
+    ):
         database = Database(part)
         try:
             database.write([Step(revision, {entry.key: entry for entry in entries})])
@@ -112,6 +123,19 @@ def _settle(place: Path) -> None:
             connection.execute("PRAGMA journal_mode = DELETE")
     for name in _BESIDE:
         place.with_name(place.name + name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _free(target: Path) -> Iterator[None]:
+    """Make sure that a file that is to be replaced is no store that somebody has open."""
+    if not target.with_name(f"{target.name}.lock").exists():
+        yield
+        return
+    lock = FileLock(target)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

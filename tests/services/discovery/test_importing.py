@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from duplex_services.discovery import Directory, Registration, ServiceConfig, open_directory
+from duplex_services.discovery import Directory, Filter, Registration, ServiceConfig, open_directory
 from duplex_services.discovery._importing import Importing
 from duplex_services.discovery._rules._importing import foreign, imported_id, service_name
 from duplex_services.store import Refused, Unavailable
@@ -167,6 +167,8 @@ async def test_what_comes_changes_and_goes(caplog: pytest.LogCaptureFixture) -> 
     async with importing(api) as directory:
         api.change(web=[entry(), entry(ID="web-2", Port=81), entry(ID="web-3", Port=0)])
         await until(lambda: ids(directory) == ["consul:n0:web-1", "consul:n0:web-2"])
+        explained = directory.reading.explain("web", "consul:n0:web-1", Filter())
+        assert any("others have registered it with Consul" in reason for reason in explained.reasons)
         assert caplog.text.count("n0:web-3 of Consul's catalogue is left out: port") == 1
         commits = directory.commits
         for _ in range(3):

@@ -203,6 +203,20 @@ async def test_what_cannot_be_backed_up(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+async def test_a_store_that_somebody_has_open_is_no_place_for_a_backup(tmp_path: Path) -> None:
+    """Its owner would find its file replaced."""
+    url, other = f"sqlite:{tmp_path}/store.db", f"sqlite:{tmp_path}/other.db"
+    async with open_store(url) as store, open_store(other):
+        await store.commit({"a": b"1"}, when=ANY)
+        with pytest.raises(OpenError, match=r"store.db is the store itself"):
+            await back_up(url, tmp_path / "store.db", replace=True)
+        with pytest.raises(OpenError, match=r"other.db is in use by this process"):
+            await back_up(url, tmp_path / "other.db", replace=True)
+        await store.commit({"a": b"2"}, when=ANY)
+    await back_up(url, tmp_path / "other.db", replace=True)
+    assert await held(other) == {"a": b"2"}
+
+
 async def test_a_target_that_somebody_makes_meanwhile_stays(tmp_path: Path) -> None:
     url, target = f"sqlite:{tmp_path}/store.db", tmp_path / "copy.db"
     await fill(url, {"a": b"1"})
