@@ -52,8 +52,9 @@ class Locks:
             lead = leads.get(service)
             session, had, at = self._held.get(service, ("", None, -math.inf))
             try:
-                if session and (lead is None or had is None or had.check != lead.check):
-                    await self._end(session)
+                if had is not None and (lead is None or had.check != lead.check):
+                    if session:
+                        await self._end(session)
                     del self._held[service]
                     session, had = "", None
                 if lead is not None and (lead != had or trio.current_time() >= at + REFRESH):

@@ -9,11 +9,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 import trio
+import trio.testing
 
 from duplex_services.discovery import Directory, Filter, Registration, ServiceConfig, open_directory
 from duplex_services.discovery._importing import Importing
+from duplex_services.discovery._locks import Locks
+from duplex_services.discovery._rules._catalogue import REFRESH, Lead
 from duplex_services.discovery._rules._importing import foreign, imported_id, service_name
 from duplex_services.store import Refused, Unavailable
 from duplex_services.store.consul import ConsulApi, open_consul_api
@@ -322,6 +326,134 @@ async def until_led(api: ConsulApi, service: str, id: str, besides: str = "") ->
 
 def led(id: str, port: int) -> Registration:
     return Registration(id, host="10.0.0.1", port=port)
+
+
+class Keys:
+    """Consul's locks and sessions."""
+
+    def __init__(self) -> None:
+        self.sessions: list[str] = []
+        self.locks: dict[str, tuple[str, bytes]] = {}
+        self.is_away = False
+        self.is_slow = False
+        self._count = 0
+
+    def hold(self, service: str, value: bytes) -> str:
+        """Have somebody hold a lock."""
+        self._count += 1
+        session = f"s{self._count}"
+        self.sessions.append(session)
+        self.locks[service] = session, value
+        return session
+
+    def end(self, session: str) -> None:
+        self.sessions.remove(session)
+        self.locks = {key: lock for key, lock in self.locks.items() if lock[0] != session}
+
+    async def ask_agent(self, method: str, path: str, body: Any = None, *, missing: bool = False) -> Any:
+        await trio.lowlevel.checkpoint()
+        if self.is_away:
+            raise Unavailable("it is away")
+        if path == "/v1/session/create":
+            self._count += 1
+            self.sessions.append(f"s{self._count}")
+            return {"ID": f"s{self._count}"}
+        if path.startswith("/v1/session/destroy/"):
+            session = path.rpartition("/")[2]
+            if session in self.sessions:
+                self.end(session)
+            return True
+        service = path.split("/")[4]
+        if method == "GET":
+            if service not in self.locks:
+                return None
+            session, value = self.locks[service]
+            return [{"Session": session, "Value": base64.b64encode(value).decode()}]
+        session = path.partition("=")[2]
+        if self.is_slow or self.locks.get(service, (session,))[0] != session:
+            return False
+        self.locks[service] = session, body
+        return True
+
+
+def lead(id: str, fence: int = 1, directory: str = "d") -> Lead:
+    return Lead(directory, id, "10.0.0.1", 80, fence, f"check-{id}")
+
+
+def leads_of(keys: Keys) -> dict[str, str]:
+    """Whom the locks are for, of those whose session lives."""
+    assert {session for session, _ in keys.locks.values()} <= set(keys.sessions)
+    return {service: json.loads(value)["id"] for service, (_, value) in keys.locks.items()}
+
+
+async def test_locks_follow_leaders(autojump_clock: trio.testing.MockClock) -> None:
+    keys = Keys()
+    locks = Locks(keys)  # type: ignore[arg-type]
+    await locks.compare({"web": lead("a"), "api": lead("x")})
+    assert leads_of(keys) == {"web": "a", "api": "x"}
+    # Another fence of the same leader: the same session.
+    before = list(keys.sessions)
+    await locks.compare({"web": lead("a", 2), "api": lead("x")})
+    assert keys.sessions == before
+    assert json.loads(keys.locks["web"][1])["fence"] == 2
+    await locks.compare({"web": lead("b", 3)})
+    assert leads_of(keys) == {"web": "b"}
+    assert len(keys.sessions) == 1
+    # Consul takes it away, as when the check has failed for a moment: it is held again at the next look.
+    keys.end(keys.sessions[0])
+    await locks.compare({"web": lead("b", 3)})
+    assert leads_of(keys) == {}
+    await trio.sleep(REFRESH)
+    await locks.compare({"web": lead("b", 3)})
+    assert leads_of(keys) == {"web": "b"}
+    assert len(keys.sessions) == 1
+    await locks.compare({})
+    assert (keys.locks, keys.sessions) == ({}, [])
+
+
+async def test_locks_of_an_earlier_life_and_of_other_servers() -> None:
+    keys = Keys()
+    same = keys.hold("web", msgspec.json.encode(lead("a")))
+    gone = keys.hold("api", msgspec.json.encode(lead("dead")))
+    locks = Locks(keys)  # type: ignore[arg-type]
+    await locks.compare({"web": lead("a"), "api": lead("x")})
+    assert leads_of(keys) == {"web": "a", "api": "x"}
+    assert keys.locks["web"][0] == same
+    assert gone not in keys.sessions
+
+
+async def test_locks_that_others_hold_or_are_faster_with(caplog: pytest.LogCaptureFixture) -> None:
+    keys = Keys()
+    theirs = {
+        "web": keys.hold("web", b"mine"),
+        "api": keys.hold("api", msgspec.json.encode(lead("a", 1, "other"))),
+    }
+    locks = Locks(keys)  # type: ignore[arg-type]
+    for _ in range(3):
+        await locks.compare({"web": lead("a"), "api": lead("x")})
+    assert {service: session for service, (session, _) in keys.locks.items()} == theirs
+    assert caplog.text.count("held by somebody else") == 2
+    await locks.compare({})
+    keys.end(theirs["web"])
+    keys.is_slow = True
+    await locks.compare({"web": lead("a")})
+    assert "web" not in keys.locks
+    keys.is_slow = False
+    await locks.compare({"web": lead("a")})
+    assert json.loads(keys.locks["web"][1])["id"] == "a"
+
+
+async def test_locks_while_consul_is_away() -> None:
+    keys = Keys()
+    locks = Locks(keys)  # type: ignore[arg-type]
+    await locks.compare({"web": lead("a")})
+    keys.is_away = True
+    with pytest.raises(Unavailable):
+        await locks.compare({"web": lead("b", 2)})
+    keys.is_away = False
+    await locks.compare({"web": lead("b", 2)})
+    assert leads_of(keys) == {"web": "b"}
+    assert len(keys.sessions) == 1
 
 
 @pytest.mark.services

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 import duplex
+from duplex_services.discovery._backup_commands import store_of
 from duplex_services.store import (
     OpenError,
     Refused,
@@ -27,6 +28,7 @@ from duplex_services.store._backends import _copying
 from duplex_services.store._backends._copying import copy_store
 from duplex_services.store._backends._file_lock import FileLock
 from duplex_services.store.backups import back_up, restore
+from duplex_services.store.commands import _Progress
 from tests.machine import fail_after, within
 
 ANY = last_writer_wins
@@ -410,6 +412,27 @@ def test_faults_of_the_command_line(shell: Shell) -> None:
     assert (code, "nothing to keep" in err) == (2, True)
     code, _, err = shell.run("store", "backup", str(shell.folder / "b.db"), "--store", "sqlite:nowhere.db")
     assert (code, "no such file" in err) == (1, True)
+
+
+def test_progress_is_drawn_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    progress = _Progress()
+    progress(1, 4)
+    progress(2, 4)  # too soon after the one before
+    progress.end()
+    assert capsys.readouterr().err == "\r\x1b[K25 % of 4 pages\r\x1b[K"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    silent = _Progress()
+    silent(1, 4)
+    silent.end()
+    assert capsys.readouterr().err == ""
+
+
+def test_where_a_directory_is(tmp_path: Path) -> None:
+    assert store_of("consul-catalog://h/p", None) == "consul://h/p"
+    assert store_of(None, tmp_path / "new") == f"sqlite:{tmp_path}/new/directory.db"
 
 
 def test_discovery_is_backed_up_while_it_serves(shell: Shell) -> None:
