@@ -14,6 +14,7 @@ and speaks no compression.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -358,8 +359,24 @@ async def _connect(endpoint: Endpoint, within: float) -> _Connection:
 def _why(error: BaseException, within: float) -> str:
     if isinstance(error, trio.TooSlowError):
         return f"cannot connect within {within:g} s"
-    # trio says of a handshake only that the stream is broken; the reason is behind it.
-    return str(error.__cause__ or error) or "cannot connect"
+    # trio says of a handshake only that the stream is broken, and of addresses only that none answers; the reasons are behind it.
+    reasons = dict.fromkeys(map(_reason, _leaves(error.__cause__ or error)))
+    return "; ".join(reason for reason in reasons if reason) or "cannot connect"
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+def _reason(error: BaseException) -> str:
+    # trio's own words name the address once more, as Python writes it; names that are not found have numbers below 0.
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and (error.errno or 0) > 0:
+        return os.strerror(error.errno or 0)
+    return str(error)
 
 
 @contextlib.contextmanager

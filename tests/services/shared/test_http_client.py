@@ -13,7 +13,7 @@ import trio
 import trio.testing
 import trustme
 
-from duplex_services._shared._http_client import Answer, Endpoint, HttpClient, NoAnswer, NotSent
+from duplex_services._shared._http_client import Answer, Endpoint, HttpClient, NoAnswer, NotSent, _why
 from tests.machine import fail_after
 from tests.services.scripted import Server, answering, read_request, served
 
@@ -473,3 +473,14 @@ async def test_answer_to_a_request_that_was_cut_off() -> None:
         for _ in range(20):
             answer = await client.request("PUT", "/", b"x" * 3_000_000, repeatable=False)
             assert (answer.status, answer.body) == (413, b"no")
+
+
+async def test_why_nobody_can_be_connected() -> None:
+    """The reason of the system, once, however many addresses a name has."""
+    client = HttpClient([Endpoint("127.0.0.1", 1)])
+    with pytest.raises(NotSent, match=r"^http://127\.0\.0\.1:1: Connection refused$"):
+        await client.request("GET", "/")
+    several = OSError("all attempts failed")
+    refused = [ConnectionRefusedError(111, f"Error connecting to {n}: Connection refused") for n in (1, 2)]
+    several.__cause__ = ExceptionGroup("all", [*refused, OSError("odd")])
+    assert _why(several, 1.0) == "Connection refused; odd"
