@@ -16,6 +16,7 @@ import trio
 from duplex_services.discovery._directory import Directory
 from duplex_services.discovery._errors import DirectoryError
 from duplex_services.discovery._registrations import Session
+from duplex_services.discovery._rules._catalogue import ROOT
 from duplex_services.discovery._rules._importing import Foreign, foreign
 from duplex_services.discovery._rules._liveness import RANK_PAUSE, What, rank_of
 from duplex_services.store import StoreError, Unavailable
@@ -37,6 +38,8 @@ _RESTS: Final = 4.0
 #: Seconds after which what failed is tried again.
 _REST: Final = 1.0
 _AT_ONCE: Final = 4
+#: Has Consul leave out what directories have registered, which may be thousands; it is left out here in any case.
+_OTHERS: Final = urllib.parse.quote(f'"{ROOT}" not in Service.Meta')
 
 
 class Importing:
@@ -133,7 +136,7 @@ class Importing:
         async def read(name: str) -> None:
             async with limit:
                 try:
-                    path = f"/v1/health/service/{urllib.parse.quote(name, safe='')}"
+                    path = f"/v1/health/service/{urllib.parse.quote(name, safe='')}?filter={_OTHERS}"
                     instances, problems = foreign(await self._api.ask_agent("GET", path))
                 except StoreError as error:
                     failed.append(error)

@@ -15,7 +15,7 @@ from duplex_services.discovery._model import Instance
 SCHEME: Final = "consul-catalog:"
 
 #: Names of the metadata that say whose an entry is: of which directory, and of which of its servers.
-_ROOT: Final = "duplex-directory"
+ROOT: Final = "duplex-directory"
 _SERVER: Final = "duplex-server"
 _STATE: Final = "duplex-state"
 _ROOT_BY_DEFAULT: Final = "duplex"
@@ -114,7 +114,7 @@ def listed(one: Instance, root: str, server: str, *, leads: bool) -> Listed | No
         return None
     pairs = sorted(one.metadata.items())[:_MOST_PAIRS]
     meta = {_key(key): value for key, value in pairs if len(value.encode()) <= _MOST_VALUE}
-    meta |= {_ROOT: root, _SERVER: server, _STATE: one.state}
+    meta |= {ROOT: root, _SERVER: server, _STATE: one.state}
     if one.zone:
         meta["zone"] = one.zone
     tags = (one.protocol, "leader") if leads else (one.protocol,)
@@ -175,7 +175,7 @@ def lead_of(one: Listed, id: str, fence: int, root: str) -> Lead:
 
 def is_a_directorys(meta: Mapping[str, str]) -> bool:
     """Whether a directory of ours has registered what has this metadata."""
-    return _ROOT in meta
+    return ROOT in meta
 
 
 def read_agent(services: Any, root: str, server: str) -> dict[str, Listed]:
@@ -183,7 +183,7 @@ def read_agent(services: Any, root: str, server: str) -> dict[str, Listed]:
     found: dict[str, Listed] = {}
     for entry in (services or {}).values():
         meta = entry.get("Meta") or {}
-        if meta.get(_ROOT) == root and meta.get(_SERVER) == server:
+        if meta.get(ROOT) == root and meta.get(_SERVER) == server:
             weights = entry.get("Weights") or {}
             found[entry["ID"]] = Listed(
                 entry["ID"],

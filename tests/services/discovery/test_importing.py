@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from duplex_services.discovery import Directory, Filter, Registration, ServiceConfig, open_directory
-from duplex_services.discovery._importing import Importing
+from duplex_services.discovery._importing import _OTHERS, Importing
 from duplex_services.discovery._locks import Locks
 from duplex_services.discovery._rules._catalogue import REFRESH, Lead
 from duplex_services.discovery._rules._importing import foreign, imported_id, service_name
@@ -124,7 +124,7 @@ class Api:
         if path == "/v1/catalog/services":
             self.looks += 1
             return {name: [] for name in self.says}
-        return self.says[path.rpartition("/")[2]]
+        return self.says[path.rpartition("/")[2].partition("?")[0]]
 
     async def wait(self, path: str, index: int, seconds: float) -> int:
         if self.fails is not None:
@@ -277,6 +277,19 @@ async def test_a_service_that_only_consul_knows(consul: ConsulServers) -> None:
         assert (one.state, one.note) == ("critical", "broken")
         await api.ask_agent("PUT", f"/v1/agent/check/pass/{name}")
         await until(lambda: ids(directory, name) == [f"consul:n0:{name}-1"])
+        # Of a service that both have, others' are asked for alone.
+        await directory.instances.register(name, led("ours", 80), is_held=True)
+        with fail_after(20):
+            while len(await api.ask_agent("GET", f"/v1/catalog/service/{name}")) < 2:
+                # Consul is told in real time.
+                await trio.sleep(0.05)
+        entries = await api.ask_agent("GET", f"/v1/health/service/{name}?filter={_OTHERS}")
+        assert [entry["Service"]["ID"] for entry in entries] == [f"{name}-1"]
+        await directory.instances.deregister(name, "ours")
+        with fail_after(20):
+            while len(await api.ask_agent("GET", f"/v1/catalog/service/{name}")) > 1:
+                # Consul is told in real time.
+                await trio.sleep(0.05)
         # And it is not registered once more by us.
         entries = await api.ask_agent("GET", f"/v1/catalog/service/{name}")
         assert [entry["ServiceID"] for entry in entries] == [f"{name}-1"]
