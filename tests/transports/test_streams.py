@@ -23,6 +23,7 @@ from duplex import BindError, ConfigurationError
 from duplex.transports import Carrier, CarrierDown, Frames, ZmtpTransport
 from duplex.transports.streams import _bound, _connecting, _connection, _dialing, _liveness
 from duplex.transports.streams._liveness import UNREACHABLE, Signs
+from duplex.transports.streams._lookout import get_lookout
 from tests.machine import fail_after, within
 from tests.transports.helpers import QUICK, Ports, Recorder
 from tests.transports.streams import BOTH, CLOSED, KiB, MiB, dial, hears, opened, with_options
@@ -411,6 +412,32 @@ async def test_what_is_at_a_path_is_left_alone(tmp_path: Path) -> None:
         bound.port.close()
         await bound.finished.wait()
     assert not (tmp_path / "socket").exists()
+
+
+# -- one task for all that was connected -----------------------------------------------------------------------
+
+
+async def test_others_go_on_to_be_looked_after_when_a_port_is_closed() -> None:
+    options = with_options(heartbeat_interval=0.1, heartbeat_timeout=0.2, max_silence=0.3)
+    async with opened() as ports:
+        bound = ports.bind("tcp://127.0.0.1:*", with_options(max_silence=None))
+        several = [ports.connect(bound.port.endpoint, options) for _ in range(4)]
+        for one in several:
+            await one.up()
+        lookout = get_lookout()
+        assert len(lookout._due) == 4
+        several[0].port.close()
+        await several[0].finished.wait()
+        several[1].port.close()
+        several[2].port.close()
+        began = trio.current_time()
+        assert "nothing has come from it for 0.3 s" in await several[3].down()
+        assert 0.1 < trio.current_time() - began < within(2)
+        several[3].port.close()
+        await several[3].finished.wait()
+        assert not lookout._due
+        await ports.connect(bound.port.endpoint, options).up()
+        assert len(lookout._due) == 1
 
 
 # -- turns -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from duplex.transports.streams._connection import Connection, bounds_of
 from duplex.transports.streams._dialing import DialError, Target, dial, targets_of
 from duplex.transports.streams._farewell import LINGER, Farewell, end
 from duplex.transports.streams._liveness import LifeWatch
+from duplex.transports.streams._lookout import get_lookout
 from duplex.transports.streams._pool import get_pool
 from duplex.transports.streams._sockets import own, prepare, time_now
 from duplex.transports.streams._waiting import Waiting
@@ -36,11 +37,12 @@ class ConnectingPort:
         self.options = options
         self._last_error: str | None = None
         self._turns: ConnectionTurns | None = None
-        self._scope = trio.CancelScope()
+        #: Looks for signs of life of the other side, once the connection is up; and until when that has to be.
+        self._watch: LifeWatch | None = None
+        self._up_until = 0.0
         #: Sockets that are not closed yet, since the other side has perhaps not got everything.
         self._parting: set[socket.socket] = set()
-        self._home: trio.Nursery | None = None
-        self.nursery: trio.Nursery | None = None
+        self.home: trio.Nursery | None = None
         self._pid = os.getpid()
         self._started = False
         self._closed = False
@@ -61,9 +63,8 @@ class ConnectingPort:
         self._started = True
         try:
             if not self._closed:
-                async with trio.open_nursery() as self._home:
-                    with self._scope:
-                        await self._keep_connected(taker)
+                async with trio.open_nursery() as self.home:
+                    await self._keep_connected(taker)
         finally:
             self.close()
 
@@ -102,19 +103,18 @@ class ConnectingPort:
             )
             return False
         connection = turns.connection
+        lookout = get_lookout()
+        self._watch = None
+        self._up_until = trio.current_time() + HANDSHAKE
+        lookout.add(self, self._up_until)
         try:
-            async with trio.open_nursery() as nursery:
-                self.nursery = nursery
-                turns.handshake_scope = nursery.cancel_scope
-                nursery.cancel_scope.deadline = trio.current_time() + HANDSHAKE
-                nursery.start_soon(turns.look_for_life)
-                await taker(turns)
-                nursery.cancel_scope.cancel()
+            await taker(turns)
             if not connection.is_up:
                 self._last_error = self._why_not_up(connection, target)
         finally:
-            self.nursery = None
+            lookout.remove(self)
             self._turns = None
+            turns.stop_writing()
             connection.forget("the port was closed")
             self._part(connection)
         return connection.is_up
@@ -126,9 +126,30 @@ class ConnectingPort:
             return f"{target.text} accepted the connection, and ended it during the ZMTP handshake"
         return f"{target.text} accepted the connection but did not complete a ZMTP handshake"
 
+    def is_at(self, turns: ConnectionTurns) -> bool:
+        """Whether it has that connection at present."""
+        return self._turns is turns
+
     def came_up(self) -> None:
         """The connection stands."""
         self._last_error = None
+        now = trio.current_time()
+        self._watch = LifeWatch(self.options, now)
+        get_lookout().add(self, now + self.options.heartbeat_interval)
+
+    def look(self, now: float) -> float:
+        """See :class:`Connected`: end a connection that does not come up, or whose host is gone."""
+        turns = self._turns
+        if turns is None:
+            return math.inf
+        lost, pause = None, self._up_until - now
+        if self._watch is not None:
+            self._watch.begin(now)
+            lost, pause = self._watch.look(turns.connection, now)
+        if lost is None and pause > 0:
+            return now + pause
+        turns.end(lost)
+        return math.inf
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -138,11 +159,11 @@ class ConnectingPort:
             end(connection.wire)
             return
         farewell = Farewell(connection.wire, connection.take_unsent(), time_now() + self._linger)
-        if farewell.go_on() or self._home is None:
+        if farewell.go_on() or self.home is None:
             end(connection.wire)
         else:
             self._parting.add(farewell.wire)
-            self._home.start_soon(self._finish, farewell)
+            self.home.start_soon(self._finish, farewell)
 
     async def _finish(self, farewell: Farewell) -> None:
         """Let the other side get everything, also if this port is closed meanwhile."""
@@ -169,8 +190,9 @@ class ConnectingPort:
         if self._turns is not None:
             self._turns.connection.forget("the port was closed")
             self._turns.leave()
-        with contextlib.suppress(RuntimeError):  # the event loop is gone
-            self._scope.cancel()
+        if self.home is not None:
+            with contextlib.suppress(RuntimeError):  # the event loop is gone
+                self.home.cancel_scope.cancel()
 
     def disown(self) -> None:
         """See :class:`Owner`."""
@@ -187,7 +209,7 @@ class ConnectionTurns:
     def __init__(self, port: ConnectingPort, wire: socket.socket) -> None:
         self._port = port
         self.receiver = port.receiver
-        self.handshake_scope: trio.CancelScope | None = None
+        self._writing: trio.CancelScope | None = None
         self._waiting = Waiting()
         #: There is more to take, for which nothing has to be waited.
         self._is_ready = False
@@ -243,8 +265,6 @@ class ConnectionTurns:
 
     def note_up(self, connection: Connection) -> None:
         """See :class:`ConnectionOwner`."""
-        if self.handshake_scope is not None:
-            self.handshake_scope.deadline = math.inf
         self._port.came_up()
 
     def note_first(self, connection: Connection) -> None:
@@ -256,31 +276,32 @@ class ConnectionTurns:
 
     def want_to_write(self, connection: Connection) -> None:
         """See :class:`ConnectionOwner`."""
-        nursery = self._port.nursery
-        if nursery is not None:
-            trio.lowlevel.current_trio_token().run_sync_soon(self._start_writing, nursery)
+        if self._port.is_at(self):
+            trio.lowlevel.current_trio_token().run_sync_soon(self._start_writing)
 
-    def _start_writing(self, nursery: trio.Nursery) -> None:
-        if self._port.nursery is nursery and not self.connection.is_closed:
-            nursery.start_soon(self._write)
+    def _start_writing(self) -> None:
+        home = self._port.home
+        if home is not None and self._port.is_at(self) and not self.connection.is_closed:
+            self._writing = trio.CancelScope()
+            home.start_soon(self._write, self._writing)
 
-    async def _write(self) -> None:
+    async def _write(self, scope: trio.CancelScope) -> None:
         """Write what the stream did not take, as soon as it does."""
-        with contextlib.suppress(trio.ClosedResourceError):
+        with scope, contextlib.suppress(trio.ClosedResourceError):
             while not self.connection.is_closed and not self.connection.write():
                 await trio.lowlevel.wait_writable(self.connection.wire)
 
-    async def look_for_life(self) -> None:
-        """End the connection if its host is gone."""
+    def stop_writing(self) -> None:
+        """Leave what was not written to others."""
+        if self._writing is not None:
+            self._writing.cancel()
+
+    def end(self, lost: str | None) -> None:
+        """End the connection, as it is lost; or as it has not come up."""
         connection = self.connection
-        watch = LifeWatch(self._port.options, trio.current_time())
-        pause = self._port.options.heartbeat_interval
-        lost = None
-        while lost is None:
-            await trio.sleep(pause)
-            now = trio.current_time()
-            watch.begin(now)
-            lost, pause = watch.look(connection, now)
-        connection.gone = connection.ended = connection.gone or lost
-        connection.report_end()
+        if lost is None:
+            connection.forget("the handshake took too long")
+        else:
+            connection.gone = connection.ended = connection.gone or lost
+            connection.report_end()
         self._waiting.leave()

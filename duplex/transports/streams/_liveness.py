@@ -97,6 +97,8 @@ class LifeWatch:
         now: the time.
     """
 
+    __slots__ = ("_interval", "_is_late", "_latest", "_max_silence", "_timeout")
+
     def __init__(self, options: TransportOptions, now: float) -> None:
         self._interval = options.heartbeat_interval
         self._timeout = options.heartbeat_timeout

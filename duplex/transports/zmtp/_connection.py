@@ -22,7 +22,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from typing import Final, TypeAlias, final
@@ -170,7 +169,8 @@ class ZmtpConnection:
         self._large: _LargeFrame | None = None
         self._commands = 0
         self._out = encode_greeting(mechanism.name.encode("ascii"), as_server=mechanism.as_server)
-        self._pongs: deque[bytes] = deque(maxlen=_MOST_PONGS)
+        #: The latest answers to PINGs.
+        self._pongs: list[bytes] = []
         self.received = 0
         self.greeting: Greeting | None = None
         self.properties: Properties | None = None
@@ -398,6 +398,7 @@ class ZmtpConnection:
         elif command.name == b"PING":
             self.ttl, context = decode_ping(command.body)
             self._pongs.append(encode_command(b"PONG", context))
+            del self._pongs[:-_MOST_PONGS]
         elif command.name == b"PONG":
             self.pongs += 1
         # Others, such as SUBSCRIBE, are for sockets of other types, or of later versions: they are counted, and ignored.

@@ -1,0 +1,87 @@
+"""Looks after all connections that one event loop has made: one task does it for all, as a task for each would be a tenth of what
+an idle connection costs.
+
+A task needs somebody whose it is. So it is the task of one of the ports, and another one's as soon as that one has no connection any
+more.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Protocol, final
+
+import trio
+
+
+class Connected(Protocol):
+    """A port that has a connection.
+
+    Attributes:
+        home: where it has its tasks; open as long as it has the connection.
+    """
+
+    home: trio.Nursery | None
+
+    def look(self, now: float) -> float:
+        """Look after the connection; return when to do it again."""
+
+
+@final
+class Lookout:
+    """Those of one event loop."""
+
+    def __init__(self) -> None:
+        #: When each is to be looked after.
+        self._due: dict[Connected, float] = {}
+        self._host: Connected | None = None
+        self._hosting = trio.CancelScope()
+        self._sleeping: trio.CancelScope | None = None
+
+    def add(self, port: Connected, due: float) -> None:
+        """Look after a port's connection from some time on, instead of from another time on."""
+        self._due[port] = due
+        if self._host is None:
+            self._begin(port)
+        elif self._sleeping is not None and due < self._sleeping.deadline:
+            self._sleeping.deadline = due
+
+    def remove(self, port: Connected) -> None:
+        """A port has no connection any more."""
+        del self._due[port]
+        if port is self._host:
+            self._hosting.cancel()
+            self._host = None
+            if self._due:
+                self._begin(next(iter(self._due)))
+
+    def _begin(self, host: Connected) -> None:
+        assert host.home is not None
+        self._host = host
+        self._hosting = trio.CancelScope()
+        self._sleeping = None
+        host.home.start_soon(self._run, self._hosting)
+
+    async def _run(self, hosting: trio.CancelScope) -> None:
+        with hosting:
+            while True:
+                now = trio.current_time()
+                for port, due in list(self._due.items()):
+                    if due <= now and port in self._due:
+                        again = port.look(now)
+                        if port in self._due:
+                            self._due[port] = again
+                with trio.CancelScope(deadline=min(self._due.values(), default=math.inf)) as self._sleeping:
+                    await trio.sleep_forever()
+
+
+_lookout: Final = trio.lowlevel.RunVar[Lookout]("duplex lookout")
+
+
+def get_lookout() -> Lookout:
+    """Return that of the running event loop."""
+    try:
+        return _lookout.get()
+    except LookupError:
+        lookout = Lookout()
+        _lookout.set(lookout)
+        return lookout
