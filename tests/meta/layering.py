@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import fnmatch
+import functools
 import graphlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -179,10 +180,11 @@ class Import:
         return self.module.partition(".")[0]
 
 
-def imports_of(source: str, module: str, *, is_package: bool = False) -> list[Import]:
+@functools.cache  # Many tests ask for the same modules' imports, each for all of them.
+def imports_of(source: str, module: str, *, is_package: bool = False) -> tuple[Import, ...]:
     """Every import in ``source``, wherever it stands, relative ones resolved for the module's name."""
     package = module if is_package else module.rpartition(".")[0]
-    return list(_walk(ast.parse(source), package, nested=False, typing_only=False))
+    return tuple(_walk(ast.parse(source), package, nested=False, typing_only=False))
 
 
 def _walk(node: ast.AST, package: str, *, nested: bool, typing_only: bool) -> Iterator[Import]:
