@@ -44,6 +44,10 @@ FAULTS_SERVICES ?=
 # What `make attacks` runs: ATTACKS='cancels pings --runs 1'; everything, five times, by default.
 ATTACKS ?=
 
+# The tests start hundreds of processes: they keep what Python compiles, even where the environment says that it shall not be
+# kept, or each process would spend half of its time on compiling again.
+unexport PYTHONDONTWRITEBYTECODE
+
 PROTOCOL := duplex/protocol/*,duplex/codec/*,duplex/transports/zmtp/*
 
 # What every environment needs of the interpreter that creates it.

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,11 +103,17 @@ def namespaces() -> None:
     machine.require_namespaces()
 
 
-@pytest.fixture
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processes that the test starts do without coverage, which costs each of them a fifth of a second at least."""
-    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-        monkeypatch.delenv(name)
+#: Tests whose processes are measured: what they try, only processes do. The others do without coverage, which costs each process a fifth of
+#: a second at least.
+_MEASURED = tuple(Path(__file__).with_name(name) for name in ("cli", "conformance", "services"))
+
+
+@pytest.fixture(autouse=True)
+def unmeasured_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """See ``_MEASURED``."""
+    if not any(request.path.is_relative_to(folder) for folder in _MEASURED):
+        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+            monkeypatch.delenv(name)
 
 
 #: What is logged as an error because functions of the program, which in tests do so on purpose, have failed: by how it begins.

@@ -39,8 +39,3 @@ def latencies() -> Histogram:
     for milliseconds in range(1, 101):
         histogram.record(milliseconds / 1e3)
     return histogram
-
-
-@pytest.fixture(autouse=True)
-def unmeasured_processes(unmeasured: None) -> None:
-    """Peers that are measured for their speed are no less themselves without coverage."""
