@@ -403,7 +403,7 @@ async def test_links_of_one_address_leave_some_to_others() -> None:
         for client in clients[:18]:
             await client.connect(f"tcp://127.0.0.1:{port}")
         with pytest.raises(
-            duplex.HandshakeError, match=r"18 of them with tcp://127.0.0.1.*Limits.max_links: 20"
+            duplex.HandshakeError, match=r"18 of them with (zmq\+)?tcp://127.0.0.1.*Limits.max_links: 20"
         ):
             await clients[18].connect(f"tcp://127.0.0.1:{port}")
         assert server._inside.registry.judge("tcp://10.0.0.1") is None

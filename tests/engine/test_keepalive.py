@@ -50,6 +50,9 @@ def blocking_server() -> Iterator[str]:
         yield endpoint
 
 
+@pytest.mark.without_libzmq(
+    "its heartbeats want an answer of the other side's loop, if that has no thread of libzmq's"
+)
 @pytest.mark.slow
 async def test_a_peer_that_blocks_its_loop_is_slow_and_not_lost(caplog: pytest.LogCaptureFixture) -> None:
     """Blocked for several times the timeout: the connection stands, the call is answered, and all is reported."""

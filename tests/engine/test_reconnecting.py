@@ -35,6 +35,7 @@ async def listen(items: duplex.ReceiveChannel[int]) -> int:
     return sum([item async for item in items])
 
 
+@pytest.mark.in_memory("says what is told of names in memory")
 @pytest.mark.parametrize("opened", [False, True])
 async def test_not_waiting_says_at_once_what_was_tried(opened: bool) -> None:
     async with duplex.open_peer() as peer:

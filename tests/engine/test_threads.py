@@ -201,6 +201,7 @@ async def test_detached_needs_a_task_or_a_handler() -> None:
         await trio.to_thread.run_sync(detach)
 
 
+@pytest.mark.in_memory("sockets are of the whole machine")
 async def test_memory_endpoints_are_of_one_event_loop() -> None:
     async def connect() -> str:
         async with duplex.open_peer() as peer:
