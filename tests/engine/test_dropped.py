@@ -17,6 +17,8 @@ import duplex
 from duplex.engine.channels._dropped import is_left_alone
 from tests.engine.helpers import collect, linked, outcome, stray_tasks, until
 
+pytestmark = pytest.mark.usefixtures("others_out_of_sight")
+
 #: Seconds after which a peer has looked after its links, and after what was dropped a while before.
 LOOKED = 15.0
 

@@ -23,6 +23,8 @@ from tests.engine.helpers import Pair, collect, linked, outcome, quiet
 from tests.machine import fail_after
 from tests.sizes import size
 
+pytestmark = pytest.mark.usefixtures("others_out_of_sight")
+
 leaky = duplex.Service("leaky")
 
 

@@ -15,6 +15,8 @@ from duplex.engine.serving import Invocation, ServedChannel
 from tests.engine.helpers import collect, linked, quiet, until
 from tests.engine.layered import STREAMED, STREAMING, UNARY, every_kind, through, turn_into_denial, use
 
+pytestmark = pytest.mark.usefixtures("others_out_of_sight")
+
 # -- how it ends ---------------------------------------------------------------------------------------
 
 
