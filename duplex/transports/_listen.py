@@ -109,7 +109,10 @@ def _tcp_address(endpoint: Endpoint) -> tuple[int, tuple[Any, ...]]:
     if host == "*":
         host = "::" if has_ipv6() else "0.0.0.0"
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        # As bytes, as the interface in an IPv6 address is no name that could be encoded as those of hosts are.
+        found = socket.getaddrinfo(
+            os.fsencode(host), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
     except socket.gaierror:
         return socket.AF_INET, (_interface_address(host), port)
     family, _, _, _, address = found[0]

@@ -131,7 +131,9 @@ class DealerPort:
         target = self._target
         if target.scheme != "tcp":
             return [target]
-        found = await trio.socket.getaddrinfo(target.host, target.port, type=stdlib_socket.SOCK_STREAM)
+        # As bytes, as the interface in an IPv6 address is no name that could be encoded as those of hosts are.
+        host = os.fsencode(target.host)
+        found = await trio.socket.getaddrinfo(host, target.port, type=stdlib_socket.SOCK_STREAM)
         return list(dict.fromkeys(tcp_endpoint(entry[4], target.prefix) for entry in found))
 
     def close(self, linger: float | None = None) -> None:

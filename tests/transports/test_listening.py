@@ -26,6 +26,7 @@ from duplex import BindError
 from duplex.transports import ZmqTransport, ZmtpTransport, _listen, _zmq_dealer
 from duplex.transports._endpoint import Endpoint
 from duplex.transports._listen import Listener, tcp_endpoint
+from tests.machine import fail_after
 from tests.transports.helpers import QUICK, Recorder, open_ports
 
 
@@ -387,6 +388,20 @@ class TestTcp:
         target = Endpoint("tcp", "fe80::1%lo", 5)
         port = _zmq_dealer.DealerPort(target, Recorder(), QUICK)
         assert await port._resolve() == [target]
+
+    @pytest.mark.parametrize("interface", ["a..b", "é", "x" * 100])
+    @pytest.mark.parametrize("prefix", ["", "zmq+"])
+    async def test_an_interface_that_no_host_could_be_called(self, prefix: str, interface: str) -> None:
+        endpoint = f"{prefix}tcp://[fe80::1%{interface}]:5555"
+        async with open_ports() as ports:
+            with pytest.raises(BindError, match="no interface or address of that name"):
+                ports.bind(endpoint)
+            connecting = ports.connect(endpoint)
+            with fail_after(5):
+                while connecting.port.last_error is None:
+                    await trio.lowlevel.checkpoint()
+            assert "cannot resolve" in connecting.port.last_error
+            connecting.port.close()
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -535,6 +535,101 @@ async def test_pings_are_answered_behind_what_waits() -> None:
                 return data
 
             await trio.to_thread.run_sync(read)
+
+
+@contextlib.asynccontextmanager
+async def accepted(ports: Ports) -> AsyncIterator[tuple[Recorder, socket.socket]]:
+    """A connecting port whose carrier is up, and the plain socket that it has connected to."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connecting = ports.connect(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+        wire, _ = await trio.to_thread.run_sync(listener.accept)
+        with wire:
+            wire.settimeout(within(10))
+            wire.sendall(greeting() + ready(b"ROUTER"))
+            await connecting.up()
+            yield connecting, wire
+            connecting.port.close(0)
+
+
+async def hears_until(wire: socket.socket, end: bytes) -> None:
+    def read() -> None:
+        data = b""
+        while not data.endswith(end):
+            part = wire.recv(MiB)
+            assert part, "the connection is over"
+            data = data[-len(end) :] + part
+
+    await trio.to_thread.run_sync(read)
+
+
+async def test_a_probe_does_not_stop_what_waits_to_be_sent() -> None:
+    """A call probes that is given up, perhaps while the stream takes nothing."""
+    async with opened() as ports, accepted(ports) as (connecting, wire):
+        carrier = connecting.ups[0]
+        connecting.send(carrier, b"", bytes(64 * MiB), b"the end")
+        await trio.testing.wait_all_tasks_blocked()
+        carrier.turns.probe()
+        await trio.testing.wait_all_tasks_blocked()
+        await hears_until(wire, b"the end")
+
+
+class Narrow:
+    """A socket that is told how often it takes something."""
+
+    def __init__(self, wire: socket.socket) -> None:
+        self._wire = wire
+        self.takes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wire, name)
+
+    def sendmsg(self, buffers: list[bytes]) -> int:
+        if not self.takes:
+            raise BlockingIOError
+        self.takes -= 1
+        return self._wire.sendmsg(buffers)
+
+
+async def test_one_task_writes_what_waits_and_the_answer_behind_it() -> None:
+    """The stream takes all that waits, and then no answer to the PING that has come meanwhile."""
+    async with opened() as ports, accepted(ports) as (connecting, wire):
+        carrier: Any = connecting.ups[0]
+        carrier.wire = narrow = Narrow(carrier.wire)
+        for _ in range(2):
+            connecting.send(carrier, b"", b"waits")
+            wire.sendall(command(b"PING", b"\0\0hello"))
+            with fail_after(5):
+                while not carrier.zmtp.has_to_send:
+                    await trio.lowlevel.checkpoint()
+                narrow.takes = 1
+                while narrow.takes or carrier.zmtp.has_to_send:
+                    await trio.lowlevel.checkpoint()
+            for _ in range(10):
+                await trio.lowlevel.checkpoint()
+            narrow.takes = 1
+            await hears_until(wire, command(b"PONG", b"hello"))
+
+
+async def test_a_carrier_that_was_closed_costs_nothing_while_the_other_end_does_not_read() -> None:
+    async with opened() as ports:
+        bound = ports.bind("tcp://127.0.0.1:*")
+        with dial(bound.port.endpoint) as wire:
+            wire.sendall(OPENING + message(b"HELLO"))
+            bound.send(await bound.up(), b"", bytes(64 * MiB))
+            port: Any = bound.port
+            goes: list[int] = []
+            go_on = port._go_on
+
+            def counted(fd: int) -> None:
+                goes.append(fd)
+                go_on(fd)
+
+            port._go_on = counted
+            bound.ups[0].close()
+            wire.sendall(message(b"more"))
+            await trio.sleep(0.3)  # nothing is to happen meanwhile
+            assert len(goes) < 10
+            port.close(0)
 
 
 async def test_a_port_runs_once() -> None:

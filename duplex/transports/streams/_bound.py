@@ -277,7 +277,8 @@ class BoundPort:
         if farewell.go_on():
             self._end_farewell(fd)
         else:
-            self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if farewell.wants_to_write else 0))
+            # What comes is thrown away once all is sent. Until then it would only be told of, again and again.
+            self._epoll.modify(fd, select.EPOLLOUT if farewell.wants_to_write else select.EPOLLIN)
 
     def _end_farewell(self, fd: int) -> None:
         farewell = self._farewells.pop(fd)

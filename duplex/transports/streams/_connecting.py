@@ -281,15 +281,24 @@ class ConnectionTurns:
 
     def _start_writing(self) -> None:
         home = self._port.home
-        if home is not None and self._port.is_at(self) and not self.connection.is_closed:
+        # What is written already may be followed by an answer that the stream does not take: one task writes that, too.
+        if (
+            self._writing is None
+            and home is not None
+            and self._port.is_at(self)
+            and not self.connection.is_closed
+        ):
             self._writing = trio.CancelScope()
             home.start_soon(self._write, self._writing)
 
     async def _write(self, scope: trio.CancelScope) -> None:
         """Write what the stream did not take, as soon as it does."""
-        with scope, contextlib.suppress(trio.ClosedResourceError):
+        with scope:
             while not self.connection.is_closed and not self.connection.write():
-                await trio.lowlevel.wait_writable(self.connection.wire)
+                # Who is woken from the wait for what comes (see Waiting) is not alone: all that wait for the descriptor are.
+                with contextlib.suppress(trio.ClosedResourceError):
+                    await trio.lowlevel.wait_writable(self.connection.wire)
+        self._writing = None
 
     def stop_writing(self) -> None:
         """Leave what was not written to others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import Any, Final, NamedTuple
 
@@ -29,7 +30,9 @@ async def targets_of(endpoint: Endpoint) -> list[Target]:
     if endpoint.scheme != "tcp":
         name = endpoint.name
         return [Target(socket.AF_UNIX, f"\0{name[1:]}" if name.startswith("@") else name, str(endpoint))]
-    found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    # As bytes, as the interface in an IPv6 address is no name that could be encoded as those of hosts are.
+    host = os.fsencode(endpoint.host)
+    found = await trio.socket.getaddrinfo(host, endpoint.port, type=socket.SOCK_STREAM)
     targets = (Target(entry[0], entry[4], str(tcp_endpoint(entry[4]))) for entry in found)
     return list({target.text: target for target in targets}.values())
 
