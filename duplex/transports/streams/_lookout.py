@@ -7,10 +7,15 @@ more.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 from typing import Final, Protocol, final
 
 import trio
+
+#: Times that do not hold any more and may be kept besides as many as there are ports.
+_SPARE: Final = 16
 
 
 class Connected(Protocol):
@@ -33,13 +38,16 @@ class Lookout:
     def __init__(self) -> None:
         #: When each is to be looked after.
         self._due: dict[Connected, float] = {}
+        #: The same in order, with times that do not hold any more: thousands of links are not looked through whenever one is due.
+        self._queue: list[tuple[float, int, Connected]] = []
+        self._numbers = itertools.count()
         self._host: Connected | None = None
         self._hosting = trio.CancelScope()
         self._sleeping: trio.CancelScope | None = None
 
     def add(self, port: Connected, due: float) -> None:
         """Look after a port's connection from some time on, instead of from another time on."""
-        self._due[port] = due
+        self._plan(port, due)
         if self._host is None:
             self._begin(port)
         elif self._sleeping is not None and due < self._sleeping.deadline:
@@ -48,11 +56,27 @@ class Lookout:
     def remove(self, port: Connected) -> None:
         """A port has no connection any more."""
         del self._due[port]
+        if len(self._queue) > 2 * len(self._due) + _SPARE:
+            # Or ports that are gone would be kept until it is their time.
+            self._queue = [entry for entry in self._queue if self._due.get(entry[2]) == entry[0]]
+            heapq.heapify(self._queue)
         if port is self._host:
             self._hosting.cancel()
             self._host = None
             if self._due:
                 self._begin(next(iter(self._due)))
+
+    def _plan(self, port: Connected, due: float) -> None:
+        self._due[port] = due
+        if due != math.inf:
+            heapq.heappush(self._queue, (due, next(self._numbers), port))
+
+    def _next(self) -> float:
+        """Return when the next one is to be looked after."""
+        queue = self._queue
+        while queue and self._due.get(queue[0][2]) != queue[0][0]:
+            heapq.heappop(queue)
+        return queue[0][0] if queue else math.inf
 
     def _begin(self, host: Connected) -> None:
         assert host.home is not None
@@ -65,12 +89,12 @@ class Lookout:
         with hosting:
             while True:
                 now = trio.current_time()
-                for port, due in list(self._due.items()):
-                    if due <= now and port in self._due:
-                        again = port.look(now)
-                        if port in self._due:
-                            self._due[port] = again
-                with trio.CancelScope(deadline=min(self._due.values(), default=math.inf)) as self._sleeping:
+                while self._next() <= now:
+                    port = heapq.heappop(self._queue)[2]
+                    again = port.look(now)
+                    if port in self._due:
+                        self._plan(port, again)
+                with trio.CancelScope(deadline=self._next()) as self._sleeping:
                     await trio.sleep_forever()
 
 
