@@ -29,7 +29,8 @@ _LONGEST_NAME: Final = 20
 _NAME: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+")
 #: How others begin, who have the wrong port.
 _STRANGERS: Final = (
-    (b"\x16\x03", "TLS"),
+    (b"\x16\x03", "TLS"),  # a handshake
+    (b"\x15\x03", "TLS"),  # an alert: what such a server says to a greeting of ours
     (b"HTTP/", "HTTP"),
     (b"GET ", "HTTP"),
     (b"POST ", "HTTP"),

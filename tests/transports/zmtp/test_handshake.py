@@ -84,6 +84,7 @@ def test_nothing_is_waited_for_before_this_side_greets() -> None:
         (b"GET / HTTP/1.1\r\n", "greeting", "speaks HTTP, and this is a ZeroMQ endpoint"),
         (b"HTTP/1.1 400 Bad Request", "greeting", "speaks HTTP"),
         (b"\x16\x03\x01\x02\x00", "greeting", "speaks TLS"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "greeting", "speaks TLS"),
         (b"SSH-2.0-OpenSSH_9.2", "greeting", "speaks SSH"),
         (b"220 mail ESMTP", "greeting", "speaks SMTP or FTP"),
         (b"PRI * HTTP/2.0\r\n\r\nSM", "greeting", "speaks HTTP/2"),
