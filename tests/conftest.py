@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from duplex.engine._log import Bounded
 from tests import machine
 from tests.wires import plugin as wires
 
-pytest_plugins = ["tests.hangs", "tests.strays", "tests.workers"]
+pytest_plugins = ["tests.hangs", "tests.measuring", "tests.strays", "tests.workers"]
 
 # A deadline per example fails on busy machines and says nothing about the code.
 settings.register_profile("default", deadline=None, print_blob=True)
@@ -101,19 +100,6 @@ def require_program() -> Callable[..., str]:
 def namespaces() -> None:
     """The test makes network namespaces: see :mod:`tests.machine`."""
     machine.require_namespaces()
-
-
-#: Tests whose processes are measured: what they try, only processes do. The others do without coverage, which costs each process a fifth of
-#: a second at least.
-_MEASURED = tuple(Path(__file__).with_name(name) for name in ("cli", "conformance", "services"))
-
-
-@pytest.fixture(autouse=True)
-def unmeasured_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """See ``_MEASURED``."""
-    if not any(request.path.is_relative_to(folder) for folder in _MEASURED):
-        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-            monkeypatch.delenv(name)
 
 
 #: What is logged as an error because functions of the program, which in tests do so on purpose, have failed: by how it begins.

@@ -19,6 +19,8 @@ from duplex.resolvers import FileResolver
 from tests.engine.helpers import process, until
 from tests.machine import fail_after, within
 
+pytestmark = pytest.mark.unmeasured("the same calls for seconds")
+
 #: Seconds that a call takes.
 WORK = "0.005"
 CALLERS = 8

@@ -16,6 +16,8 @@ from duplex.client.balancing._meter import DECAY, FLOOR
 from tests.client.balancing_model import Worker, by_worker, choose, closed_loop, open_loop
 from tests.machine import fail_after
 
+pytestmark = pytest.mark.unmeasured("thousands of the same calls")
+
 
 def balancer() -> LeastLoaded:
     return LeastLoaded(Meters())

@@ -19,6 +19,8 @@ from tests.engine.helpers import Pair, collect, linked, made, until
 from tests.engine.raw import HELLO, RawDealer, batch
 from tests.sizes import size
 
+pytestmark = pytest.mark.unmeasured("fills links as other tests fill channels")
+
 KIB = 1024
 LIMITS = duplex.Limits(channel_window=16 * KIB, link_window=64 * KIB, link_buffer=128 * KIB)
 OPTIONS: dict[str, Any] = {"limits": LIMITS}

@@ -23,7 +23,10 @@ from tests.engine.helpers import Pair, collect, linked, outcome, quiet
 from tests.machine import fail_after
 from tests.sizes import size
 
-pytestmark = pytest.mark.usefixtures("others_out_of_sight")
+pytestmark = [
+    pytest.mark.usefixtures("others_out_of_sight"),
+    pytest.mark.unmeasured("the same calls many times over"),
+]
 
 leaky = duplex.Service("leaky")
 

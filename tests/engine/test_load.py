@@ -16,6 +16,8 @@ from tests.engine.helpers import collect, linked, process, quiet, until
 from tests.engine.serve_load import LIMITS, exchange
 from tests.machine import fail_after, within
 
+pytestmark = pytest.mark.unmeasured("thousands of the same calls")
+
 busy = duplex.Service("busy")
 
 

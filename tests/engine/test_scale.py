@@ -16,6 +16,8 @@ import duplex
 from duplex.transports import Frames
 from tests.engine.helpers import until
 
+pytestmark = pytest.mark.unmeasured("hundreds of the same calls")
+
 #: Links of the smaller number, and how many times as many there are of the larger one.
 FEW: Final = 40
 TIMES: Final = 5

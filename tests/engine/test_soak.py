@@ -15,6 +15,8 @@ from tests.engine.helpers import Pair, collect, linked, quiet, until
 from tests.machine import fail_after
 from tests.sizes import size
 
+pytestmark = pytest.mark.unmeasured("calls of every kind for seconds")
+
 #: Small, so that every limit is met all the time.
 LIMITS = duplex.Limits(channel_window=2048, link_window=16_384, max_channels=64, max_message=50_000)
 #: What may become of an operation, whatever the others do.

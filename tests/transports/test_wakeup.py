@@ -15,6 +15,8 @@ from duplex.transports import DEFAULT, Carrier, Frames
 from duplex.transports._zmq_socket import SocketLoop
 from tests.transports.helpers import QUICK, WILDCARDS, Recorder, of_libzmq, open_ports, plain
 
+pytestmark = pytest.mark.unmeasured("streams for seconds")
+
 
 def forget(loop: SocketLoop) -> None:
     """What sends_done() would be if nobody had heard of the lost wake-up."""

@@ -11,6 +11,8 @@ from benchmarks.__main__ import main
 from benchmarks.services import _command, _stores
 from tests.services import servers
 
+pytestmark = pytest.mark.unmeasured("registers and calls much of what the others try once")
+
 SMALL = ["--holders", "2", "--watchers", "3", "--rate", "20", "--seconds", "1", "--ttl", "1.5"]
 
 

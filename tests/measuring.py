@@ -1,0 +1,46 @@
+"""What of the tests is measured by coverage. It doubles what Python costs, and gives each process a fifth of a second more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import coverage
+import pytest
+
+#: Tests whose processes are measured: what they try, only processes do.
+PROCESSES: Final = tuple(Path(__file__).with_name(name) for name in ("cli", "conformance", "services"))
+#: For tests that do often, or with much, what others do once.
+MARKER: Final = "unmeasured(why): does again what other tests do, so coverage has nothing of it"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", MARKER)
+
+
+@pytest.fixture(autouse=True)
+def measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """See ``PROCESSES`` and ``MARKER``."""
+    leaves_out = request.node.get_closest_marker("unmeasured") is not None
+    if leaves_out or not any(request.path.is_relative_to(folder) for folder in PROCESSES):
+        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+            monkeypatch.delenv(name)
+    with unmeasured() if leaves_out else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def unmeasured() -> Iterator[None]:
+    """Measure nothing of this process for a while."""
+    measuring = coverage.Coverage.current()
+    if measuring is None:
+        yield
+        return
+    measuring.stop()
+    try:
+        yield
+    finally:
+        measuring.start()
