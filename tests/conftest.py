@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,9 @@ settings.register_profile("default", deadline=None, print_blob=True)
 # The same examples on every run, so that a failure is the fault of the change that it appears with.
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+#: Folders of few tests that take long. They begin, as those that are left in the end have nothing beside them.
+FIRST = ("docs", "faults", "benchmarks", "attacks", "stress", "conformance")
 
 #: Seconds that a thread which is already on its way out may take.
 THREAD_GRACE = 2.0
@@ -44,6 +48,12 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wires.skip_others(config, items)
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return FIRST.index(folder) if folder in FIRST else len(FIRST)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Final
 
 import coverage
 import pytest
+
+from tests.wires.plugin import PLAIN
 
 #: Tests whose processes are measured: what they try, only processes do.
 PROCESSES: Final = tuple(Path(__file__).with_name(name) for name in ("cli", "conformance", "services"))
@@ -23,24 +24,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """See ``PROCESSES`` and ``MARKER``."""
-    leaves_out = request.node.get_closest_marker("unmeasured") is not None
+    """See ``PROCESSES`` and ``MARKER``; what runs over another wire has run over the plain one, too."""
+    call = getattr(request.node, "callspec", None)
+    leaves_out = request.node.get_closest_marker("unmeasured") is not None or (
+        call is not None and call.params.get("wire", PLAIN) != PLAIN
+    )
     if leaves_out or not any(request.path.is_relative_to(folder) for folder in PROCESSES):
         for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
             monkeypatch.delenv(name)
-    with unmeasured() if leaves_out else contextlib.nullcontext():
-        yield
-
-
-@contextlib.contextmanager
-def unmeasured() -> Iterator[None]:
-    """Measure nothing of this process for a while."""
-    measuring = coverage.Coverage.current()
-    if measuring is None:
-        yield
-        return
-    measuring.stop()
-    try:
-        yield
-    finally:
+    measuring = coverage.Coverage.current() if leaves_out else None
+    if measuring is not None:
+        measuring.stop()
+    yield
+    if measuring is not None:
         measuring.start()

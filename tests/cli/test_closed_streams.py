@@ -10,7 +10,10 @@ import pytest
 from tests.cli.harness import COMMAND, ENVIRONMENT, PATIENCE, ROOT
 from tests.machine import within
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.unmeasured("commands that other tests call with their streams open"),
+]
 
 #: Commands that print something to stdout; ENDPOINT stands for that of ``examples/calc.py``.
 COMMANDS = {

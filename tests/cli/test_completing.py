@@ -15,6 +15,8 @@ from duplex.cli._completing import Bash
 from tests.cli.harness import ROOT
 from tests.machine import require_program, within
 
+pytestmark = pytest.mark.unmeasured("has real shells call what other tests call")
+
 DUPLEX = shutil.which("duplex", path=str(Path(sys.executable).parent))
 
 

@@ -16,6 +16,8 @@ from duplex.cli._main import commands
 from tests.cli.harness import COMMAND, ROOT, environment_without
 from tests.meta.layering import LEVELS, area_of
 
+pytestmark = pytest.mark.unmeasured("times commands")
+
 #: The most that commands, process start included, may cost in units of the bare imports.
 LIMITS = {"call": 2.2, "call --help": 0.5, "--version": 0.5}
 RUNS = 7

@@ -13,7 +13,7 @@ from duplex.conformance import FAILED, NOT_TESTED, PASSED, Result, run, select
 from tests.conformance.helpers import LIMITS, SCENARIOS, connect_for_ever, own_peer, patient, results_of
 from tests.conformance.situation import Standstill, situation
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured("runs the scenarios once more")]
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from tests.conformance.helpers import SCENARIOS
 from tests.machine import within
 from tests.meta.layering import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured("runs the scenarios once more")]
 
 
 def test_a_round_of_both_roles() -> None:

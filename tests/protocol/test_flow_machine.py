@@ -30,6 +30,8 @@ from duplex.protocol import (
 from tests.protocol.helpers import Buffer, ConnectionPair, check_accounts, hello
 from tests.protocol.profiles import machine_settings
 
+pytestmark = pytest.mark.unmeasured("random orders of what other tests try one by one")
+
 CHANNEL_WINDOW = 300
 LINK_WINDOW = 1000
 MAX_MESSAGE = 1024

@@ -23,6 +23,8 @@ from tests.protocol.helpers import (
     pair_in_use,
 )
 
+pytestmark = pytest.mark.unmeasured("random bytes for what other tests try one by one")
+
 common = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 

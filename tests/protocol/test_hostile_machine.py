@@ -21,6 +21,8 @@ from tests.fuzz.inputs import Mutator
 from tests.protocol.helpers import SMALL, ConnectionPair, Frames, check_accounts, hello, one_by_one
 from tests.protocol.profiles import machine_settings
 
+pytestmark = pytest.mark.unmeasured("random orders of what other tests try one by one")
+
 #: What either application may meet, as the state has changed since it last looked.
 REFUSALS = (LocalProtocolError, MessageTooLarge, ResourceExhausted)
 INDEX = st.integers(0, 7)

@@ -54,6 +54,8 @@ from tests.protocol.model import (
 )
 from tests.protocol.profiles import machine_settings
 
+pytestmark = pytest.mark.unmeasured("random conversations of what other tests try one by one")
+
 SIDES = st.sampled_from(["a", "b"])
 INDEX = st.integers(0, 7)
 #: What is refused is rare, or nothing else would happen.

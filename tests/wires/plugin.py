@@ -9,7 +9,6 @@ ones, so that a change is what makes them fail.
 
 from __future__ import annotations
 
-import contextlib
 import random
 import zlib
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from typing import Final
 
 import pytest
 
-from tests.measuring import unmeasured
 from tests.wires.elsewhere import is_about_elsewhere
 from tests.wires.orders import ORDERS
 from tests.wires.place import LIBZMQ, PROCESS, SOCKETS, in_place, shuffle_tasks
@@ -132,10 +130,5 @@ def use_wire(request: pytest.FixtureRequest) -> Iterator[None]:
     shuffle_tasks(seed)
     wire = getattr(request, "param", request.config.option.wire)
     has_clock = not _CLOCKS.isdisjoint(request.fixturenames)
-    # The same test runs over the plain wire, too, and is measured there.
-    again = hasattr(request, "param") and wire != PLAIN
-    with (
-        in_place(wire, seed, request.function, has_clock=has_clock),
-        unmeasured() if again else contextlib.nullcontext(),
-    ):
+    with in_place(wire, seed, request.function, has_clock=has_clock):
         yield
