@@ -23,7 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def coverage_where_it_says_something(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """See ``PROCESSES`` and ``MARKER``; what runs over another wire has run over the plain one, too."""
     call = getattr(request.node, "callspec", None)
     leaves_out = request.node.get_closest_marker("unmeasured") is not None or (

@@ -23,12 +23,6 @@ COMMAND = (sys.executable, "-m", "duplex")
 #: Seconds that anything here may take before it counts as hanging.
 PATIENCE = 60
 
-#: Of a terminal that can do colours, wherever the tests run.
-ENVIRONMENT = {
-    **{key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "DUPLEX_DEBUG")},
-    "TERM": "xterm-256color",
-}
-
 
 class Result(NamedTuple):
     """What a command left behind."""
@@ -36,6 +30,12 @@ class Result(NamedTuple):
     code: int
     out: str
     err: str
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of a terminal that can do colours, wherever the tests run."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "DUPLEX_DEBUG")}
+    return {**kept, "TERM": "xterm-256color"}
 
 
 class Command(subprocess.Popen[str]):
@@ -50,7 +50,7 @@ class Command(subprocess.Popen[str]):
 def start(*words: object, **options: Any) -> Command:
     """Start the command with pipes to all three of its streams, unless ``options`` say otherwise."""
     usual = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT}
-    return Command([*COMMAND, *map(str, words)], text=True, env=ENVIRONMENT, **{**usual, **options})
+    return Command([*COMMAND, *map(str, words)], text=True, **{"env": environment(), **usual, **options})
 
 
 def finish(process: subprocess.Popen[str], given: str | None = None) -> Result:

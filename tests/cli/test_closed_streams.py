@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.cli.harness import COMMAND, ENVIRONMENT, PATIENCE, ROOT
+from tests.cli.harness import COMMAND, PATIENCE, ROOT, environment
 from tests.machine import within
 
 pytestmark = [
@@ -33,7 +33,7 @@ def shell(line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", "-c", f"exec {' '.join(COMMAND)} {line}"],
         cwd=ROOT,
-        env=ENVIRONMENT,
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=within(PATIENCE),

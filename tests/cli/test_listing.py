@@ -14,7 +14,7 @@ import trio
 import duplex
 from duplex.cli import _listing, _session
 from tests.cli.conftest import Invoke
-from tests.cli.harness import ENVIRONMENT, Result, run, start
+from tests.cli.harness import Result, environment, run, start
 
 # -- list ------------------------------------------------------------------------------------------------
 
@@ -268,10 +268,10 @@ async def test_the_median_of_two_pings_is_between_them(
 # -- on a terminal ---------------------------------------------------------------------------------------
 
 
-def on_a_terminal(*words: object) -> str:
+def on_a_terminal(*words: object, **options: Any) -> str:
     """What the command writes to a terminal."""
     master, slave = pty.openpty()
-    with start(*words, stdin=slave, stdout=slave, stderr=slave) as process:
+    with start(*words, stdin=slave, stdout=slave, stderr=slave, **options) as process:
         os.close(slave)
         written = b""
         try:
@@ -286,10 +286,10 @@ def on_a_terminal(*words: object) -> str:
 
 
 @pytest.mark.slow
-def test_no_color(calc: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color(calc: str) -> None:
     assert on_a_terminal("list", calc).startswith("\x1b[1mcalc")
-    monkeypatch.setitem(ENVIRONMENT, "NO_COLOR", "1")
-    assert on_a_terminal("list", calc).startswith("calc 1.0.0  Arithmetic")
+    plain = on_a_terminal("list", calc, env={**environment(), "NO_COLOR": "1"})
+    assert plain.startswith("calc 1.0.0  Arithmetic")
 
 
 @pytest.mark.slow
