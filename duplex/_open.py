@@ -16,6 +16,7 @@ from duplex._errors import ConfigurationError
 from duplex._numbers import check_seconds, check_whole
 from duplex._peer import Peer
 from duplex._policies import CircuitBreaker, OutlierDetection
+from duplex._tls import TLS
 from duplex.builtin import health_service, reflection_service, stats_service
 from duplex.client._middleware import CallingMiddleware
 from duplex.engine._counting import Counting
@@ -104,6 +105,7 @@ async def open_peer(
     advertise: str | Iterable[str] | Advertise | None = None,
     authenticator: Authenticator | None = None,
     credentials: bytes | Callable[[str], bytes | None] | None = None,
+    tls: TLS | None = None,
 ) -> AsyncIterator[Peer]:
     """Open a peer: ``async with duplex.open_peer(services=[calc]) as peer``.
 
@@ -156,7 +158,9 @@ async def open_peer(
         credentials: what this peer shows to the other side of each link, for its authenticator: at most 8192 bytes. Or a function
             that is called for each link with this side's endpoint, such as ``tcp://10.0.0.1:7700``, and returns them, or
             ``None``; on the event loop, so it must return at once. Everyone connected gets them, before it is known who that is,
-            and who listens in between reads them.
+            and, except over ``tls://``, who listens in between reads them.
+        tls: the certificates of ``tls://`` endpoints, and which ones are trusted. ``None``: those that connect trust what this system
+            trusts, and none can be bound.
 
     Raises:
         ConfigurationError: an argument is wrong.
@@ -191,6 +195,8 @@ async def open_peer(
     if authenticator is not None and not callable(authenticator):
         raise ConfigurationError(f"authenticator must be an async function, not {authenticator!r}")
     shown = checked_credentials(credentials)
+    if not isinstance(tls, TLS | None):
+        raise ConfigurationError(f"tls must be a duplex.TLS, not {tls!r}")
     flusher = acquire_flusher()
     body_error: BaseException | None = None
     try:
@@ -221,6 +227,7 @@ async def open_peer(
                 advertise=told,
                 authenticator=authenticator,
                 credentials=shown,
+                tls=tls,
             )
             engine = peer._inside
             for service in services:

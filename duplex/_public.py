@@ -53,6 +53,7 @@ from duplex._policies import HedgingPolicy as HedgingPolicy
 from duplex._policies import OutlierDetection as OutlierDetection
 from duplex._policies import RetryPolicy as RetryPolicy
 from duplex._status import StatusCode as StatusCode
+from duplex._tls import TLS as TLS
 from duplex.client import MethodProxy as MethodProxy
 from duplex.client import ServiceProxy as ServiceProxy
 from duplex.client._middleware import CallingMiddleware as CallingMiddleware

@@ -34,6 +34,7 @@ from duplex.cli._options import (
     timeout_option,
 )
 from duplex.cli._report import open_missing_streams, report, report_unwritable
+from duplex.cli._tls_options import server_tls_options, tls
 from duplex.cli._watch_commands import health_command, stats_command, top_command
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def commands(context: click.Context) -> None:
     help="A function that decides who may call what: `authorize` of duplex.open_peer.",
 )
 @credentials_option
+@server_tls_options
 @click.option("--log-calls", is_flag=True, help="Log a line for each call to stderr.")
 @click.option("--debug", is_flag=True, help="Send tracebacks of unexpected exceptions to callers.")
 @click.option(
@@ -191,7 +193,7 @@ def serve_command(
         asked = None if authenticator is None else load_function(authenticator)
         decides = None if authorize is None else load_function(authorize)
         stop = trio.Event()
-        shown = credentials()
+        shown, certificates = credentials(), tls()
         return run(
             lambda: serve(
                 services,
@@ -207,6 +209,7 @@ def serve_command(
                 authorize=decides,
                 authenticator=asked,
                 shown=shown,
+                certificates=certificates,
             ),
             on_signal=stop.set,
         )

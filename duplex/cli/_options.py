@@ -12,6 +12,7 @@ import click
 from duplex._errors import ConfigurationError
 from duplex._numbers import check_seconds
 from duplex.cli._errors import CommandError
+from duplex.cli._tls_options import tls_options
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -83,7 +84,7 @@ CREDENTIALS_VARIABLE: Final = "DUPLEX_CREDENTIALS"
 def endpoint_argument(command: F) -> F:
     """Where the other peer is bound, or the name of a service to look up."""
     argument = click.argument("endpoint", metavar="ENDPOINT", shell_complete=complete_endpoint)
-    return argument(credentials_option(discovery_option(command)))
+    return argument(credentials_option(tls_options(discovery_option(command))))
 
 
 def complete_endpoint(

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from duplex import Advertise, Authenticator, Peer, Service, middleware, open_peer
+from duplex import TLS, Advertise, Authenticator, Peer, Service, middleware, open_peer
 from duplex.cli._report import tell
 
 #: Where trio waits for something to happen, on Linux.
@@ -37,6 +37,7 @@ async def serve(
     authorize: Callable[..., bool | Awaitable[bool]] | None,
     authenticator: Authenticator | None,
     shown: bytes | None,
+    certificates: TLS | None,
 ) -> None:
     """Serve until told to stop, and then drain.
 
@@ -54,6 +55,7 @@ async def serve(
         authorize: decides which calls may be made; see :func:`duplex.open_peer`.
         authenticator: finds out who others are.
         shown: the credentials.
+        certificates: of ``tls://`` endpoints.
     """
     if log_calls:
         # Also where warnings alone are logged of everything else.
@@ -69,6 +71,7 @@ async def serve(
         authorize=authorize,
         authenticator=authenticator,
         credentials=shown,
+        tls=certificates,
     ) as peer:
         with _report_on_sigusr1(peer):
             real = [await peer.bind(endpoint) for endpoint in endpoints]

@@ -22,6 +22,7 @@ from duplex.cli._output import ResultWriter, to_json
 from duplex.cli._probe import connect
 from duplex.cli._report import printable, report, report_unwritable, tell
 from duplex.cli._stdin import Form, Items
+from duplex.cli._tls_options import tls
 from duplex.cli._values import takes_bytes
 from duplex.cli._words import Method, bind_data, bind_words, check_method
 from duplex.resolvers import is_looked_up
@@ -118,7 +119,9 @@ def looking_up(timeout: float) -> AbstractAsyncContextManager[duplex.Peer]:
 
 
 def _plain_peer(timeout: float, **options: Any) -> AbstractAsyncContextManager[duplex.Peer]:
-    return duplex.open_peer(name="duplex-cli", connect_timeout=timeout, credentials=credentials(), **options)
+    return duplex.open_peer(
+        name="duplex-cli", connect_timeout=timeout, credentials=credentials(), tls=tls(), **options
+    )
 
 
 async def reflect(link: duplex.Link, method: str, *args: Any, timeout: float) -> Any:

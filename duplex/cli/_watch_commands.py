@@ -14,6 +14,7 @@ from duplex.cli._options import (
     endpoint_argument,
     output_option,
 )
+from duplex.cli._tls_options import tls_options
 
 
 @click.command("health")
@@ -80,6 +81,7 @@ def stats_command(endpoint: str, output: str, everything: bool, connect_timeout:
 @click.option("--all", "everything", is_flag=True, help="Also calls of what every peer has, duplex.*.")
 @connect_timeout_option
 @credentials_option
+@tls_options
 @discovery_option
 def top_command(
     endpoints: tuple[str, ...], interval: float, count: int | None, everything: bool, connect_timeout: float

@@ -10,6 +10,7 @@ import trio
 from duplex._authentication import Authenticator, Credentials
 from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._numbers import check_seconds
+from duplex._tls import TLS
 from duplex.codec import CODECS, Codec
 from duplex.engine._counting import Counting, MethodStatistics
 from duplex.engine._handler import Handler
@@ -89,6 +90,7 @@ class Engine(Generic[ServiceT]):
         transports: Transports,
         authenticator: Authenticator | None = None,
         credentials: Credentials | None = None,
+        tls: TLS | None = None,
         observer: Observer | None = None,
         authorize: Authorize | None = None,
         middleware: Sequence[ServingMiddleware] = (),
@@ -104,6 +106,7 @@ class Engine(Generic[ServiceT]):
         self.transports = transports
         self.authenticator = authenticator
         self.credentials = credentials
+        self.tls = tls
         self.flusher = flusher
         self.observer = observer
         self.counting = counting

@@ -21,6 +21,7 @@ from duplex._config import Reconnect
 from duplex._errors import BindError, ConfigurationError
 from duplex._identity import Identity
 from duplex._numbers import check_seconds
+from duplex._tls import TLS
 from duplex.transports._base import (
     ZERO_COPY_FROM,
     Buffer,
@@ -46,6 +47,7 @@ async def check_transport(
     notices_close: bool = True,
     limits_frames: bool = True,
     timeout: float = 30.0,
+    tls: TLS | None = None,
 ) -> None:
     """Check that a transport keeps the contract of :mod:`duplex.transports`.
 
@@ -56,13 +58,14 @@ async def check_transport(
             something is sent to it, such as ``inproc``. It is then not asked to.
         limits_frames: pass ``False`` for a transport that does not enforce ``TransportOptions.max_frame``.
         timeout: seconds that each check may take.
+        tls: how both ends encrypt, for a transport that needs to be told (``TransportOptions.tls``).
 
     Raises:
         AssertionError: with the name of the check and what went otherwise than expected.
         ConfigurationError: the timeout is no number of seconds.
     """
     check_seconds("timeout", timeout, forever=True)
-    lab = _Lab(transport, endpoint, notices_close, limits_frames)
+    lab = _Lab(transport, endpoint, notices_close, limits_frames, dataclasses.replace(_OPTIONS, tls=tls))
     for check in _CHECKS:
         name = check.__name__.removeprefix("_check_").replace("_", " ")
         problems: list[str] = []
@@ -213,23 +216,28 @@ class _Lab:
     endpoint: str
     notices_close: bool
     limits_frames: bool
+    options: TransportOptions
 
     def __post_init__(self) -> None:
         self.nursery: trio.Nursery
         self.ends: list[_End] = []
 
     def bind(
-        self, endpoint: str | None = None, options: TransportOptions = _OPTIONS, *, leaves_turns: bool = False
+        self,
+        endpoint: str | None = None,
+        options: TransportOptions | None = None,
+        *,
+        leaves_turns: bool = False,
     ) -> _End:
         end = _End(f"bound end {len(self.ends)}")
-        end.port = self.transport.bind(endpoint or self.endpoint, end, options)
+        end.port = self.transport.bind(endpoint or self.endpoint, end, options or self.options)
         return self._start(end, leaves_turns)
 
     def connect(
-        self, endpoint: str, options: TransportOptions = _OPTIONS, *, leaves_turns: bool = False
+        self, endpoint: str, options: TransportOptions | None = None, *, leaves_turns: bool = False
     ) -> _End:
         end = _End(f"connecting end {len(self.ends)}")
-        end.port = self.transport.connect(endpoint, end, options)
+        end.port = self.transport.connect(endpoint, end, options or self.options)
         return self._start(end, leaves_turns)
 
     def _start(self, end: _End, leaves_turns: bool) -> _End:
@@ -301,7 +309,7 @@ async def _check_errors_of_endpoints(lab: _Lab) -> None:
     for wrong in ("nonsense", f"{scheme}://", "nosuchscheme://x"):
         for method in (lab.transport.bind, lab.transport.connect):
             try:
-                method(wrong, _End("nobody"), _OPTIONS)
+                method(wrong, _End("nobody"), lab.options)
             except ConfigurationError as error:
                 _expect(wrong in str(error), f"ConfigurationError does not name {wrong!r}: {error}")
             else:
@@ -627,20 +635,20 @@ async def _check_run_and_close(lab: _Lab) -> None:
 
 async def _check_close_before_run(lab: _Lab) -> None:
     end = _End("bound end")
-    port = lab.transport.bind(lab.endpoint, end, _OPTIONS)
+    port = lab.transport.bind(lab.endpoint, end, lab.options)
     port.close()
     await port.run()
-    port = lab.transport.connect(port.endpoint, end, _OPTIONS)
+    port = lab.transport.connect(port.endpoint, end, lab.options)
     port.close()
     await port.run()
 
 
 async def _check_cancelling_run(lab: _Lab) -> None:
     end = _End("bound end")
-    end.port = lab.transport.bind(lab.endpoint, end, _OPTIONS)
+    end.port = lab.transport.bind(lab.endpoint, end, lab.options)
     endpoint = end.port.endpoint
     connecting = _End("connecting end")
-    connecting.port = lab.transport.connect(endpoint, connecting, _OPTIONS)
+    connecting.port = lab.transport.connect(endpoint, connecting, lab.options)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(end.run)
         nursery.start_soon(connecting.run)
@@ -697,7 +705,7 @@ async def _check_closing_as_a_carrier_comes_up(lab: _Lab) -> None:
 async def _check_oversize_frame(lab: _Lab) -> None:
     if not lab.limits_frames:
         return
-    limited = dataclasses.replace(_OPTIONS, max_frame=100_000)
+    limited = dataclasses.replace(lab.options, max_frame=100_000)
     bound = lab.bind(options=limited)
     good = lab.connect(bound.running.endpoint)
     good_near = await good.up()

@@ -58,6 +58,6 @@ DEFAULT: Final = Transports((ZmtpTransport(), ZmqTransport(), MemoryTransport())
 
 
 def default_transports() -> list[Transport]:
-    """Return the transports of a peer that is opened without any being named: ``tcp`` and ``ipc``, ``zmq+tcp``, ``zmq+ipc`` and
+    """Return the transports of a peer that is opened without any being named: ``tcp``, ``tls`` and ``ipc``, ``zmq+tcp``, ``zmq+ipc`` and
     ``inproc`` of libzmq, and ``memory``."""
     return list(DEFAULT)

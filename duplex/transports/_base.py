@@ -24,6 +24,7 @@ from typing import Final, Protocol, TypeAlias
 from duplex._config import Reconnect
 from duplex._errors import BindError
 from duplex._identity import Identity
+from duplex._tls import TLS
 
 #: What a frame may be. Receivers must not keep a memoryview longer than they need: it may pin a larger buffer.
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -66,6 +67,8 @@ class TransportOptions:
     max_silence: float | None = 60.0
     #: The pauses between attempts to connect.
     reconnect: Reconnect = dataclasses.field(default_factory=Reconnect)
+    #: How endpoints that encrypt do so, and whom they trust; ``None``: as its defaults say.
+    tls: TLS | None = None
     #: Binding may wait, without letting other tasks run, for an endpoint that is likely to be free in a moment; else it
     #: raises :exc:`EndpointBusy`.
     blocking: bool = True

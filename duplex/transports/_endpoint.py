@@ -17,6 +17,7 @@ ZMQ: Final = "zmq+"
 _EXAMPLES: Final = {
     "tcp": "tcp://host:port",
     "ipc": "ipc://path",
+    "tls": "tls://host:port",
     "zmq+tcp": "zmq+tcp://host:port",
     "zmq+ipc": "zmq+ipc://path",
     "inproc": "inproc://name",
@@ -27,8 +28,8 @@ LONGEST_PATH: Final = 107
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A parsed endpoint. ``scheme`` is ``tcp``, ``ipc`` or ``inproc``, and ``prefix`` is what is in front of it, ``zmq+`` or
-    nothing. ``host`` and ``port`` belong to tcp (an IPv6 host is without its brackets; port 0 and ``*`` both read as 0), ``name``
+    """A parsed endpoint. ``scheme`` is ``tcp``, ``tls``, ``ipc`` or ``inproc``, and ``prefix`` is what is in front of it, ``zmq+`` or
+    nothing. ``host`` and ``port`` belong to tcp and tls (an IPv6 host is without its brackets; port 0 and ``*`` both read as 0), ``name``
     to ipc (a path; with ``@`` in front one of Linux's abstract names) and inproc."""
 
     scheme: str
@@ -43,10 +44,15 @@ class Endpoint:
     @property
     def plain(self) -> str:
         """The endpoint without its prefix, as libzmq writes it."""
-        if self.scheme != "tcp":
+        if not self.has_host:
             return f"{self.scheme}://{self.name}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp://{host}:{self.port or '*'}"
+        return f"{self.scheme}://{host}:{self.port or '*'}"
+
+    @property
+    def has_host(self) -> bool:
+        """Whether it is a host and a port, and no name."""
+        return self.scheme in ("tcp", "tls")
 
 
 def parse_endpoint(endpoint: str, *, binding: bool, schemes: frozenset[str]) -> Endpoint:
@@ -70,8 +76,8 @@ def parse_endpoint(endpoint: str, *, binding: bool, schemes: frozenset[str]) -> 
         )
     prefix = ZMQ if scheme.startswith(ZMQ) else ""
     scheme = scheme.removeprefix(ZMQ)
-    if scheme == "tcp":
-        return _parse_tcp(endpoint, rest, binding, prefix)
+    if scheme in ("tcp", "tls"):
+        return _parse_tcp(endpoint, scheme, rest, binding, prefix)
     if not rest:
         example = f"{prefix}ipc:///run/app.sock" if scheme == "ipc" else "inproc://name"
         raise ConfigurationError(
@@ -113,11 +119,11 @@ def _temporary_directory() -> str:
 _HOST: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
-def _parse_tcp(endpoint: str, rest: str, binding: bool, prefix: str) -> Endpoint:
+def _parse_tcp(endpoint: str, scheme: str, rest: str, binding: bool, prefix: str) -> Endpoint:
     def wrong(why: str) -> ConfigurationError:
         return ConfigurationError(f"{endpoint!r}: {why}; write for example {example}")
 
-    example = f"{prefix}tcp://127.0.0.1:5555, or {prefix}tcp://[::1]:5555"
+    example = f"{prefix}{scheme}://127.0.0.1:5555, or {prefix}{scheme}://[::1]:5555"
     host, separator, port_text = rest.rpartition(":")
     if not separator:
         raise wrong("the port is missing")
@@ -135,7 +141,7 @@ def _parse_tcp(endpoint: str, rest: str, binding: bool, prefix: str) -> Endpoint
             ipaddress.IPv6Address(bare if host == f"[{bare}]" else "")
         except ValueError:
             raise wrong(f"{host!r} is not an IPv6 address in brackets") from None
-        return Endpoint("tcp", bare, port, prefix=prefix)
+        return Endpoint(scheme, bare, port, prefix=prefix)
     if host == "*":
         if not binding:
             raise wrong("the host * is for binding, and connecting needs a real one")
@@ -145,4 +151,4 @@ def _parse_tcp(endpoint: str, rest: str, binding: bool, prefix: str) -> Endpoint
         raise wrong("the host is missing")
     elif not _HOST.fullmatch(host):
         raise wrong(f"{host!r} is not a host name or an address")
-    return Endpoint("tcp", host, port, prefix=prefix)
+    return Endpoint(scheme, host, port, prefix=prefix)

@@ -68,7 +68,7 @@ class Listener:
 
     def __init__(self, endpoint: Endpoint, *, blocking: bool = True) -> None:
         self.file: IpcFile | None = None
-        if endpoint.scheme == "tcp":
+        if endpoint.has_host:
             self.socket, self.endpoint = _listen_tcp(endpoint)
         elif endpoint.name.startswith("@"):
             self.socket, self.endpoint = _listen_abstract(endpoint), endpoint
@@ -96,7 +96,7 @@ def _listen_tcp(endpoint: Endpoint) -> tuple[socket.socket, Endpoint]:
         listening.bind(address)
         listening.listen(BACKLOG)
         listening.setblocking(False)
-        return listening, tcp_endpoint(listening.getsockname(), endpoint.prefix)
+        return listening, tcp_endpoint(listening.getsockname(), endpoint)
     except BaseException:
         listening.close()
         raise
@@ -143,13 +143,15 @@ def _interface_address(name: str) -> str:
     return socket.inet_ntoa(address[4:8])
 
 
-def tcp_endpoint(address: tuple[Any, ...], prefix: str = "") -> Endpoint:
-    """Return the endpoint that stands for an address as Python gives it. An IPv6 address that means something on one
+def tcp_endpoint(address: tuple[Any, ...], like: Endpoint | None = None) -> Endpoint:
+    """Return the endpoint that stands for an address as Python gives it: of tcp, or of the kind that another one is. An IPv6 address that means something on one
     interface only has that one's name in it."""
     host, port = str(address[0]), int(address[1])
     if len(address) == 4 and address[3] and "%" not in host:
         host = f"{host}%{_interface_name(int(address[3]))}"
-    return Endpoint("tcp", host, port, prefix=prefix)
+    if like is None:
+        return Endpoint("tcp", host, port)
+    return Endpoint(like.scheme, host, port, prefix=like.prefix)
 
 
 def _interface_name(index: int) -> str:

@@ -134,7 +134,7 @@ class DealerPort:
         # As bytes, as the interface in an IPv6 address is no name that could be encoded as those of hosts are.
         host = os.fsencode(target.host)
         found = await trio.socket.getaddrinfo(host, target.port, type=stdlib_socket.SOCK_STREAM)
-        return list(dict.fromkeys(tcp_endpoint(entry[4], target.prefix) for entry in found))
+        return list(dict.fromkeys(tcp_endpoint(entry[4], target) for entry in found))
 
     def close(self, linger: float | None = None) -> None:
         if self._closed:

@@ -21,16 +21,23 @@ from duplex.transports import (
     take_turns,
 )
 from tests.machine import fail_after
+from tests.transports.certificates import tls
 
 #: Reconnects at once, as tests have no time to lose.
-QUICK = TransportOptions(reconnect=Reconnect(initial=0.01, maximum=0.05))
+QUICK = TransportOptions(reconnect=Reconnect(initial=0.01, maximum=0.05), tls=tls())
 
 #: What each scheme cannot do, for check_transport().
 LIMITS: dict[str, dict[str, bool]] = {"inproc": {"notices_close": False, "limits_frames": False}}
 
 #: Wildcards of every scheme.
 _SOCKETS = ["tcp://127.0.0.1:*", "tcp://[::1]:*", "tcp://*:*", "ipc://*"]
-WILDCARDS = [*_SOCKETS, *(f"zmq+{endpoint}" for endpoint in _SOCKETS), "inproc://*", "memory://*"]
+WILDCARDS = [
+    *_SOCKETS,
+    "tls://127.0.0.1:*",
+    *(f"zmq+{endpoint}" for endpoint in _SOCKETS),
+    "inproc://*",
+    "memory://*",
+]
 
 #: Those of libzmq with real connections behind them.
 CONNECTED = ["zmq+tcp://127.0.0.1:*", "zmq+ipc://*"]

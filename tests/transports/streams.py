@@ -20,6 +20,7 @@ KiB = 1024
 MiB = 1024 * KiB
 STREAMS = Transports([ZmtpTransport()])
 BOTH = pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "ipc://*"])
+ALL = pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "ipc://*", "tls://127.0.0.1:*"])
 CLOSED = "the connection was closed or lost"
 
 

@@ -21,6 +21,7 @@ from duplex.transports import (
     Receiver,
     TransportOptions,
 )
+from tests.transports.certificates import tls
 from tests.transports.helpers import LIMITS, WILDCARDS
 
 
@@ -28,7 +29,7 @@ from tests.transports.helpers import LIMITS, WILDCARDS
 @pytest.mark.parametrize("endpoint", WILDCARDS)
 async def test_every_scheme_conforms(endpoint: str) -> None:
     scheme = endpoint.partition(":")[0]
-    await check_transport(DEFAULT.transport_for(endpoint), endpoint, **LIMITS.get(scheme, {}))
+    await check_transport(DEFAULT.transport_for(endpoint), endpoint, tls=tls(), **LIMITS.get(scheme, {}))
 
 
 async def test_memory_conforms_under_autojump(autojump_clock: trio.testing.MockClock) -> None:

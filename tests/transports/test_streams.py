@@ -26,13 +26,13 @@ from duplex.transports.streams._liveness import UNREACHABLE, Signs
 from duplex.transports.streams._lookout import get_lookout
 from tests.machine import fail_after, within
 from tests.transports.helpers import QUICK, Ports, Recorder
-from tests.transports.streams import BOTH, CLOSED, KiB, MiB, dial, hears, opened, with_options
+from tests.transports.streams import ALL, BOTH, CLOSED, KiB, MiB, dial, hears, opened, with_options
 from tests.transports.zmtp.sessions import OPENING, command, greeting, message, ready
 
 # -- ends ------------------------------------------------------------------------------------------------------
 
 
-@BOTH
+@ALL
 async def test_the_end_comes_after_the_last_message(endpoint: str) -> None:
     async with opened() as ports:
         bound, connecting = await ports.pair(endpoint)
@@ -60,7 +60,7 @@ async def test_the_end_comes_after_the_last_message(endpoint: str) -> None:
                     recorder.downs.clear()
 
 
-@BOTH
+@ALL
 async def test_closing_a_port_loses_nothing(endpoint: str) -> None:
     """Neither what the other side has not read yet, nor what this one has not."""
     for closes in ("bound", "connecting"):
@@ -692,7 +692,7 @@ def ends() -> Iterator[list[int]]:
         os.waitpid(child, 0)
 
 
-@BOTH
+@ALL
 async def test_a_forked_child_holds_no_connection(endpoint: str, ends: list[int], tmp_path: Path) -> None:
     async with opened() as ports:
         bound, connecting = await ports.pair(

@@ -15,6 +15,7 @@ from duplex._balancing import check_weight
 from duplex._config import Reconnect
 from duplex._errors import BindError, ConfigurationError, ConnectError, HandshakeError
 from duplex._numbers import check_seconds
+from duplex._tls import TLS
 from duplex.engine._failure import must_go_on
 from duplex.engine._log import logger
 from duplex.engine._runs import check_run
@@ -54,6 +55,10 @@ class PortsOwner(LinkOwner, Protocol):
     @property
     def credentials(self) -> Credentials | None:
         """What it shows to others."""
+
+    @property
+    def tls(self) -> TLS | None:
+        """How it encrypts, and whom it trusts."""
 
     @property
     def transports(self) -> Transports:
@@ -260,6 +265,7 @@ class Ports:
             heartbeat_timeout=peer.keepalive.timeout,
             max_silence=peer.keepalive.max_silence,
             reconnect=peer.reconnect,
+            tls=peer.tls,
             blocking=False,
         )
 

@@ -1,4 +1,4 @@
-"""ZMTP over byte streams: ``tcp://`` and ``ipc://`` endpoints, without libzmq. Any ZeroMQ library can be at the other end."""
+"""ZMTP over byte streams: ``tcp://``, ``tls://`` and ``ipc://`` endpoints, without libzmq. Any ZeroMQ library can be at the other end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from duplex.transports._endpoint import parse_endpoint
 from duplex.transports.streams._bound import BoundPort
 from duplex.transports.streams._connecting import ConnectingPort
 
-SCHEMES: Final = frozenset({"tcp", "ipc"})
+SCHEMES: Final = frozenset({"tcp", "tls", "ipc"})
 
 
 @final

@@ -29,11 +29,13 @@ from duplex.transports._listen import LOCK_PATIENCE, IpcFile, Listener, cause
 from duplex.transports.streams._accepting import PAUSE, Acceptor
 from duplex.transports.streams._complaints import Complaints
 from duplex.transports.streams._connection import CHUNK, LONG_TURN, Connection, bounds_of
+from duplex.transports.streams._contexts import contexts_of
 from duplex.transports.streams._farewell import LINGER, Farewell, end
 from duplex.transports.streams._liveness import LifeWatch
 from duplex.transports.streams._pool import get_pool
 from duplex.transports.streams._sockets import describe, own, prepare, time_now
 from duplex.transports.streams._strangers import Strangers
+from duplex.transports.streams._tls import TlsWire
 from duplex.transports.streams._waiting import Waiting
 from duplex.transports.zmtp import Null, ZmtpConnection
 
@@ -54,6 +56,9 @@ class BoundPort:
         self.receiver = receiver
         self._options = options
         self._bounds = bounds_of(options, is_accepted=True)
+        self._contexts = contexts_of(options.tls) if endpoint.scheme == "tls" else None
+        if self._contexts is not None:
+            self._contexts.server()  # what cannot be read, or is missing, is told now
         self._waiting = Waiting()
         listener = _listen(endpoint, options)
         try:
@@ -61,7 +66,7 @@ class BoundPort:
         except OSError as error:
             listener.close()
             raise BindError(f"cannot bind {endpoint}: {cause(error)}") from None
-        self._endpoint = str(listener.endpoint)
+        self._endpoint = listener.endpoint
         self._file: IpcFile | None = listener.file
         self._listener = listener.socket.fileno()
         self._acceptor = Acceptor(listener.socket, self._make_room)
@@ -85,7 +90,7 @@ class BoundPort:
 
     @property
     def endpoint(self) -> str:
-        return self._endpoint
+        return str(self._endpoint)
 
     @property
     def last_error(self) -> str | None:
@@ -222,7 +227,10 @@ class BoundPort:
         zmtp = ZmtpConnection(
             socket_type="ROUTER", mechanism=Null(), before=before, after=after, allocate=get_pool().get
         )
-        connection = Connection(self, wire, describe(wire, address, self._endpoint), zmtp, is_accepted=True)
+        secured = wire if self._contexts is None else TlsWire(wire, self._contexts.server(), None)
+        connection = Connection(
+            self, secured, describe(wire, address, self._endpoint), zmtp, is_accepted=True
+        )
         host = None if wire.family == socket.AF_UNIX else str(address[0])
         loser = self._strangers.add(connection, host, trio.current_time())
         if loser is not None:
@@ -292,7 +300,8 @@ class BoundPort:
             self._complain(why.kind, f"{connection.address} was cut: {why}", trio.current_time())
         if self._remove(connection):
             refusal = self._options.refusal
-            if refusal and connection.refuse(refusal):
+            if (refusal and connection.refuse(refusal)) or (why is not None and why.kind == "tls"):
+                # What has come and is not read would reset the connection, and the refusal, or TLS's alert, with it.
                 self._part(connection, trio.current_time() + LINGER, waits=True, hears=_MOST_HEARD)
             else:
                 end(connection.wire)

@@ -14,12 +14,14 @@ from duplex.transports._backoff import Backoff
 from duplex.transports._base import Receiver, TransportOptions, TurnTaker, take_turns
 from duplex.transports._endpoint import Endpoint
 from duplex.transports.streams._connection import Connection, bounds_of
+from duplex.transports.streams._contexts import contexts_of
 from duplex.transports.streams._dialing import DialError, Target, dial, targets_of
 from duplex.transports.streams._farewell import LINGER, Farewell, end
 from duplex.transports.streams._liveness import LifeWatch
 from duplex.transports.streams._lookout import get_lookout
 from duplex.transports.streams._pool import get_pool
-from duplex.transports.streams._sockets import own, prepare, time_now
+from duplex.transports.streams._sockets import Wire, own, prepare, time_now
+from duplex.transports.streams._tls import TlsWire
 from duplex.transports.streams._waiting import Waiting
 from duplex.transports.zmtp import Null, ZmtpConnection
 
@@ -41,17 +43,27 @@ class ConnectingPort:
         self._watch: LifeWatch | None = None
         self._up_until = 0.0
         #: Sockets that are not closed yet, since the other side has perhaps not got everything.
-        self._parting: set[socket.socket] = set()
+        self._parting: set[Wire] = set()
         self.home: trio.Nursery | None = None
         self._pid = os.getpid()
         self._started = False
         self._closed = False
         self._linger = LINGER
+        self._contexts = contexts_of(options.tls) if endpoint.scheme == "tls" else None
+        if self._contexts is not None:
+            self._contexts.client()  # what cannot be read is told now
         own(self)
 
     @property
     def endpoint(self) -> str:
         return str(self._target)
+
+    def secured(self, wire: socket.socket) -> Wire:
+        """Return what is sent to and received from in the place of a connected socket."""
+        if self._contexts is None:
+            return wire
+        name = self._contexts.server_name or self._target.host.partition("%")[0].removesuffix(".")
+        return TlsWire(wire, self._contexts.client(), name)
 
     @property
     def last_error(self) -> str | None:
@@ -219,7 +231,7 @@ class ConnectionTurns:
         zmtp = ZmtpConnection(
             socket_type="DEALER", mechanism=Null(), before=before, after=after, allocate=get_pool().get
         )
-        self.connection = Connection(self, wire, port.endpoint, zmtp, is_accepted=False)
+        self.connection = Connection(self, port.secured(wire), port.endpoint, zmtp, is_accepted=False)
 
     # -- for those who take them ---------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ from typing import Final, Protocol, final
 
 from duplex._identity import ANONYMOUS
 from duplex.transports._base import CarrierDown, Frames, Receiver, TransportOptions, Turns
+from duplex.transports.streams._sockets import Wire
+from duplex.transports.streams._tls import TlsError
 from duplex.transports.streams._unsent import Unsent
 from duplex.transports.zmtp import LARGE, Bounds, ZmtpConnection, ZmtpError, encode_frame, encode_message
 
@@ -135,7 +137,7 @@ class Connection:
     def __init__(
         self,
         owner: ConnectionOwner,
-        wire: socket.socket,
+        wire: Wire,
         address: str,
         zmtp: ZmtpConnection,
         *,
@@ -155,7 +157,7 @@ class Connection:
         self.is_closed = False
         self.is_up = False
         self.ended: str | None = None
-        self.why: ZmtpError | None = None
+        self.why: ZmtpError | TlsError | None = None
         #: Bytes that it has had more than its share of lately; and what a look for signs of life has found.
         self.debt = 0
         self.seen = 0
@@ -281,7 +283,7 @@ class Connection:
             return self._read_on() if self.zmtp.room() is not None else True
         except BlockingIOError:
             return False
-        except ZmtpError as error:
+        except (ZmtpError, TlsError) as error:
             # Where it was raised is of no interest, and holds what came.
             self.why = error.with_traceback(None)
             self._end(str(error))

@@ -27,13 +27,13 @@ class Target(NamedTuple):
 
 async def targets_of(endpoint: Endpoint) -> list[Target]:
     """Look up the addresses of an endpoint, each once. Raises ``OSError``."""
-    if endpoint.scheme != "tcp":
+    if not endpoint.has_host:
         name = endpoint.name
         return [Target(socket.AF_UNIX, f"\0{name[1:]}" if name.startswith("@") else name, str(endpoint))]
     # As bytes, as the interface in an IPv6 address is no name that could be encoded as those of hosts are.
     host = os.fsencode(endpoint.host)
     found = await trio.socket.getaddrinfo(host, endpoint.port, type=socket.SOCK_STREAM)
-    targets = (Target(entry[0], entry[4], str(tcp_endpoint(entry[4]))) for entry in found)
+    targets = (Target(entry[0], entry[4], str(tcp_endpoint(entry[4], endpoint))) for entry in found)
     return list({target.text: target for target in targets}.values())
 
 

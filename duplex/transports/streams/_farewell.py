@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Final, final
 
-from duplex.transports.streams._sockets import is_delivered
+from duplex.transports.streams._sockets import Wire, is_delivered
 from duplex.transports.streams._unsent import Unsent
 
 #: Seconds for which what was sent before the end is still transmitted.
@@ -32,7 +32,7 @@ class Farewell:
 
     def __init__(
         self,
-        wire: socket.socket,
+        wire: Wire,
         unsent: Unsent,
         until: float,
         *,
@@ -85,10 +85,11 @@ class Farewell:
         return False
 
 
-def end(wire: socket.socket) -> None:
+def end(wire: Wire) -> None:
     """Close a socket, and end its connection, also if a forked child has the socket too."""
-    try:
-        wire.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # the other side has ended it
+    for how in (socket.SHUT_WR, socket.SHUT_RDWR):
+        try:
+            wire.shutdown(how)
+        except OSError:
+            pass  # the other side has ended it
     wire.close()

@@ -20,6 +20,7 @@ import struct
 from typing import Final, NamedTuple, Protocol, final
 
 from duplex.transports._base import TransportOptions
+from duplex.transports.streams._sockets import Wire
 
 UNREACHABLE: Final = "its host does not answer any more"
 #: Seconds.
@@ -42,7 +43,7 @@ class Signs(NamedTuple):
     since_ack: float
 
 
-def signs_of(wire: socket.socket) -> Signs | None:
+def signs_of(wire: Wire) -> Signs | None:
     """Return what the kernel knows of a connection; ``None`` where it does not say, as on Unix sockets."""
     if wire.family == socket.AF_UNIX:
         return None
@@ -79,7 +80,7 @@ class Watched(Protocol):
         silent_since: when that was the case for the first time.
     """
 
-    wire: socket.socket
+    wire: Wire
     seen: int
     silent_since: float
 

@@ -14,7 +14,9 @@ from typing import Any, Final, Protocol
 
 import trio
 
+from duplex.transports._endpoint import Endpoint
 from duplex.transports._listen import tcp_endpoint
+from duplex.transports.streams._unsent import ByteStream
 
 #: Linux's number of an option that Python does not name: the longest pause between retransmissions, in milliseconds.
 _TCP_RTO_MAX_MS: Final = 44
@@ -83,10 +85,30 @@ def prepare(wire: socket.socket, timeout: float) -> None:
         wire.setsockopt(socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, max(low, min(high, round(timeout * 1000 / 15))))
 
 
+class Wire(ByteStream, Protocol):
+    """A socket that does not block, or what does as one does."""
+
+    @property
+    def family(self) -> int:
+        """Such as ``AF_INET``."""
+
+    def fileno(self) -> int:
+        """Its descriptor, which tells when to go on."""
+
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
+        """Ask the kernel about it."""
+
+    def shutdown(self, how: int, /) -> None:
+        """Say that nothing more is sent (``SHUT_WR``), or end the connection at once. Raises ``OSError``."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+
+
 # -- questions -----------------------------------------------------------------------------------------------
 
 
-def is_delivered(wire: socket.socket) -> bool:
+def is_delivered(wire: Wire) -> bool:
     """Whether nothing that was sent can be lost by closing a socket now.
 
     A TCP socket that is closed while something is unread there, or comes later, resets the connection and forgets what
@@ -99,17 +121,17 @@ def is_delivered(wire: socket.socket) -> bool:
     return not waiting
 
 
-def describe(wire: socket.socket, address: Any, endpoint: str) -> str:
+def describe(wire: socket.socket, address: Any, endpoint: Endpoint) -> str:
     """Return where the other end of an accepted connection is: which host, without its port, as all of a host's connections have
     their limits together; or which process of this one."""
     if wire.family != socket.AF_UNIX:
         # An IPv4 address, seen by a socket for both families, is one.
         host = tcp_endpoint(address).host.removeprefix("::ffff:")
-        return f"tcp://[{host}]" if ":" in host else f"tcp://{host}"
+        return f"{endpoint.scheme}://[{host}]" if ":" in host else f"{endpoint.scheme}://{host}"
     try:
         pid, _, _ = _PEER.unpack(wire.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     except OSError:
-        return endpoint
+        return str(endpoint)
     return f"{endpoint} (pid {pid})"
 
 

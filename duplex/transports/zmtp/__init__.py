@@ -11,11 +11,12 @@ from duplex.transports.zmtp._commands import Command, Properties
 from duplex.transports.zmtp._connection import ZmtpConnection
 from duplex.transports.zmtp._errors import ZmtpError
 from duplex.transports.zmtp._frames import LARGE, encode_frame, encode_message
-from duplex.transports.zmtp._greeting import Greeting
+from duplex.transports.zmtp._greeting import ZMTP, Greeting, protocol_of
 from duplex.transports.zmtp._mechanism import Mechanism, Null
 
 __all__ = [
     "LARGE",
+    "ZMTP",
     "Bounds",
     "Command",
     "Greeting",
@@ -26,4 +27,5 @@ __all__ = [
     "ZmtpError",
     "encode_frame",
     "encode_message",
+    "protocol_of",
 ]

@@ -27,10 +27,12 @@ _MECHANISM: Final = slice(12, 32)
 _AS_SERVER: Final = 32
 _LONGEST_NAME: Final = 20
 _NAME: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+")
+ZMTP: Final = "ZMTP"
+TLS: Final = "TLS"
 #: How others begin, who have the wrong port.
 _STRANGERS: Final = (
-    (b"\x16\x03", "TLS"),  # a handshake
-    (b"\x15\x03", "TLS"),  # an alert: what such a server says to a greeting of ours
+    (b"\x16\x03", TLS),  # a handshake
+    (b"\x15\x03", TLS),  # an alert: what such a server says to a greeting of ours
     (b"HTTP/", "HTTP"),
     (b"GET ", "HTTP"),
     (b"POST ", "HTTP"),
@@ -94,10 +96,19 @@ def _old_version(revision: int) -> str:
     return "2.0" if revision == 1 else f"1.0 or 2.0 (revision {revision})"
 
 
+def protocol_of(data: bytes) -> str | None:
+    """Return the name of the protocol that begins like this, as far as it is known here; :data:`ZMTP` is one of them."""
+    if data.startswith(b"\xff"):
+        return ZMTP
+    return next((name for beginning, name in _STRANGERS if data.startswith(beginning)), None)
+
+
 def _what_it_speaks(data: bytes) -> str:
-    for beginning, name in _STRANGERS:
-        if data.startswith(beginning):
-            return f"the other side speaks {name}, and this is a ZeroMQ endpoint: one of the two is the wrong one"
-    if data[0] == _FIRST:
+    name = protocol_of(data)
+    if name == TLS:
+        return "the other side speaks TLS, and this one does not: both need tls://, or both tcp://"
+    if name not in (None, ZMTP):
+        return f"the other side speaks {name}, and this is a ZeroMQ endpoint: one of the two is the wrong one"
+    if name == ZMTP:
         return "the other side speaks ZMTP 1.0, and 3.0 is the oldest that is understood here"
     return f"the other side does not speak ZMTP: it begins with {data[:16]!r}"
