@@ -16,7 +16,6 @@ from duplex._errors import ConfigurationError
 from duplex._numbers import check_seconds, check_whole
 from duplex._peer import Peer
 from duplex._policies import CircuitBreaker, OutlierDetection
-from duplex._tls import TLS
 from duplex.builtin import health_service, reflection_service, stats_service
 from duplex.client._middleware import CallingMiddleware
 from duplex.engine._counting import Counting
@@ -33,7 +32,7 @@ from duplex.engine.serving import (
 )
 from duplex.engine.tasks import acquire_flusher, release_flusher
 from duplex.service import Service, callback_spec
-from duplex.transports import DEFAULT, Transport, Transports
+from duplex.transports import DEFAULT, TLS, Transport, Transports
 
 
 def _check_options(

@@ -53,7 +53,6 @@ from duplex._policies import HedgingPolicy as HedgingPolicy
 from duplex._policies import OutlierDetection as OutlierDetection
 from duplex._policies import RetryPolicy as RetryPolicy
 from duplex._status import StatusCode as StatusCode
-from duplex._tls import TLS as TLS
 from duplex.client import MethodProxy as MethodProxy
 from duplex.client import ServiceProxy as ServiceProxy
 from duplex.client._middleware import CallingMiddleware as CallingMiddleware
@@ -95,6 +94,7 @@ from duplex.service import Service as Service
 from duplex.service import Topic as Topic
 from duplex.service import rpc as rpc
 from duplex.service import services_of as services_of
+from duplex.transports._tls import TLS as TLS
 
 _values = [value for name, value in globals().items() if not name.startswith("_")]
 # What the annotations of a class name is found in the module where it was written, so they are looked up before

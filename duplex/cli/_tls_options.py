@@ -72,5 +72,5 @@ def tls() -> TLS | None:
     from duplex import TLS
 
     context = click.get_current_context(silent=True)
-    found: dict[str, str] | None = None if context is None else context.meta.get(_TLS)
+    found: dict[str, Any] | None = None if context is None else context.meta.get(_TLS)
     return None if found is None else TLS(**found)

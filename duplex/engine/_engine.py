@@ -10,7 +10,6 @@ import trio
 from duplex._authentication import Authenticator, Credentials
 from duplex._config import Idempotency, Keepalive, Limits, Reconnect
 from duplex._numbers import check_seconds
-from duplex._tls import TLS
 from duplex.codec import CODECS, Codec
 from duplex.engine._counting import Counting, MethodStatistics
 from duplex.engine._handler import Handler
@@ -38,7 +37,7 @@ from duplex.engine.serving import (
 from duplex.engine.tasks import Flusher, Workers
 from duplex.engine.threads import Threads
 from duplex.protocol import ServiceInfo
-from duplex.transports import Transports
+from duplex.transports import TLS, Transports
 
 
 # Large because it is where the rooms of the engine meet: each states in protocols what it needs of a peer, and what answers

@@ -21,7 +21,6 @@ from duplex._config import Reconnect
 from duplex._errors import BindError, ConfigurationError
 from duplex._identity import Identity
 from duplex._numbers import check_seconds
-from duplex._tls import TLS
 from duplex.transports._base import (
     ZERO_COPY_FROM,
     Buffer,
@@ -35,6 +34,7 @@ from duplex.transports._base import (
     TurnTaker,
     take_turns,
 )
+from duplex.transports._tls import TLS
 
 _MiB: Final = 1024 * 1024
 _OPTIONS: Final = TransportOptions(reconnect=Reconnect(initial=0.02, maximum=0.1))

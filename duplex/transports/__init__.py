@@ -26,11 +26,13 @@ from duplex.transports._base import (
 )
 from duplex.transports._memory import MemoryTransport
 from duplex.transports._schemes import Transports, full_endpoint, scheme_of
+from duplex.transports._tls import TLS
 from duplex.transports._zmq import ZmqTransport
 from duplex.transports.streams import ZmtpTransport
 
 __all__ = [
     "DEFAULT",
+    "TLS",
     "ZERO_COPY_FROM",
     "Buffer",
     "Carrier",

@@ -24,7 +24,7 @@ from typing import Final, Protocol, TypeAlias
 from duplex._config import Reconnect
 from duplex._errors import BindError
 from duplex._identity import Identity
-from duplex._tls import TLS
+from duplex.transports._tls import TLS
 
 #: What a frame may be. Receivers must not keep a memoryview longer than they need: it may pin a larger buffer.
 Buffer: TypeAlias = bytes | bytearray | memoryview

@@ -33,7 +33,6 @@ LEVELS: Final[Mapping[str, int]] = {
     "duplex._names": 0,
     "duplex._numbers": 0,
     "duplex._policies": 0,
-    "duplex._tls": 0,
     "duplex._version": 0,
     "duplex.protocol": 1,
     "duplex.codec": 2,

@@ -236,4 +236,4 @@ def test_unknown_schemes_list_the_known(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         DEFAULT.transport_for(text)
     assert repr(text) in str(caught.value)
-    assert "inproc://, ipc://, memory://, tcp://, zmq+ipc://, zmq+tcp://" in str(caught.value)
+    assert "inproc://, ipc://, memory://, tcp://, tls://, zmq+ipc://, zmq+tcp://" in str(caught.value)

@@ -15,7 +15,6 @@ from duplex._balancing import check_weight
 from duplex._config import Reconnect
 from duplex._errors import BindError, ConfigurationError, ConnectError, HandshakeError
 from duplex._numbers import check_seconds
-from duplex._tls import TLS
 from duplex.engine._failure import must_go_on
 from duplex.engine._log import logger
 from duplex.engine._runs import check_run
@@ -26,6 +25,7 @@ from duplex.engine.links._succession import Succession
 from duplex.engine.links._table import LinkTable
 from duplex.protocol import Hello, is_short, limits_info, max_frame, most_waiting, refusal
 from duplex.transports import (
+    TLS,
     Carrier,
     EndpointBusy,
     Frames,

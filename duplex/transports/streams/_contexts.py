@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn, TypeAlias, final
 
 from duplex._errors import ConfigurationError
-from duplex._tls import TLS
+from duplex.transports._tls import TLS
 
 logger = logging.getLogger("duplex")
 

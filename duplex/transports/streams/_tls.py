@@ -222,18 +222,15 @@ class TlsWire:
         """See :class:`ByteStream`."""
         if not self._take_in():
             return self._socket.recv(size)
-        data = self._read(size)
-        if not self._has_more:
-            return data
-        parts = [data]
-        left = size - len(data)
+        parts = [self._read(size)]
+        left = size - len(parts[0])
         try:
-            while left and self._has_more and parts[-1]:
+            while self._has_more and left and parts[-1]:
                 parts.append(self._read(left))
                 left -= len(parts[-1])
         except OSError as error:
             self._put_off(error)
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def recv_into(self, buffer: memoryview, /) -> int:
         """See :class:`ByteStream`."""
