@@ -16,8 +16,8 @@ from duplex._errors import BindError, ConfigurationError
 ZMQ: Final = "zmq+"
 _EXAMPLES: Final = {
     "tcp": "tcp://host:port",
-    "ipc": "ipc://path",
     "tls": "tls://host:port",
+    "ipc": "ipc://path",
     "zmq+tcp": "zmq+tcp://host:port",
     "zmq+ipc": "zmq+ipc://path",
     "inproc": "inproc://name",

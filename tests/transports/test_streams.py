@@ -387,8 +387,8 @@ async def test_abstract_names() -> None:
 @pytest.mark.parametrize(
     ("endpoint", "what"),
     [
-        ("inproc://x", "write tcp://host:port or ipc://path"),
-        ("nonsense", "write tcp://host:port or ipc://path"),
+        ("inproc://x", "write tcp://host:port, tls://host:port or ipc://path"),
+        ("nonsense", "write tcp://host:port, tls://host:port or ipc://path"),
         ("tcp://x", "the port is missing"),
     ],
 )
