@@ -106,10 +106,11 @@ LONGEST_SILENCE: Final = 7 * 24 * 3600
 class Keepalive:
     """How a peer watches the other end of its links, and how long it keeps them. All times are seconds."""
 
-    #: A sign of life is asked for when this long has passed since the last time. Up to a week.
+    #: A sign of life is asked for when this long has passed since the last time. Up to a week. On a link on which nothing
+    #: is going on, only the side that has connected asks; what it asks is a sign of life, too.
     interval: float = 5.0
-    #: A link whose other side gives no sign of life for this long is lost. The transport's own thread
-    #: answers, so a peer whose event loop is blocked is slow, and not lost.
+    #: A link whose other side's host gives no sign of life for this long is lost. A peer whose event loop is blocked is slow, and
+    #: not lost: its kernel answers, or the thread of libzmq.
     timeout: float = 15.0
     #: A link whose other side has sent nothing for this long, though its host can be reached, is lost too: its process is stopped,
     #: or its event loop does not come back; ``None``: never. Only for transports that have no thread which answers.

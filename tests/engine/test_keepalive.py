@@ -17,6 +17,7 @@ import trio.testing
 
 import duplex
 from duplex.engine.links._keepalive import LinkKeeper
+from duplex.engine.links._pings import Pings
 from tests.engine.helpers import collect, linked, outcome, process, until
 from tests.machine import crowding, fail_after, within
 
@@ -242,6 +243,52 @@ async def test_many_links_are_not_pinged_all_at_once(
         )
     at_once = collections.Counter(moment for times in pings.values() for moment in times)
     assert max(at_once.values()) == 32
+
+
+@pytest.fixture
+def pings(monkeypatch: pytest.MonkeyPatch) -> collections.Counter[bool]:
+    """Pings that are sent on links, by whether this side has connected."""
+    sent: collections.Counter[bool] = collections.Counter()
+    send = Pings.send
+
+    def count(self: Pings, delay: float) -> None:
+        sent[self._connection._connecting] += 1
+        send(self, delay)
+
+    monkeypatch.setattr(Pings, "send", count)
+    return sent
+
+
+async def test_one_sides_pings_are_enough_for_a_link_at_rest(
+    autojump_clock: object, pings: collections.Counter[bool]
+) -> None:
+    """The side that has connected pings; the other one has once, and knows by that how long a ping takes."""
+    async with linked(service, within=10_000, check=False) as pair:
+        await trio.sleep(1000)
+        assert pings[True] == pytest.approx(200, abs=2)
+        assert 1 <= pings[False] <= 3
+        assert pair.back.statistics().round_trip is not None
+        assert not pair.back.statistics().is_slow
+
+
+async def test_both_sides_ping_while_something_is_going_on(
+    autojump_clock: object, pings: collections.Counter[bool]
+) -> None:
+    """Who waits is to know soon that the other side is slow."""
+    async with linked(service, within=10_000, check=False) as pair:
+        assert await pair.service("service").later(1000) == "at last"
+    assert pings[True] == pytest.approx(200, abs=2)
+    assert pings[False] == pytest.approx(200, abs=2)
+
+
+async def test_a_side_that_hears_no_pings_sends_its_own(
+    autojump_clock: object, pings: collections.Counter[bool]
+) -> None:
+    async with linked(service, within=10_000, check=False, client={"keepalive": CALM}) as pair:
+        await trio.sleep(990)
+        assert pings[True] == 0
+        assert pings[False] == pytest.approx(198, abs=2)
+        assert pair.link.is_open
 
 
 async def test_looking_after_links_leaves_time_for_something_else(

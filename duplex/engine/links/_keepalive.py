@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import Any, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import trio
 
@@ -20,6 +20,9 @@ from duplex.engine.threads import CLEAN_UP
 from duplex.protocol import Connection
 
 logger = logging.getLogger("duplex")
+
+#: Intervals in which a ping of the other side is expected where it is the one that pings: its timers are late, too.
+_EXPECTED: Final = 1.1
 
 
 class Named(Protocol):
@@ -74,6 +77,10 @@ class KeptLink(Named, Protocol):
     @property
     def peer(self) -> KeepingPeer:
         """This side's peer."""
+
+    @property
+    def connecting(self) -> bool:
+        """Whether this side has connected, rather than bound."""
 
     @property
     def made_at(self) -> float:
@@ -174,7 +181,26 @@ class LinkKeeper:
             link.peer.slow.add(link, self._slow_since, waited)
         if self.is_slow:
             link.peer.registry.note_delay(link, waited or 0.0)
-        link.pings.send(delay)
+        if not self._pinged_enough(now):
+            link.pings.send(delay)
+
+    def _pinged_enough(self, now: float) -> bool:
+        """Whether the other side's pings are enough for both.
+
+        Each of them says that its event loop runs, and thousands of idle links are half the work if one side alone pings: the
+        one that has connected. The other side pings once, so that both know how long it takes; then only if there are no such
+        pings, or if something is going on: who waits for a result is to know soon that the other side is slow.
+        """
+        link = self._link
+        heard_at = link.pings.heard_at
+        return (
+            not link.connecting
+            and heard_at is not None
+            and now - heard_at < link.peer.keepalive.interval * _EXPECTED
+            and link.pings.round_trip is not None
+            and not link.connection.channels
+            and not self.is_slow
+        )
 
     def answered(self) -> None:
         """The other side answered a ping."""

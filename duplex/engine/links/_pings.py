@@ -22,11 +22,21 @@ class Pings:
         answered: is told of answers.
 
     Attributes:
+        heard_at: when the other side's latest ping came, as :func:`trio.current_time` counts; ``None`` before the first.
         round_trip: seconds that the latest ping took there and back; ``None`` before the first answer.
         remote_delay: seconds by which the other side's event loop ran a timer late, as it said last; ``None`` if it has not.
     """
 
-    __slots__ = ("_answered", "_connection", "_note_delay", "_pong", "_touch", "remote_delay", "round_trip")
+    __slots__ = (
+        "_answered",
+        "_connection",
+        "_note_delay",
+        "_pong",
+        "_touch",
+        "heard_at",
+        "remote_delay",
+        "round_trip",
+    )
 
     def __init__(
         self,
@@ -39,6 +49,7 @@ class Pings:
         self._touch = touch
         self._note_delay = note_delay
         self._answered = answered
+        self.heard_at: float | None = None
         self.round_trip: float | None = None
         self.remote_delay: float | None = None
         self._pong = Signal()
@@ -67,6 +78,7 @@ class Pings:
 
     def on_ping(self, event: PingReceived) -> None:
         """The other side sent a ping, which the protocol has answered."""
+        self.heard_at = trio.current_time()
         self.remote_delay = event.delay
         self._note_delay(event.delay or 0.0)
 
