@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, final
@@ -68,7 +69,9 @@ class HostResolver:
 
     async def _ask(self) -> list[str]:
         try:
-            answers = await trio.socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            # As bytes: what cannot be encoded as a name of a host is one that nobody has, and not an error of another kind.
+            host = os.fsencode(self._host)
+            answers = await trio.socket.getaddrinfo(host, self._port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
             if error.errno in _NONE:
                 return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Sequence
 from typing import Any, Final
@@ -67,7 +68,7 @@ async def open_sockets(
     host, port = read_address(address)
     try:
         found = await trio.socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            os.fsencode(host) or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except OSError as error:
         raise duplex.ConfigurationError(f"cannot listen at {address}: {error}") from error

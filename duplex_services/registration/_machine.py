@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -74,7 +75,7 @@ class Machine:
 
 def _resolved(name: str) -> str:
     try:
-        return str(socket.getaddrinfo(name, None, socket.AF_INET)[0][4][0])
+        return str(socket.getaddrinfo(os.fsencode(name), None, socket.AF_INET)[0][4][0])
     except OSError:
         return ""
 

@@ -8,7 +8,7 @@ import itertools
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -246,48 +246,48 @@ async def test_many_links_are_not_pinged_all_at_once(
 
 
 @pytest.fixture
-def pings(monkeypatch: pytest.MonkeyPatch) -> collections.Counter[bool]:
-    """Pings that are sent on links, by whether this side has connected."""
-    sent: collections.Counter[bool] = collections.Counter()
+def pings(monkeypatch: pytest.MonkeyPatch) -> Callable[[duplex.Link], int]:
+    """Tells how many pings were sent on a link."""
+    sent: collections.Counter[Pings] = collections.Counter()
     send = Pings.send
 
     def count(self: Pings, delay: float) -> None:
-        sent[self._connection._connecting] += 1
+        sent[self] += 1
         send(self, delay)
 
     monkeypatch.setattr(Pings, "send", count)
-    return sent
+    return lambda link: sent[link._inside.pings]
 
 
 async def test_one_sides_pings_are_enough_for_a_link_at_rest(
-    autojump_clock: object, pings: collections.Counter[bool]
+    autojump_clock: object, pings: Callable[[duplex.Link], int]
 ) -> None:
     """The side that has connected pings; the other one has once, and knows by that how long a ping takes."""
     async with linked(service, within=10_000, check=False) as pair:
         await trio.sleep(1000)
-        assert pings[True] == pytest.approx(200, abs=2)
-        assert 1 <= pings[False] <= 3
+        assert pings(pair.link) == pytest.approx(200, abs=2)
+        assert 1 <= pings(pair.back) <= 3
         assert pair.back.statistics().round_trip is not None
         assert not pair.back.statistics().is_slow
 
 
 async def test_both_sides_ping_while_something_is_going_on(
-    autojump_clock: object, pings: collections.Counter[bool]
+    autojump_clock: object, pings: Callable[[duplex.Link], int]
 ) -> None:
     """Who waits is to know soon that the other side is slow."""
     async with linked(service, within=10_000, check=False) as pair:
         assert await pair.service("service").later(1000) == "at last"
-    assert pings[True] == pytest.approx(200, abs=2)
-    assert pings[False] == pytest.approx(200, abs=2)
+        assert pings(pair.link) == pytest.approx(200, abs=2)
+        assert pings(pair.back) == pytest.approx(200, abs=2)
 
 
 async def test_a_side_that_hears_no_pings_sends_its_own(
-    autojump_clock: object, pings: collections.Counter[bool]
+    autojump_clock: object, pings: Callable[[duplex.Link], int]
 ) -> None:
     async with linked(service, within=10_000, check=False, client={"keepalive": CALM}) as pair:
         await trio.sleep(990)
-        assert pings[True] == 0
-        assert pings[False] == pytest.approx(198, abs=2)
+        assert pings(pair.link) == 0
+        assert pings(pair.back) == pytest.approx(198, abs=2)
         assert pair.link.is_open
 
 

@@ -213,6 +213,10 @@ async def test_the_addresses_of_a_host(autojump_clock: object) -> None:
         await anext(sets)
 
 
+async def test_what_cannot_be_a_hosts_name_has_no_addresses() -> None:
+    assert await first(HostResolver("x" * 70, 7700)) == []
+
+
 async def test_the_own_host() -> None:
     told = await first(HostResolver("localhost", 7700))
     assert Endpoint("tcp://127.0.0.1:7700") in told

@@ -201,6 +201,35 @@ async def test_the_listener_pauses_and_goes_on(
     assert "no descriptor is left: 3 connections were refused" in caplog.text
 
 
+async def test_a_connection_that_cannot_be_waited_for_is_forgotten() -> None:
+    """The kernel bounds what one user may wait for (``fs.epoll.max_user_watches``)."""
+
+    class Full:
+        def __init__(self, epoll: select.epoll) -> None:
+            self._epoll = epoll
+            self.refused = 0
+
+        def register(self, fd: int, events: int) -> None:
+            if not self.refused:
+                self.refused += 1
+                raise OSError(errno.ENOSPC, "no space")
+            self._epoll.register(fd, events)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._epoll, name)
+
+    async with opened() as ports:
+        bound = ports.bind("tcp://127.0.0.1:*")
+        port: Any = bound.port
+        port._epoll = full = Full(port._epoll)
+        good = ports.connect(bound.port.endpoint)
+        good.send(await good.up(), b"HELLO")
+        assert await bound.received() == [[b"HELLO"]]
+        assert full.refused == 1
+        assert len(port._connections) == 1
+        assert port._strangers.loser() is None
+
+
 async def test_who_says_nothing_gives_way_when_descriptors_are_short(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -231,12 +231,13 @@ class BoundPort:
         connection = Connection(
             self, secured, describe(wire, address, self._endpoint), zmtp, is_accepted=True
         )
+        # First, as the kernel may refuse it.
+        self._epoll.register(wire.fileno(), select.EPOLLIN)
         host = None if wire.family == socket.AF_UNIX else str(address[0])
         loser = self._strangers.add(connection, host, trio.current_time())
         if loser is not None:
             self._cut(loser, "gave way to another one, as too many had connected and sent nothing")
         self._connections[wire.fileno()] = connection
-        self._epoll.register(wire.fileno(), select.EPOLLIN)
 
     def want_to_write(self, connection: Connection) -> None:
         """See :class:`ConnectionOwner`."""

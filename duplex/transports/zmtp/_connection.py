@@ -282,7 +282,7 @@ class ZmtpConnection:
                         continue
                 # -- a part of a frame
                 if size >= LARGE:
-                    self._large = _LargeFrame(self._allocate(size), size, more=bool(flags & MORE))
+                    self._large = _LargeFrame(self._room_for(size), size, more=bool(flags & MORE))
                     self._large.take(memoryview(data)[start:])
                     position = end
                 break
@@ -292,6 +292,12 @@ class ZmtpConnection:
             raise
         if position < end:
             self._left = data[position:]
+
+    def _room_for(self, size: int) -> bytearray:
+        try:
+            return self._allocate(size)
+        except MemoryError:
+            raise ZmtpError("bounds", f"there is no memory for a frame of {size} bytes") from None
 
     def room(self) -> memoryview | None:
         """Return where the rest of a large frame is to go; ``None`` if none is under way. Let go of it before :meth:`filled`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +39,8 @@ async def find_recursors(texts: Iterable[str]) -> tuple[Where, ...]:
         if not host:
             raise duplex.ConfigurationError(f"recursor {text!r} has no host")
         try:
-            infos = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            # As bytes: what cannot be encoded as a name of a host is one that nobody has, and not an error of another kind.
+            infos = await trio.socket.getaddrinfo(os.fsencode(host), port, type=socket.SOCK_DGRAM)
         except OSError as error:
             raise duplex.ConfigurationError(f"recursor {text!r}: {error}") from error
         found.append((str(infos[0][4][0]), port))

@@ -501,6 +501,8 @@ async def test_a_directory_over_a_store_is_told() -> None:
         ("127.0.0.1:0", {"recursors": ("no such:host:",)}, "no address to use"),
         ("127.0.0.1:0", {"recursors": (":53",)}, "has no host"),
         ("127.0.0.1:0", {"recursors": ("name.invalid",)}, "recursor 'name.invalid'"),
+        ("127.0.0.1:0", {"recursors": ("x" * 70,)}, f"recursor '{'x' * 70}'"),
+        (f"{'x' * 70}:5353", {}, "cannot listen at x"),
         ("192.0.2.77:5353", {}, "cannot listen at 192.0.2.77:5353"),
         ("name.invalid:5353", {}, "cannot listen at name.invalid:5353"),
     ],

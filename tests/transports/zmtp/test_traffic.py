@@ -192,6 +192,18 @@ def test_no_buffer_is_made_for_what_is_too_large() -> None:
     refused(message(b"x", bytes(AFTER.frame + 1))[:12], made)
 
 
+def test_a_frame_for_which_there_is_no_memory_costs_its_connection() -> None:
+    made = opened()
+
+    def allocate(size: int) -> bytearray:
+        raise MemoryError
+
+    made._allocate = allocate
+    error = refused(message(bytes(LARGE))[:100], made)
+    assert f"there is no memory for a frame of {LARGE} bytes" in str(error)
+    assert error.kind == "bounds"
+
+
 def test_empty_messages_do_not_count_for_others() -> None:
     made = opened()
     assert len(list(made.receive(message(b"", b"", bytes(1000)) * 1000))) == 1000
