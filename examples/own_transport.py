@@ -233,6 +233,7 @@ class UnixPort:
         self.receiver = receiver
         self.options = options
         self.last_error: str | None = None
+        self.attempt: str | None = None  # a Unix socket accepts at once or not at all
         self.linger = 1.0
         self._scope = trio.CancelScope()
         self.closed = False

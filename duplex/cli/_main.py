@@ -398,6 +398,33 @@ def ping_command(endpoint: str, count: int, interval: float, timeout: float, con
     )
 
 
+@commands.command("doctor")
+@endpoint_argument
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="How many round trips are measured.",
+)
+@output_option
+@connect_timeout_option
+def doctor_command(endpoint: str, count: int, output: str, connect_timeout: float) -> int:
+    """Find out why there is no link to ENDPOINT, or that all is well.
+
+    It goes step by step: the address, the connection, TLS, ZMTP, what the peer says of itself, round trips; and says what to do
+    where that ends. Of discovery://NAME it looks at all instances. The exit code is 1 if a step has failed.
+    """
+    from duplex.cli._doctor import show_diagnosis
+    from duplex.cli._session import run
+
+    return run(
+        lambda: show_diagnosis(
+            endpoint, connect_timeout=connect_timeout, count=count, as_json=output == "json"
+        )
+    )
+
+
 # -- conformance -----------------------------------------------------------------------------------------
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import random
-import socket
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 import trio
 
 import duplex
 from duplex.cli._report import tell
+from duplex.cli._tls_options import tls
 from duplex.resolvers import Known, is_looked_up
+from duplex.transports import full_endpoint
+from duplex.transports.streams import Examination
+from duplex.transports.streams._examining import SCHEMES
 
-#: The first byte that every ZeroMQ library sends when it is connected to (ZMTP 3.1, section 2).
-_GREETING: Final = b"\xff"
+#: Seconds after which it is looked why there is no link yet.
+_PATIENCE: Final = 0.05
 
 
 async def connect(peer: duplex.Peer, endpoint: str) -> duplex.Link:
@@ -53,17 +54,23 @@ def in_turn(known: Known, chance: random.Random) -> list[str]:
 
 
 async def _connect(peer: duplex.Peer, endpoint: str, timeout: float) -> duplex.Link:
-    probe = Probe(endpoint)
     link: duplex.Link | None = None
     problem: duplex.DuplexError | None = None
+    verdict: str | None = None
     async with trio.open_nursery() as nursery:
 
         async def look() -> None:
-            await probe.run()
-            if probe.verdict is not None:
+            nonlocal verdict
+            # Mostly there is a link before, and the other side has one connection less to look at.
+            await trio.sleep(_PATIENCE)
+            found = Examination(endpoint, tls())
+            await found.run()
+            if found.problem is not None:
+                verdict = verdict_on(found, endpoint)
                 nursery.cancel_scope.cancel()
 
-        nursery.start_soon(look)
+        if full_endpoint(endpoint).partition("://")[0] in SCHEMES:
+            nursery.start_soon(look)
         try:
             link = await peer.connect(endpoint, timeout=timeout)
         except duplex.DuplexError as error:
@@ -72,76 +79,16 @@ async def _connect(peer: duplex.Peer, endpoint: str, timeout: float) -> duplex.L
         nursery.cancel_scope.cancel()
     if link is not None:
         return link
-    if probe.verdict is not None:
-        raise duplex.ConnectError(probe.verdict)
-    if probe.is_silent and isinstance(problem, duplex.ConnectError):
-        raise duplex.ConnectError(
-            f"no link to {endpoint} within {timeout:g} s: something listens there and does not greet as "
-            f"a peer would: it speaks another protocol, such as HTTP, or hangs"
-        )
+    if verdict is not None:
+        raise duplex.ConnectError(verdict)
     assert problem is not None
     raise problem
 
 
-class Probe:
-    """Connects to an endpoint by itself and looks whether what answers speaks ZeroMQ's protocol."""
-
-    def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
-        #: Why there is nothing to connect to; ``None`` if that is not known.
-        self.verdict: str | None = None
-        #: Something accepted the connection, and has said nothing so far.
-        self.is_silent = False
-
-    async def run(self) -> None:
-        """Look. What is found is in the attributes, also when it is cancelled."""
-        addresses = await self._addresses()
-        errors = []
-        for family, address in addresses:
-            with trio.socket.socket(family, socket.SOCK_STREAM) as probe:
-                try:
-                    await probe.connect(address)
-                except OSError as error:
-                    errors.append(error)
-                    continue
-                await self._listen(probe)
-                return
-        if errors:
-            self.verdict = f"nothing listens at {self._endpoint}: {_reason(errors[0])}"
-
-    async def _listen(self, probe: trio.socket.SocketType) -> None:
-        self.is_silent = True
-        try:
-            first = await probe.recv(1)
-        except OSError:
-            return
-        self.is_silent = False
-        if first not in (b"", _GREETING):
-            self.verdict = f"what listens at {self._endpoint} speaks another protocol than ZeroMQ's"
-
-    async def _addresses(self) -> list[tuple[int, Any]]:
-        """Return where to connect to; nowhere, if that cannot be told from the endpoint."""
-        # A port of libzmq's is reached as any other is.
-        scheme, _, rest = self._endpoint.removeprefix("zmq+").partition("://")
-        if scheme == "ipc" and rest:
-            return [(socket.AF_UNIX, "\0" + rest[1:] if rest.startswith("@") else rest)]
-        if scheme and not rest:
-            scheme, rest = "tcp", self._endpoint
-        try:
-            parts = urlsplit(f"//{rest}")
-            host, port = parts.hostname or "127.0.0.1", parts.port
-        except ValueError:
-            return []
-        if scheme != "tcp" or not port:
-            return []
-        try:
-            found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            self.verdict = f"the host of {self._endpoint} cannot be found: {error.strerror}"
-            return []
-        return [(int(family), address) for family, _, _, _, address in found]
-
-
-def _reason(error: OSError) -> str:
-    # trio says what it connected to, which the message does anyway.
-    return os.strerror(error.errno).lower() if error.errno else str(error)
+def verdict_on(found: Examination, endpoint: str) -> str:
+    """Return why an endpoint cannot be linked, in a sentence."""
+    if found.step == "address":
+        return f"the host of {endpoint} cannot be found: {found.problem}"
+    if found.step == "connection":
+        return f"nothing listens at {endpoint}: {found.problem}"
+    return f"no link to {endpoint}: {found.problem}"

@@ -292,7 +292,9 @@ async def _check_endpoints(lab: _Lab) -> None:
             port.endpoint.startswith(f"{scheme}://") and "*" not in port.endpoint,
             f"the wildcard of {lab.endpoint} became {port.endpoint!r}",
         )
-        _expect(port.last_error is None, "a bound port has a last_error")
+        _expect(
+            port.last_error is None and port.attempt is None, "a bound port has a last_error, or an attempt"
+        )
     _expect(first.endpoint != second.endpoint, "two wildcard binds share one endpoint")
     _expect(lab.connect(first.endpoint).running.endpoint == first.endpoint, "connecting changed the endpoint")
 
@@ -499,6 +501,7 @@ async def _check_connect_before_bind(lab: _Lab) -> None:
     connecting.send(await connecting.up(), [b"hello"])
     _expect(await bound.received(1) == [[b"hello"]], "the message after a late bind changed")
     _expect(connecting.running.last_error is None, "last_error stays though the connection stands")
+    _expect(connecting.running.attempt is None, "attempt stays though the connection stands")
 
 
 async def _check_connecting_end_closes(lab: _Lab) -> None:

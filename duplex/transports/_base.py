@@ -190,6 +190,11 @@ class Port(Protocol):
     def last_error(self) -> str | None:
         """Why the latest attempt to connect failed, for error messages; ``None`` if nothing is known."""
 
+    @property
+    def attempt(self) -> str | None:
+        """How far the attempt to connect has come that is under way, for error messages, such as that the connection was accepted;
+        ``None`` if there is none, or nothing is known."""
+
     async def run(self, taker: TurnTaker = take_turns) -> None:
         """Own the socket: deliver messages and changes to the receiver until :meth:`close`.
 

@@ -194,6 +194,10 @@ class _Port:
     @abstractmethod
     def last_error(self) -> str | None: ...
 
+    @property
+    def attempt(self) -> str | None:
+        return None  # it takes no time
+
     def post(self, link: _Link, news: list[Buffer] | EllipsisType | None) -> None:
         """Queue news for the receiver."""
         if not self._closed:

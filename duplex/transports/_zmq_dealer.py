@@ -83,6 +83,13 @@ class DealerPort:
     def last_error(self) -> str | None:
         return self._last_error
 
+    @property
+    def attempt(self) -> str | None:
+        connection = self._connection
+        if connection is None or connection.up_since is not None or self._last_error is not None:
+            return None
+        return f"there is no ZMTP handshake with {connection.target} so far: it does not accept the connection, or is silent"
+
     async def run(self, taker: TurnTaker = take_turns) -> None:
         if self._started:
             raise RuntimeError("run() of a port may be called only once")
@@ -155,7 +162,7 @@ class _Connection(SocketLoop):
         self._up = address.scheme == "inproc"
         super().__init__(new_socket(zmq.DEALER), 0 if self._up else _EVENTS)
         self._port = port
-        self._target = address
+        self.target = address
         self._receiver = port._receiver
         self._send = sender(self._socket)
         #: Since when the connection stands, or did.
@@ -290,7 +297,7 @@ class _Connection(SocketLoop):
 
     def _why_not_accepted(self) -> str:
         """The monitor does not carry the error of a failed attempt, so this says what can be known."""
-        target = self._target
+        target = self.target
         if target.scheme == "ipc":
             if target.name.startswith("@") or os.path.exists(target.name):
                 return f"nothing accepts connections at {target}"

@@ -115,6 +115,10 @@ class RouterPort(SocketLoop):
     def last_error(self) -> str | None:
         return None
 
+    @property
+    def attempt(self) -> str | None:
+        return None
+
     async def run(self, taker: TurnTaker = take_turns) -> None:
         if self._started:
             raise RuntimeError("run() of a port may be called only once")

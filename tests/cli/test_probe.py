@@ -86,7 +86,8 @@ def test_a_host_that_is_not_known(invoke: Invoke) -> None:
 def test_another_protocol_that_speaks_first(invoke: Invoke) -> None:
     with listening(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")) as port:
         assert invoke("describe", f":{port}", *WAIT).err == (
-            f"error: what listens at :{port} speaks another protocol than ZeroMQ's\n"
+            f"error: no link to :{port}: the other side speaks SSH, and this is a ZeroMQ endpoint: one of the two is the "
+            f"wrong one (at byte 0 of what came)\n"
         )
 
 
@@ -94,4 +95,4 @@ def test_another_protocol_that_waits(invoke: Invoke) -> None:
     with listening(lambda connection: None) as port:
         result = invoke("list", f"tcp://127.0.0.1:{port}", "--connect-timeout", 0.2)
     assert result.code == 78
-    assert "within 0.2 s: something listens there and does not greet as a peer would" in result.err
+    assert f"within 0.2 s: tcp://127.0.0.1:{port} accepted the connection, but is silent" in result.err

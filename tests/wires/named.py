@@ -41,6 +41,11 @@ class NamedPort:
         error = self._inner.last_error
         return None if error is None else self._named(error)
 
+    @property
+    def attempt(self) -> str | None:
+        attempt = self._inner.attempt
+        return None if attempt is None else self._named(attempt)
+
     async def run(self, taker: TurnTaker = take_turns) -> None:
         await self._inner.run(taker)
 

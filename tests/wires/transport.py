@@ -120,6 +120,10 @@ class WirePort:
     def last_error(self) -> str | None:
         return self.inner.last_error
 
+    @property
+    def attempt(self) -> str | None:
+        return self.inner.attempt
+
     async def run(self, taker: TurnTaker = take_turns) -> None:
         async def take(turns: Turns) -> None:
             try:

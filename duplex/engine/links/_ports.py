@@ -212,8 +212,10 @@ class PortReceiver:
             )
         if self.is_pausing:
             return "the other side has left several links as soon as they were made, and the next one is made after a pause"
-        if self.port.last_error:
-            return self.port.last_error
+        attempts = dict.fromkeys(filter(None, (self.port.last_error, self.port.attempt)))
+        if attempts:
+            # Of a name's several addresses one may have refused, and the other be silent.
+            return "; ".join(attempts)
         if self.refusal is not None:
             return str(self.refusal)
         if self.attempts:

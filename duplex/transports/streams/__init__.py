@@ -8,6 +8,7 @@ from duplex.transports._base import Port, Receiver, TransportOptions
 from duplex.transports._endpoint import parse_endpoint
 from duplex.transports.streams._bound import BoundPort
 from duplex.transports.streams._connecting import ConnectingPort
+from duplex.transports.streams._examining import Examination as Examination
 
 SCHEMES: Final = frozenset({"tcp", "tls", "ipc"})
 

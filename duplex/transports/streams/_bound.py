@@ -35,7 +35,6 @@ from duplex.transports.streams._liveness import LifeWatch
 from duplex.transports.streams._pool import get_pool
 from duplex.transports.streams._sockets import describe, own, prepare, time_now
 from duplex.transports.streams._strangers import Strangers
-from duplex.transports.streams._tls import TlsWire
 from duplex.transports.streams._waiting import Waiting
 from duplex.transports.zmtp import Null, ZmtpConnection
 
@@ -94,6 +93,10 @@ class BoundPort:
 
     @property
     def last_error(self) -> str | None:
+        return None
+
+    @property
+    def attempt(self) -> str | None:
         return None
 
     @property
@@ -227,7 +230,7 @@ class BoundPort:
         zmtp = ZmtpConnection(
             socket_type="ROUTER", mechanism=Null(), before=before, after=after, allocate=get_pool().get
         )
-        secured = wire if self._contexts is None else TlsWire(wire, self._contexts.server(), None)
+        secured = wire if self._contexts is None else self._contexts.accepted(wire)
         connection = Connection(
             self, secured, describe(wire, address, self._endpoint), zmtp, is_accepted=True
         )

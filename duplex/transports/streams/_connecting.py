@@ -21,7 +21,6 @@ from duplex.transports.streams._liveness import LifeWatch
 from duplex.transports.streams._lookout import get_lookout
 from duplex.transports.streams._pool import get_pool
 from duplex.transports.streams._sockets import Wire, own, prepare, time_now
-from duplex.transports.streams._tls import TlsWire
 from duplex.transports.streams._waiting import Waiting
 from duplex.transports.zmtp import Null, ZmtpConnection
 
@@ -39,6 +38,8 @@ class ConnectingPort:
         self.options = options
         self._last_error: str | None = None
         self._turns: ConnectionTurns | None = None
+        #: Where that leads, or is to lead if it is not there yet.
+        self._tried: Target | None = None
         #: Looks for signs of life of the other side, once the connection is up; and until when that has to be.
         self._watch: LifeWatch | None = None
         self._up_until = 0.0
@@ -60,14 +61,20 @@ class ConnectingPort:
 
     def secured(self, wire: socket.socket) -> Wire:
         """Return what is sent to and received from in the place of a connected socket."""
-        if self._contexts is None:
-            return wire
-        name = self._contexts.server_name or self._target.host.partition("%")[0].removesuffix(".")
-        return TlsWire(wire, self._contexts.client(), name)
+        return wire if self._contexts is None else self._contexts.secured(wire, self._target.host)
 
     @property
     def last_error(self) -> str | None:
         return self._last_error
+
+    @property
+    def attempt(self) -> str | None:
+        if self._tried is None:
+            return None
+        if self._turns is None:
+            return f"{self._tried.text} has not accepted the connection yet"
+        connection = self._turns.connection
+        return None if connection.is_up else _why_not_up(connection, self._tried)
 
     async def run(self, taker: TurnTaker = take_turns) -> None:
         if self._started:
@@ -93,15 +100,19 @@ class ConnectingPort:
         except OSError as error:
             self._last_error = f"cannot resolve {self._target.host!r}: {error.strerror or error}"
             return 0.0
-        for target in targets:
-            try:
-                wire = await dial(target)
-            except DialError as error:
-                self._last_error = str(error)
-                continue
-            began = trio.current_time()
-            if await self._serve(wire, target, taker):
-                return trio.current_time() - began
+        try:
+            for target in targets:
+                self._tried = target
+                try:
+                    wire = await dial(target)
+                except DialError as error:
+                    self._last_error = str(error)
+                    continue
+                began = trio.current_time()
+                if await self._serve(wire, target, taker):
+                    return trio.current_time() - began
+        finally:
+            self._tried = None
         return 0.0
 
     async def _serve(self, wire: socket.socket, target: Target, taker: TurnTaker) -> bool:
@@ -122,7 +133,7 @@ class ConnectingPort:
         try:
             await taker(turns)
             if not connection.is_up:
-                self._last_error = self._why_not_up(connection, target)
+                self._last_error = _why_not_up(connection, target)
         finally:
             lookout.remove(self)
             self._turns = None
@@ -130,13 +141,6 @@ class ConnectingPort:
             connection.forget("the port was closed")
             self._part(connection)
         return connection.is_up
-
-    def _why_not_up(self, connection: Connection, target: Target) -> str:
-        if connection.why is not None:
-            return f"{target.text} accepted the connection, but: {connection.why}"
-        if connection.ended is not None:
-            return f"{target.text} accepted the connection, and ended it during the ZMTP handshake"
-        return f"{target.text} accepted the connection but did not complete a ZMTP handshake"
 
     def is_at(self, turns: ConnectionTurns) -> bool:
         """Whether it has that connection at present."""
@@ -212,6 +216,18 @@ class ConnectingPort:
             self._turns.connection.wire.close()
         for wire in self._parting:
             wire.close()
+
+
+def _why_not_up(connection: Connection, target: Target) -> str:
+    """Return what is known of a connection that has not come up, or not yet."""
+    accepted = f"{target.text} accepted the connection, but"
+    if connection.why is not None:
+        return f"{accepted}: {connection.why}"
+    if connection.ended is not None:
+        return f"{accepted} ended it during the handshake of {connection.layer}"
+    if not connection.has_heard:
+        return f"{accepted} is silent"
+    return f"{accepted} has not completed the handshake of {connection.layer}"
 
 
 @final

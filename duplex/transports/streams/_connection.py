@@ -33,7 +33,7 @@ from typing import Final, Protocol, final
 from duplex._identity import ANONYMOUS
 from duplex.transports._base import CarrierDown, Frames, Receiver, TransportOptions, Turns
 from duplex.transports.streams._sockets import Wire
-from duplex.transports.streams._tls import TlsError
+from duplex.transports.streams._tls import TlsError, TlsWire
 from duplex.transports.streams._unsent import Unsent
 from duplex.transports.zmtp import LARGE, Bounds, ZmtpConnection, ZmtpError, encode_frame, encode_message
 
@@ -172,6 +172,16 @@ class Connection:
     def received(self) -> int:
         """Bytes that have come in all."""
         return self.zmtp.received
+
+    @property
+    def layer(self) -> str:
+        """Which protocol a handshake is under way in, until the connection is up."""
+        return "TLS" if isinstance(self.wire, TlsWire) and not self.wire.is_ready else "ZMTP"
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether the other side has said anything."""
+        return bool(self.zmtp.received) or (isinstance(self.wire, TlsWire) and self.wire.has_heard)
 
     # -- sending -------------------------------------------------------------------------------------------
 

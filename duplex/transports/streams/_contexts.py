@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import ssl
 import time
 import weakref
@@ -12,6 +13,7 @@ from typing import Final, NoReturn, TypeAlias, final
 
 from duplex._errors import ConfigurationError
 from duplex.transports._tls import TLS
+from duplex.transports.streams._tls import TlsWire
 
 logger = logging.getLogger("duplex")
 
@@ -86,10 +88,19 @@ class Contexts:
         self._server: Current | None = None
         self._client: Current | None = None
 
-    @property
-    def server_name(self) -> str | None:
-        """Which name a server's certificate has to be for, if not the endpoint's host."""
-        return self._tls.server_name
+    def secured(self, wire: socket.socket, host: str) -> TlsWire:
+        """Return the client's end of TLS on a connected socket.
+
+        Args:
+            wire: the socket.
+            host: that of the endpoint.
+        """
+        name = self._tls.server_name or host.partition("%")[0].removesuffix(".")
+        return TlsWire(wire, self.client(), name)
+
+    def accepted(self, wire: socket.socket) -> TlsWire:
+        """Return the server's end."""
+        return TlsWire(wire, self.server(), None)
 
     def server(self) -> ssl.SSLContext:
         """Return the one of bound endpoints.

@@ -38,7 +38,16 @@ async def targets_of(endpoint: Endpoint) -> list[Target]:
 
 
 class DialError(Exception):
-    """There is no connection to an address, and why."""
+    """There is no connection to an address.
+
+    Args:
+        what: what has happened, in a sentence.
+        why: why, in a few words.
+    """
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what)
+        self.why = why
 
 
 async def dial(target: Target) -> socket.socket:
@@ -46,23 +55,22 @@ async def dial(target: Target) -> socket.socket:
     try:
         wire = trio.socket.socket(target.family, socket.SOCK_STREAM)
     except OSError as error:
-        raise DialError(f"cannot make a socket: {error.strerror}") from None
+        raise DialError(f"cannot make a socket: {error.strerror}", "no socket can be made here") from None
     if target.family == socket.AF_UNIX:
         return _dial_unix(wire, target)
     try:
         with trio.move_on_after(CONNECT_TIMEOUT) as scope:
             await wire.connect(target.address)
         if scope.cancelled_caught:
-            raise DialError(
-                f"{target.text} did not accept the connection: it did not answer within {CONNECT_TIMEOUT:g} s"
-            )
+            why = f"it did not answer within {CONNECT_TIMEOUT:g} s"
+            raise DialError(f"{target.text} did not accept the connection: {why}", why)
         if wire.getsockname() == wire.getpeername():
             # Where nothing listens at a port that the kernel hands out, it may hand out just that one.
-            raise DialError(_refused(target))
+            raise DialError(_refused(target), os.strerror(errno.ECONNREFUSED).lower())
     except BaseException as error:
         wire.close()
         if isinstance(error, OSError):
-            raise DialError(_why_not(target, error)) from None
+            raise _dial_error(target, error) from None
         raise
     return socket.socket(fileno=wire.detach())
 
@@ -75,8 +83,14 @@ def _dial_unix(wire: trio.socket.SocketType, target: Target) -> socket.socket:
         raw.connect(target.address)
     except OSError as error:
         raw.close()
-        raise DialError(_why_not(target, error)) from None
+        raise _dial_error(target, error) from None
     return raw
+
+
+def _dial_error(target: Target, error: OSError) -> DialError:
+    # trio says what it connected to, and the kernel's own words are enough.
+    why = os.strerror(error.errno).lower() if error.errno else str(error)
+    return DialError(_why_not(target, error), why)
 
 
 def _refused(target: Target) -> str:

@@ -30,7 +30,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterable
-from typing import Final, cast, final
+from typing import Any, Final, NamedTuple, cast, final
 
 from duplex.transports.zmtp import ZMTP, protocol_of
 
@@ -72,6 +72,17 @@ class TlsError(OSError):
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
+
+
+class TlsFacts(NamedTuple):
+    """What a handshake has agreed on, and whose certificate the other side has shown."""
+
+    version: str
+    cipher: str
+    #: Names and addresses that the certificate is for; none if there is none, or it was not looked at.
+    names: tuple[str, ...]
+    #: Until when it is valid.
+    expires: str
 
 
 @final
@@ -147,6 +158,25 @@ class TlsWire:
 
     def close(self) -> None:
         self._socket.close()
+
+    # -- what is known of TLS ------------------------------------------------------------------------------
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether something has come from the other side."""
+        return self.is_ready or bool(self._first)
+
+    def facts(self) -> TlsFacts:
+        """Return what the handshake has come to, once it is over."""
+        cipher = self._tls.cipher()
+        certificate: dict[str, Any] = self._tls.getpeercert() or {}
+        names = tuple(str(name) for _, name in certificate.get("subjectAltName", ()))
+        return TlsFacts(
+            self._tls.version() or "",
+            "" if cipher is None else cipher[0],
+            names,
+            str(certificate.get("notAfter", "")),
+        )
 
     # -- sending -------------------------------------------------------------------------------------------
 
