@@ -156,8 +156,8 @@ async def open_peer(
             particular.
         credentials: what this peer shows to the other side of each link, for its authenticator: at most 8192 bytes. Or a function
             that is called for each link with this side's endpoint, such as ``tcp://10.0.0.1:7700``, and returns them, or
-            ``None``; on the event loop, so it must return at once. Everyone connected gets them, before it is known who that is,
-            and, except over ``tls://``, who listens in between reads them.
+            ``None``; on the event loop, so it must return at once. Everyone connected gets them, servers of discovery too, before it
+            is known who that is, and, except over ``tls://``, who listens in between reads them.
         tls: the certificates of ``tls://`` endpoints, and which ones are trusted. ``None``: those that connect trust what this system
             trusts, and none can be bound.
 

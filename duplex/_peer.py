@@ -9,6 +9,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast, final, overload
 
 import trio
 
+from duplex._authentication import Credentials
 from duplex._balancing import Balancing
 from duplex._config import Advertise
 from duplex._errors import ConfigurationError
@@ -200,15 +201,19 @@ class Peer(metaclass=Made):
         call_middleware: tuple[CallingMiddleware, ...],
         discovery: tuple[str, ...],
         advertise: Advertise,
+        credentials: Credentials | None,
         **options: Any,
     ) -> None:
         self._inside: Engine[Service] = Engine(
-            publish=self._publish, caller_of_callbacks=self._caller_of_callbacks, **options
+            publish=self._publish,
+            caller_of_callbacks=self._caller_of_callbacks,
+            credentials=credentials,
+            **options,
         )
         self._callers = Callers(self._inside, balancer, circuit_breaker, outlier_detection, call_middleware)
         self._connections = Connections(self._inside)
         self._named = Named(self._inside, lambda: self._inside.links, self._follow)
-        self._registering = Registering(self._inside, discovery, advertise)
+        self._registering = Registering(self._inside, discovery, advertise, credentials)
 
     def _caller_of_callbacks(self, link: Caller) -> Caller:
         return self._callers.of_callbacks(link)

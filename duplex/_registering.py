@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol, final
 
 import trio
 
+from duplex._authentication import Credentials
 from duplex._config import Advertise
 from duplex.engine.serving import BUILTIN, ServiceTable
 from duplex.resolvers import Directory, Offer, Resolver, open_directory
@@ -57,15 +58,19 @@ class Registering:
         host: the peer.
         servers: where the directory is asked; empty: where it is by default, and the peer registers nothing.
         advertise: what others are told of the peer.
+        credentials: what is shown where the directory is asked.
 
     Raises:
         ConfigurationError: an argument makes no sense.
     """
 
-    def __init__(self, host: Host, servers: tuple[str, ...], advertise: Advertise) -> None:
+    def __init__(
+        self, host: Host, servers: tuple[str, ...], advertise: Advertise, credentials: Credentials | None
+    ) -> None:
         self._host = host
         self._servers = servers
         self._advertise = advertise
+        self._credentials = credentials
         self._directory: Directory | None = None
         self._is_withdrawn = False
         if servers:
@@ -79,7 +84,7 @@ class Registering:
             ConfigurationError: there is none, or it cannot be asked there.
         """
         if self._directory is None:
-            self._directory = open_directory(self._servers, self._advertise)
+            self._directory = open_directory(self._servers, self._advertise, self._credentials)
             self._host.spawn(self._directory.run, name="duplex directory")
         return self._directory
 

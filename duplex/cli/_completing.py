@@ -14,6 +14,8 @@ import trio
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
 
 import duplex
+from duplex._authentication import checked_credentials
+from duplex.cli._options import credentials
 from duplex.resolvers import open_directory
 
 _SCHEME: Final = "discovery://"
@@ -42,7 +44,7 @@ def endpoints(servers: tuple[str, ...], incomplete: str) -> list[CompletionItem[
 
 
 async def _names(servers: tuple[str, ...]) -> list[str]:
-    directory = open_directory(servers, duplex.Advertise())
+    directory = open_directory(servers, duplex.Advertise(), checked_credentials(credentials()))
     names: list[str] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(directory.run)

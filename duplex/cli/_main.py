@@ -29,8 +29,10 @@ from duplex.cli._options import (
     credentials_option,
     data_option,
     endpoint_argument,
+    log_option,
     metadata_option,
     output_option,
+    permission_options,
     timeout_option,
 )
 from duplex.cli._report import open_missing_streams, report, report_unwritable
@@ -128,27 +130,12 @@ def commands(context: click.Context) -> None:
     show_default=True,
     help="How many calls it wants, as a multiple of what others want.",
 )
-@click.option(
-    "--authenticator",
-    metavar="MODULE:NAME",
-    help="An async function that finds out who connects: `authenticator` of duplex.open_peer.",
-)
-@click.option(
-    "--authorize",
-    metavar="MODULE:NAME",
-    help="A function that decides who may call what: `authorize` of duplex.open_peer.",
-)
+@permission_options()
 @credentials_option
 @server_tls_options
 @click.option("--log-calls", is_flag=True, help="Log a line for each call to stderr.")
 @click.option("--debug", is_flag=True, help="Send tracebacks of unexpected exceptions to callers.")
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="warning",
-    show_default=True,
-    help="What is logged to stderr.",
-)
+@log_option
 def serve_command(
     target: str,
     binds: tuple[str, ...],
@@ -162,7 +149,6 @@ def serve_command(
     authorize: str | None,
     log_calls: bool,
     debug: bool,
-    log_level: str,
 ) -> int:
     """Serve the functions of a module, or of something in it.
 
@@ -176,8 +162,6 @@ def serve_command(
     SIGINT and SIGTERM let it drain, which means that calls that run may finish and no new ones are taken, and
     end it with exit code 0; a second signal ends it at once. SIGUSR1 lists the calls under way on stderr.
     """
-    import logging
-
     import trio
 
     from duplex import Advertise
@@ -185,9 +169,6 @@ def serve_command(
     from duplex.cli._session import run
     from duplex.cli._target import load_function, load_services, target_name
 
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
     with stdout_apart() as announce:
         services = load_services(target)
         asked = None if authenticator is None else load_function(authenticator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -143,6 +144,52 @@ def credentials() -> bytes | None:
     context = click.get_current_context(silent=True)
     found: bytes | None = None if context is None else context.meta.get(_CREDENTIALS)
     return found
+
+
+def permission_options(prefix: str = "") -> Callable[[F], F]:
+    """Who may have a link, and who may call what: ``authenticator`` and ``authorize``, the names of functions.
+
+    Args:
+        prefix: of variables that may name them too; empty for none.
+    """
+
+    def decorate(command: F) -> F:
+        for name, words in (
+            ("authorize", "A function that decides who may call what"),
+            ("authenticator", "An async function that finds out who connects"),
+        ):
+            command = click.option(
+                f"--{name}",
+                metavar="MODULE:NAME",
+                envvar=f"{prefix}{name.upper()}" if prefix else None,
+                help=f"{words}: `{name}` of duplex.open_peer.",
+            )(command)
+        return command
+
+    return decorate
+
+
+def log_option(command: F) -> F:
+    """What is logged to stderr, from when the command line was read."""
+    return click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="warning",
+        show_default=True,
+        expose_value=False,
+        callback=_begin_log,
+        help="What is logged to stderr.",
+    )(command)
+
+
+def _begin_log(context: click.Context, _option: click.Parameter, level: str) -> None:
+    if context.resilient_parsing:
+        return
+    import logging
+
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
 
 
 def discovery_option(command: F) -> F:

@@ -7,6 +7,7 @@ from typing import Final, Protocol, cast, final
 
 import msgspec
 
+from duplex._authentication import Credentials
 from duplex._config import Advertise
 from duplex._errors import ConfigurationError
 from duplex.resolvers._resolver import Resolver
@@ -41,9 +42,9 @@ class Offer(msgspec.Struct, frozen=True):
 class Directory(Protocol):
     """Where a peer looks services up, and registers its own. One for each peer.
 
-    The entry point ``discovery`` of the group ``duplex.directories`` names a function of two arguments that returns one: the servers
-    or stores that :func:`duplex.open_peer` was given, and a :class:`duplex.Advertise`. It raises ``ConfigurationError`` if they make
-    no sense.
+    The entry point ``discovery`` of the group ``duplex.directories`` names a function of three arguments that returns one: the servers
+    or stores that :func:`duplex.open_peer` was given, a :class:`duplex.Advertise`, and a function that returns the credentials that an
+    endpoint is shown, or ``None``. It raises ``ConfigurationError`` if they make no sense.
     """
 
     def resolver(self, text: str) -> Resolver:
@@ -83,11 +84,18 @@ class Directory(Protocol):
         """Do what is to be done, until cancelled. What fails is tried again, and raises nothing."""
 
 
-Factory = Callable[[tuple[str, ...], Advertise], Directory]
+Factory = Callable[[tuple[str, ...], Advertise, Credentials | None], Directory]
 
 
-def open_directory(servers: tuple[str, ...], advertise: Advertise) -> Directory:
+def open_directory(
+    servers: tuple[str, ...], advertise: Advertise, credentials: Credentials | None = None
+) -> Directory:
     """Make the directory of a peer.
+
+    Args:
+        servers: where it is asked, or the URL of its store; empty: where it is by default.
+        advertise: what others are told of the peer.
+        credentials: what its servers are shown, by their endpoint; ``None`` for nothing.
 
     Raises:
         ConfigurationError: there is none installed, or an argument makes no sense.
@@ -95,7 +103,7 @@ def open_directory(servers: tuple[str, ...], advertise: Advertise) -> Directory:
     import importlib.metadata  # nobody else needs it
 
     for entry in importlib.metadata.entry_points(group=GROUP, name=SCHEME):
-        return cast("Factory", entry.load())(servers, advertise)
+        return cast("Factory", entry.load())(servers, advertise, credentials)
     raise ConfigurationError(
         f"{SCHEME}:// needs a package with the entry point {SCHEME!r} of the group {GROUP}, and there is none: "
         f"duplex-rpc has one, so its installation is not complete"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import duplex
 
@@ -43,18 +41,8 @@ def made_folder(folder: Path) -> Path:
     return folder
 
 
-def settings_of(service: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Return what the service's TOML file says: ``/etc/duplex/SERVICE.toml``, or that below ``$XDG_CONFIG_HOME``.
-
-    Raises:
-        ConfigurationError: it is there, and is no TOML.
-    """
+def settings_files(service: str, environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+    """Return where a service's settings may be, of which the first that there is counts: below ``$XDG_CONFIG_HOME``, and in
+    ``/etc/duplex``."""
     base = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/")) / ".config"
-    for path in (Path(base) / "duplex" / f"{service}.toml", Path("/etc/duplex") / f"{service}.toml"):
-        try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            continue
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise duplex.ConfigurationError(f"{path}: {error}") from error
-    return {}
+    return tuple(folder / "duplex" / f"{service}.toml" for folder in (Path(base), Path("/etc")))

@@ -16,7 +16,7 @@ from duplex_services.discovery._model import Batch, Change, Instance, Leader, St
 from duplex_services.discovery._protocol import DiscoveryService
 from duplex_services.discovery._rules._history import net
 from duplex_services.discovery._rules._mirror import Mirror
-from duplex_services.discovery._rules._retrying import next_pause
+from duplex_services.discovery._rules._retrying import next_pause, refusal_of
 from duplex_services.discovery._wire import SERVICE
 
 _log: Final = logging.getLogger("duplex")
@@ -46,11 +46,13 @@ class Following:
     Attributes:
         service: which is followed; empty for all.
         connections: how often a server began to tell.
+        refusal: why a server has refused to tell; ``None`` if one tells, or none was there. It is asked again.
     """
 
     def __init__(self, service: str) -> None:
         self.service = service
         self.connections = 0
+        self.refusal: duplex.RPCError | None = None
         self._mirror = Mirror()
         self._pending: list[Change] = []
         self._status: Status | None = None
@@ -112,6 +114,9 @@ class Following:
                 self._has_news.set()
                 return
             except duplex.RPCError as error:
+                before, self.refusal = self.refusal, refusal_of(error)
+                if str(before) != str(self.refusal):
+                    self._has_news.set()
                 _log.info("following %s: %s", self.service or "all services", error.message)
             self._mirror.lost()
             self._is_current = False
@@ -130,6 +135,7 @@ class Following:
                 self._take(batch)
 
     def _take(self, batch: Batch) -> None:
+        self.refusal = None
         self._pending += self._mirror.take(batch)
         if len(self._pending) > _MOST_PENDING:
             # Nobody takes them: of each thing the last change is enough.

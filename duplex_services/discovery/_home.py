@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final, final
 
 import trio
@@ -61,14 +61,21 @@ class Home:
     Args:
         servers: where the directory is asked, or the URL of its store; empty: where it is by default.
         advertise: what others are told of the peer.
+        credentials: what is shown to its servers, by their endpoint; ``None`` for nothing.
 
     Raises:
         ConfigurationError: an argument makes no sense; the message says what does.
     """
 
-    def __init__(self, servers: tuple[str, ...], advertise: duplex.Advertise) -> None:
+    def __init__(
+        self,
+        servers: tuple[str, ...],
+        advertise: duplex.Advertise,
+        credentials: Callable[[str], bytes | None] | None = None,
+    ) -> None:
         self._servers = _checked_servers(servers) or _default_servers()
         self._advertise = advertise
+        self._credentials = credentials
         self._cache = Cache(cache_folder())
         self._lines: dict[tuple[str, ...], Line] = {}
         self._nursery: trio.Nursery | None = None
@@ -112,7 +119,7 @@ class Home:
     def _line(self, servers: tuple[str, ...]) -> Line:
         line = self._lines.get(servers)
         if line is None:
-            line = self._lines[servers] = Line(servers)
+            line = self._lines[servers] = Line(servers, self._credentials)
             if self._nursery is not None:
                 self._nursery.start_soon(line.run)
         return line
@@ -278,12 +285,14 @@ class Keeping:
     async def _tell(self, registered: Registered) -> None:
         """Log what becomes of it, if that is not what it should be."""
         with trio.move_on_after(_TELL_AFTER):
-            await registered.registered()
-            _log.info("%r is registered at %s", self, self._line.place)
-            return
-        _log.warning("%r is not registered yet: %s", self, self._line.advice)
-        await registered.registered()
-        _log.warning("%r is registered now", self)
+            await registered.answered()
+        level, told = logging.INFO, ""
+        while not (registered.is_registered or registered.over.is_set()):
+            level, told = logging.WARNING, registered.refusal.message if registered.refusal else ""
+            _log.log(level, "%r is not registered yet: %s", self, told or self._line.advice)
+            await registered.answered(told)
+        if registered.is_registered:
+            _log.log(level, "%r is registered now, at %s", self, self._line.place)
 
     async def _end_with(self, registered: Registered, scope: trio.CancelScope) -> None:
         await registered.over.wait()

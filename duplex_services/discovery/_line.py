@@ -28,14 +28,18 @@ class Line:
 
     Args:
         servers: their endpoints, or the URL of a store.
+        credentials: what is shown to servers, by their endpoint; ``None`` for nothing.
 
     Attributes:
         servers: the same.
         trouble: why there is no peer.
     """
 
-    def __init__(self, servers: tuple[str, ...]) -> None:
+    def __init__(
+        self, servers: tuple[str, ...], credentials: Callable[[str], bytes | None] | None = None
+    ) -> None:
         self.servers = servers
+        self._credentials = credentials
         self.trouble = ""
         self._jobs: dict[Job, None] = {}
         self._start: Callable[[Job], None] | None = None
@@ -69,7 +73,7 @@ class Line:
         pause = 0.0
         while True:
             try:
-                async with _reached(self.servers) as peer:
+                async with _reached(self.servers, self._credentials) as peer:
                     self.trouble = ""
                     pause = 0.0
                     await self._work(peer)
@@ -99,7 +103,9 @@ class Line:
 
 
 @contextlib.asynccontextmanager
-async def _reached(servers: tuple[str, ...]) -> AsyncIterator[duplex.Peer]:
+async def _reached(
+    servers: tuple[str, ...], credentials: Callable[[str], bytes | None] | None
+) -> AsyncIterator[duplex.Peer]:
     async with contextlib.AsyncExitStack() as stack:
         endpoints = servers
         if is_store(servers[0]):
@@ -110,8 +116,8 @@ async def _reached(servers: tuple[str, ...]) -> AsyncIterator[duplex.Peer]:
             name = f"peer-{secrets.token_hex(4)}"
             directory = await stack.enter_async_context(open_directory(servers[0], server=name))
             _, ends = await stack.enter_async_context(open_server(directory, ["memory://*"]))
-            endpoints = tuple(ends)
-        yield await stack.enter_async_context(open_client(*endpoints))
+            endpoints, credentials = tuple(ends), None
+        yield await stack.enter_async_context(open_client(*endpoints, credentials=credentials))
 
 
 def _shown(server: str) -> str:

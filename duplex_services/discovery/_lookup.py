@@ -191,9 +191,7 @@ class Answers:
                 none = None if endpoints else self._why_none(following)
                 return Known(endpoints, problem=none)
             status = following.status
-            why = (
-                self._line.advice if status is None else f"discovery cannot read its store: {status.trouble}"
-            )
+            why = self._nobody() if status is None else f"discovery cannot read its store: {status.trouble}"
             return Known(endpoints, problem=f"{_since(self._as_of)}; {why}", as_of=self._as_of)
         if trio.current_time() < self._began + _ANSWER_WITHIN:
             return None
@@ -202,9 +200,14 @@ class Answers:
                 duplex.Endpoint(address, weight=weight, zone=zone)
                 for address, weight, zone in self._kept.endpoints
             )
-            problem = f"{_since(self._kept.as_of)}, from this machine's disk; {self._line.advice}"
+            problem = f"{_since(self._kept.as_of)}, from this machine's disk; {self._nobody()}"
             return Known(endpoints, problem=problem, as_of=self._kept.as_of)
-        return Known((), problem=self._line.advice)
+        return Known((), problem=self._nobody())
+
+    def _nobody(self) -> str:
+        """Say why nobody tells."""
+        refusal = None if self._following is None else self._following.refusal
+        return self._line.advice if refusal is None else f"{self._line.place} refuses: {refusal.message}"
 
     def _endpoints(self, following: Following) -> tuple[duplex.Endpoint, ...]:
         return endpoints_of(following.instances, self._target)

@@ -16,7 +16,7 @@ from duplex_services.discovery._monitoring import monitor
 from duplex_services.discovery._protocol import DiscoveryService
 from duplex_services.discovery._rules._monitor import Result
 from duplex_services.discovery._rules._plans import NOT_CHECKED
-from duplex_services.discovery._rules._retrying import next_pause
+from duplex_services.discovery._rules._retrying import next_pause, refusal_of
 from duplex_services.discovery._wire import SERVICE, Granted, Report
 
 _log: Final = logging.getLogger("duplex")
@@ -36,6 +36,7 @@ class Registered:
         over: set when it is not registered any more and will not be: somebody deregistered it, or registered the same id
             elsewhere.
         why: then, the reason.
+        refusal: why a server has refused it last; ``None`` if it is registered, or no server was there. It is tried again.
     """
 
     def __init__(self, service: str, registration: Registration) -> None:
@@ -44,6 +45,7 @@ class Registered:
         self.grants = 0
         self.over = trio.Event()
         self.why = ""
+        self.refusal: duplex.RPCError | None = None
         self._granted: Granted | None = None
         self._changed = trio.Event()
         self._report = Report(registration.health)
@@ -64,6 +66,17 @@ class Registered:
     async def registered(self) -> None:
         """Wait until it is registered, or over."""
         while self._granted is None and not self.over.is_set():
+            await self._changed.wait()
+
+    async def answered(self, known: str = "") -> None:
+        """Wait until it is registered, or over, or a server has refused it.
+
+        Args:
+            known: the message of a refusal that does not count.
+        """
+        while self.refusal is None or self.refusal.message == known:
+            if self.is_registered or self.over.is_set():
+                return
             await self._changed.wait()
 
     def report(self, health: Health, note: str = "") -> None:
@@ -89,6 +102,7 @@ class Registered:
             except duplex.InvalidArgument:
                 raise
             except duplex.RPCError as error:
+                self.refusal = refusal_of(error)
                 _log.info("%r: %s", self, error.message)
             finally:
                 self._granted = None
@@ -105,6 +119,7 @@ class Registered:
         async with remote.register.open(self.service, self.registration, ttl) as call:
             self._is_asking = True
             self._granted = await call.receive()
+            self.refusal = None
             self.grants += 1
             self._change()
             async with background() as nursery:

@@ -18,7 +18,7 @@ from duplex_services._shared._places import made_folder
 from duplex_services.discovery._fronts import Fronts, open_fronts
 from duplex_services.discovery._opening import open_directory
 from duplex_services.discovery._rules._announcing import announced
-from duplex_services.discovery._serving import open_server
+from duplex_services.discovery._serving import Authorize, open_server
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -31,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True):
         state: the folder.
         checks: whether it makes its share of the health checks.
         fronts: HTTP and DNS.
+        authenticator: finds out who others are; ``None``: nobody does.
+        authorize: decides who may call what; ``None``: everybody may do everything.
     """
 
     store: str | None
@@ -39,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True):
     state: Path
     checks: bool = True
     fronts: Fronts = Fronts()
+    authenticator: duplex.Authenticator | None = None
+    authorize: Authorize | None = None
 
 
 async def run_server(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -51,6 +55,11 @@ async def run_server(settings: Settings, announce: Callable[[str], None]) -> Non
     Raises:
         ConfigurationError, StoreError, BindError, Superseded: it cannot begin, or go on.
     """
+    if settings.authorize is not None and _is_open(settings.fronts):
+        raise duplex.ConfigurationError(
+            "authorize says who may change what, and HTTP would let everybody do it: say what changes have to show with "
+            "--http-write-token, or that they may with --http-anybody"
+        )
     with contextlib.ExitStack() as stack:
         name = settings.name or stack.enter_context(_own_name(settings.state))
         url = settings.store or f"sqlite:{made_folder(settings.state) / 'directory.db'}"
@@ -60,7 +69,12 @@ async def run_server(settings: Settings, announce: Callable[[str], None]) -> Non
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with (
                 open_directory(url, server=name, checks=settings.checks) as directory,
-                open_server(directory, settings.binds) as (peer, endpoints),
+                open_server(
+                    directory,
+                    settings.binds,
+                    authenticator=settings.authenticator,
+                    authorize=settings.authorize,
+                ) as (peer, endpoints),
                 open_fronts(directory, settings.fronts, peer) as addresses,
             ):
                 directory.announce(announced((*endpoints, *addresses), settings.fronts.http_advertise))
@@ -68,6 +82,11 @@ async def run_server(settings: Settings, announce: Callable[[str], None]) -> Non
                     announce(endpoint)
                 # Those registered here go to another server, or come back: nobody is withdrawn.
                 await signals.__anext__()
+
+
+def _is_open(fronts: Fronts) -> bool:
+    options = fronts.http_options
+    return bool(fronts.http) and not options.write_token and not options.anybody
 
 
 @contextlib.contextmanager

@@ -34,7 +34,16 @@ from duplex_services.discovery._model import (
 from duplex_services.discovery._registrations import Session
 from duplex_services.discovery._rules._checking import check_id, check_note, check_service_name
 from duplex_services.discovery._rules._selecting import NO_FILTER, Filter
-from duplex_services.discovery._wire import SERVICE, Diff, Granted, LeaderNews, Overview, Report
+from duplex_services.discovery._wire import (
+    OPERATE,
+    REGISTER,
+    SERVICE,
+    Diff,
+    Granted,
+    LeaderNews,
+    Overview,
+    Report,
+)
 
 #: Seconds after which a report is written again that the store did not take.
 _REST: Final = 1.0
@@ -49,7 +58,8 @@ _WITHDRAW_WITHIN: Final = 5.0
 def discovery_service(directory: Directory, *, name: str = SERVICE) -> duplex.Service:
     """Serve a directory: ``open_peer(services=[discovery_service(directory)])``.
 
-    Everyone who reaches the peer can register and deregister any instance: bind to a Unix socket or to loopback.
+    Who may change what is for the ``authorize`` of the peer to say, and without one nobody may: registrants need the permission
+    ``discovery:register``, and who does more ``discovery:operate``. Looking up requires nothing.
 
     Args:
         directory: which.
@@ -69,7 +79,7 @@ class _Served:
 
     # ------------------------------------------------------------------------------------ registrations
 
-    @duplex.rpc
+    @duplex.rpc(requires=REGISTER)
     async def register(
         self,
         service: str,
@@ -133,36 +143,36 @@ class _Served:
                 else:
                     break
 
-    @duplex.rpc(idempotent=True)
+    @duplex.rpc(idempotent=True, requires=REGISTER)
     async def heartbeat(self, service: str, registration: Registration, ttl: float = DEFAULT_TTL) -> Granted:
         """Register an instance if it is not, change it if it is another now, and note that it lives."""
         with _told():
             return self._granted(await self._instances.heartbeat(service, registration, ttl))
 
-    @duplex.rpc(inline=True, idempotent=True)
+    @duplex.rpc(inline=True, idempotent=True, requires=REGISTER)
     def beat(self, service: str, id: str, token: str) -> None:
         """Note that an instance lives. Raises FailedPrecondition if that registration is over: register anew."""
         with _told():
             self._instances.beat(service, id, token)
 
-    @duplex.rpc(idempotent=True)
+    @duplex.rpc(idempotent=True, requires=REGISTER)
     async def deregister(self, service: str, id: str, token: str = "", why: str = "deregistered") -> None:
         """Deregister an instance; with a token, only if that registration keeps it."""
         with _told():
             await self._instances.deregister(service, id, token=token, why=why)
 
-    @duplex.rpc(idempotent=True)
+    @duplex.rpc(idempotent=True, requires=REGISTER)
     async def report(self, service: str, id: str, report: Report, token: str = "") -> None:
         """Say how an instance is; with a token, only if that registration keeps it."""
         with _told():
             await self._instances.report(service, id, report.health, report.note, token=token)
 
-    @duplex.rpc(idempotent=True)
+    @duplex.rpc(idempotent=True, requires=OPERATE)
     async def drain(self, service: str, id: str, note: str = "", undo: bool = False) -> None:
         """Give an instance no new work; what runs may end."""
         await self._set_mode(service, id, "" if undo else "draining", note)
 
-    @duplex.rpc(idempotent=True)
+    @duplex.rpc(idempotent=True, requires=OPERATE)
     async def maintain(self, service: str, id: str, note: str = "", undo: bool = False) -> None:
         """Take an instance out until this is undone, also if it registers anew."""
         await self._set_mode(service, id, "" if undo else "maintenance", note)
@@ -266,31 +276,31 @@ class _Served:
 
     # ----------------------------------------------------------------------------------------- services
 
-    @duplex.rpc(idempotent=True)
+    @duplex.rpc(idempotent=True, requires=OPERATE)
     async def set_leader(self, service: str, id: str) -> None:
         """Name who leads a service whose leader is named by hand."""
         with _told():
             await self._services.set_leader(service, id)
 
-    @duplex.rpc
+    @duplex.rpc(requires=OPERATE)
     async def add_service(self, name: str, config: ServiceConfig | None = None) -> None:
         """Have a service, with or without instances. Raises AlreadyExists."""
         with _told():
             await self._services.add(name, config)
 
-    @duplex.rpc(idempotent=True)
+    @duplex.rpc(idempotent=True, requires=OPERATE)
     async def configure(self, name: str, config: ServiceConfig) -> None:
         """Say how a service is to be treated."""
         with _told():
             await self._services.configure(name, config)
 
-    @duplex.rpc
+    @duplex.rpc(requires=OPERATE)
     async def remove_service(self, name: str) -> None:
         """Have a service no more: deregister its instances, and delete what is kept for it."""
         with _told():
             await self._services.remove(name)
 
-    @duplex.rpc
+    @duplex.rpc(requires=OPERATE)
     async def set_metadata(self, name: str, data: Any, index: int) -> int:
         """Keep something for a service, if it still has the index that was read (0: nothing). Returns the new index."""
         with _told():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 
@@ -20,14 +19,6 @@ from duplex_services.discovery.client import (
     ServiceInfo,
     Status,
 )
-
-
-def show_json(value: object) -> str:
-    """Return a value as JSON, in a line."""
-    # In JSON whatever is not printable is inside of a text.
-    return "".join(
-        one if one.isprintable() else json.dumps(one)[1:-1] for one in msgspec.json.encode(value).decode()
-    )
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

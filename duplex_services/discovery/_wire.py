@@ -19,6 +19,13 @@ from duplex_services.discovery._model import (
 #: The name under which discovery is served.
 SERVICE: Final = "discovery"
 
+#: The permission to register instances, to say how they are, and to deregister them: also those of others, as whoever registers an
+#: id anew has it.
+REGISTER: Final = "discovery:register"
+
+#: The permission to take instances out, and to say how services are treated, who leads them, and what is kept for them.
+OPERATE: Final = "discovery:operate"
+
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How an instance is, as its registrant or a check says.

@@ -35,6 +35,8 @@ from duplex_services.discovery._registering import Registered as Registered
 from duplex_services.discovery._registering import keep_registered as keep_registered
 from duplex_services.discovery._rules._selecting import Filter as Filter
 from duplex_services.discovery._serving import open_client as open_client
+from duplex_services.discovery._wire import OPERATE as OPERATE
+from duplex_services.discovery._wire import REGISTER as REGISTER
 from duplex_services.discovery._wire import SERVICE as SERVICE
 from duplex_services.discovery._wire import Diff as Diff
 from duplex_services.discovery._wire import Granted as Granted

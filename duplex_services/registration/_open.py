@@ -41,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         targets: URLs of registries; empty for discovery.
         discovery: its endpoints, where it is a target and says none itself; empty for this host's.
+        credentials: what proves to the servers of discovery who this is; ``None`` for nothing.
         docker: where the engine listens; ``None`` for no engine.
         files: folders of files that say what is to be listed.
         advertise: which of this host's addresses others are told.
@@ -52,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     targets: tuple[str, ...] = ()
     discovery: tuple[str, ...] = ()
+    credentials: bytes | None = None
     docker: str | None = ""
     files: tuple[Path, ...] = ()
     advertise: tuple[str, ...] = ()
@@ -141,7 +143,9 @@ def _discovery(rest: str, settings: Settings, owner: str) -> Target:
     servers = [part for part in rest.removeprefix("//").split(",") if part] or [
         part for text in settings.discovery for part in text.split(",") if part
     ]
-    return DiscoveryTarget(_endpoints(servers) or (socket_endpoint("discovery"),), owner)
+    return DiscoveryTarget(
+        _endpoints(servers) or (socket_endpoint("discovery"),), owner, settings.credentials
+    )
 
 
 def _endpoints(servers: Sequence[str]) -> tuple[str, ...]:

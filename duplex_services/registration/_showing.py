@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-
-import msgspec
 
 from duplex.cli.live import columns, line
 from duplex_services.registration._model import Container, Finding, Service
 from duplex_services.registration._rules._difference import Difference, Drop
-
-
-def show_json(value: object) -> str:
-    """Return a value as JSON, in a line."""
-    # In JSON what is not printable is inside of a text.
-    return "".join(
-        one if one.isprintable() else json.dumps(one)[1:-1] for one in msgspec.json.encode(value).decode()
-    )
 
 
 def show_services(services: Sequence[Service]) -> str:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-import trio
 
-from duplex_services._shared._places import settings_of, state_folder
+from duplex.cli.options import credentials, credentials_option, log_option, output_option
+from duplex_services._shared._commands import NOT_FOUND, announce, run, show, show_json, take_settings
+from duplex_services._shared._places import state_folder
 from duplex_services.registration._model import Finding, Options
 from duplex_services.registration._open import Settings
-from duplex_services.registration._showing import show_findings, show_json, show_plan, show_services
-
-#: Of a process that found nothing of what it was asked for.
-_NOT_FOUND: Final = 1
+from duplex_services.registration._showing import show_findings, show_plan, show_services
 
 _ENVIRONMENT: Final = "DUPLEX_REGISTRATOR_"
 
 F = TypeVar("F", bound=Callable[..., Any])
-_T = TypeVar("_T")
 
 _OPTIONS: Final[list[tuple[str, dict[str, Any]]]] = [
     (
@@ -148,18 +143,14 @@ def _options(command: F) -> F:
     for name, words in reversed(_OPTIONS):
         variable = _ENVIRONMENT + name.removeprefix("--").replace("-", "_").upper()
         command = click.option(name, **({"envvar": variable} | words))(command)
-    return command
-
-
-_output_option = click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
+    return credentials_option(command)
 
 
 def _settings(targets: tuple[str, ...], given: dict[str, Any]) -> Settings:
     return Settings(
         targets=targets,
         discovery=given["discovery"],
+        credentials=credentials(),
         docker=None if given["no_docker"] else given["docker"],
         files=given["files"],
         advertise=given["advertise"],
@@ -189,21 +180,14 @@ def commands(context: click.Context) -> None:
 
     Options may also be in /etc/duplex/registrator.toml, or in DUPLEX_REGISTRATOR_DOCKER and the like.
     """
-    settings = settings_of("registrator")
-    context.default_map = dict.fromkeys(("run", "serve", "ls", "explain", "plan"), settings)
+    take_settings(context, "registrator", ("run", "serve", "ls", "explain", "plan"))
 
 
 @commands.command("run")
 @click.argument("targets", metavar="[TARGET]...", nargs=-1)
 @_options
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="warning",
-    show_default=True,
-    help="What is logged to stderr.",
-)
-def run_command(targets: tuple[str, ...], log_level: str, **given: Any) -> int:
+@log_option
+def run_command(targets: tuple[str, ...], **given: Any) -> int:
     """Keep each TARGET equal to what runs, until a signal comes.
 
     A TARGET is discovery: (the default) or discovery://HOST:PORT,HOST:PORT; or one of Registrator's, such as
@@ -213,14 +197,7 @@ def run_command(targets: tuple[str, ...], log_level: str, **given: Any) -> int:
     """
     from duplex_services.registration._running import run_registrar
 
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-
-    async def run() -> None:
-        await run_registrar(_settings(targets, given), _announce)
-
-    _run(run)
+    run(lambda: run_registrar(_settings(targets, given), announce))
     return 0
 
 
@@ -229,25 +206,25 @@ commands.add_command(run_command, "serve")
 
 @commands.command("ls")
 @_options
-@_output_option
+@output_option
 def ls_command(output: str, **given: Any) -> int:
     """List what is to be listed of what runs now."""
     from duplex_services.registration._running import look
 
-    _, found = _run(lambda: look(_settings((), given)))
-    _show(output, found.services, show_services)
-    return 0 if found.services else _NOT_FOUND
+    _, found = run(lambda: look(_settings((), given)))
+    show(output, found.services, show_services)
+    return 0 if found.services else NOT_FOUND
 
 
 @commands.command("explain")
 @click.argument("container", required=False)
 @_options
-@_output_option
+@output_option
 def explain_command(container: str | None, output: str, **given: Any) -> int:
     """Say of each port of CONTAINER, a name or the beginning of an id, what it is listed as, or why not; or of all."""
     from duplex_services.registration._running import look
 
-    containers, found = _run(lambda: look(_settings((), given)))
+    containers, found = run(lambda: look(_settings((), given)))
     chosen = [
         one
         for one in containers
@@ -263,18 +240,18 @@ def explain_command(container: str | None, output: str, **given: Any) -> int:
         click.echo(show_json(told))
     else:
         click.echo("\n\n".join(show_findings(one, by_id.get(one.id, [])) for one in chosen))
-    return 0 if any(finding.service for finding in told) else _NOT_FOUND
+    return 0 if any(finding.service for finding in told) else NOT_FOUND
 
 
 @commands.command("plan")
 @click.argument("targets", metavar="[TARGET]...", nargs=-1)
 @_options
-@_output_option
+@output_option
 def plan_command(targets: tuple[str, ...], output: str, **given: Any) -> int:
     """Say what `run` would do with each TARGET now. Nothing is changed."""
     from duplex_services.registration._running import plan
 
-    results = _run(lambda: plan(_settings(targets, given)))
+    results = run(lambda: plan(_settings(targets, given)))
     is_away = False
     for name, found in results:
         if isinstance(found, str):
@@ -284,24 +261,4 @@ def plan_command(targets: tuple[str, ...], output: str, **given: Any) -> int:
             click.echo(show_json({"target": name, "actions": found.actions, "refusals": found.refusals}))
         else:
             click.echo(show_plan(name, found))
-    return _NOT_FOUND if is_away else 0
-
-
-def _announce(line: str) -> None:
-    click.echo(line)
-    sys.stdout.flush()
-
-
-def _show(output: str, value: Any, show: Callable[[Any], str]) -> None:
-    click.echo(show_json(value) if output == "json" else show(value))
-
-
-def _run(function: Callable[[], Awaitable[_T]]) -> _T:
-    """Run something, and raise what it raises as it is."""
-    try:
-        return trio.run(function)
-    except BaseExceptionGroup as group:
-        found: BaseException = group
-        while isinstance(found, BaseExceptionGroup):
-            found = found.exceptions[0]
-        raise found from None
+    return NOT_FOUND if is_away else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-import trio
 
-from duplex_services._shared._places import made_folder, settings_of, socket_endpoint, state_folder
+from duplex.cli.options import log_option
+from duplex_services._shared._commands import announce, run, take_settings
+from duplex_services._shared._places import made_folder, socket_endpoint, state_folder
 
 #: Seconds between two lines of progress, on a terminal.
 _TELL_EVERY: Final = 0.2
@@ -39,10 +39,9 @@ _force_option = click.option("--force", is_flag=True, help="Replace what is ther
 def commands(context: click.Context) -> None:
     """Serve a store to other processes, back it up, and put a backup back.
 
-    Options of `run` may also be in /etc/duplex/store.toml, or in DUPLEX_STORE_BIND and the like.
+    Options of `run`, `backup` and `restore` may also be in /etc/duplex/store.toml, or in DUPLEX_STORE_BIND and the like.
     """
-    settings = settings_of("store")
-    context.default_map = {"run": settings, "serve": settings}
+    take_settings(context, "store", ("run", "serve", "backup", "restore"))
 
 
 @commands.command("run")
@@ -56,27 +55,18 @@ def commands(context: click.Context) -> None:
     help="Where to listen besides this host's Unix socket; repeatable.",
 )
 @click.option("--no-socket", is_flag=True, help="Do not listen at this host's Unix socket.")
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="warning",
-    show_default=True,
-    help="What is logged to stderr.",
-)
-def run_command(url: str | None, binds: tuple[str, ...], no_socket: bool, log_level: str) -> int:
+@log_option
+def run_command(url: str | None, binds: tuple[str, ...], no_socket: bool) -> int:
     """Serve a store until a signal comes: others open it as duplex+tcp://HOST:PORT or duplex+ipc:///PATH.
 
     Those URLs go to stdout, one a line, once all are bound. Everyone who reaches them can read and change everything.
     """
     from duplex_services.store._running import serve_store
 
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
     sockets = () if no_socket else (socket_endpoint("store"),)
     if not (*sockets, *binds):
         raise click.UsageError("with --no-socket it listens nowhere: say where with --bind")
-    trio.run(serve_store, url or _own_file(), (*sockets, *binds), _announce)
+    run(lambda: serve_store(url or _own_file(), (*sockets, *binds), announce))
     return 0
 
 
@@ -119,7 +109,7 @@ def back_up_to(file: Path, url: str, *, force: bool) -> None:
     progress = _Progress()
     began = time.monotonic()
     try:
-        made = trio.run(lambda: back_up(url, file, replace=force, progress=progress))
+        made = run(lambda: back_up(url, file, replace=force, progress=progress))
     finally:
         progress.end()
     left_out = f", without {made.left_out} that are held by a lease" if made.left_out else ""
@@ -133,7 +123,7 @@ def restore_from(file: Path, url: str, *, force: bool) -> None:
     """Put a backup back, and say what it held."""
     from duplex_services.store.backups import restore
 
-    found = trio.run(lambda: restore(file, url, replace=force))
+    found = run(lambda: restore(file, url, replace=force))
     left_out = f", without {found.left_out} that were held by a lease" if found.left_out else ""
     click.echo(f"{found.keys} keys{left_out} are back, as of revision {found.revision}")
 
@@ -162,8 +152,3 @@ class _Progress:
 
 def _own_file() -> str:
     return f"sqlite:{made_folder(state_folder('store')) / 'store.db'}"
-
-
-def _announce(line: str) -> None:
-    click.echo(line)
-    sys.stdout.flush()

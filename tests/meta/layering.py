@@ -120,6 +120,7 @@ PUBLIC_MODULES: Final = frozenset(
         "duplex.middleware",
         "duplex.builtin",
         "duplex.cli.live",
+        "duplex.cli.options",
         "duplex.conformance",
         "duplex.resolvers",
         "duplex.testing",

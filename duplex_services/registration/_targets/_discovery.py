@@ -66,15 +66,17 @@ class DiscoveryTarget:
     Args:
         servers: its endpoints.
         owner: whose instances these are.
+        credentials: what proves to the servers who this is; ``None`` for nothing.
 
     Attributes:
         name: for people.
     """
 
-    def __init__(self, servers: tuple[str, ...], owner: str) -> None:
+    def __init__(self, servers: tuple[str, ...], owner: str, credentials: bytes | None = None) -> None:
         self.name = "discovery"
         self._servers = servers
         self._owner = owner
+        self._credentials = credentials
         self._held: dict[str, _Held] = {}
         #: Calls that are open, among them those that were followed by another of the same key.
         self._open: set[_Held] = set()
@@ -96,7 +98,7 @@ class DiscoveryTarget:
         """Be linked until cancelled. What is registered then goes after its TTL, or is adopted by who has this owner's id next."""
         self._woken = woken
         async with (
-            open_client(*self._servers, name="registrar") as peer,
+            open_client(*self._servers, name="registrar", credentials=self._credentials) as peer,
             follow(peer) as following,
             background() as nursery,
         ):
@@ -126,7 +128,8 @@ class DiscoveryTarget:
                 await self._news.wait()
         following = self._told()
         if following is None:
-            raise TargetError(self._nobody())
+            refusal = None if self._following is None else self._following.refusal
+            raise TargetError(self._nobody() if refusal is None else refusal.message)
         found: dict[str, Entry] = {}
         for instance in following.instances:
             key = f"{instance.service}/{instance.id}"
@@ -203,7 +206,7 @@ class DiscoveryTarget:
             with trio.move_on_after(_ANSWER_WITHIN):
                 await held.begun.wait()
                 if held.registered is not None:
-                    await held.registered.registered()
+                    await held.registered.answered()
         finally:
             if before is not None:
                 # It was taken over, and so withdraws nothing.
@@ -212,7 +215,8 @@ class DiscoveryTarget:
             self._held.pop(action.entry.key, None)
             raise RefusedError(held.problem)
         if held.registered is None or not held.registered.is_registered:
-            raise TargetError(self._nobody())
+            refusal = None if held.registered is None else held.registered.refusal
+            raise TargetError(self._nobody() if refusal is None else refusal.message)
         return held
 
     async def _hold(self, peer: duplex.Peer, held: _Held, registration: Registration, ttl: float) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from duplex_services._shared._commands import show_json
 from duplex_services._shared._places import socket_endpoint
+from duplex_services.discovery._asking import places
 from duplex_services.discovery._model import Metadata, ServerInfo
 from duplex_services.discovery._showing import (
     show_change,
@@ -22,7 +20,6 @@ from duplex_services.discovery._showing import (
     show_explanation,
     show_instance,
     show_instances,
-    show_json,
     show_leader,
     show_overview,
     show_service,
@@ -38,88 +35,27 @@ from duplex_services.discovery.client import (
     ServiceInfo,
     Status,
 )
-from duplex_services.discovery.commands import _places
 from tests.machine import within
-
-ROOT = Path(__file__).parents[3]
-
-
-class Shell:
-    """Runs the command with a state folder and a socket of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.endpoint = f"ipc://{folder}/discovery.sock"
-        self._environment = {**os.environ, "DUPLEX_DISCOVERY": self.endpoint, "HOME": str(folder)}
-        self._started: list[subprocess.Popen[str]] = []
-
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "duplex", "discovery", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={**self._environment, **environment},
-            # Where the tests run in the background of a shell it is ignored, and that is passed on.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        self._started.append(process)
-        return process
-
-    def serve(self, *words: str) -> subprocess.Popen[str]:
-        """Start a server, and return when it serves."""
-        process = self.start(
-            "run", "--no-socket", "--bind", self.endpoint, "--state", str(self.folder / "state"), *words
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == self.endpoint, process.communicate()
-        return process
-
-    def run(self, *words: str, **environment: str) -> tuple[int, str, str]:
-        process = self.start(*words, **environment)
-        out, err = process.communicate(timeout=within(30))
-        return process.returncode, out, err
-
-    def told(self, *words: str) -> Any:
-        """Run a command that answers in JSON."""
-        code, out, err = self.run(*words, "-o", "json")
-        assert code == 0, err
-        return json.loads(out)
-
-    def until(self, what: str, *words: str) -> str:
-        """Run a command until its output has something."""
-        until = time.monotonic() + within(20)
-        while True:
-            _, out, err = self.run(*words)
-            if what in out:
-                return out
-            assert time.monotonic() < until, (out, err)
-
-    def end(self) -> None:
-        for process in self._started:
-            process.kill()
-            process.communicate()
+from tests.services.shell import Shell, serve_discovery
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    shell = Shell(tmp_path)
-    yield shell
-    shell.end()
+    with Shell(tmp_path, "discovery") as shell:
+        yield shell
 
 
 pytestmark = pytest.mark.slow
 
 
-def test_places() -> None:
+def testplaces() -> None:
     here = socket_endpoint("discovery")
-    assert _places(()) == _places(("local",)) == (here,)
-    assert _places((":7710,local", "tcp://a:1")) == ("tcp://127.0.0.1:7710", here, "tcp://a:1")
+    assert places(()) == places(("local",)) == (here,)
+    assert places((":7710,local", "tcp://a:1")) == ("tcp://127.0.0.1:7710", here, "tcp://a:1")
 
 
 def test_a_directory_from_a_shell(shell: Shell) -> None:
-    server = shell.serve()
+    server = serve_discovery(shell)
     code, out, _ = shell.run("ls", "web")
     assert code == 1
     assert "there is no such service" in out
@@ -188,13 +124,13 @@ def test_a_directory_from_a_shell(shell: Shell) -> None:
 
 
 def test_a_server_comes_back_under_its_name(shell: Shell) -> None:
-    server = shell.serve()
+    server = serve_discovery(shell)
     name = shell.told("ls")["servers"][0]["name"]
     registrant = shell.start("register", "web", "10.0.0.7:80", "--ttl", "5")
     shell.until("10.0.0.7:80", "ls", "web")
     server.kill()
     server.wait()
-    shell.serve()
+    serve_discovery(shell)
     overview = shell.told("ls")
     assert [one["name"] for one in overview["servers"]] == [name]
     assert [one["id"] for one in shell.told("ls", "web")["instances"]] == ["10-0-0-7-80"]
@@ -205,7 +141,7 @@ def test_a_server_comes_back_under_its_name(shell: Shell) -> None:
 
 
 def test_watching(shell: Shell) -> None:
-    shell.serve()
+    serve_discovery(shell)
     watch = shell.start("watch", "web", "-o", "json")
     leaders = shell.start("leader", "web", "--watch")
     assert leaders.stdout is not None
@@ -221,7 +157,7 @@ def test_watching(shell: Shell) -> None:
 
 
 def test_a_live_view(shell: Shell) -> None:
-    shell.serve()
+    serve_discovery(shell)
     live = shell.start("watch", "--live", "--interval", "0.2", "--count", "2000")
     assert live.stdout is not None
     registrant = shell.start("register", "web", "10.0.0.7:80", "--id", "a")
@@ -261,7 +197,7 @@ def test_wrong_command_lines(words: tuple[str, ...], message: str, shell: Shell)
 
 
 def test_what_is_wrong_with_a_registration_is_told(shell: Shell) -> None:
-    shell.serve()
+    serve_discovery(shell)
     code, _, err = shell.run("register", "Web", "0.0.0.0:80", "--id", "/")
     assert code == 67
     assert "service 'Web' is no name" in err
@@ -271,8 +207,8 @@ def test_what_is_wrong_with_a_registration_is_told(shell: Shell) -> None:
 def test_options_come_from_a_file(shell: Shell) -> None:
     folder = shell.folder / ".config" / "duplex"
     folder.mkdir(parents=True)
-    (folder / "discovery.toml").write_text(f'name = "from-a-file"\nbinds = ["{shell.endpoint}"]\n')
-    server = shell.start("serve", "--no-socket", "--state", str(shell.folder / "state"), XDG_CONFIG_HOME="")
+    (folder / "discovery.toml").write_text(f'name = "from-a-file"\nbind = "{shell.endpoint}"\n')
+    server = shell.start("serve", "--no-socket", "--state", str(shell.folder / "state"))
     assert server.stdout is not None
     assert server.stdout.readline().strip() == shell.endpoint
     assert shell.told("ls")["servers"][0]["name"] == "from-a-file"
@@ -283,7 +219,7 @@ def test_options_come_from_a_file(shell: Shell) -> None:
 
 
 def test_checks_from_a_shell(shell: Shell) -> None:
-    shell.serve()
+    serve_discovery(shell)
     shell.start("register", "web", "h:1", "--id", "own", "--check", "command:true")
     shell.start("register", "web", shell.endpoint, "--id", "asked", "--check", "duplex:")
     shell.start("register", "web", "127.0.0.1:1", "--id", "sick", "--check", "tcp")

@@ -14,19 +14,16 @@ import dns.query
 import pytest
 
 from tests.machine import within
-from tests.services.discovery.test_commands import Shell
 from tests.services.servers import Certificates
+from tests.services.shell import Shell
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    made = Shell(tmp_path)
-    try:
-        yield made
-    finally:
-        made.end()
+    with Shell(tmp_path, "discovery") as shell:
+        yield shell
 
 
 def test_fronts_from_a_shell(shell: Shell, certificates: Certificates) -> None:

@@ -14,7 +14,7 @@ import trio.testing
 from trio.testing import MockClock
 
 import duplex
-from duplex_services.discovery import Directory, discovery_service, open_directory
+from duplex_services.discovery import Directory, open_directory, open_server
 from duplex_services.discovery.client import (
     Batch,
     DiscoveryService,
@@ -44,8 +44,8 @@ async def open_served(
 ) -> AsyncIterator[tuple[Directory, duplex.Peer, str]]:
     """A server of discovery; gives its peer and where that is bound."""
     async with open_directory(store, **options) as directory:
-        async with duplex.open_peer(services=[discovery_service(directory)]) as peer:
-            yield directory, peer, await peer.bind("memory://*")
+        async with open_server(directory, ["memory://*"]) as (peer, ends):
+            yield directory, peer, ends[0]
 
 
 @asynccontextmanager

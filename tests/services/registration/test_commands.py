@@ -16,7 +16,7 @@ from duplex_services.registration._open import Settings, open_sources, open_targ
 from duplex_services.registration._running import check_options, look
 from tests.services.registration.fake_engine import FakeEngine, inspected
 from tests.services.registration.running import listing
-from tests.services.registration.shell import Shell
+from tests.services.shell import Shell
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ async def test_from_a_shell(tmp_path: Path) -> None:
     fake.add(inspected(1), inspected(2, State={"Status": "exited", "FinishedAt": "2026-01-02T03:04:05Z"}))
     given = ("--docker", fake.url, "--advertise", "192.0.2.1")
     async with fake.serve(), listing() as listed:
-        with Shell(tmp_path, listed.endpoint) as shell:
+        with Shell(tmp_path, "registrator", discovery=listed.endpoint) as shell:
             code, out, err = await run(shell, "ls", *given)
             assert code == 0, err
             assert out.splitlines()[0].split() == ["SERVICE", "ID", "ADDRESS", "STATE", "CONTAINER", "TAGS"]
@@ -75,7 +75,7 @@ async def test_options_in_any_order_and_none_that_is_not_known(tmp_path: Path) -
     fake = FakeEngine(tmp_path / "s")
     fake.add(inspected(1))
     async with fake.serve(), listing() as listed:
-        with Shell(tmp_path) as shell:
+        with Shell(tmp_path, "registrator") as shell:
             words = (
                 f"discovery://{listed.endpoint.removeprefix('tcp://')}",
                 "--ttl",
@@ -98,7 +98,7 @@ async def test_options_in_any_order_and_none_that_is_not_known(tmp_path: Path) -
 
 
 async def test_what_cannot_be_is_said(tmp_path: Path) -> None:
-    with Shell(tmp_path) as shell:
+    with Shell(tmp_path, "registrator") as shell:
         for words, message in (
             (("run", "redis://x"), "unrecognized adapter: redis://x"),
             (("run", "--no-docker"), "there is nothing to list"),
@@ -124,7 +124,7 @@ async def test_options_of_a_file_and_of_the_environment(tmp_path: Path) -> None:
     (folder / "registrator.toml").write_text(
         f'no_docker = true\nfiles = ["{tmp_path}/files"]\nadvertise = ["192.0.2.1"]\ntags = "x"\n'
     )
-    with Shell(tmp_path) as shell:
+    with Shell(tmp_path, "registrator") as shell:
         code, out, err = await run(shell, "ls", XDG_CONFIG_HOME="")
         assert code == 0, err
         assert out.splitlines()[1].split()[-1] == "x"

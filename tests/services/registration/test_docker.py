@@ -15,7 +15,7 @@ from duplex_services.registration._model import Host
 from tests.machine import within
 from tests.services.docker import DockerEngine
 from tests.services.registration.running import Listing, listing, registering
-from tests.services.registration.shell import Shell
+from tests.services.shell import Shell
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 
@@ -61,7 +61,7 @@ async def test_killed_registrar_with_another_host_name_lists_what_runs(
 ) -> None:
     containers = await run_all(engine, 5)
     async with listing() as listed:
-        with Shell(tmp_path, listed.endpoint) as shell:
+        with Shell(tmp_path, "registrator", discovery=listed.endpoint) as shell:
             words = ("run", "--docker", engine.url, "--advertise", "192.0.2.1", "--ttl", "30")
             first = await in_thread(shell.start, *words, "--state", str(tmp_path / "one"), "--hostname", "h1")
             other = await in_thread(
@@ -83,7 +83,7 @@ async def test_killed_registrar_with_another_host_name_lists_what_runs(
 
 async def test_killed_host_is_gone_within_its_ttl(tmp_path: Path) -> None:
     async with listing() as listed:
-        with DockerEngine() as own, Shell(tmp_path, listed.endpoint) as shell:
+        with DockerEngine() as own, Shell(tmp_path, "registrator", discovery=listed.endpoint) as shell:
             await run_all(own, 2)
             registrar = await in_thread(
                 shell.start, "run", "--docker", own.url, "--advertise", "192.0.2.1", "--ttl", "3"
@@ -374,7 +374,7 @@ async def test_explain_says_of_each_port_why(engine: DockerEngine, tmp_path: Pat
     await in_thread(
         engine.run, "web", network="host", exposed=("80/tcp", "443/tcp", "9000/tcp"), labels={"SERVICE_443_NAME": "tls"}
     )  # fmt: skip
-    with Shell(tmp_path) as shell:
+    with Shell(tmp_path, "registrator") as shell:
         given = ("--docker", engine.url, "--advertise", "192.0.2.1")
         code, out, _ = await in_thread(shell.run, "explain", "web", *given)
         assert code == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -30,6 +29,7 @@ from duplex_services.store._backends._file_lock import FileLock
 from duplex_services.store.backups import back_up, restore
 from duplex_services.store.commands import _Progress
 from tests.machine import fail_after, within
+from tests.services.shell import Shell
 
 ANY = last_writer_wins
 
@@ -330,40 +330,10 @@ async def test_a_store_that_is_away(tmp_path: Path) -> None:
 # -- the commands ----------------------------------------------------------------------------------------
 
 
-class Shell:
-    """Runs ``duplex store`` with a state folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._started: list[subprocess.Popen[str]] = []
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "duplex", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "HOME": str(self.folder), "COLUMNS": "200"},
-        )
-        self._started.append(process)
-        return process
-
-    def run(self, *words: str) -> tuple[int, str, str]:
-        process = self.start(*words)
-        out, err = process.communicate(timeout=within(30))
-        return process.returncode, out, err
-
-    def end(self) -> None:
-        for process in self._started:
-            process.kill()
-            process.communicate()
-
-
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    shell = Shell(tmp_path)
-    yield shell
-    shell.end()
+    with Shell(tmp_path) as shell:
+        yield shell
 
 
 def test_a_store_served_and_backed_up_from_a_shell(shell: Shell) -> None:
