@@ -14,6 +14,7 @@ from duplex.cli.options import credentials, credentials_option
 from duplex_services._shared._commands import run
 from duplex_services._shared._places import socket_endpoint
 from duplex_services.discovery._rules._naming import LOCAL
+from duplex_services.discovery._rules._retrying import refusal_of
 from duplex_services.discovery.client import SERVICE, DiscoveryService, open_client
 
 #: Seconds that an answer may take, and a link, of these.
@@ -56,7 +57,12 @@ def ask(where: tuple[str, ...], question: Callable[[DiscoveryService], Awaitable
     async def asked() -> _T:
         async with open_line(where) as peer:
             with trio.move_on_after(ANSWER_WITHIN):
-                return await question(peer.service(DiscoveryService, name=SERVICE))
+                try:
+                    return await question(peer.service(DiscoveryService, name=SERVICE))
+                except duplex.Unavailable as error:
+                    if refusal_of(error) is not None:
+                        raise
+                    raise nobody(where, error.message) from None
         raise nobody(where)
 
     return run(asked)
@@ -92,9 +98,10 @@ def _long(endpoint: str) -> str:
     return f"tcp://127.0.0.1{endpoint}" if endpoint.startswith(":") else f"tcp://{endpoint}"
 
 
-def nobody(where: tuple[str, ...]) -> duplex.Unavailable:
-    """Return what is told if no server answers."""
+def nobody(where: tuple[str, ...], why: str = "") -> duplex.Unavailable:
+    """Return what is told if no server answers; with the reason, if it is known."""
+    reason = f" ({why})" if why else ""
     return duplex.Unavailable(
-        f"no server of discovery answers at {', '.join(places(where))}: start one with `duplex discovery run`, "
+        f"no server of discovery answers at {', '.join(places(where))}{reason}: start one with `duplex discovery run`, "
         "or say where it is with --discovery or DUPLEX_DISCOVERY"
     )

@@ -267,6 +267,10 @@ class _Served:
         else:
             begin, end = int(first), view.index if last is None else int(last)
         changes = None if begin is None or end is None else view.diff(service, begin, end)
+        if begin is not None and end is not None and not 0 <= begin <= end <= view.index:
+            raise duplex.OutOfRange(
+                f"from {begin} to {end} is no time that has been: this server knows up to {view.index}, and FROM comes before TO"
+            )
         if changes is None or begin is None or end is None:
             raise duplex.OutOfRange(
                 "what was then is not remembered any more, or was before this server began; "

@@ -19,7 +19,7 @@ from duplex_services.discovery._model import (
 #: The name under which discovery is served.
 SERVICE: Final = "discovery"
 
-#: The permission to register instances, to say how they are, and to deregister them: also those of others, as whoever registers an
+#: The permission to register instances, to say how they are, and to deregister them: also those of others, as who registers an
 #: id anew has it.
 REGISTER: Final = "discovery:register"
 

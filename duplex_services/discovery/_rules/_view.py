@@ -274,12 +274,12 @@ class View:
         return self._end(step)
 
     def _end(self, step: Step) -> list[Change]:
-        if not step.changes:
-            return []
-        self._caught_up.clear()
         if step.is_first:
             # What was there before is no change.
             self._history.begin(self.index, self._state.at)
+        if not step.changes:
+            return []
+        self._caught_up.clear()
         self._history.prune(self._services)
         if self.on_changes is not None:
             self.on_changes(step.changes)

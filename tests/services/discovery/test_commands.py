@@ -179,6 +179,7 @@ def test_nobody_is_there(shell: Shell) -> None:
     code, _, err = shell.run("ls")
     assert code == 78
     assert "no server of discovery answers at ipc://" in err
+    assert "discovery.sock does not exist: nothing is bound there" in err
     assert "start one with `duplex discovery run`" in err
 
 
