@@ -92,6 +92,8 @@ def run_command(
     from duplex_services.discovery._running import Settings, run_server
 
     sockets = () if no_socket else (socket_endpoint("discovery"),)
+    if not (*sockets, *binds) and not fronts["http"] and not fronts["dns"]:
+        raise click.UsageError("with --no-socket it listens nowhere: say where with --bind, --http or --dns")
     settings = Settings(
         store,
         (*sockets, *binds),

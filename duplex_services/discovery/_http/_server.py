@@ -46,7 +46,7 @@ async def open_front(
         if beyond and not options.write_token and not options.anybody:
             raise duplex.ConfigurationError(
                 f"HTTP at {beyond[0]}: everyone who reaches it could register and deregister any instance. Bind to 127.0.0.1, set a "
-                "write_token, or say anybody=True if somebody else sees to who gets there"
+                "write_token (--http-write-token), or say anybody=True (--http-anybody) if somebody else sees to who gets there"
             )
         handlers.is_local = not beyond and not options.anybody
         yield server

@@ -135,7 +135,7 @@ def test_a_server_comes_back_under_its_name(shell: Shell) -> None:
     assert [one["name"] for one in overview["servers"]] == [name]
     assert [one["id"] for one in shell.told("ls", "web")["instances"]] == ["10-0-0-7-80"]
     assert registrant.poll() is None
-    code, _, err = shell.run("run", "--no-socket", "--state", str(shell.folder / "state"))
+    code, _, err = shell.run("run", "--no-socket", "--bind", f"ipc://{shell.folder}/other.sock")
     assert code == 2
     assert "another server of discovery has the state folder" in err
 
@@ -186,6 +186,10 @@ def test_nobody_is_there(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ("run", "--no-socket"),
+            "with --no-socket it listens nowhere: say where with --bind, --http or --dns",
+        ),
         (("register", "web", "nonsense"), "neither an endpoint nor HOST:PORT"),
         (("register", "web", "h:1", "-m", "x"), "'x' is no KEY=VALUE"),
         (("register", "web", "h:1", "--check", "udp"), "'udp' is no kind of check"),

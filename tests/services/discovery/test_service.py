@@ -259,11 +259,11 @@ async def test_differences_between_times(autojump_clock: MockClock) -> None:
         assert (await remote.diff(at + 1e6, None, "", True)).changes == ()
         with pytest.raises(duplex.OutOfRange, match="was before this server began"):
             await remote.diff(at - 600, None, "", True)
-        for first, last in ((3, None), (2, 1), (0, 99)):
+        for begin, end in ((3, None), (2, 1), (0, 99)):
             with pytest.raises(
                 duplex.OutOfRange, match=r"is no time that has been: this server knows up to 2"
             ):
-                await remote.diff(first, last, "", False)
+                await remote.diff(begin, end, "", False)
         for first, last in ((-1.0, None), (0.0, -5.0)):
             with pytest.raises(duplex.OutOfRange, match="is known since index 0"):
                 await remote.diff(first, last, "", True)
