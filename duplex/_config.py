@@ -70,6 +70,10 @@ class Limits:
     #: Of them, those of one address, or of one network of 64 bits with IPv6. For this machine's own the number of all
     #: is the limit.
     max_ungreeted_per_address: int = 64
+    #: Handshakes of TLS in a second at one bound endpoint. Who comes beyond that waits, unread, within its ``hello_timeout``.
+    max_handshakes: int = 200
+    #: Of them, those of one address, or network, as above.
+    max_handshakes_per_address: int = 50
 
     def __post_init__(self) -> None:
         for field, low in _LOWEST.items():
@@ -95,6 +99,8 @@ _LOWEST: Final = {
     "max_hello": 1 * KiB,
     "max_ungreeted": 1,
     "max_ungreeted_per_address": 1,
+    "max_handshakes": 1,
+    "max_handshakes_per_address": 1,
 }
 
 

@@ -55,6 +55,9 @@ class TransportOptions:
     refusal: bytes = b""
     max_ungreeted: int = 256
     max_ungreeted_per_address: int = 64
+    #: Of a bound port that encrypts: handshakes in a second, and how many of them of one address. Who comes beyond that waits.
+    max_handshakes: int = 200
+    max_handshakes_per_address: int = 50
     #: So many messages of one remote end may wait here for the event loop. A transport that can take no more
     #: hears no signs of life either, and would take a remote end for lost that is waiting.
     receive_queue: int = 300_000

@@ -262,6 +262,8 @@ class Ports:
             ),
             max_ungreeted=limits.max_ungreeted,
             max_ungreeted_per_address=limits.max_ungreeted_per_address,
+            max_handshakes=limits.max_handshakes,
+            max_handshakes_per_address=limits.max_handshakes_per_address,
             receive_queue=most_waiting(advertised),
             heartbeat_interval=peer.keepalive.interval,
             heartbeat_timeout=peer.keepalive.timeout,

@@ -31,6 +31,7 @@ from duplex.transports.streams._complaints import Complaints
 from duplex.transports.streams._connection import CHUNK, LONG_TURN, Connection, bounds_of
 from duplex.transports.streams._contexts import contexts_of
 from duplex.transports.streams._farewell import LINGER, Farewell, end
+from duplex.transports.streams._handshakes import Handshakes
 from duplex.transports.streams._liveness import LifeWatch
 from duplex.transports.streams._pool import get_pool
 from duplex.transports.streams._sockets import describe, own, prepare, time_now
@@ -73,6 +74,11 @@ class BoundPort:
         own(self)
         self._epoll.register(self._listener, select.EPOLLIN)
         self._connections: dict[int, Connection] = {}
+        #: Those whose handshake of TLS has not begun.
+        self._newcomers: dict[int, Connection] = {}
+        self._handshakes: Handshakes[Connection] = Handshakes(
+            options.max_handshakes, options.max_handshakes_per_address, trio.current_time()
+        )
         #: Those that have something to be read, in the order of their turns (an ordered set).
         self._ready: dict[Connection, None] = {}
         self._strangers: Strangers[Connection] = Strangers(
@@ -86,6 +92,8 @@ class BoundPort:
         self._started = False
         self._closed = False
         self._linger_until = 0.0
+        #: In which the house is at rest.
+        self._resting = trio.CancelScope()
 
     @property
     def endpoint(self) -> str:
@@ -191,8 +199,29 @@ class BoundPort:
         if fd == self._listener:
             self._accept()
             return
-        if fd in self._farewells:
+        newcomer = self._newcomers.get(fd)
+        if newcomer is not None:
+            self._meet(newcomer)
+        elif fd in self._farewells:
             self._go_on(fd)
+
+    def _meet(self, connection: Connection) -> None:
+        """One whose handshake has not begun has said something: let it begin, or wait unread."""
+        fd, now = connection.wire.fileno(), trio.current_time()
+        if self._handshakes.is_waiting(connection):
+            # Nothing else is told of one that waits.
+            self._cut(connection, "has ended the connection")
+        elif self._handshakes.begin(connection, now):
+            self._let_in(connection)
+            self._ready[connection] = None
+        else:
+            self._epoll.modify(fd, 0)
+            self._resting.deadline = min(self._resting.deadline, self._handshakes.next_due(now) or now)
+
+    def _let_in(self, connection: Connection) -> None:
+        fd = connection.wire.fileno()
+        self._connections[fd] = self._newcomers.pop(fd)
+        self._epoll.modify(fd, select.EPOLLIN)
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -240,7 +269,11 @@ class BoundPort:
         loser = self._strangers.add(connection, host, trio.current_time())
         if loser is not None:
             self._cut(loser, "gave way to another one, as too many had connected and sent nothing")
-        self._connections[wire.fileno()] = connection
+        if self._contexts is None:
+            self._connections[wire.fileno()] = connection
+        else:
+            self._newcomers[wire.fileno()] = connection
+            self._handshakes.note(connection, str(address[0]))
 
     def want_to_write(self, connection: Connection) -> None:
         """See :class:`ConnectionOwner`."""
@@ -264,9 +297,10 @@ class BoundPort:
         """Take a connection out of the books; tell whether it was there."""
         self._ready.pop(connection, None)
         self._strangers.remove(connection)
+        self._handshakes.remove(connection)
         self._last_looks.discard(connection)
         fd = connection.wire.fileno()
-        if self._connections.pop(fd, None) is None:
+        if self._connections.pop(fd, None) is None and self._newcomers.pop(fd, None) is None:
             return False
         # To close the socket is not enough as long as a forked child has it.
         self._epoll.unregister(fd)
@@ -332,9 +366,13 @@ class BoundPort:
             soon = [next_look, now + min(self._options.hello_timeout, LINGER)]
             if self._farewells:
                 soon.append(min(farewell.until for farewell in self._farewells.values()))
-            soon += [due for due in (self._strangers.next_due(), self._paused_until) if due is not None]
-            await trio.sleep_until(max(min(soon), now + 0.01))
+            others = (self._strangers.next_due(), self._paused_until, self._handshakes.next_due(now))
+            soon += [due for due in others if due is not None]
+            with trio.CancelScope(deadline=max(min(soon), now + 0.01)) as self._resting:
+                await trio.sleep_forever()
             now = trio.current_time()
+            for newcomer in self._handshakes.take_due(now):
+                self._let_in(newcomer)
             if self._paused_until is not None and now >= self._paused_until:
                 self._paused_until = None
                 self._epoll.register(self._listener, select.EPOLLIN)
@@ -342,6 +380,9 @@ class BoundPort:
                 if now >= farewell.until:
                     self._end_farewell(fd)
             for stranger in self._strangers.take_due(now):
+                if self._handshakes.is_waiting(stranger):
+                    self._cut(stranger, f"had to wait for TLS longer than {self._options.hello_timeout:g} s")
+                    continue
                 self._last_looks.add(stranger)
                 self._ready[stranger] = None
                 self._waiting.wake()
@@ -377,7 +418,7 @@ class BoundPort:
         for fd, farewell in list(self._farewells.items()):
             farewell.hurry()
             self._go_on(fd)
-        for connection in list(self._connections.values()):
+        for connection in [*self._connections.values(), *self._newcomers.values()]:
             connection.forget("the port was closed")
             self._remove(connection)
             self._part(connection, self._linger_until, waits=False)
@@ -395,6 +436,7 @@ class BoundPort:
         """See :class:`Owner`."""
         for wire in (
             *(connection.wire for connection in self._connections.values()),
+            *(connection.wire for connection in self._newcomers.values()),
             *(farewell.wire for farewell in self._farewells.values()),
         ):
             wire.close()
