@@ -119,8 +119,8 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         head: bytes of a request's first line and headers.
         body: bytes of a request's body.
-        connections: at a time. For more, those are closed that have waited longest for a request; if none waits, who comes
-            is told so, and closed.
+        connections: at a time. For more, those are closed of which something has been waited for longest: a request, all of it, or
+            that an answer is taken; if there is none, who comes is told so, and closed.
         waiting: answers without an end of their own, and such that take their time, at a time to one address (/64 of IPv6); 0 is
             no limit. For more, who asks is told so.
         idle: seconds between two requests of a connection.
@@ -181,8 +181,8 @@ class HttpServer:
         self.is_closing = False
         #: What is waited in that ends when the server is closed: for requests, and in answers without an end.
         self.waits: set[trio.CancelScope] = set()
-        #: What connections are waited in that have no whole request yet, the one that waits longest first.
-        self.heads: dict[trio.CancelScope, bool] = {}
+        #: What is waited in for clients to go on, with a request or with taking an answer: the one that waits longest first.
+        self.stalls: dict[trio.CancelScope, None] = {}
         self._tls = tls
         self._ended = trio.Event()
         self._waiting: Counter[str] = Counter()
@@ -226,13 +226,31 @@ class HttpServer:
                 self._ended.set()
 
     def _make_room(self) -> bool:
-        """Have the connection end that has waited longest for a request. Tells whether there is one."""
-        longest = next(iter(self.heads), None)
+        """Have the connection end whose client has been waited for longest. Tells whether there is one."""
+        longest = next(iter(self.stalls), None)
         if longest is None:
             return False
-        del self.heads[longest]
+        del self.stalls[longest]
         longest.cancel()
         return True
+
+    @contextlib.contextmanager
+    def stall(self, seconds: float) -> Iterator[trio.CancelScope]:
+        """Wait for a client to go on, for so many seconds, or until there are too many connections.
+
+        Raises:
+            _Gone: the connection is to make room for another.
+        """
+        stays = False
+        with trio.move_on_after(seconds) as scope:
+            self.stalls[scope] = None
+            try:
+                yield scope
+            finally:
+                stays = scope in self.stalls
+                self.stalls.pop(scope, None)
+        if scope.cancelled_caught and not stays:
+            raise _Gone
 
     @contextlib.contextmanager
     def waiting(self, client: str) -> Iterator[bool]:
@@ -292,19 +310,14 @@ class _Connection:
         """Return the head of the next request; ``None`` if there is none, and no more to wait for."""
         limits = self._limits
         self._is_head = False
-        with trio.move_on_after(limits.idle) as scope:
+        event: object = h11.NEED_DATA
+        with self._server.stall(limits.idle) as scope:
             self._server.waits.add(scope)
-            self._server.heads[scope] = stays = True
             if self._server.is_closing:
                 scope.cancel()
             has_begun = bool(self._http.trailing_data[0])
             try:
-                while True:
-                    event = self._next_event()
-                    if isinstance(event, h11.Request):
-                        return event
-                    if event is not h11.NEED_DATA:
-                        return None
+                while (event := self._next_event()) is h11.NEED_DATA:
                     data = await self._receive()
                     if not has_begun and data:
                         has_begun = True
@@ -312,10 +325,9 @@ class _Connection:
                         scope.deadline = trio.current_time() + limits.head_within
             finally:
                 self._server.waits.discard(scope)
-                stays = self._server.heads.pop(scope, False)
-        if has_begun and stays:
+        if event is h11.NEED_DATA and has_begun:
             raise _Bad(408, f"the request's head was not there after {limits.head_within:g} s")
-        return None
+        return event if isinstance(event, h11.Request) else None
 
     def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         try:
@@ -346,7 +358,7 @@ class _Connection:
         if self._http.they_are_waiting_for_100_continue:
             await self._send(h11.InformationalResponse(status_code=100, headers=[]))
         body = bytearray()
-        with trio.move_on_after(self._limits.body_within) as scope:
+        with self._server.stall(self._limits.body_within) as scope:
             while True:
                 event = self._next_event()
                 if event is h11.NEED_DATA:
@@ -444,7 +456,7 @@ class _Connection:
             raise _Gone
         data = b"".join(self._http.send(event) or b"" for event in events)
         self._is_cut = True
-        with trio.move_on_after(self._limits.send_within):
+        with self._server.stall(self._limits.send_within):
             try:
                 await self._stream.send_all(data)
             except trio.BrokenResourceError:

@@ -22,7 +22,7 @@ _log: Final = logging.getLogger("duplex")
 #: Seconds between two looks at which instances are to be checked here.
 _LOOK_EVERY: Final = 0.25
 
-#: Checks that run at once.
+#: Checks that run at once: of instances that are well, and of all others, whose checks may all wait for answers that never come.
 _AT_ONCE: Final = 256
 
 
@@ -51,7 +51,8 @@ class Checker:
         self._running: dict[What, tuple[Job, trio.CancelScope]] = {}
         self._shares: dict[What, bool] = {}
         self._servers: tuple[str, ...] = ()
-        self._limit = trio.CapacityLimiter(_AT_ONCE)
+        self._of_well = trio.CapacityLimiter(_AT_ONCE)
+        self._of_others = trio.CapacityLimiter(_AT_ONCE)
 
     @property
     def checked(self) -> int:
@@ -103,6 +104,9 @@ class Checker:
 
         with scope:
             await monitor(job.check, said, known_of(record), report, self._limit)
+
+    def _limit(self, health: Health | None) -> trio.CapacityLimiter:
+        return self._of_well if health in ("passing", "warning") else self._of_others
 
     async def _report(self, what: What, found: Result) -> None:
         while True:

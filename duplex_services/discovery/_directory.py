@@ -38,13 +38,13 @@ class Directory:
         services: to configure services.
     """
 
-    def __init__(self, store: Store, info: ServerInfo, presence: Presence) -> None:
+    def __init__(self, store: Store, info: ServerInfo, presence: Presence, max_entries: int) -> None:
         self.info = info
         self._presence = presence
         self._store = store
         self._view = View(secrets.token_hex(8))
         self._freshness = Freshness()
-        self._writer = Writer(store, self._view)
+        self._writer = Writer(store, self._view, max_entries)
         self.instances = Registrations(self._view, self._writer, Owner(info.name, info.incarnation))
         self.services = Services(self._view, self._writer, self.instances)
         self.reading = Reading(self._view, self._fresh, self.instances.here)

@@ -7,6 +7,7 @@
     ├─ NotThere         there is no such thing; nothing changed
     ├─ AlreadyThere     there is one already; nothing changed
     ├─ NotAllowed       not as things are: another index, a registration that is over, a leader that is not elected by hand
+    ├─ Full             there is as much as the directory is to hold; nothing changed
     ├─ StoreAway        the store does not answer: nothing changed, or, as the message says, it may have
     └─ Superseded       another server of this name has begun
 """
@@ -43,6 +44,10 @@ class AlreadyThere(DirectoryError):
 
 class NotAllowed(DirectoryError):
     """Not as things are; nothing changed."""
+
+
+class Full(DirectoryError):
+    """There is as much as the directory is to hold; nothing changed."""
 
 
 class StoreAway(DirectoryError):

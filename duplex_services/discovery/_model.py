@@ -27,6 +27,9 @@ CheckKind: TypeAlias = Literal["tcp", "http", "duplex", "grpc", "command"]
 #: Seconds without a sign of life after which an instance is gone, if the registrant names no others.
 DEFAULT_TTL: Final = 10.0
 
+#: Instances and services, together, that a server takes: some hundred megabytes, if each is as large as it may be.
+MOST_ENTRIES: Final = 50_000
+
 #: States that are given to those who look for somebody to call.
 SERVING: Final[frozenset[State]] = frozenset({"passing", "warning"})
 

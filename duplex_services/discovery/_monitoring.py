@@ -17,7 +17,7 @@ async def monitor(
     registration: Registration,
     known: Health | None,
     report: Callable[[Result], Awaitable[None]],
-    limit: trio.CapacityLimiter | None = None,
+    limit: Callable[[Health | None], trio.CapacityLimiter] | None = None,
 ) -> None:
     """Check again and again, until cancelled, and report the health each time that it is another one.
 
@@ -26,14 +26,14 @@ async def monitor(
         registration: what.
         known: what is known from before.
         report: told what was found; the next check waits for it.
-        limit: how many checks may run at once.
+        limit: how many checks may run at once of those whose instances are as this one is; ``None`` before the first success.
     """
     state = Monitor(check.threshold, known)
     while True:
         if limit is None:
             found = await probe(check, registration)
         else:
-            async with limit:
+            async with limit(state.health):
                 found = await probe(check, registration)
         before, state = state.health, state.take(found.health)
         if state.health is not None and state.health != before:

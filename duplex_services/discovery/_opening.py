@@ -11,7 +11,7 @@ from duplex_services._shared._background import background
 from duplex_services.discovery._catalogue import Catalogue
 from duplex_services.discovery._directory import Directory
 from duplex_services.discovery._importing import Importing
-from duplex_services.discovery._model import ServerInfo
+from duplex_services.discovery._model import MOST_ENTRIES, ServerInfo
 from duplex_services.discovery._presence import Presence
 from duplex_services.discovery._rules._catalogue import root_of, split_url
 from duplex_services.discovery._rules._checking import check_id
@@ -26,6 +26,7 @@ async def open_directory(
     endpoints: Sequence[str] = (),
     lease_ttl: float = 10.0,
     checks: bool = True,
+    max_entries: int = MOST_ENTRIES,
 ) -> AsyncIterator[Directory]:
     """Open the directory that is kept in a store: ``async with open_directory("sqlite:///…") as directory``.
 
@@ -39,6 +40,7 @@ async def open_directory(
         endpoints: where it is reached, for those who list the servers.
         lease_ttl: seconds after which others notice that this server is gone.
         checks: whether this server makes its share of the health checks.
+        max_entries: instances and services, together, beyond which no more are taken by this server.
 
     Raises:
         ConfigurationError, StoreError: the store cannot be opened.
@@ -49,7 +51,14 @@ async def open_directory(
         async with contextlib.AsyncExitStack() as stack:
             opened = await stack.enter_async_context(open_store(url))
             directory = await stack.enter_async_context(
-                open_directory(opened, server=server, endpoints=endpoints, lease_ttl=lease_ttl, checks=checks)
+                open_directory(
+                    opened,
+                    server=server,
+                    endpoints=endpoints,
+                    lease_ttl=lease_ttl,
+                    checks=checks,
+                    max_entries=max_entries,
+                )
             )
             if has_catalogue:
                 # Only here, as it needs a library that other stores do without; the store has just told who lacks it.
@@ -61,12 +70,14 @@ async def open_directory(
                 nursery.start_soon(Importing(directory, api).run)
             yield directory
         return
+    if max_entries < 1:
+        raise duplex.ConfigurationError(f"max_entries is a whole number from 1, not {max_entries!r}")
     try:
         name = check_id(server or f"server-{secrets.token_hex(4)}")
     except ValueError as error:
         raise duplex.ConfigurationError(f"server: {error}") from None
     info = ServerInfo(name, secrets.token_hex(8), tuple(endpoints))
     async with background() as nursery:
-        directory = Directory(store, info, Presence(store, info, lease_ttl))
+        directory = Directory(store, info, Presence(store, info, lease_ttl), max_entries)
         await directory.run(nursery, checks=checks)
         yield directory

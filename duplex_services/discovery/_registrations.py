@@ -87,6 +87,7 @@ class Registrations:
 
         Raises:
             BadRequest: something makes no sense; the message says all of it.
+            Full: there are too many.
             StoreAway: the store does not take it.
         """
         what, checked, seconds = self._checked(service, registration, ttl)
@@ -107,6 +108,7 @@ class Registrations:
 
         Raises:
             BadRequest: something makes no sense; the message says all of it.
+            Full: there are too many.
             StoreAway: the store does not take it.
         """
         what, checked, seconds = self._checked(service, registration, ttl)
@@ -253,6 +255,8 @@ class Registrations:
     async def _put(self, what: What, registration: Registration, ttl: float) -> int:
         def plan() -> Plan | None:
             held = self._view.held(*what) or self._view.withdrawn.get(what)
+            if held is None:
+                self._writer.check_room()
             record = record_of(registration, ttl, self._owner, None if held is None else held.record)
             return plan_put(self._view, *what, record)
 

@@ -16,6 +16,7 @@ import trio
 import duplex
 from duplex_services._shared._places import made_folder
 from duplex_services.discovery._fronts import Fronts, open_fronts
+from duplex_services.discovery._model import MOST_ENTRIES
 from duplex_services.discovery._opening import open_directory
 from duplex_services.discovery._rules._announcing import announced
 from duplex_services.discovery._serving import Authorize, open_server
@@ -30,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True):
         name: of the server; ``None`` for the one in the state folder.
         state: the folder.
         checks: whether it makes its share of the health checks.
+        max_entries: instances and services that it takes.
         fronts: HTTP and DNS.
         authenticator: finds out who others are; ``None``: nobody does.
         authorize: decides who may call what; ``None``: everybody may do everything.
@@ -40,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True):
     name: str | None
     state: Path
     checks: bool = True
+    max_entries: int = MOST_ENTRIES
     fronts: Fronts = Fronts()
     authenticator: duplex.Authenticator | None = None
     authorize: Authorize | None = None
@@ -68,7 +71,9 @@ async def run_server(settings: Settings, announce: Callable[[str], None]) -> Non
                 made_folder(Path(endpoint.removeprefix("ipc://")).parent)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with (
-                open_directory(url, server=name, checks=settings.checks) as directory,
+                open_directory(
+                    url, server=name, checks=settings.checks, max_entries=settings.max_entries
+                ) as directory,
                 open_server(
                     directory,
                     settings.binds,

@@ -15,6 +15,7 @@ from duplex_services.discovery._errors import (
     AlreadyThere,
     BadRequest,
     DirectoryError,
+    Full,
     NotAllowed,
     NotThere,
     StoreAway,
@@ -333,5 +334,7 @@ def _told() -> Iterator[None]:
         raise duplex.AlreadyExists(error.message) from error
     except NotAllowed as error:
         raise duplex.FailedPrecondition(error.message) from error
+    except Full as error:
+        raise duplex.ResourceExhausted(error.message) from error
     except DirectoryError as error:
         raise duplex.Unavailable(error.message) from error

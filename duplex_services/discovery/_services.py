@@ -33,12 +33,17 @@ class Services:
         self._registrations = registrations
         self._keeper = registrations.keeper
 
+    def _check_room(self, name: str) -> None:
+        if name not in self._view:
+            self._writer.check_room()
+
     async def add(self, name: str, config: ServiceConfig | None = None) -> None:
         """Have a service, with or without instances.
 
         Raises:
             BadRequest: that is no name.
             AlreadyThere: somebody has configured it.
+            Full: there are too many.
             StoreAway: the store does not take it.
         """
         check(check_service_name, name)
@@ -47,6 +52,7 @@ class Services:
         def plan() -> Plan:
             if self._view.modified_of(key):
                 raise AlreadyThere(f"service {name!r} already exists")
+            self._check_room(name)
             return Plan({key: encode(config or ServiceConfig())}, when=(missing(key),))
 
         await self._writer.write(plan)
@@ -56,7 +62,7 @@ class Services:
         """Say how a service is to be treated, even one that has no instances.
 
         Raises:
-            BadRequest, StoreAway: as :meth:`add`.
+            BadRequest, Full, StoreAway: as :meth:`add`.
         """
         check(check_service_name, name)
         if config.leader:
@@ -67,6 +73,7 @@ class Services:
             info = self._view.service(name)
             if info is not None and info.config_index and info.config == config:
                 return None
+            self._check_room(name)
             return Plan({key: encode(config)}, when=(as_known(self._view, key),))
 
         await self._writer.write(plan)

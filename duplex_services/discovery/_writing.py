@@ -7,8 +7,8 @@ from typing import Final
 
 import trio
 
-from duplex_services.discovery._errors import StoreAway
-from duplex_services.discovery._rules._plans import Plan
+from duplex_services.discovery._errors import Full, StoreAway
+from duplex_services.discovery._rules._plans import Plan, is_full
 from duplex_services.discovery._rules._view import View
 from duplex_services.store import Conflict, Entry, Refused, Store, StoreError, Unknown
 
@@ -28,11 +28,13 @@ class Writer:
     Args:
         store: to write to.
         view: what is known; it is fed by somebody else, who says so by :meth:`moved`.
+        most: instances and services, together, that the directory may have.
     """
 
-    def __init__(self, store: Store, view: View) -> None:
+    def __init__(self, store: Store, view: View, most: int) -> None:
         self._store = store
         self._view = view
+        self._most = most
         self._moved = trio.Event()
         #: Commits that were sent.
         self.commits = 0
@@ -41,6 +43,18 @@ class Writer:
         """Tell that the view has moved."""
         self._moved.set()
         self._moved = trio.Event()
+
+    def check_room(self) -> None:
+        """Check that there is room for one more instance or service.
+
+        Raises:
+            Full: there is none.
+        """
+        if is_full(self._view, self._most):
+            raise Full(
+                f"there are {self._most} instances and services, and this directory takes no more: deregister what is not needed, or "
+                "run its servers with a higher --max-entries"
+            )
 
     async def write(self, plan: Callable[[], Plan | None]) -> int:
         """Write what is planned.

@@ -26,6 +26,7 @@ from duplex_services.discovery._look_commands import (
     show_command,
     watch_command,
 )
+from duplex_services.discovery._model import MOST_ENTRIES
 
 
 @click.group("discovery")
@@ -68,6 +69,14 @@ def commands(context: click.Context) -> None:
 @front_options
 @click.option("--no-socket", is_flag=True, help="Do not listen at this host's Unix socket.")
 @click.option("--no-checks", is_flag=True, help="Make no health checks; other servers do.")
+@click.option(
+    "--max-entries",
+    type=click.IntRange(min=1),
+    default=MOST_ENTRIES,
+    show_default=True,
+    envvar="DUPLEX_DISCOVERY_MAX_ENTRIES",
+    help="Instances and services, together, beyond which no more are taken.",
+)
 @permission_options("DUPLEX_DISCOVERY_")
 @log_option
 def run_command(
@@ -77,6 +86,7 @@ def run_command(
     state: Path | None,
     no_socket: bool,
     no_checks: bool,
+    max_entries: int,
     authenticator: str | None,
     authorize: str | None,
     **fronts: Any,
@@ -100,6 +110,7 @@ def run_command(
         name,
         state or state_folder("discovery"),
         checks=not no_checks,
+        max_entries=max_entries,
         fronts=fronts_of(fronts),
         authenticator=load_function(authenticator),
         authorize=load_function(authorize),

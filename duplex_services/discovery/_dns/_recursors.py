@@ -47,6 +47,14 @@ async def find_recursors(texts: Iterable[str]) -> tuple[Where, ...]:
     return tuple(found)
 
 
+class _Asked:
+    """A question that is being asked."""
+
+    def __init__(self) -> None:
+        self.answer: bytes | None = None
+        self.ended = trio.Event()
+
+
 class Recursors:
     """Those that are asked. One that is dead or slow is asked last for a while, so that it does not hold up each query.
 
@@ -56,21 +64,40 @@ class Recursors:
 
     def __init__(self, wheres: Sequence[Where]) -> None:
         self._resting: dict[Where, float] = {}
+        #: Questions that are being asked, without their ids.
+        self._asked: dict[tuple[bytes, bool], _Asked] = {}
         self.wheres = tuple(wheres)
 
     def __bool__(self) -> bool:
         return bool(self.wheres)
 
     async def ask(self, query: bytes, *, is_tcp: bool) -> bytes | None:
-        """Ask one after the other, by the way that the query came: the next one as soon as one has failed, or has not
-        answered for a moment. Who had not answered when another one did rests.
+        """Ask, unless the same is being asked: then that answer is this one's too. So servers that are recursors of each other ask
+        each other once, and not again and again.
 
         Args:
             query: the message as it came.
             is_tcp: by which way.
 
         Returns:
-            The first answer, with the query's id; ``None`` if there is none.
+            The answer, with the query's id; ``None`` if there is none.
+        """
+        what = query[2:], is_tcp
+        asked = self._asked.get(what)
+        if asked is not None:
+            await asked.ended.wait()
+        else:
+            asked = self._asked[what] = _Asked()
+            try:
+                asked.answer = await self._ask_all(query, is_tcp=is_tcp)
+            finally:
+                del self._asked[what]
+                asked.ended.set()
+        return None if asked.answer is None else query[:2] + asked.answer[2:]
+
+    async def _ask_all(self, query: bytes, *, is_tcp: bool) -> bytes | None:
+        """Ask one after the other, by the way that the query came: the next one as soon as one has failed, or has not
+        answered for a moment. Who had not answered when another one did rests. Returns the first answer.
         """
         found: list[bytes] = []
         asked: dict[Where, float] = {}

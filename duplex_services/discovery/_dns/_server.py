@@ -7,7 +7,7 @@ import logging
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
 import trio
@@ -58,7 +58,8 @@ class DnsFront:
         self._recursors = Recursors(recursors)
         self._recursing = trio.CapacityLimiter(_MOST_RECURSING)
         self._connections = 0
-        #: What connections are waited in that have asked nothing, or not all of it yet, the one that waits longest first.
+        #: What connections are waited in whose clients have asked nothing, or not all of it yet, or take no answer: the one that waits
+        #: longest first.
         self._waiting: dict[trio.CancelScope, None] = {}
         self._limited = 0
 
@@ -186,7 +187,7 @@ class DnsFront:
             nursery.start_soon(self._serve_connection, stream)
 
     def _make_room(self) -> bool:
-        """Have the connection end that has waited longest for a query. Tells whether there is one."""
+        """Have the connection end whose client has been waited for longest. Tells whether there is one."""
         longest = next(iter(self._waiting), None)
         if longest is None:
             return False
@@ -194,28 +195,37 @@ class DnsFront:
         longest.cancel()
         return True
 
-    async def _next_query(self, stream: trio.SocketStream, received: bytearray) -> bytes | None:
-        with trio.CancelScope() as scope:
+    @contextlib.contextmanager
+    def _stall(self) -> Iterator[None]:
+        """Wait for a client to go on, until there are too many connections.
+
+        Raises:
+            trio.TooSlowError: it took too long, or the connection is to make room for another.
+        """
+        with trio.fail_after(_IDLE) as scope:
             self._waiting[scope] = None
             try:
-                return await _next_query(stream, received)
+                yield
             finally:
                 self._waiting.pop(scope, None)
-        return None
 
     async def _serve_connection(self, stream: trio.SocketStream) -> None:
         try:
             with contextlib.suppress(OSError, trio.BrokenResourceError, trio.TooSlowError):
                 client = str(stream.socket.getpeername()[0])
                 received = bytearray()
-                while (data := await self._next_query(stream, received)) is not None:
+                while True:
+                    with self._stall():
+                        data = await _next_query(stream, received)
+                    if data is None:
+                        return
                     answer = self.answer(data, client, is_tcp=True)
                     if answer is None:
                         async with self._recursing:
                             answer = await self._recurse(data, is_tcp=True)
                     if not answer:
                         return
-                    with trio.fail_after(_IDLE):
+                    with self._stall():
                         await stream.send_all(len(answer).to_bytes(2, "big") + answer)
         finally:
             self._connections -= 1
@@ -224,19 +234,18 @@ class DnsFront:
 
 async def _next_query(stream: trio.SocketStream, received: bytearray) -> bytes | None:
     """Return the next query of a connection, ``None`` at its end."""
-    with trio.fail_after(_IDLE):
-        while True:
-            size = int.from_bytes(received[:2], "big")
-            if size > _MAX_QUERY:
-                return None
-            if len(received) >= 2 + size and len(received) >= 2:
-                query = bytes(received[2 : 2 + size])
-                del received[: 2 + size]
-                return query
-            chunk = await stream.receive_some(_MAX_QUERY)
-            if not chunk:
-                return None
-            received += chunk
+    while True:
+        size = int.from_bytes(received[:2], "big")
+        if size > _MAX_QUERY:
+            return None
+        if len(received) >= 2 + size and len(received) >= 2:
+            query = bytes(received[2 : 2 + size])
+            del received[: 2 + size]
+            return query
+        chunk = await stream.receive_some(_MAX_QUERY)
+        if not chunk:
+            return None
+        received += chunk
 
 
 def _tell_where_packets_came(plain: socket.socket) -> None:

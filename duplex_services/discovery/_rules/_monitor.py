@@ -10,8 +10,11 @@ import msgspec
 
 from duplex_services.discovery._model import Check, Health
 
-#: Seconds between checks until the first success: who has just begun is well soon.
+#: Seconds between checks until the first success: who has just begun is well soon. After so many of them each pause is longer by a
+#: tenth, as who is not well by then may never be.
 START_INTERVAL: Final = 0.1
+_START_CHECKS: Final = 30
+_START_GROWTH: Final = 1.1
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -33,7 +36,7 @@ class Monitor(msgspec.Struct, frozen=True):
         threshold: checks in a row that must agree before the health changes.
         health: what they came to; ``None`` before the first success, until which nothing is said.
         other: another health that the last checks found.
-        count: how many of them in a row.
+        count: how many of them in a row; before the first success, how many there were.
     """
 
     threshold: int
@@ -44,7 +47,8 @@ class Monitor(msgspec.Struct, frozen=True):
     def take(self, found: Health) -> Monitor:
         """Return what is known after one more check."""
         if self.health is None:
-            return self if found == "critical" else Monitor(self.threshold, found)
+            is_well = found != "critical"
+            return Monitor(self.threshold, found if is_well else None, None, 0 if is_well else self.count + 1)
         if found == self.health:
             return Monitor(self.threshold, self.health)
         count = self.count + 1 if found == self.other else 1
@@ -54,7 +58,11 @@ class Monitor(msgspec.Struct, frozen=True):
 
     def pause(self, check: Check) -> float:
         """Return the seconds until the next check."""
-        return min(START_INTERVAL, check.interval) if self.health is None else check.interval
+        if self.health is not None:
+            return check.interval
+        # A hundred times a tenth longer is more than the longest interval.
+        late = min(max(0, self.count - _START_CHECKS), 150)
+        return float(min(START_INTERVAL * _START_GROWTH**late, check.interval))
 
 
 def checker_of(service: str, id: str, servers: Iterable[str]) -> str | None:

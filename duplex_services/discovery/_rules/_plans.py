@@ -21,6 +21,11 @@ class Plan(msgspec.Struct, frozen=True):
     when: tuple[Condition, ...] = ()
 
 
+def is_full(view: View, most: int) -> bool:
+    """Whether a directory has as many instances and services, together, as it may."""
+    return len(view) + view.count_of_services >= most
+
+
 class Owner(msgspec.Struct, frozen=True):
     """A server of discovery, in one of its lives."""
 

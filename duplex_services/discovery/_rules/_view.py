@@ -79,6 +79,11 @@ class View:
     def __len__(self) -> int:
         return self._state.count
 
+    @property
+    def count_of_services(self) -> int:
+        """How many services there are."""
+        return len(self._services)
+
     def instances(self, service: str) -> tuple[Instance, ...]:
         """Return the instances of a service that serve, the oldest first."""
         found = self._services.get(service)

@@ -70,6 +70,19 @@ def test_what_checks_come_to(threshold: int, found: list[Health], said: list[Hea
 def test_the_first_success_is_looked_for_often() -> None:
     check = Check("tcp", interval=2.0)
     assert Monitor(2).pause(check) == 0.1
+    # Who is not well after three seconds is asked ever less often, up to the check's own interval.
+    monitor = Monitor(2)
+    pauses = []
+    for _ in range(300):
+        monitor = monitor.take("critical")
+        assert monitor.health is None
+        pauses.append(monitor.pause(check))
+    assert pauses[:30] == [0.1] * 30
+    assert pauses == sorted(pauses)
+    assert pauses[31] == pytest.approx(0.121)
+    assert pauses[-1] == 2.0
+    assert monitor.pause(Check("tcp", interval=3600)) == 3600
+    assert monitor.take("passing") == Monitor(2, "passing")
     assert Monitor(2).pause(Check("tcp", interval=0.05)) == 0.05
     assert Monitor(2, "passing").pause(check) == 2.0
 
@@ -461,6 +474,30 @@ async def test_a_single_failure_changes_nothing(
         assert states(directory) == {"a": DOWN}
         kinds = [change.kind for change in directory.reading.view.last_changes("api", "a")]
         assert [kind for kind in kinds if kind != "leader"] == ["up", "update", "update"]
+
+
+async def test_checks_that_hang_hold_up_none_of_what_is_well(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr("duplex_services.discovery._checking._AT_ONCE", 2)
+    is_well = True
+
+    async def fake(check: Check, registration: Registration) -> Result:
+        if registration.id != "good":
+            await trio.sleep(check.timeout)
+        return Result("passing" if is_well and registration.id == "good" else "critical")
+
+    monkeypatch.setattr("duplex_services.discovery._monitoring.probe", fake)
+    async with open_directory("memory:") as directory:
+        for id in ("good", "slow-1", "slow-2", "slow-3"):
+            check = Check("tcp", interval=1.0, timeout=3000.0)
+            said = Registration(id, host="127.0.0.1", port=1, check=check)
+            await directory.instances.register("api", said, is_held=True)
+            await trio.sleep(2)
+        assert states(directory)["good"] == UP
+        is_well = False
+        await trio.sleep(5)
+        assert states(directory)["good"] == DOWN
 
 
 async def test_checks_are_spread_and_move_with_their_servers(

@@ -364,6 +364,44 @@ async def test_recursors_are_asked_in_turn(tcp: bool, monkeypatch: pytest.Monkey
             assert (front.statistics.recursed, front.statistics.failed) == (1, 1)
 
 
+async def test_servers_that_are_recursors_of_each_other_ask_each_other_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("duplex_services.discovery._dns._recursors._WITHIN", 0.5)
+    _, reading = told_of()
+    one, other = await closed_port(), await closed_port()
+    async with (
+        open_dns(reading, one, DnsOptions(recursors=(other,))) as first,
+        open_dns(reading, other, DnsOptions(recursors=(one,))) as second,
+    ):
+        assert (await ask(first, "example.com.")).rcode() == dns.rcode.SERVFAIL
+        assert (first.statistics.recursed, second.statistics.recursed) == (2, 1)
+
+
+async def test_what_several_ask_at_once_is_asked_once() -> None:
+    _, reading = told_of()
+    heard = [0]
+    async with (
+        serve_one(answering("2.2.2."), heard) as good,
+        open_front(reading, recursors=(good,)) as front,
+    ):
+        query = dns.message.make_query("example.com.", "A").to_wire()
+        ids = [bytes([number, 7]) for number in range(5)]
+        found: dict[bytes, bytes | None] = {}
+
+        async def one(id: bytes) -> None:
+            found[id] = await front._recursors.ask(id + query[2:], is_tcp=False)
+
+        async with trio.open_nursery() as nursery:
+            for id in ids:
+                nursery.start_soon(one, id)
+        # Each has the answer under its own id.
+        assert all(answer is not None and answer[:2] == id for id, answer in found.items())
+        assert heard == [1]
+        await one(b"xx")
+        assert heard == [2]
+
+
 async def test_who_cannot_be_asked_at_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("duplex_services.discovery._dns._server._MOST_RECURSING", 1)
     monkeypatch.setattr("duplex_services.discovery._dns._recursors._WITHIN", 0.5)

@@ -249,6 +249,46 @@ async def test_lookups_and_changes(autojump_clock: MockClock) -> None:
         assert (await remote.services()).services == ()
 
 
+async def test_a_directory_takes_only_so_much(autojump_clock: MockClock) -> None:
+    def said(id: str) -> Registration:
+        return msgspec.structs.replace(SAID, id=id)
+
+    async with open_served(max_entries=3) as (directory, _, endpoint), duplex.open_peer() as client:
+        link = await client.connect(endpoint)
+        remote = link.service(DiscoveryService, name="discovery")
+        for id in "ab":
+            await remote.heartbeat("web", said(id), 10.0)
+        full = "there are 3 instances and services, and this directory takes no more: deregister what is not"
+        with pytest.raises(duplex.ResourceExhausted, match=full):
+            await remote.heartbeat("web", said("c"), 10.0)
+        with pytest.raises(duplex.ResourceExhausted, match=full):
+            async with remote.register.open("db", said("a"), 10.0) as call:
+                await call.receive()
+        for method, arguments in (
+            ("add_service", ("db", ServiceConfig())),
+            ("configure", ("db", ServiceConfig())),
+        ):
+            with pytest.raises(duplex.ResourceExhausted, match=full):
+                await getattr(remote, method)(*arguments)
+        # What is there may change, and who registers waits until there is room.
+        assert await remote.set_metadata("web", {"a": 1}, 0)
+        await remote.configure("web", ServiceConfig("manual"))
+        await remote.heartbeat("web", msgspec.structs.replace(said("a"), weight=7), 10.0)
+        async with keep_registered(client, "web", said("c")) as registered:
+            await registered.answered()
+            assert isinstance(registered.refusal, duplex.ResourceExhausted)
+            await remote.deregister("web", "b", "", "")
+            await registered.registered()
+        assert states(directory).keys() == {"a"}
+
+
+@pytest.mark.parametrize("most", [0, -1])
+async def test_limits_that_make_no_sense(most: int) -> None:
+    with pytest.raises(duplex.ConfigurationError, match="max_entries is a whole number from 1, not"):
+        async with open_directory("memory:", max_entries=most):
+            pass
+
+
 async def test_differences_between_times(autojump_clock: MockClock) -> None:
     async with open_all() as (directory, remote, _):
         await remote.heartbeat("web", SAID, 60.0)

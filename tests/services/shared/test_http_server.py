@@ -58,6 +58,8 @@ class Told:
             return Streaming("text/plain", self._broken)
         if what == "echo":
             return Response(200, b"hello", headers=(("X-Echo", request.headers["x-echo"]),))
+        if what == "much":
+            return Response(200, b"x" * 50_000_000)
         if what == "nothing":
             return Response(204)
         return Response(200, request.body or b"hello", "text/plain", (("X-Path", "/".join(request.parts)),))
@@ -358,7 +360,11 @@ async def test_too_many_connections_are_told_so() -> None:
         assert b"hello" in await say(port, head("GET", "/", CLOSE))
 
 
-@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n", head("GET", "/a")])
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"GET / HTTP/1.1\r\n", head("GET", "/a"), head("PUT", "/a", "Content-Length: 1000") + b"x"],
+    ids=["nothing", "half a head", "one request", "half a body"],
+)
 async def test_who_only_has_connections_keeps_nobody_out(said: bytes) -> None:
     async with open_told(connections=3) as (_, server, port), AsyncExitStack() as stack:
         held = []
@@ -381,6 +387,18 @@ async def test_who_only_has_connections_keeps_nobody_out(said: bytes) -> None:
             while server.connections > 3:
                 # Real sockets: the server is told of the end by the kernel.
                 await trio.sleep(0.01)
+
+
+async def test_who_takes_no_answers_keeps_nobody_out() -> None:
+    async with open_told(connections=3) as (told, _, port), AsyncExitStack() as stack:
+        for number in range(8):
+            stream = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
+            await stream.send_all(head("GET", "/much"))
+            with fail_after(10):
+                while len(told.requests) <= number:
+                    # Real sockets: the kernel hands over what was sent.
+                    await trio.sleep(0.01)
+        assert b"hello" in await say(port, head("GET", "/", CLOSE))
 
 
 async def test_a_handler_that_fails(caplog: pytest.LogCaptureFixture) -> None:
