@@ -146,7 +146,7 @@ class Link(metaclass=Made):
         """Return a proxy whose calls all take this link. Arguments as in :meth:`Peer.service`."""
         inside = self._inside
         route = self._peer._callers.over_one_link(inside.caller)
-        return _proxy(route, target, name, Options(inside.peer.default_codec))
+        return _proxy(route, target, name, Options(inside.engine.default_codec))
 
     async def ping(self) -> float:
         """Return the seconds that a message to the other peer's event loop and back takes.
@@ -171,7 +171,7 @@ class Link(metaclass=Made):
         Calls of services go to other links, and calls that need this one fail with ``Unavailable``. This side does not
         connect there again; if it was the other side that connected, that one does.
         """
-        self._inside.peer.check_thread()
+        self._inside.engine.check_thread()
         self._inside.part()
 
     async def aclose(self) -> None:
@@ -179,7 +179,7 @@ class Link(metaclass=Made):
 
         A peer that connected here connects again, unless it disconnects.
         """
-        self._inside.peer.check_thread()
+        self._inside.engine.check_thread()
         self._inside.say_goodbye("closing")
         await trio.lowlevel.checkpoint()
 

@@ -176,10 +176,10 @@ def leftovers(link: duplex.Link) -> list[str]:
         "bytes that nobody takes": statistics.unconsumed if link.is_open else 0,
         "messages of channels that are over": connection._unread,
         "notifications that run": connection._notified,
-        "conversations": link._inside.channels.users,
+        "channel ends": link._inside.channels.users,
         "callbacks": link._inside.values.functions,
         "waiters for credit": link._inside.credit.waiters,
-        "conversations that owe credit": link._inside.returns.pending,
+        "channel ends that owe credit": link._inside.returns.pending,
         "credit that is owed": link._inside.returns.owed if link.is_open else 0,
         "tasks": stray_tasks(link.peer),
     }

@@ -186,8 +186,8 @@ async def test_item_of_another_type_is_no_end(caplog: pytest.LogCaptureFixture) 
     async def garble(sink: duplex.SendChannel[int]) -> None:
         channel: Any = sink
         await channel.send(1)
-        link = channel._conversation.link
-        link.connection.send(channel._conversation.channel, b"\xc1")
+        link = channel._channel_end.link
+        link.connection.send(channel._channel_end.channel, b"\xc1")
         link.touch()
 
     async with linked(service, check=False) as pair:

@@ -161,8 +161,8 @@ async def test_item_that_is_no_value_cuts_short_what_it_came_on(caplog: pytest.L
     async def garble(sink: duplex.SendChannel[int]) -> str:
         channel: Any = sink
         await channel.send(1)
-        link = channel._conversation.link
-        link.connection.send(channel._conversation.channel, b"\xc1")
+        link = channel._channel_end.link
+        link.connection.send(channel._channel_end.channel, b"\xc1")
         link.touch()
         return "garbled"
 

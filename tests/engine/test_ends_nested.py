@@ -301,6 +301,6 @@ async def test_channel_is_named_by_one_value_only() -> None:
     async with linked(carry) as pair:
         sink, source = trio.open_memory_channel[Any](math.inf)
         assert await pair.service("carry").deliver(sink, 2) == "delivered"
-        channel = (await source.receive())["items"]._conversation
+        channel = (await source.receive())["items"]._channel_end
         with pytest.raises(duplex.DecodeError, match="taken already"):
             channel.root.claim(channel.channel)

@@ -310,7 +310,7 @@ async def test_closed_receiving_end_drops_and_pays_back() -> None:
                 await call.send(ITEM)
             await closed.wait()
             await pair.settle()
-            assert not ends[0]._conversation._inbox, "what is dropped is not kept"
+            assert not ends[0]._channel_end._inbox, "what is dropped is not kept"
 
 
 async def test_empty_items_cost_something_too() -> None:

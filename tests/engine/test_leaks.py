@@ -13,7 +13,7 @@ import trio
 
 import duplex
 from duplex.engine.calling._unary import UnaryCall
-from duplex.engine.channels._conversation import Conversation
+from duplex.engine.channels._channel_end import ChannelEnd
 from duplex.engine.channels._live_values import CallValues
 from duplex.engine.channels._nested import NestedChannel
 from duplex.engine.links._session import Session
@@ -180,7 +180,7 @@ def _census() -> Counter[str]:
 
 def test_the_census_counts_what_it_should() -> None:
     assert issubclass(UnaryCall, CallValues)
-    assert issubclass(Conversation, CallValues)
+    assert issubclass(ChannelEnd, CallValues)
     assert issubclass(NestedChannel, CallValues)
     assert len(KINDS) == 16
 

@@ -197,7 +197,7 @@ async def test_a_callback_whose_call_is_over() -> None:
     async with linked(svc, client={"observer": seen.append}) as pair:
         await pair.service("svc").keep(lambda: None)
         callback = kept.pop()
-        callback._conversation.over = False
+        callback._channel_end.over = False
         await outcome(callback())
         assert seen.in_short == [("callback", "FAILED_PRECONDITION")]
 

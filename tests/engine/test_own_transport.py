@@ -107,7 +107,7 @@ async def test_both_sides_receive_while_they_call() -> None:
             inside = link._inside
             lead = inside.lead
             assert lead is not None
-            assert lead is inside.peer.workers.leads[inside.turns]
+            assert lead is inside.engine.workers.leads[inside.turns]
             taken: list[bool] = []
             take = lead.turns.take
 

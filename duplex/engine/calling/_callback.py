@@ -21,16 +21,16 @@ class RemoteCallback(Callback[..., Any]):
         caller: makes its calls.
         codec: of their arguments and results.
         number: which function it is.
-        conversation: the call that brought it, and as long as which it lives.
+        channel_end: the call that brought it, and as long as which it lives.
     """
 
-    __slots__ = ("_caller", "_codec", "_conversation", "_number", "_result_type")
+    __slots__ = ("_caller", "_codec", "_channel_end", "_number", "_result_type")
 
-    def __init__(self, caller: Caller, codec: Codec, number: int, conversation: CallValues) -> None:
+    def __init__(self, caller: Caller, codec: Codec, number: int, channel_end: CallValues) -> None:
         self._caller = caller
         self._codec = codec
         self._number = number
-        self._conversation = conversation
+        self._channel_end = channel_end
         self._result_type: Any = Any
 
     def _set_type(self, result_type: Any) -> None:
@@ -38,7 +38,7 @@ class RemoteCallback(Callback[..., Any]):
 
     async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function where it lives and return what it returns."""
-        if self._conversation.over:
+        if self._channel_end.over:
             await trio.lowlevel.checkpoint()
             raise FailedPrecondition("this callback's call is over, and the callback with it")
         request = Request(
@@ -46,6 +46,6 @@ class RemoteCallback(Callback[..., Any]):
             f"callback {self._number}",
             self._codec,
             self._result_type,
-            parent=self._conversation.channel,
+            parent=self._channel_end.channel,
         )
         return await self._caller.unary(request, args, kwargs)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def open_channel(
     link: CallHost,
-    conversation: ChannelUser,
+    channel_end: ChannelUser,
     request: Request,
     timeout: float | None,
     payload: bytes | None = None,
@@ -30,7 +30,7 @@ def open_channel(
 
     Args:
         link: the link that the call takes.
-        conversation: what is told of all that comes on the channel.
+        channel_end: what is told of all that comes on the channel.
         request: what is called.
         timeout: seconds that the other side is told it has.
         payload: the first message, for which there must be link credit; ``None`` if it follows.
@@ -42,7 +42,7 @@ def open_channel(
         ResourceExhausted: a limit of the other side's.
         Unimplemented: there is an idempotency key, and the other side would not keep it.
     """
-    link.peer.check_thread()
+    link.engine.check_thread()
     connection = link.connection
     parent = _served_on(link) if request.parent is None else request.parent
     if not connection.is_open or (parent is None and (connection.remote_leaving or link.is_parted)):
@@ -67,7 +67,7 @@ def open_channel(
         codec=None if codec == "msgpack" else codec,
     )
     if not flags & NOTIFY:
-        link.channels.users[channel] = conversation
+        link.channels.users[channel] = channel_end
     link.touch()
     return channel
 

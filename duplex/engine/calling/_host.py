@@ -63,8 +63,8 @@ class CallHost(ChannelHost, Callee, Protocol):
     """The link."""
 
     @property
-    def peer(self) -> CallOwner:
-        """This side's peer."""
+    def engine(self) -> CallOwner:
+        """This side's engine."""
 
     @property
     def peer_name(self) -> str:
@@ -93,5 +93,5 @@ class CallHost(ChannelHost, Callee, Protocol):
     def unavailable(self) -> RPCError:
         """Return the error for a call that cannot begin on the link."""
 
-    async def wait_link_credit(self, conversation: ChannelUser) -> None:
-        """Wait until something may be sent on the link, or the conversation has its outcome."""
+    async def wait_link_credit(self, channel_end: ChannelUser) -> None:
+        """Wait until something may be sent on the link, or the channel end has its outcome."""

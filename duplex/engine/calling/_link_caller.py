@@ -15,8 +15,8 @@ from duplex.engine.calling._opening import LimitedOpening
 from duplex.engine.calling._outcome import blame, deadline_exceeded
 from duplex.engine.calling._outgoing import (
     OutgoingCall,
-    OutgoingConversation,
-    OverflowingConversation,
+    OutgoingChannelEnd,
+    OverflowingChannelEnd,
     close_now,
 )
 from duplex.engine.calling._request import Request, begun, in_time
@@ -51,7 +51,7 @@ class LinkCaller:
         request = begun(request)
         call = UnaryCall(self._link, request)
         if request.deadline is not None and not request.is_bounded:
-            if request.deadline <= self._link.peer.clock():
+            if request.deadline <= self._link.engine.clock():
                 await trio.lowlevel.checkpoint()
                 raise deadline_exceeded(request.method, request.timeout, self._link, sent=False)
             call.keep_time(request.deadline)
@@ -75,7 +75,7 @@ class LinkCaller:
     ) -> None:
         """See :meth:`Caller.notify`."""
         link = self._link
-        link.peer.check_thread()
+        link.engine.check_thread()
         check_run()
         request = begun(request)
         call = UnaryCall(link, request)
@@ -85,7 +85,7 @@ class LinkCaller:
                 await trio.lowlevel.checkpoint()
                 await link.wait_link_credit(call)
             open_channel(link, call, request, request.time_left(), payload, attachments, END | NOTIFY)
-            if (counting := link.peer.counting) is not None:
+            if (counting := link.engine.counting) is not None:
                 counting.made[request.method].ended(0, 0.0, 0, message_bytes(payload, attachments))
         except RPCError as error:
             blame(error, request.method, link)
@@ -97,9 +97,9 @@ async def _open_call(
     link: CallHost, request: Request, positional: Sequence[Any], keyword: Mapping[str, Any]
 ) -> OutgoingCall[Any, Any]:
     if request.overflow is None:
-        call = OutgoingConversation(link, request)
+        call = OutgoingChannelEnd(link, request)
     else:
-        call = OverflowingConversation(link, request, request.overflow)
+        call = OverflowingChannelEnd(link, request, request.overflow)
     try:
         payload, attachments = request.codec.encode_arguments(positional, keyword, call)
         await trio.lowlevel.checkpoint_if_cancelled()

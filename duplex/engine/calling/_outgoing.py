@@ -18,8 +18,8 @@ from duplex.engine.calling._timers import Timer, cancel_timer
 from duplex.engine.channels import (
     NOTHING,
     Channel,
+    ChannelEnd,
     ChannelStatistics,
-    Conversation,
     Overflowing,
     OverflowState,
     message_bytes,
@@ -38,7 +38,7 @@ SendT = TypeVar("SendT", contravariant=True)
 ReceiveT = TypeVar("ReceiveT", covariant=True)
 
 
-class OutgoingConversation(Conversation):
+class OutgoingChannelEnd(ChannelEnd):
     """The channel under an :class:`OutgoingCall`."""
 
     __slots__ = (
@@ -120,7 +120,7 @@ class OutgoingConversation(Conversation):
         if self.request.single:
             self._is_single = not self._inbox
         elif self._waits_in_vain:
-            peer = self.link.peer
+            peer = self.link.engine
             self._timer = peer.timers.add(peer.clock() + SUSPICIOUS, self)
 
     @property
@@ -131,13 +131,13 @@ class OutgoingConversation(Conversation):
     def expire(self) -> None:
         """Nothing has come for a while."""
         if self._waits_in_vain:
-            self.link.peer.spawn(self._ask_kind)
+            self.link.engine.spawn(self._ask_kind)
 
     async def _ask_kind(self) -> None:
         request = self.request
         service, _, method = request.method.rpartition(".")
         describe = "duplex.reflection.describe"
-        asked = Request(describe, describe, self.link.peer.default_codec, timeout=ASKING)
+        asked = Request(describe, describe, self.link.engine.default_codec, timeout=ASKING)
         try:
             described = await self.link.caller.unary(asked, (service, method), {})
             kind = described["methods"][0]["kind"]
@@ -177,7 +177,7 @@ class OutgoingConversation(Conversation):
         super().finish(error)
 
     def _count(self, status: int) -> None:
-        peer = self.link.peer
+        peer = self.link.engine
         if peer.counting is not None and self.channel:
             seconds = peer.clock() - self.started if self.started else 0.0
             received = self.bytes_in
@@ -194,14 +194,14 @@ class OutgoingConversation(Conversation):
 
 
 @final
-class OverflowingConversation(OutgoingConversation, Overflowing):
-    """The conversation of a call with an overflow option."""
+class OverflowingChannelEnd(OutgoingChannelEnd, Overflowing):
+    """The channel end of a call with an overflow option."""
 
     __slots__ = ("overflow",)
 
     def __init__(self, link: CallHost, request: Request, policy: Overflow) -> None:
         super().__init__(link, request)
-        self.overflow = OverflowState(policy, link.peer.limits.channel_window)
+        self.overflow = OverflowState(policy, link.engine.limits.channel_window)
 
     @property
     def method(self) -> str:
@@ -226,8 +226,8 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
 
     __slots__ = ("_call", "_make_again", "_note_success", "_value")
 
-    def __init__(self, conversation: OutgoingConversation) -> None:
-        self._call = conversation
+    def __init__(self, channel_end: OutgoingChannelEnd) -> None:
+        self._call = channel_end
         self._value: Any = _NONE
         self._make_again: Callable[[RPCError], Awaitable[OutgoingCall[Any, Any]]] | None = None
         self._note_success: Callable[[], None] | None = None
@@ -332,7 +332,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
 
     async def send_eof(self) -> None:
         """End the input stream. Idempotent. See :meth:`duplex.SendChannel.send_eof`."""
-        self._call.link.peer.check_thread()
+        self._call.link.engine.check_thread()
         await trio.lowlevel.checkpoint()
         await self._call.send_queued()
         self._call.end_now()
@@ -359,7 +359,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         if self._value is not _NONE:
             await trio.lowlevel.checkpoint()
             return cast("ReceiveT", self._value)
-        Conversation.check_can_receive(call)  # a single result is what is asked for
+        ChannelEnd.check_can_receive(call)  # a single result is what is asked for
         if end:
             call.end_now()
         try:
@@ -399,7 +399,7 @@ class OutgoingCall(Channel[SendT, ReceiveT]):
         """Abandon the call: the remote handler is cancelled, and what still comes is dropped. Idempotent."""
         call = self._call
         if not call.over:
-            call.link.peer.check_thread()
+            call.link.engine.check_thread()
             reason = as_text(reason)
             call.link.channels.cancel(call.channel, reason)
             error = error_for_status(1, reason or "cancelled by the caller")
@@ -424,9 +424,9 @@ def close_now(call: OutgoingCall[Any, Any]) -> None:
 
 def ending_of(call: OutgoingCall[Any, Any]) -> tuple[bool, RPCError | None]:
     """Return whether the other side, or the link, has ended a call, and the error that it has ended with."""
-    conversation = call._call
-    error = conversation.error
-    return conversation.over and (error is None or error.cancelled_by != "local"), error
+    channel_end = call._call
+    error = channel_end.error
+    return channel_end.over and (error is None or error.cancelled_by != "local"), error
 
 
 def with_retry(
@@ -451,11 +451,11 @@ _NONE: Final = object()
 
 
 class _until_woken:
-    """Make the task the conversation's waiting receiver for one wait."""
+    """Make the task the channel end's waiting receiver for one wait."""
 
     __slots__ = ("_call",)
 
-    def __init__(self, call: Conversation) -> None:
+    def __init__(self, call: ChannelEnd) -> None:
         self._call = call
 
     def __enter__(self) -> None:

@@ -54,7 +54,7 @@ class UnaryCall(CallValues):
     queued = 0
 
     def __init__(self, link: CallHost, request: Request) -> None:
-        CallValues.__init__(self)  # not super(), as in Conversation
+        CallValues.__init__(self)  # not super(), as in ChannelEnd
         self.link = link
         self.channel = 0
         self.over = False
@@ -104,7 +104,7 @@ class UnaryCall(CallValues):
 
     def keep_time(self, deadline: float) -> None:
         """Let the call expire at its deadline; :meth:`run` is to follow at once."""
-        self._timer = self.link.peer.timers.add(deadline, self)
+        self._timer = self.link.engine.timers.add(deadline, self)
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, positional: Sequence[Any], keyword: Mapping[str, Any]) -> Any:
@@ -132,7 +132,7 @@ class UnaryCall(CallValues):
                 self._task = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
             result = self._take_result()
-            if (counting := link.peer.counting) is not None:
+            if (counting := link.engine.counting) is not None:
                 # As MethodCounts.ended() does.
                 counts = counting.made[request.method]
                 counts.buckets[bisect_left(BOUNDS, link.now - self.started)] += 1
@@ -172,7 +172,7 @@ class UnaryCall(CallValues):
 
     def _count(self, status: int) -> None:
         """Count a call that has failed, if it was sent."""
-        peer = self.link.peer
+        peer = self.link.engine
         if self.channel and peer.counting is not None:
             seconds = peer.clock() - self.started if self.started else 0.0
             peer.counting.made[self.method].ended(status, seconds, 0, 0)
@@ -230,7 +230,7 @@ class UnaryCall(CallValues):
 
     @property
     def _is_own_time_over(self) -> bool:
-        return self._timer is not None and self._timer[0] - self.link.peer.clock() <= ABOUT
+        return self._timer is not None and self._timer[0] - self.link.engine.clock() <= ABOUT
 
     def abandon(self, reason: str) -> None:
         """Cancel the call if it is still under way."""
@@ -261,7 +261,7 @@ class UnaryCall(CallValues):
 
     async def wait_credit(self, *, result: bool) -> None:
         """Wait until link credit comes, or the link is lost."""
-        if (counting := self.link.peer.counting) is not None:
+        if (counting := self.link.engine.counting) is not None:
             counting.waits(self)
         waiters = self.link.credit.waiters
         waiters[self] = result

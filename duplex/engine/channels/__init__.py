@@ -5,10 +5,10 @@ The link is known as a :class:`ChannelHost`, and knows those who use its channel
 
 from __future__ import annotations
 
-from duplex.engine.channels._conversation import NOTHING as NOTHING
-from duplex.engine.channels._conversation import Conversation as Conversation
-from duplex.engine.channels._conversation import message_bytes as message_bytes
-from duplex.engine.channels._conversation import opening_bytes as opening_bytes
+from duplex.engine.channels._channel_end import NOTHING as NOTHING
+from duplex.engine.channels._channel_end import ChannelEnd as ChannelEnd
+from duplex.engine.channels._channel_end import message_bytes as message_bytes
+from duplex.engine.channels._channel_end import opening_bytes as opening_bytes
 from duplex.engine.channels._credit import CreditShare as CreditShare
 from duplex.engine.channels._dropped import Dropped as Dropped
 from duplex.engine.channels._host import ChannelHost as ChannelHost
@@ -47,7 +47,7 @@ __all__ = (
     "ChannelTable",
     "ChannelUser",
     "Child",
-    "Conversation",
+    "ChannelEnd",
     "CreditReturns",
     "CreditShare",
     "Dropped",

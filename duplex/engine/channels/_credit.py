@@ -22,7 +22,7 @@ class CreditShare:
     """The waiters of one link.
 
     Attributes:
-        waiters: conversations that have something to send, in the order of their turns; and whether what streams leave to
+        waiters: channel ends that have something to send, in the order of their turns; and whether what streams leave to
             others would do for it.
         has_come: the other side has granted more on the link, and nobody was told yet.
     """

@@ -95,8 +95,8 @@ class ChannelHost(ValuesHost, Protocol):
         """What this side owes of credit."""
 
     @property
-    def peer(self) -> ChannelOwner:
-        """This side's peer."""
+    def engine(self) -> ChannelOwner:
+        """This side's engine."""
 
     @property
     def public(self) -> PublicLink:

@@ -108,8 +108,8 @@ class ValuesHost(Protocol):
         """The protocol."""
 
     @property
-    def peer(self) -> ValuesOwner:
-        """This side's peer."""
+    def engine(self) -> ValuesOwner:
+        """This side's engine."""
 
     @property
     def values(self) -> Values:
@@ -117,7 +117,7 @@ class ValuesHost(Protocol):
 
 
 class Children(dict[int, Child]):
-    """The channels that belong to a conversation, by number, in order of their opening."""
+    """The channels that belong to another one, by number, in order of their opening."""
 
     __slots__ = ("late_bytes",)
 
@@ -139,9 +139,9 @@ FUNCTIONS: Final = (
 
 
 class CallValues:
-    """The live values of one conversation: implements :class:`duplex.codec.LiveValues` for its codec.
+    """The live values of one channel end: implements :class:`duplex.codec.LiveValues` for its codec.
 
-    Base class of conversations, so that one without live values pays two empty slots for them.
+    Base class of channel ends, so that one without live values pays two empty slots for them.
     """
 
     __slots__ = ("_children", "_exports", "_fresh", "channel", "link", "over")
@@ -165,7 +165,7 @@ class CallValues:
     @property
     def max_elements(self) -> int:
         """See :attr:`duplex.codec.LiveValues.max_elements`."""
-        return self.link.peer.limits.max_elements
+        return self.link.engine.limits.max_elements
 
     @property
     def root(self) -> CallValues:
@@ -178,7 +178,7 @@ class CallValues:
         return None
 
     def ensure_open(self) -> int:
-        """Return the number of the conversation's channel, opening it first if need be."""
+        """Return the number of the channel, opening it first if need be."""
         return self.channel
 
     def export(self, value: Any) -> tuple[LiveKind, int] | None:
@@ -271,7 +271,7 @@ class CallValues:
         return value
 
     def release(self, *, failed: bool = True) -> None:
-        """End everything that lives as long as the conversation. Idempotent."""
+        """End everything that lives as long as the channel end. Idempotent."""
         if self._exports is not None:
             exports, self._exports = self._exports, None
             self.link.values.withdraw_callbacks(exports)
@@ -298,7 +298,7 @@ class CallValues:
         return root
 
     def adopt(self, child: Child) -> None:
-        """Let a nested channel end with this conversation."""
+        """Have a nested channel end together with this one."""
         self.children[child.channel] = child
 
     def disown(self, child: Child) -> None:

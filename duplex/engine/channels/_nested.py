@@ -1,4 +1,4 @@
-"""Channels that are themselves values, and the ends that applications hold of any conversation."""
+"""Channels that are themselves values, and what applications hold of any channel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from duplex._errors import CallCancelled, DuplexError, ResourceExhausted, RPCErr
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
 from duplex.engine._failure import is_interrupt
-from duplex.engine.channels._conversation import NOTHING, Conversation
+from duplex.engine.channels._channel_end import NOTHING, ChannelEnd
 from duplex.engine.channels._host import ChannelHost
 from duplex.engine.channels._live_values import CallValues
 from duplex.engine.channels._types import Channel, ChannelStatistics, ReceiveChannel, SendChannel
@@ -36,114 +36,114 @@ async def close_local(channel: Any) -> None:
 
 @final
 class ReceiveEnd(ReceiveChannel[Any]):
-    """The receiving end of a conversation."""
+    """The receiving direction of a channel."""
 
-    __slots__ = ("__weakref__", "_conversation")
+    __slots__ = ("__weakref__", "_channel_end")
 
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+    def __init__(self, channel_end: ChannelEnd) -> None:
+        self._channel_end = channel_end
 
     async def receive(self) -> Any:
         """See :class:`ReceiveChannel`."""
-        item = self._conversation.receive_now()
-        return await self._conversation.receive_item() if item is NOTHING else item
+        item = self._channel_end.receive_now()
+        return await self._channel_end.receive_item() if item is NOTHING else item
 
     async def aclose(self) -> None:
         """Take no more items; the other side may send on until it notices. Idempotent."""
-        self._conversation.close_receive()
+        self._channel_end.close_receive()
         await trio.lowlevel.checkpoint()
 
     def statistics(self) -> ChannelStatistics:
         """See :class:`ReceiveChannel`."""
-        return self._conversation.statistics()
+        return self._channel_end.statistics()
 
     def _set_type(self, item_type: Any) -> None:
-        self._conversation.set_item_type(item_type)
+        self._channel_end.set_item_type(item_type)
 
 
 @final
 class SendEnd(SendChannel[Any]):
-    """The sending end of a conversation."""
+    """The sending direction of a channel."""
 
-    __slots__ = ("__weakref__", "_conversation")
+    __slots__ = ("__weakref__", "_channel_end")
 
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+    def __init__(self, channel_end: ChannelEnd) -> None:
+        self._channel_end = channel_end
 
     @trio.lowlevel.enable_ki_protection
     async def send(self, value: Any) -> None:
         """See :class:`SendChannel`."""
-        if (rest := self._conversation.send_now(value)) is not None:
+        if (rest := self._channel_end.send_now(value)) is not None:
             await rest
 
     async def send_eof(self) -> None:
         """See :class:`SendChannel`."""
         await trio.lowlevel.checkpoint()
-        await self._conversation.send_queued()
-        self._conversation.end_now()
+        await self._channel_end.send_queued()
+        self._channel_end.end_now()
 
     async def aclose(self) -> None:
         """The same as :meth:`send_eof`."""
-        self._conversation.end_now()
+        self._channel_end.end_now()
         await trio.lowlevel.checkpoint()
 
     def statistics(self) -> ChannelStatistics:
         """See :class:`SendChannel`."""
-        return self._conversation.statistics()
+        return self._channel_end.statistics()
 
     def _set_type(self, item_type: Any) -> None:
         """What is sent has the type that the other side declares."""
 
     def break_off(self, reason: str) -> None:
         """End the channel as one that was cut short: a reader must not take what came for all. Idempotent."""
-        conversation = self._conversation
-        if not conversation.over:
-            conversation.link.channels.close(conversation.channel, StatusCode.CANCELLED, message=reason)
-            conversation.finish(CallCancelled(reason))
+        channel_end = self._channel_end
+        if not channel_end.over:
+            channel_end.link.channels.close(channel_end.channel, StatusCode.CANCELLED, message=reason)
+            channel_end.finish(CallCancelled(reason))
 
 
 @final
 class BothEnds(Channel[Any, Any]):
-    """Both ends of a conversation: a handler's parameter of type ``Channel``."""
+    """Both directions of a channel: a handler's parameter of type ``Channel``."""
 
-    __slots__ = ("_conversation",)
+    __slots__ = ("_channel_end",)
 
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+    def __init__(self, channel_end: ChannelEnd) -> None:
+        self._channel_end = channel_end
 
     async def receive(self) -> Any:
         """See :class:`ReceiveChannel`."""
-        item = self._conversation.receive_now()
-        return await self._conversation.receive_item() if item is NOTHING else item
+        item = self._channel_end.receive_now()
+        return await self._channel_end.receive_item() if item is NOTHING else item
 
     @trio.lowlevel.enable_ki_protection
     async def send(self, value: Any) -> None:
         """See :class:`SendChannel`."""
-        if (rest := self._conversation.send_now(value)) is not None:
+        if (rest := self._channel_end.send_now(value)) is not None:
             await rest
 
     async def send_eof(self) -> None:
         """See :class:`SendChannel`."""
         await trio.lowlevel.checkpoint()
-        await self._conversation.send_queued()
-        self._conversation.end_now()
+        await self._channel_end.send_queued()
+        self._channel_end.end_now()
 
     async def aclose(self) -> None:
         """End both directions. Idempotent."""
-        self._conversation.end_now()
-        self._conversation.close_receive()
+        self._channel_end.end_now()
+        self._channel_end.close_receive()
         await trio.lowlevel.checkpoint()
 
     def statistics(self) -> ChannelStatistics:
         """See :class:`SendChannel`."""
-        return self._conversation.statistics()
+        return self._channel_end.statistics()
 
 
 # Large because such a channel has three ends to agree on: the other side's, that of the local channel which is moved from or
 # to, and that of the call that carried it. Most methods are one of these ends and a few lines.
 @final
-class NestedChannel(Conversation):
-    """A channel that is a value in a message of another conversation, its parent."""
+class NestedChannel(ChannelEnd):
+    """A channel that is a value in a message of another channel, its parent."""
 
     __slots__ = (
         "_claimed",
@@ -212,14 +212,14 @@ class NestedChannel(Conversation):
     def sending_end(self) -> SendEnd:
         """Return the end to send with. If it is dropped, the channel is closed some time later."""
         end = SendEnd(self)
-        self._end = self.link.peer.dropped.watch(self, end)
+        self._end = self.link.engine.dropped.watch(self, end)
         return end
 
     def receiving_end(self) -> ReceiveEnd:
         """Return the end to receive with; items cannot be sent on it. If it is dropped, the channel is closed some time
         later."""
         end = ReceiveEnd(self)
-        self._end = self.link.peer.dropped.watch(self, end)
+        self._end = self.link.engine.dropped.watch(self, end)
         return end
 
     def close_dropped(self) -> None:
@@ -230,20 +230,20 @@ class NestedChannel(Conversation):
             self.end_now()
 
     async def next_message(self) -> MessageReceived | None:
-        """See :meth:`Conversation.next_message`; the importing side closes the channel once it is drained."""
+        """See :meth:`ChannelEnd.next_message`; the importing side closes the channel once it is drained."""
         message = await super().next_message()
         if message is None:
             self._close_if_done()
         return message
 
     def close_receive(self) -> None:
-        """See :meth:`Conversation.close_receive`."""
+        """See :meth:`ChannelEnd.close_receive`."""
         super().close_receive()
         self._ended = True
         self._close_if_done()
 
     def end_now(self) -> None:
-        """See :meth:`Conversation.end_now`."""
+        """See :meth:`ChannelEnd.end_now`."""
         if self._opener or self.over:
             super().end_now()
         else:
@@ -296,7 +296,7 @@ class NestedChannel(Conversation):
             self.finish(error if failed or self._receives else None)
 
     def finish(self, error: RPCError | None) -> None:
-        """See :meth:`Conversation.finish`."""
+        """See :meth:`ChannelEnd.finish`."""
         if self._receives and self._ended:
             error = None  # all has come, and that it is all: what ends the channel now takes nothing away
         super().finish(error)
@@ -320,7 +320,7 @@ class NestedChannel(Conversation):
         """The value that names the channel has not been decoded, if it came at all. What has come on the channel waits
         for that, within the bounds of what one channel may hold: credit does not bound channels that are over."""
         children = self._root.children
-        limits = self.link.peer.limits
+        limits = self.link.engine.limits
         size = self.statistics().buffered_bytes
         if len(children) > limits.max_channels:
             self._root.disown(self)
@@ -338,7 +338,7 @@ class NestedChannel(Conversation):
         await self._is_over.wait()
 
     def check_can_send(self) -> None:
-        """See :meth:`Conversation.check_can_send`; a reader that went away is told in trio's words."""
+        """See :meth:`ChannelEnd.check_can_send`; a reader that went away is told in trio's words."""
         if isinstance(self.error, CallCancelled) and not self._closed_send:
             raise trio.BrokenResourceError(self.error.message)
         super().check_can_send()
@@ -363,8 +363,8 @@ class NestedChannel(Conversation):
         self._forwards = isinstance(local, SendChannel)
         # What is sent against the direction of a channel is nobody's, and its credit goes back at once.
         self._closed_receive = self._pumps_out
-        self.link.peer.dropped.pumped(self, local)
-        self.link.peer.spawn(self.pump_out if self._pumps_out else self.pump_in, local)
+        self.link.engine.dropped.pumped(self, local)
+        self.link.engine.spawn(self.pump_out if self._pumps_out else self.pump_in, local)
 
     async def pump_out(self, source: trio.abc.ReceiveChannel[Any]) -> None:
         """Send what comes from a local channel; the task that does it. Ends when the channel is over."""
@@ -444,7 +444,7 @@ class NestedChannel(Conversation):
                     reason = f"the channel failed at its origin: {type(error).__name__}"
                     self._give_up(reason)
         finally:
-            self.link.peer.dropped.pump_ended(self)
+            self.link.engine.dropped.pump_ended(self)
             self.drop_inbox()
             if reason and isinstance(local, SendEnd):
                 local.break_off(reason)

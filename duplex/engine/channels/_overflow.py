@@ -1,6 +1,6 @@
 """Streams whose senders do not wait: what becomes of items when a window is full.
 
-A conversation without such an option knows nothing of this module; one with it is of a class of its own, so
+A channel end without such an option knows nothing of this module; one with it is of a class of its own, so
 that ordinary streams pay nothing.
 
 The option speaks for the end that gave it. When it *sends* and credit is used up, the item is dropped, or it
@@ -22,7 +22,7 @@ import msgspec
 from duplex._config import Overflow
 from duplex._errors import DecodeError, ResourceExhausted, RPCError
 from duplex.codec._base import Buffer, LiveKind
-from duplex.engine.channels._conversation import Conversation
+from duplex.engine.channels._channel_end import ChannelEnd
 from duplex.engine.channels._live_values import Child
 from duplex.engine.channels._nested import close_local
 from duplex.engine.channels._types import ChannelStatistics
@@ -41,7 +41,7 @@ class _Queued(NamedTuple):
 
 @final
 class OverflowState:
-    """What a conversation with an overflow option remembers.
+    """What a channel end with an overflow option remembers.
 
     Args:
         policy: the option.
@@ -78,8 +78,8 @@ class OverflowState:
         self.failure: ResourceExhausted | None = None
 
 
-class Overflowing(Conversation):
-    """What conversations with an overflow option do differently. Their class has it as its second base, and a
+class Overflowing(ChannelEnd):
+    """What channel ends with an overflow option do differently. Their class has it as its second base, and a
     slot ``overflow``."""
 
     __slots__ = ()
@@ -93,7 +93,7 @@ class Overflowing(Conversation):
     # -- receiving -------------------------------------------------------------------------------------
 
     def on_message(self, event: MessageReceived) -> None:
-        """See :meth:`Conversation.on_message`; the sender has its credit back at once."""
+        """See :meth:`ChannelEnd.on_message`; the sender has its credit back at once."""
         if self._closed_receive:
             super().on_message(event)
             return
@@ -123,19 +123,19 @@ class Overflowing(Conversation):
         self.wake_receiver()
 
     def on_items(self, event: ItemsReceived) -> None:
-        """See :meth:`Conversation.on_items`."""
+        """See :meth:`ChannelEnd.on_items`."""
         for message in event.messages():
             self.on_message(message)
 
     async def next_message(self) -> MessageReceived | None:
-        """See :meth:`Conversation.next_message`."""
+        """See :meth:`ChannelEnd.next_message`."""
         message = await super().next_message()
         if message is None and self.overflow.failure is not None:
             raise self.overflow.failure
         return message
 
     def take(self, cost: int) -> None:
-        """See :meth:`Conversation.take`; the credit went back when the message came."""
+        """See :meth:`ChannelEnd.take`; the credit went back when the message came."""
         self.overflow.held -= cost
         self.overflow.arguments_due = False
 
@@ -157,7 +157,7 @@ class Overflowing(Conversation):
     # -- sending ---------------------------------------------------------------------------------------
 
     async def send_payload(self, payload: bytes, attachments: Sequence[Buffer], flags: int = 0) -> None:
-        """See :meth:`Conversation.send_payload`; an item does not wait. Asked when there is no credit for it."""
+        """See :meth:`ChannelEnd.send_payload`; an item does not wait. Asked when there is no credit for it."""
         if flags:
             await super().send_payload(payload, attachments, flags)
             return
@@ -182,7 +182,7 @@ class Overflowing(Conversation):
         self.link.credit.waiters.setdefault(self, False)
 
     def on_credit(self) -> None:
-        """See :meth:`Conversation.on_credit`; what is queued comes first."""
+        """See :meth:`ChannelEnd.on_credit`; what is queued comes first."""
         state = self.overflow
         connection = self.link.connection
         # The channel may have ended in the same message: that is told next.
@@ -204,7 +204,7 @@ class Overflowing(Conversation):
         super().on_credit()
 
     async def wait_credit(self, *, result: bool = False) -> None:
-        """See :meth:`Conversation.wait_credit`; what is queued waits for credit too, and goes on to."""
+        """See :meth:`ChannelEnd.wait_credit`; what is queued waits for credit too, and goes on to."""
         try:
             await super().wait_credit(result=result)
         finally:
@@ -212,19 +212,19 @@ class Overflowing(Conversation):
                 self.link.credit.waiters.setdefault(self, False)
 
     async def send_queued(self) -> None:
-        """Wait until nothing is queued for sending, or the conversation is over."""
+        """Wait until nothing is queued for sending, or the channel end is over."""
         while self.overflow.queue and not self.over and not self._stopped:
             await self.wait_credit()
 
     def end_now(self) -> None:
-        """See :meth:`Conversation.end_now`; what is queued comes before the end."""
+        """See :meth:`ChannelEnd.end_now`; what is queued comes before the end."""
         if self.overflow.queue and not self._closed_send and not self.over and not self._stopped:
             self._closed_send = self.overflow.end_due = True
         else:
             super().end_now()
 
     def finish(self, error: RPCError | None) -> None:
-        """See :meth:`Conversation.finish`; what is queued is dropped."""
+        """See :meth:`ChannelEnd.finish`; what is queued is dropped."""
         while self.overflow.queue:
             self._drop_oldest()
         super().finish(error)
@@ -242,13 +242,13 @@ class Overflowing(Conversation):
             # The sender takes the channels in it for passed, so nobody else is going to close them.
             pending, self._fresh = self._fresh, fresh
             for channel in self.revoke_exports():
-                self.link.peer.spawn(close_local, channel)
+                self.link.engine.spawn(close_local, channel)
             self._fresh = pending
 
     # -- what users see --------------------------------------------------------------------------------
 
     def statistics(self) -> ChannelStatistics:
-        """See :meth:`Conversation.statistics`."""
+        """See :meth:`ChannelEnd.statistics`."""
         state = self.overflow
         return msgspec.structs.replace(
             super().statistics(),
@@ -265,14 +265,14 @@ class _Refusal:
 
     max_attachments: Final = 0
 
-    def __init__(self, conversation: Conversation) -> None:
-        self.max_elements = conversation.max_elements
-        self._conversation = conversation
+    def __init__(self, channel_end: ChannelEnd) -> None:
+        self.max_elements = channel_end.max_elements
+        self._channel_end = channel_end
 
     def import_(self, kind: LiveKind, number: int) -> None:
         """See :meth:`duplex.codec.LiveValues.import_`."""
         if kind is not LiveKind.CALLBACK:
-            self._conversation.root.claim(number).close_receive()
+            self._channel_end.root.claim(number).close_receive()
 
     def export(self, value: Any) -> None:
         """Nothing is encoded."""

@@ -22,7 +22,7 @@ SHORT: Final = 256
 
 def is_much_unread(link: ChannelHost) -> bool:
     """Whether much of what cost no credit is not known to have arrived."""
-    return link.connection.free_unread > link.peer.limits.max_unsent // 2
+    return link.connection.free_unread > link.engine.limits.max_unsent // 2
 
 
 def in_short(

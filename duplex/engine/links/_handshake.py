@@ -117,8 +117,8 @@ class NewLink(Protocol):
     made_at: float
 
     @property
-    def peer(self) -> HandshakeOwner:
-        """This side's peer."""
+    def engine(self) -> HandshakeOwner:
+        """This side's engine."""
 
     @property
     def connection(self) -> Connection:
@@ -194,23 +194,23 @@ class LinkHandshake:
             return
         if self._turn_away_if_full():
             return
-        if link.peer.authenticator is None:
+        if link.engine.authenticator is None:
             self._accept(event.remote, link.carrier.identity)
             return
-        refusal = link.peer.registry.deciding.judge(link.carrier.address)
+        refusal = link.engine.registry.deciding.judge(link.carrier.address)
         if refusal is not None:
             self._turn_away(*refusal)
         else:
-            self._begin(link.peer.authenticator, event.remote)
+            self._begin(link.engine.authenticator, event.remote)
 
     def on_link_opened(self, event: LinkOpened) -> None:
         """The other side wants the link that this side has asked for."""
         link = self._link
-        if link.peer.authenticator is None:
+        if link.engine.authenticator is None:
             link.establish(event.remote, link.carrier.identity)
         else:
             link.inbound.hold()
-            self._begin(link.peer.authenticator, event.remote)
+            self._begin(link.engine.authenticator, event.remote)
 
     def on_refused(self, event: LinkRefused) -> None:
         """One of the sides does not want it, for reasons of the protocol if it is this one."""
@@ -226,7 +226,7 @@ class LinkHandshake:
             now: the time, as :func:`trio.current_time` counts.
         """
         link = self._link
-        within = link.peer.keepalive.timeout
+        within = link.engine.keepalive.timeout
         if now < self._since + within:
             return
         if not self.is_deciding:
@@ -249,8 +249,8 @@ class LinkHandshake:
         link = self._link
         self.is_deciding = True
         self._since = trio.current_time()
-        link.peer.registry.deciding.begin(link.carrier.address)
-        link.peer.spawn(self._decide, authenticator, remote, name="duplex authenticator")
+        link.engine.registry.deciding.begin(link.carrier.address)
+        link.engine.spawn(self._decide, authenticator, remote, name="duplex authenticator")
 
     async def _decide(self, authenticator: Authenticator, remote: Hello) -> None:
         link = self._link
@@ -266,9 +266,11 @@ class LinkHandshake:
         found: Identity | str = ""
         try:
             with self._scope:
-                found = await authenticate(authenticator, handshake, min(WITHIN, link.peer.keepalive.timeout))
+                found = await authenticate(
+                    authenticator, handshake, min(WITHIN, link.engine.keepalive.timeout)
+                )
         finally:
-            link.peer.registry.deciding.end(handshake.address)
+            link.engine.registry.deciding.end(handshake.address)
         self.is_deciding = False
         if link.error is not None:
             return
@@ -291,7 +293,7 @@ class LinkHandshake:
 
     def _turn_away_if_full(self) -> bool:
         """Refuse a link for which there is no room, or no more time; tell whether that was done."""
-        refusal = self._link.peer.registry.judge(self._link.carrier.address)
+        refusal = self._link.engine.registry.judge(self._link.carrier.address)
         if refusal is not None:
             self._turn_away(*refusal)
         return refusal is not None

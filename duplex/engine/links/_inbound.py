@@ -51,8 +51,8 @@ class ReceivingLink(Source, Protocol):
     refusal: HandshakeError | None
 
     @property
-    def peer(self) -> ReceivingOwner:
-        """This side's peer."""
+    def engine(self) -> ReceivingOwner:
+        """This side's engine."""
 
     @property
     def label(self) -> str:
@@ -108,8 +108,8 @@ class Inbound:
         self._link = link
         self._dispatch = dispatch
         self._connection = link.connection
-        self._clock = link.peer.clock
-        self._workers = link.peer.workers
+        self._clock = link.engine.clock
+        self._workers = link.engine.workers
         self._outbound = link.outbound
         self._credit = link.credit
         self.backlog: Backlog | None = None
@@ -156,7 +156,7 @@ class Inbound:
         return False
 
     def _begin_backlog(self) -> Backlog:
-        self.backlog = Backlog(self._link.peer.limits)
+        self.backlog = Backlog(self._link.engine.limits)
         self._workers.leads[self._link.turns].wait_for_turn(self._link)
         return self.backlog
 
@@ -190,7 +190,7 @@ class Inbound:
     def hold(self) -> None:
         """Act on nothing that comes, until :meth:`release`."""
         self._is_held = True
-        self.backlog = Backlog(self._link.peer.limits)
+        self.backlog = Backlog(self._link.engine.limits)
 
     def release(self) -> None:
         """Act on what has come in the meantime, and on what comes."""

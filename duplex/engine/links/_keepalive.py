@@ -75,8 +75,8 @@ class KeptLink(Named, Protocol):
     """A link that is looked after."""
 
     @property
-    def peer(self) -> KeepingPeer:
-        """This side's peer."""
+    def engine(self) -> KeepingPeer:
+        """This side's engine."""
 
     @property
     def connecting(self) -> bool:
@@ -149,13 +149,13 @@ class LinkKeeper:
     def __init__(self, link: KeptLink) -> None:
         self._link = link
         self._slow_since: float | None = None
-        max_age = link.peer.keepalive.max_age
+        max_age = link.engine.keepalive.max_age
         #: How old the link may become, in seconds: not all at once, where they were all made at once.
         self._age = None if max_age is None else max_age * random.uniform(0.9, 1.1)
         self._begun = 0
         self._used_at = link.made_at
         #: How long calls may go on on a link that is left, in seconds.
-        self.grace = link.peer.keepalive.max_age_grace
+        self.grace = link.engine.keepalive.max_age_grace
         #: When this side said that it takes no more calls on the link.
         self.leaving_since: float | None = None
         #: When the calls that did not end in time were cancelled.
@@ -173,14 +173,14 @@ class LinkKeeper:
             delay: seconds by which this side's event loop ran a timer late. Who is late itself cannot judge.
         """
         link = self._link
-        interval = link.peer.keepalive.interval
+        interval = link.engine.keepalive.interval
         now = trio.current_time()
         waited = link.connection.unanswered_for(now)
         if waited is not None and waited >= interval / 2 and delay < interval / 2 and not self.is_slow:
             self._slow_since = now - waited
-            link.peer.slow.add(link, self._slow_since, waited)
+            link.engine.slow.add(link, self._slow_since, waited)
         if self.is_slow:
-            link.peer.registry.note_delay(link, waited or 0.0)
+            link.engine.registry.note_delay(link, waited or 0.0)
         if not self._pinged_enough(now):
             link.pings.send(delay)
 
@@ -196,7 +196,7 @@ class LinkKeeper:
         return (
             not link.connecting
             and heard_at is not None
-            and now - heard_at < link.peer.keepalive.interval * _EXPECTED
+            and now - heard_at < link.engine.keepalive.interval * _EXPECTED
             and link.pings.round_trip is not None
             and not link.connection.channels
             and not self.is_slow
@@ -207,19 +207,19 @@ class LinkKeeper:
         now = trio.current_time()
         if self._slow_since is not None and self._link.connection.unanswered_for(now) is None:
             self._slow_since = None
-            self._link.peer.slow.remove(self._link, answered=True)
+            self._link.engine.slow.remove(self._link, answered=True)
 
     def over(self) -> None:
         """The link is over."""
         if self._slow_since is not None:
             self._slow_since = None
-            self._link.peer.slow.remove(self._link, answered=False)
+            self._link.engine.slow.remove(self._link, answered=False)
 
     def look(self, now: float) -> None:
         """End or replace the link if it has been idle too long, or is too old."""
         link = self._link
-        keepalive = link.peer.keepalive
-        if link.peer.is_draining:
+        keepalive = link.engine.keepalive
+        if link.engine.is_draining:
             return  # drain() closes links, once what finishes needs them no more
         if self.leaving_since is not None:
             if not link.connection.channels:

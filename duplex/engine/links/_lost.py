@@ -32,8 +32,8 @@ class LostLink(Protocol):
     """The link."""
 
     @property
-    def peer(self) -> EndingPeer:
-        """This side's peer."""
+    def engine(self) -> EndingPeer:
+        """This side's engine."""
 
     @property
     def channels(self) -> ChannelTable:
@@ -56,9 +56,9 @@ def tell_all(link: LostLink, unsent_channel: int) -> None:
     ordered = sorted(users.values(), key=lambda user: not user.is_value)
     users.clear()
     users.update((user.channel, user) for user in ordered if not user.outlives_link)
-    _tell(link, unsent_channel, len(users) if link.peer.is_closed else AT_ONCE)
+    _tell(link, unsent_channel, len(users) if link.engine.is_closed else AT_ONCE)
     if users:
-        link.peer.spawn(_tell_rest, link, unsent_channel, name="duplex lost link")
+        link.engine.spawn(_tell_rest, link, unsent_channel, name="duplex lost link")
     for user in ordered:
         if user.outlives_link:
             user.on_lost(_error(link, sent=True))

@@ -69,8 +69,10 @@ class PortsOwner(LinkOwner, Protocol):
 class PortReceiver:
     """What the peer knows of one port: turns its callbacks into links."""
 
-    def __init__(self, peer: PortsOwner, requested: str, *, connecting: bool, succession: Succession) -> None:
-        self.peer = peer
+    def __init__(
+        self, engine: PortsOwner, requested: str, *, connecting: bool, succession: Succession
+    ) -> None:
+        self.engine = engine
         self.requested = requested
         self.connecting = connecting
         self.port: Port
@@ -109,7 +111,7 @@ class PortReceiver:
             with self.pausing:
                 await trio.sleep(pause)
             self.is_pausing = False
-        await self.port.run(functools.partial(self.peer.workers.receive, self.port))
+        await self.port.run(functools.partial(self.engine.workers.receive, self.port))
 
     def carrier_up(self, carrier: Carrier) -> None:
         """See :class:`duplex.transports.Receiver`."""
@@ -127,7 +129,7 @@ class PortReceiver:
             self._begin(carrier, hello)
 
     def _begin(self, carrier: Carrier, hello: Hello) -> Session:
-        link = Session(self.peer, self.port, carrier, hello, connecting=self.connecting)
+        link = Session(self.engine, self.port, carrier, hello, connecting=self.connecting)
         self.links[carrier] = link
         return link
 
@@ -141,22 +143,22 @@ class PortReceiver:
             self.note_change()
         else:
             # Who connects waits for an answer, and there is no other way to end its connection than to give one.
-            link = self._begin(carrier, self.peer.services.hello())
+            link = self._begin(carrier, self.engine.services.hello())
             link.handshake.refuse("auth", f"the other side {_NO_CREDENTIALS}")
 
     def _has_room(self, address: str) -> bool:
         """Whether there may be one connection more. Greeted links are refused with a reason from ``max_links`` on; this bounds
         those that never greet, and leaves some for other addresses than that of who opens many."""
-        most, used = 2 * self.peer.limits.max_links, len(self.links)
+        most, used = 2 * self.engine.limits.max_links, len(self.links)
         if GREED * (most - used) >= most:
             return True
         return may_hold_more(sum(carrier.address == address for carrier in self.links), used, most)
 
     def _hello(self) -> Hello:
         """Return what this peer says of itself. Raises whatever its credentials raise."""
-        hello = self.peer.services.hello()
-        if self.peer.credentials is not None:
-            hello = msgspec.structs.replace(hello, credentials=self.peer.credentials(self.port.endpoint))
+        hello = self.engine.services.hello()
+        if self.engine.credentials is not None:
+            hello = msgspec.structs.replace(hello, credentials=self.engine.credentials(self.port.endpoint))
         if self.connecting and not is_short(hello):
             # What is not said now is announced as soon as there is a link.
             hello = msgspec.structs.replace(hello, services=())

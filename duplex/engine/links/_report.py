@@ -73,22 +73,22 @@ def calls_of(peer: ReportingPeer) -> list[CallInfo]:
         for service, since in peer.table.waiting
     ]
     for link in peer.links:
-        conversations = {**dict.fromkeys(link.credit.waiters), **dict.fromkeys(link.channels.users.values())}
-        for conversation in conversations:
-            if conversation.is_value:
+        channel_ends = {**dict.fromkeys(link.credit.waiters), **dict.fromkeys(link.channels.users.values())}
+        for channel_end in channel_ends:
+            if channel_end.is_value:
                 continue  # part of another call
-            deadline = conversation.deadline
+            deadline = channel_end.deadline
             found.append(
                 CallInfo(
-                    direction="outgoing" if conversation.opener else "incoming",
-                    method=conversation.method,
+                    direction="outgoing" if channel_end.opener else "incoming",
+                    method=channel_end.method,
                     peer=link.peer_name,
-                    age=now - conversation.started,
+                    age=now - channel_end.started,
                     remaining=None if deadline is None else deadline - now,
-                    channel=conversation.channel,
-                    credit=link.connection.credit(conversation.channel),
-                    unread=conversation.queued,
-                    waiting_senders=conversation.waiting_senders,
+                    channel=channel_end.channel,
+                    credit=link.connection.credit(channel_end.channel),
+                    unread=channel_end.queued,
+                    waiting_senders=channel_end.waiting_senders,
                     peer_is_slow=link.keeper.is_slow,
                 )
             )

@@ -146,7 +146,7 @@ class Session:
     """One link, which the program sees as a :class:`duplex.Link`.
 
     Args:
-        peer: whose link it is.
+        engine: whose link it is.
         port: what it came by.
         carrier: moves its messages.
         hello: what this side says of itself.
@@ -185,14 +185,14 @@ class Session:
     """
 
     def __init__(
-        self, peer: LinkOwner, port: Port, carrier: Carrier, hello: Hello, *, connecting: bool
+        self, engine: LinkOwner, port: Port, carrier: Carrier, hello: Hello, *, connecting: bool
     ) -> None:
-        self.peer = peer
+        self.engine = engine
         self.port = port
         self.connecting = connecting
         self.turns = turns = carrier.turns
-        self.lead = None if turns.is_shared else peer.workers.leads.get(turns)
-        self.made_at: float = peer.clock()
+        self.lead = None if turns.is_shared else engine.workers.leads.get(turns)
+        self.made_at: float = engine.clock()
         self.now = self.made_at
         self.cancelled_in = -2  # none was
         self.running = 0
@@ -214,16 +214,16 @@ class Session:
             hello,
             connecting=connecting,
             now=self.made_at,
-            room=peer.admission.room,
-            max_unsent=peer.limits.max_unsent,
+            room=engine.admission.room,
+            max_unsent=engine.limits.max_unsent,
             proof_token=_proof_token,
         )
         self.credit = CreditShare(self.connection)
-        self.returns = CreditReturns(peer.limits)
-        self.outbound = Outbound(self, self.connection, carrier, turns, peer.flusher, peer.clock)
+        self.returns = CreditReturns(engine.limits)
+        self.outbound = Outbound(self, self.connection, carrier, turns, engine.flusher, engine.clock)
         self.touch = self.outbound.touch
         self.consumed = self.outbound.consumed
-        self.channels = Channels(self, peer.reception, peer.call_ended.notify)
+        self.channels = Channels(self, engine.reception, engine.call_ended.notify)
         self.values = LinkValues(self)
         self.caller = LinkCaller(self)
         self.keeper = LinkKeeper(self)
@@ -231,7 +231,7 @@ class Session:
         self.handshake = LinkHandshake(self)
         self.inbound = Inbound(self, self._handlers())
         if connecting:
-            if peer.authenticator is not None:
+            if engine.authenticator is not None:
                 self.inbound.take_one()  # and look at the rest when it is known who says it
             self.connection.greet()
             self.touch()
@@ -263,7 +263,7 @@ class Session:
         """What the program sees of it: one object, made when it is first asked for."""
         public = self._public
         if public is None:
-            public = self._public = self.peer.publish(self)
+            public = self._public = self.engine.publish(self)
         return public
 
     @property
@@ -287,7 +287,7 @@ class Session:
     @property
     def weight(self) -> float:
         """How many calls it is to get, as a multiple of what others get."""
-        return self.peer.registry.weight_of(self)
+        return self.engine.registry.weight_of(self)
 
     @property
     def slowness(self) -> str:
@@ -319,12 +319,12 @@ class Session:
 
     async def wait_closed(self) -> None:
         """Return once the link is over."""
-        self.peer.check_thread()
+        self.engine.check_thread()
         await self._lost.wait()
 
     async def ping(self) -> float:
         """See :meth:`duplex.Link.ping`."""
-        self.peer.check_thread()
+        self.engine.check_thread()
         if not self.connection.is_open:
             await trio.lowlevel.checkpoint()
             raise self.unavailable()
@@ -334,11 +334,11 @@ class Session:
         return round_trip
 
     def _note_delay(self, delay: float) -> None:
-        self.peer.registry.note_delay(self, delay)
+        self.engine.registry.note_delay(self, delay)
 
     def statistics(self) -> LinkStatistics:
         """Return a snapshot."""
-        self.peer.check_thread()
+        self.engine.check_thread()
         protocol = self.connection.statistics()
         now = trio.current_time()
         return LinkStatistics(
@@ -377,20 +377,20 @@ class Session:
         self.remote = PeerInfo(remote.peer_id, remote.name, identity)
         self.offers = {info.name: info for info in remote.services}
         self.keeps_keys = IDEMPOTENCY_FEATURE in remote.features
-        services = self.peer.services.hello().services
+        services = self.engine.services.hello().services
         if services != self.connection.local.services:  # it has taken a while
             self.connection.announce(services)
             self.touch()
-        self.peer.registry.opened(self)
+        self.engine.registry.opened(self)
 
     def _on_announced(self, event: ServicesAnnounced) -> None:
         before, self.offers = self.offers, {info.name: info for info in event.services}
-        self.peer.registry.offers_changed(self, before)
+        self.engine.registry.offers_changed(self, before)
 
     def _on_goaway(self, event: GoawayReceived) -> None:
         if event.reason not in ("closing", "protocol", "auth"):
             # Also of a later version, which is to be taken for draining.
-            self.peer.registry.left(self, idle=event.reason == "idle")
+            self.engine.registry.left(self, idle=event.reason == "idle")
         else:
             # The link ends after this message, whose other events say which calls never began.
             self.goodbye = f"it said goodbye ({event.reason}{': ' if event.message else ''}{event.message})"
@@ -417,7 +417,7 @@ class Session:
             if waiting.channel not in self.channels.users:  # the others are told in their turn
                 waiting.on_credit()
         self.carrier.close()
-        self.peer.registry.lost(self, reason)
+        self.engine.registry.lost(self, reason)
 
     def leave(self, reason: str, message: str) -> None:
         """Tell the other side to open no more calls on the link; those that run may finish.
@@ -431,8 +431,8 @@ class Session:
             self.keeper.leaving_since = trio.current_time()
             self.connection.leave(reason, message)
             self.touch()
-            if not self.peer.is_draining:
-                self.peer.registry.left(self, idle=reason == "idle")
+            if not self.engine.is_draining:
+                self.engine.registry.left(self, idle=reason == "idle")
 
     def part(self) -> None:
         """See :meth:`duplex.Link.leave`."""
@@ -440,14 +440,14 @@ class Session:
             return
         self.is_parted = True
         self.keeper.grace = math.inf
-        self.peer.registry.parted(self)
+        self.engine.registry.parted(self)
         self.leave("draining", "the other side leaves the link")
-        self.peer.spawn(self._close_in_order, name=f"duplex link to {self.peer_name} that is left")
+        self.engine.spawn(self._close_in_order, name=f"duplex link to {self.peer_name} that is left")
 
     async def _close_in_order(self) -> None:
         """Close the link when nothing runs on it any more, and the other side has what was sent."""
         while self.channels.users and self.error is None:
-            await self.peer.call_ended.wait()
+            await self.engine.call_ended.wait()
         with trio.move_on_after(CONFIRM):
             try:
                 await self.ping()
@@ -473,28 +473,28 @@ class Session:
         error.may_have_executed = False
         return error
 
-    async def wait_link_credit(self, conversation: ChannelUser) -> None:
-        """Wait until something may be sent on the link, or the conversation has its outcome. Raises
+    async def wait_link_credit(self, channel_end: ChannelUser) -> None:
+        """Wait until something may be sent on the link, or the channel end has its outcome. Raises
         ``Unavailable`` when the link is lost."""
-        self.peer.check_thread()
-        conversation.started = trio.current_time()
-        while (self.connection.link_credit <= 0 or is_much_unread(self)) and not conversation.has_outcome:
+        self.engine.check_thread()
+        channel_end.started = trio.current_time()
+        while (self.connection.link_credit <= 0 or is_much_unread(self)) and not channel_end.has_outcome:
             if not self.connection.is_open:
                 raise self.unavailable()
-            await conversation.wait_credit(result=True)
+            await channel_end.wait_credit(result=True)
 
     def submit(self, job: Job, owner: CallValues | None = None) -> None:
         """Have a worker run a handler for the other side, or a callback that was passed in the call ``owner``."""
         if owner is None:
             self.running += 1
-            self.peer.admission.running += 1
+            self.engine.admission.running += 1
         else:
-            self.peer.callbacks.begin(self, owner)
+            self.engine.callbacks.begin(self, owner)
         backlog = self.inbound.backlog
         if backlog is not None and backlog.jobs:
             backlog.jobs.append(job)  # not before those that came earlier
         else:
-            self.peer.workers.submit(job, self)
+            self.engine.workers.submit(job, self)
 
     def go_on(self) -> bool:
         """See :meth:`Inbound.go_on`."""
@@ -508,8 +508,8 @@ class Session:
         """What was submitted has ended."""
         if owner is None:
             self.running -= 1
-            self.peer.admission.running -= 1
+            self.engine.admission.running -= 1
         else:
-            self.peer.callbacks.end(self, owner)
+            self.engine.callbacks.end(self, owner)
         if self.is_left:
-            self.peer.call_ended.notify()
+            self.engine.call_ended.notify()

@@ -30,8 +30,8 @@ class ValuesLink(ServingLink, Protocol):
     """The link."""
 
     @property
-    def peer(self) -> ValuesOwner:
-        """This side's peer."""
+    def engine(self) -> ValuesOwner:
+        """This side's engine."""
 
     @property
     def caller(self) -> Caller:
@@ -61,7 +61,7 @@ class LinkValues:
         """Make a function callable for the other side, as long as ``root`` lives, and return its number."""
         number = self._next
         self._next += 1
-        self.functions[number] = self._link.peer.make_callback_handler(function), root
+        self.functions[number] = self._link.engine.make_callback_handler(function), root
         return number
 
     def withdraw_callbacks(self, numbers: Sequence[int]) -> None:
@@ -82,8 +82,8 @@ class LinkValues:
     def import_callback(self, number: int, root: CallValues) -> RemoteCallback:
         """Return the local object for a function of the other side."""
         return RemoteCallback(
-            self._link.peer.caller_of_callbacks(self._link.caller),
-            self._link.peer.default_codec,
+            self._link.engine.caller_of_callbacks(self._link.caller),
+            self._link.engine.default_codec,
             number,
             root,
         )
@@ -92,8 +92,8 @@ class LinkValues:
         """Open a channel nested in a call."""
         link = self._link
         parent = root.ensure_open()
-        child = NestedChannel(link, 0, link.peer.default_codec, root, opener=True)
-        link.peer.check_thread()
+        child = NestedChannel(link, 0, link.engine.default_codec, root, opener=True)
+        link.engine.check_thread()
         if not link.connection.is_open:
             raise link.unavailable()
         child.channel = link.connection.open(None, flags=0 if sends_to_peer else END, parent=parent)
@@ -116,7 +116,7 @@ class LinkValues:
             return
         root = parent.root
         child = NestedChannel(
-            link, event.channel, link.peer.default_codec, root, opener=False, ended=event.end
+            link, event.channel, link.engine.default_codec, root, opener=False, ended=event.end
         )
         users[event.channel] = child
         root.adopt(child)

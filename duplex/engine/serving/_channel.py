@@ -17,8 +17,8 @@ from duplex.engine._handler import Handler
 from duplex.engine._peer_info import PeerInfo
 from duplex.engine.channels import (
     BothEnds,
+    ChannelEnd,
     Child,
-    Conversation,
     Overflowing,
     OverflowState,
     ReceiveEnd,
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 _ENDED: Final = "the handler has ended, and the call with it"
 
 
-class ServedChannel(Conversation):
+class ServedChannel(ChannelEnd):
     """One call's channel, and the :class:`~duplex.engine.serving._end.CallEnd` of its run.
 
-    It has the attributes and methods of every conversation, hence more than twenty and thirty.
+    It has the attributes and methods of every channel end, hence more than twenty and thirty.
     """
 
     __slots__ = ("_event", "_invocation", "_owner", "deadline", "handler")
@@ -53,7 +53,7 @@ class ServedChannel(Conversation):
     deadline: float | None
 
     def __init__(self, link: ServingLink, event: ChannelOpened, handler: Handler, codec: Codec) -> None:
-        Conversation.__init__(self, link, event.channel, codec, handler.input_type)  # not super(), as there
+        ChannelEnd.__init__(self, link, event.channel, codec, handler.input_type)  # not super(), as there
         self.handler = handler
         self.started = now = link.now
         self.deadline = None if event.timeout is None else now + event.timeout
@@ -63,7 +63,7 @@ class ServedChannel(Conversation):
         self._owner: CallValues | None = None
         #: The run of the handler, until it has ended: then the two let go of one another.
         self._invocation: Invocation | None = Invocation(
-            self, link.peer, handler, event.metadata, self.deadline, event.notify
+            self, link.engine, handler, event.metadata, self.deadline, event.notify
         )
         link.channels.users[event.channel] = self
 
@@ -115,7 +115,7 @@ class ServedChannel(Conversation):
         self.link.ran(self._owner)
 
     def cut(self, status: StatusCode, message: str, *, resumable: bool = False) -> None:
-        """Cancel the handler for a reason of this side's; see :meth:`Conversation.cut`."""
+        """Cancel the handler for a reason of this side's; see :meth:`ChannelEnd.cut`."""
         if self._invocation is not None and (self.handler.resumable or not resumable):
             self._invocation.cut(status, message)
 
@@ -134,7 +134,7 @@ class ServedChannel(Conversation):
     def on_lost(self, error: RPCError) -> None:
         """The link is gone: nobody waits for the result."""
         if self._event.notify:
-            self.link.peer.left_behind[self] = None
+            self.link.engine.left_behind[self] = None
             return
         if not self.over:
             self._count(StatusCode.CANCELLED)
@@ -143,9 +143,9 @@ class ServedChannel(Conversation):
 
     def _count(self, status: int) -> None:
         """Count a call that ends otherwise than by its answer."""
-        if (counting := self.link.peer.counting) is not None:
+        if (counting := self.link.engine.counting) is not None:
             received = self.bytes_in + opening_bytes(self._event)
-            seconds = self.link.peer.clock() - self.started
+            seconds = self.link.engine.clock() - self.started
             sent = self.bytes_out + self._sending.cost
             counting.served[self.handler.method].ended(status, seconds, received, sent)
 
@@ -155,7 +155,7 @@ class ServedChannel(Conversation):
             self._invocation.stop(by)
 
     def check_can_send(self) -> None:
-        """See :meth:`Conversation.check_can_send`."""
+        """See :meth:`ChannelEnd.check_can_send`."""
         if type(self.error) is CallCancelled and not self._closed_send and not self._stopped:
             raise trio.BrokenResourceError(self.error.message)
         super().check_can_send()
@@ -236,7 +236,7 @@ class ServedChannel(Conversation):
     def _drop_result(self) -> None:
         """A result could not be sent. Nobody else has the channels in it any more, so they are closed."""
         for channel in self.revoke_exports():
-            self.link.peer.spawn(close_local, channel)
+            self.link.engine.spawn(close_local, channel)
 
     @trio.lowlevel.enable_ki_protection
     async def _answer_later(self, payload: bytes, attachments: Sequence[Buffer], trailers: Trailers) -> None:
@@ -269,8 +269,8 @@ class ServedChannel(Conversation):
         self.finish(None)
         link = self.link
         if link.error is not None:
-            link.peer.left_behind.pop(self, None)
-            link.peer.call_ended.notify()
+            link.engine.left_behind.pop(self, None)
+            link.engine.call_ended.notify()
             return
         link.channels.forget(self.channel)
         link.connection.finish(self.channel)
@@ -294,7 +294,7 @@ class ServedChannel(Conversation):
             trailers = all_trailers(self.method, trailers, own)
         link = self.link
         link.channels.close(self.channel, status, payload, attachments, message, details, trailers)
-        if (counting := link.peer.counting) is not None:
+        if (counting := link.engine.counting) is not None:
             # As MethodCounts.ended() does.
             counts = counting.served[self.handler.method]
             counts.buckets[bisect_left(BOUNDS, link.now - self.started)] += 1
@@ -352,7 +352,7 @@ class OverflowingChannel(ServedChannel, Overflowing):
         super().__init__(link, event, handler, codec)
         assert handler.overflow is not None
         self.overflow = OverflowState(
-            handler.overflow, link.peer.limits.channel_window, arguments_due=event.payload is None
+            handler.overflow, link.engine.limits.channel_window, arguments_due=event.payload is None
         )
 
     def fail_receiving(self, error: ResourceExhausted) -> None:

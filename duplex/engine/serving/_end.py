@@ -200,8 +200,8 @@ class ServingLink(ChannelHost, CallLink, Protocol):
     seen_buffered: int
 
     @property
-    def peer(self) -> ServingPeer:
-        """The peer at this side."""
+    def engine(self) -> ServingPeer:
+        """This side's engine."""
 
     @property
     def values(self) -> CalledValues:

@@ -50,13 +50,13 @@ def refuse(
             trailers[RETRY_AFTER] = retry_after_text(retry_after)
         fits = metadata_size(trailers) <= link.connection.max_metadata
         link.channels.close(event.channel, status, message=message, trailers=trailers if fits else None)
-    if (counting := link.peer.counting) is not None and event.target is not None:
+    if (counting := link.engine.counting) is not None and event.target is not None:
         if status == StatusCode.UNIMPLEMENTED:
             counting.unknown += 1
         else:
             name = event.target if isinstance(event.target, str) else CALLBACK
             counting.served[name].ended(status, 0.0, opening_bytes(event), 0)
-    observer = link.peer.observer
+    observer = link.engine.observer
     if observer is not None and event.target is not None:
         observer.note(
             UnservedCall(

@@ -15,7 +15,7 @@ import trio
 from duplex._errors import CallCancelled, DuplexError, RPCError
 from duplex._status import StatusCode
 from duplex.codec._base import Codec
-from duplex.engine.channels import Conversation, is_much_unread, message_bytes, opening_bytes
+from duplex.engine.channels import ChannelEnd, is_much_unread, message_bytes, opening_bytes
 from duplex.engine.serving._end import ServingLink
 from duplex.engine.serving._observer import Observer, UnservedCall, status_of
 from duplex.engine.serving.idempotency._result import GIVEN_UP, CallResult
@@ -35,10 +35,10 @@ class Awaited(Protocol):
 
 
 @final
-class Attempt(Conversation):
+class Attempt(ChannelEnd):
     """One caller's channel, which waits for the result of its key.
 
-    It has the attributes and methods of every conversation, hence more than twenty and thirty.
+    It has the attributes and methods of every channel end, hence more than twenty and thirty.
     """
 
     __slots__ = ("_awaited", "_has_run", "_result", "cancelled", "deadline", "event")
@@ -115,11 +115,11 @@ class Attempt(Conversation):
             result.status, 0 if result.payload is None else message_bytes(result.payload, result.attachments)
         )
         self.finish(None)
-        if self.link.peer.observer is not None and not self._has_run:
-            self._observe(self.link.peer.observer, result)
+        if self.link.engine.observer is not None and not self._has_run:
+            self._observe(self.link.engine.observer, result)
 
     def _count(self, status: int, sent: int) -> None:
-        peer = self.link.peer
+        peer = self.link.engine
         if peer.counting is not None:
             seconds = peer.clock() - self.started
             peer.counting.served[self.method].ended(status, seconds, opening_bytes(self.event), sent)

@@ -69,7 +69,7 @@ class KeyedRun:
         # Whether anybody is told the result is the attempts' business; there is one in any case.
         #: Until it has ended: then the two let go of one another.
         self._invocation: Invocation | None = Invocation(
-            self, attempt.link.peer, handler, event.metadata, attempt.deadline, notify=False
+            self, attempt.link.engine, handler, event.metadata, attempt.deadline, notify=False
         )
         self._was_cut = False
         self._attempt = attempt
@@ -206,7 +206,7 @@ class KeyedRun:
         if live.found:
             for value in live.found:
                 if isinstance(value, trio.abc.AsyncResource):
-                    self._attempt.link.peer.spawn(close_local, value)
+                    self._attempt.link.engine.spawn(close_local, value)
             raise InvalidArgument(
                 f"{self.method} returns a callback or a channel, which live as long as one call: "
                 f"call it without an idempotency key"
@@ -264,7 +264,7 @@ class KeyedRun:
             self._key.dismiss(result, everybody=self.invocation.was_cut_here)
             return
         self.over = True
-        self._attempt.link.peer.call_ended.notify()
+        self._attempt.link.engine.call_ended.notify()
         has_begun = self.invocation.has_begun
         self._key.has_run |= has_begun
         self._key.settle(result, remember=has_begun and not self._is_cut_short)

@@ -1,7 +1,7 @@
 """What is common to everything that talks on one channel of a link: items in, items out, and the end.
 
-A conversation is driven from two sides. The link calls the ``on_...`` methods, synchronously, as events
-arrive. The application awaits :meth:`Conversation.receive_item` and :meth:`Conversation.send_item`. There is
+A channel end is driven from two sides. The link calls the ``on_...`` methods, synchronously, as events
+arrive. The application awaits :meth:`ChannelEnd.receive_item` and :meth:`ChannelEnd.send_item`. There is
 no queue between them other than the inbox, whose size the credit window bounds, and no task.
 """
 
@@ -71,13 +71,13 @@ _ITEMS_TAKEN: Final = 32
 #: Items that are sent so, at the beginning of a run and later.
 _ITEMS_FIRST: Final = 4
 _ITEMS_SENT: Final = 16
-#: What :meth:`Conversation.receive_now` returns instead of an item.
+#: What :meth:`ChannelEnd.receive_now` returns instead of an item.
 NOTHING: Final = object()
 #: Messages, and between them runs of items, the last of each first.
 Inbox: TypeAlias = deque[MessageReceived | list[bytes]]
-#: That of a conversation to which nothing was sent yet, beside the arguments in ``OPEN``. Nothing can be put into it.
+#: That of a channel end to which nothing was sent yet, beside the arguments in ``OPEN``. Nothing can be put into it.
 _NOTHING_CAME: Final = cast("Inbox", ())
-#: Those who wait for credit on a conversation on which nobody has. Nobody can be put into it.
+#: Those who wait for credit on a channel end on which nobody has. Nobody can be put into it.
 _NOBODY: Final = cast("list[trio.lowlevel.Task]", ())
 #: A run of which nothing is left, and one that takes nothing.
 _NOTHING_TAKEN: Final[list[bytes]] = []
@@ -107,7 +107,7 @@ def opening_bytes(event: ChannelOpened) -> int:
 
 # Large because both directions of a channel are one object: an item passes a few attributes of it and no other object, which
 # is what streams are measured by, and each direction ends the other. Of its methods nine are the link's (see ChannelUser).
-class Conversation(CallValues):
+class ChannelEnd(CallValues):
     """One channel of a link, seen from this side: a :class:`duplex.engine.channels._user.ChannelUser`.
 
     Attributes:
@@ -273,7 +273,7 @@ class Conversation(CallValues):
         """See :meth:`duplex.engine.channels._user.ChannelUser.cut`: this is no call that is served."""
 
     def finish(self, error: RPCError | None) -> None:
-        """Note that the conversation is over, and wake everybody who waits on it."""
+        """Note that the channel end is over, and wake everybody who waits on it."""
         if self.over:
             return
         self.over = True
@@ -337,7 +337,7 @@ class Conversation(CallValues):
     @trio.lowlevel.enable_ki_protection
     async def next_message(self) -> MessageReceived | None:
         """Wait for a message and take it; ``None`` at the end."""
-        self.link.peer.check_thread()
+        self.link.engine.check_thread()
         if self._receiver is not None:
             await trio.lowlevel.checkpoint()
             raise trio.BusyResourceError("another task is receiving from this channel")
@@ -364,12 +364,12 @@ class Conversation(CallValues):
     def _is_checkpoint_due(self) -> bool:
         return (
             self._received + _items(self._inbox[0]) > self._checkpoint_at
-            or self.link.peer.flusher.is_pass_long()
+            or self.link.engine.flusher.is_pass_long()
         )
 
     async def _let_others_run(self) -> None:
         await trio.lowlevel.checkpoint()
-        self.link.peer.flusher.is_pass_long()  # from now on
+        self.link.engine.flusher.is_pass_long()  # from now on
 
     def _message(self, payload: bytes) -> MessageReceived:
         return MessageReceived(self.channel, payload, (), len(payload) + MESSAGE_OVERHEAD)
@@ -452,7 +452,7 @@ class Conversation(CallValues):
         self.wake_receiver()
 
     def close_ends(self) -> None:
-        """Note that the application is done with both directions of a conversation that is over."""
+        """Note that the application is done with both directions of a channel end that is over."""
         self._closed_receive = self._closed_send = True
 
     def check_can_receive(self) -> None:
@@ -500,7 +500,7 @@ class Conversation(CallValues):
 
     def _look(self, sent: int) -> None:
         """End the run if it is long enough, in items or in time."""
-        if sent < self._yield_at and not self.link.peer.flusher.is_pass_long():
+        if sent < self._yield_at and not self.link.engine.flusher.is_pass_long():
             self._look_at = min(sent + min(sent - self._run_began, _ITEMS_SENT), self._yield_at)
         else:
             self.end_run()
@@ -522,8 +522,8 @@ class Conversation(CallValues):
     @trio.lowlevel.enable_ki_protection
     async def _send_slowly(self, value: Any) -> None:
         """Send an item, whatever has to be waited for."""
-        self.link.peer.check_thread()
-        if self.link.peer.flusher.is_pass_long() or self._sent >= self._yield_at:
+        self.link.engine.check_thread()
+        if self.link.engine.flusher.is_pass_long() or self._sent >= self._yield_at:
             await self._let_others_run()
             self._yield_at = self._sent + ITEMS_PER_CHECKPOINT
         if self._stopped:
@@ -585,8 +585,8 @@ class Conversation(CallValues):
         return connection.stream_credit > 0 and connection.credit(self.channel) > 0
 
     async def wait_credit(self, *, result: bool = False) -> None:
-        """Wait until more may be sent, even if only a result, or the conversation is over."""
-        peer = self.link.peer
+        """Wait until more may be sent, even if only a result, or the channel end is over."""
+        peer = self.link.engine
         peer.check_thread()
         if peer.counting is not None:
             peer.counting.waits(self)
@@ -649,7 +649,7 @@ class Conversation(CallValues):
 
     @property
     def has_outcome(self) -> bool:
-        """Whether it is known how the conversation ended."""
+        """Whether it is known how the channel end ended."""
         return self.over
 
     @property
