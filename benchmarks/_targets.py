@@ -15,7 +15,9 @@ from benchmarks.scenarios import FIGURES
 
 HOME: Final = "duplex"
 #: Not among the peers that others are compared with: floors, and Duplex itself.
-APART: Final = frozenset({"duplex", "duplex-inline", "duplex-libzmq", "pyzmq", "trio-pyzmq", "tcp"})
+APART: Final = frozenset(
+    {"duplex", "duplex-inline", "duplex-libzmq", "duplex-tls", "pyzmq", "trio-pyzmq", "tcp"}
+)
 
 
 class Expression(Protocol):

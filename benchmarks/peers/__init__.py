@@ -180,6 +180,14 @@ PEERS: Final[Mapping[str, Entry]] = {
             _DUPLEX,
         ),
         Entry(
+            "duplex-tls",
+            "benchmarks.peers.duplex_peer:TLS",
+            "Duplex over TLS",
+            _UNARY | {"download", "upload", "bidi", "links"},
+            (*_DUPLEX, "trustme"),
+            ("trustme",),
+        ),
+        Entry(
             "grpc",
             "benchmarks.peers.grpc_peer:PLAIN",
             "grpc.aio, generic handlers, msgpack payloads",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -15,6 +17,7 @@ import trio
 import duplex
 from benchmarks._payloads import CHUNK, SMALL, MiB
 from benchmarks.peers import Client, More
+from benchmarks.peers._certificates import make_certificate
 from benchmarks.peers._trio import Trio
 
 #: Both sides take the largest payload, and a thousand links and more; all else is as it is by default.
@@ -288,7 +291,7 @@ class DuplexPeer:
     Args:
         service: what is called.
         options: of both peers.
-        endpoint: where the server binds.
+        endpoint: where the server binds. With ``tls://`` the address ends with the path of what clients trust.
     """
 
     imports: ClassVar[str] = "duplex"
@@ -305,20 +308,30 @@ class DuplexPeer:
         self._endpoint = endpoint
 
     def serve(self, announce: Callable[[str], None]) -> None:
-        async def main() -> None:
-            async with trio.open_nursery() as nursery:
-                services = [self._service, _host(nursery)]
-                announce(await nursery.start(_serve, services, self._endpoint, self._options))
+        with tempfile.TemporaryDirectory() as directory:
+            options, path = self._options, ""
+            if self._endpoint.startswith("tls://"):
+                made = make_certificate(Path(directory))
+                options = {**options, "tls": duplex.TLS(certificate=made.chain, key=made.key)}
+                path = f"|{made.authority}"
 
-        trio.run(main)
+            async def main() -> None:
+                async with trio.open_nursery() as nursery:
+                    services = [self._service, _host(nursery)]
+                    announce(await nursery.start(_serve, services, self._endpoint, options) + path)
+
+            trio.run(main)
 
     @asynccontextmanager
     async def connect(self, address: str) -> AsyncIterator[Client]:
-        async with duplex.open_peer(limits=LIMITS, **self._options) as peer:
-            await peer.connect(address)
+        endpoint, _, path = address.partition("|")
+        tls = duplex.TLS(ca=path) if path else None
+        async with duplex.open_peer(limits=LIMITS, tls=tls, **self._options) as peer:
+            await peer.connect(endpoint)
             yield DuplexClient(peer, self._service)
 
 
 TASKS = DuplexPeer(tasks)
 INLINE = DuplexPeer(inline)
 LIBZMQ = DuplexPeer(tasks, endpoint="zmq+tcp://127.0.0.1:*")
+TLS = DuplexPeer(tasks, endpoint="tls://127.0.0.1:*")

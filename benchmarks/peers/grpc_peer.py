@@ -17,6 +17,7 @@ import grpc.aio
 
 from benchmarks._payloads import CHUNK
 from benchmarks.peers import Client, More
+from benchmarks.peers._certificates import Certificate, make_certificate
 from benchmarks.peers._msgpack import decode, encode
 from benchmarks.peers._runtimes import Asyncio
 
@@ -138,8 +139,8 @@ class GrpcPeer:
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
         if self._tls:
-            credentials, path = _certificate(directory)
-            port = server.add_secure_port("127.0.0.1:0", credentials)
+            made = make_certificate(directory)
+            port, path = server.add_secure_port("127.0.0.1:0", _credentials(made)), str(made.authority)
         else:
             port, path = server.add_insecure_port("127.0.0.1:0"), ""
         await server.start()
@@ -162,16 +163,8 @@ def _trust(path: str) -> Any:
     return grpc.ssl_channel_credentials(Path(path).read_bytes())
 
 
-def _certificate(directory: Path) -> tuple[Any, str]:
-    """Make a certificate; return the server's credentials, and the path of what clients trust."""
-    import trustme
-
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    path = directory / "authority.pem"
-    authority.cert_pem.write_to_path(str(path))
-    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-    return grpc.ssl_server_credentials([(certificate.private_key_pem.bytes(), chain)]), str(path)
+def _credentials(made: Certificate) -> Any:
+    return grpc.ssl_server_credentials([(made.key.read_bytes(), made.chain.read_bytes())])
 
 
 PLAIN = GrpcPeer(tls=False)

@@ -23,7 +23,9 @@ SCENARIOS_RUN = ["latency", "unary", "download", "upload", "bidi", "callbacks"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("peer", ["duplex", "duplex-inline", "duplex-libzmq", "pyzmq", "trio-pyzmq", "tcp"])
+@pytest.mark.parametrize(
+    "peer", ["duplex", "duplex-inline", "duplex-libzmq", "duplex-tls", "pyzmq", "trio-pyzmq", "tcp"]
+)
 def test_scenarios_give_all_their_figures(
     peer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
