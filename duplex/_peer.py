@@ -30,8 +30,9 @@ from duplex.engine._statistics import LinkStatistics, PeerStatistics
 from duplex.engine.calling import Caller
 from duplex.engine.links import CallInfo, Session, calls_of, drain
 from duplex.engine.serving import ServingMiddleware
-from duplex.resolvers import Endpoint, Known, Resolver, check_linkable, is_looked_up, resolver_for
+from duplex.resolvers import Endpoint, Known, Linking, Resolver, check_linkable, is_looked_up, resolver_for
 from duplex.service import Service
+from duplex.transports import TLS
 
 T = TypeVar("T")
 
@@ -202,18 +203,22 @@ class Peer(metaclass=Made):
         discovery: tuple[str, ...],
         advertise: Advertise,
         credentials: Credentials | None,
+        tls: TLS | None,
         **options: Any,
     ) -> None:
         self._inside: Engine[Service] = Engine(
             publish=self._publish,
             caller_of_callbacks=self._caller_of_callbacks,
             credentials=credentials,
+            tls=tls,
             **options,
         )
         self._callers = Callers(self._inside, balancer, circuit_breaker, outlier_detection, call_middleware)
         self._connections = Connections(self._inside)
         self._named = Named(self._inside, lambda: self._inside.links, self._follow)
-        self._registering = Registering(self._inside, discovery, advertise, credentials)
+        self._registering = Registering(
+            self._inside, discovery, advertise, Linking(credentials=credentials, tls=tls)
+        )
 
     def _caller_of_callbacks(self, link: Caller) -> Caller:
         return self._callers.of_callbacks(link)

@@ -6,10 +6,9 @@ from typing import Any, Final, Protocol, final
 
 import trio
 
-from duplex._authentication import Credentials
 from duplex._config import Advertise
 from duplex.engine.serving import BUILTIN, ServiceTable
-from duplex.resolvers import Directory, Offer, Resolver, open_directory
+from duplex.resolvers import Directory, Linking, Offer, Resolver, open_directory
 from duplex.transports import full_endpoint
 
 #: Seconds between the news that this peer is not there any more and its end, for those who are told it.
@@ -58,19 +57,17 @@ class Registering:
         host: the peer.
         servers: where the directory is asked; empty: where it is by default, and the peer registers nothing.
         advertise: what others are told of the peer.
-        credentials: what is shown where the directory is asked.
+        linking: how it links to where the directory is asked.
 
     Raises:
         ConfigurationError: an argument makes no sense.
     """
 
-    def __init__(
-        self, host: Host, servers: tuple[str, ...], advertise: Advertise, credentials: Credentials | None
-    ) -> None:
+    def __init__(self, host: Host, servers: tuple[str, ...], advertise: Advertise, linking: Linking) -> None:
         self._host = host
         self._servers = servers
         self._advertise = advertise
-        self._credentials = credentials
+        self._linking = linking
         self._directory: Directory | None = None
         self._is_withdrawn = False
         if servers:
@@ -84,7 +81,7 @@ class Registering:
             ConfigurationError: there is none, or it cannot be asked there.
         """
         if self._directory is None:
-            self._directory = open_directory(self._servers, self._advertise, self._credentials)
+            self._directory = open_directory(self._servers, self._advertise, self._linking)
             self._host.spawn(self._directory.run, name="duplex directory")
         return self._directory
 

@@ -16,7 +16,8 @@ from click.shell_completion import BashComplete, CompletionItem, add_completion_
 import duplex
 from duplex._authentication import checked_credentials
 from duplex.cli._options import credentials
-from duplex.resolvers import open_directory
+from duplex.cli._tls_options import tls
+from duplex.resolvers import Linking, open_directory
 
 _SCHEME: Final = "discovery://"
 #: Seconds that somebody waits for names.
@@ -44,7 +45,9 @@ def endpoints(servers: tuple[str, ...], incomplete: str) -> list[CompletionItem[
 
 
 async def _names(servers: tuple[str, ...]) -> list[str]:
-    directory = open_directory(servers, duplex.Advertise(), checked_credentials(credentials()))
+    directory = open_directory(
+        servers, duplex.Advertise(), Linking(credentials=checked_credentials(credentials()), tls=tls())
+    )
     names: list[str] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(directory.run)

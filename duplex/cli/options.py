@@ -14,6 +14,9 @@ from duplex.cli._options import credentials_option as credentials_option
 from duplex.cli._options import log_option as log_option
 from duplex.cli._options import output_option as output_option
 from duplex.cli._options import permission_options as permission_options
+from duplex.cli._tls_options import server_tls_options as server_tls_options
+from duplex.cli._tls_options import tls as tls
+from duplex.cli._tls_options import tls_options as tls_options
 
 __all__ = (
     "credentials",
@@ -22,6 +25,9 @@ __all__ = (
     "log_option",
     "output_option",
     "permission_options",
+    "server_tls_options",
+    "tls",
+    "tls_options",
 )
 
 

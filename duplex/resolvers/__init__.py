@@ -18,6 +18,7 @@ with the text and returns a resolver.
 from __future__ import annotations
 
 from duplex.resolvers._directory import Directory as Directory
+from duplex.resolvers._directory import Linking as Linking
 from duplex.resolvers._directory import Offer as Offer
 from duplex.resolvers._directory import open_directory as open_directory
 from duplex.resolvers._dns import DnsResolver as DnsResolver
@@ -38,6 +39,7 @@ __all__ = (
     "FileResolver",
     "HostResolver",
     "Known",
+    "Linking",
     "Offer",
     "Resolver",
     "StaticResolver",

@@ -11,6 +11,7 @@ from duplex._authentication import Credentials
 from duplex._config import Advertise
 from duplex._errors import ConfigurationError
 from duplex.resolvers._resolver import Resolver
+from duplex.transports import TLS
 
 #: The scheme of names that are looked up in a directory, and the name of the entry point.
 SCHEME: Final = "discovery"
@@ -39,12 +40,24 @@ class Offer(msgspec.Struct, frozen=True):
     serving: bool
 
 
+@final
+class Linking(msgspec.Struct, frozen=True, kw_only=True):
+    """How a directory links to its servers: as its peer links to others.
+
+    Attributes:
+        credentials: returns what is shown at an endpoint; ``None``: nothing is.
+        tls: the certificates of ``tls://`` endpoints.
+    """
+
+    credentials: Credentials | None = None
+    tls: TLS | None = None
+
+
 class Directory(Protocol):
     """Where a peer looks services up, and registers its own. One for each peer.
 
     The entry point ``discovery`` of the group ``duplex.directories`` names a function of three arguments that returns one: the servers
-    or stores that :func:`duplex.open_peer` was given, a :class:`duplex.Advertise`, and a function that returns the credentials that an
-    endpoint is shown, or ``None``. It raises ``ConfigurationError`` if they make no sense.
+    or stores that :func:`duplex.open_peer` was given, a :class:`duplex.Advertise`, and a :class:`Linking`. It raises ``ConfigurationError`` if they make no sense.
     """
 
     def resolver(self, text: str) -> Resolver:
@@ -84,18 +97,16 @@ class Directory(Protocol):
         """Do what is to be done, until cancelled. What fails is tried again, and raises nothing."""
 
 
-Factory = Callable[[tuple[str, ...], Advertise, Credentials | None], Directory]
+Factory = Callable[[tuple[str, ...], Advertise, Linking], Directory]
 
 
-def open_directory(
-    servers: tuple[str, ...], advertise: Advertise, credentials: Credentials | None = None
-) -> Directory:
+def open_directory(servers: tuple[str, ...], advertise: Advertise, linking: Linking) -> Directory:
     """Make the directory of a peer.
 
     Args:
         servers: where it is asked, or the URL of its store; empty: where it is by default.
         advertise: what others are told of the peer.
-        credentials: what its servers are shown, by their endpoint; ``None`` for nothing.
+        linking: how it links to its servers.
 
     Raises:
         ConfigurationError: there is none installed, or an argument makes no sense.
@@ -103,7 +114,7 @@ def open_directory(
     import importlib.metadata  # nobody else needs it
 
     for entry in importlib.metadata.entry_points(group=GROUP, name=SCHEME):
-        return cast("Factory", entry.load())(servers, advertise, credentials)
+        return cast("Factory", entry.load())(servers, advertise, linking)
     raise ConfigurationError(
         f"{SCHEME}:// needs a package with the entry point {SCHEME!r} of the group {GROUP}, and there is none: "
         f"duplex-rpc has one, so its installation is not complete"

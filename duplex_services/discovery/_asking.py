@@ -10,7 +10,7 @@ import click
 import trio
 
 import duplex
-from duplex.cli.options import credentials, credentials_option
+from duplex.cli.options import credentials, credentials_option, tls, tls_options
 from duplex_services._shared._commands import run
 from duplex_services._shared._places import socket_endpoint
 from duplex_services.discovery._rules._naming import LOCAL
@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 
 def where_option(command: F) -> F:
-    """Which servers are asked, and what is shown to them."""
+    """Which servers are asked, what is shown to them, and how they are trusted."""
     option = click.option(
         "--discovery",
         "where",
@@ -38,12 +38,12 @@ def where_option(command: F) -> F:
         metavar="ENDPOINT",
         help="A server of discovery; repeatable.  [default: DUPLEX_DISCOVERY, or the Unix socket of this host's]",
     )
-    return option(credentials_option(command))
+    return option(credentials_option(tls_options(command)))
 
 
 def open_line(where: tuple[str, ...]) -> AbstractAsyncContextManager[duplex.Peer]:
     """Open a peer to the servers that a command names."""
-    return open_client(*places(where), credentials=credentials(), connect_timeout=_LINK_WITHIN)
+    return open_client(*places(where), credentials=credentials(), tls=tls(), connect_timeout=_LINK_WITHIN)
 
 
 def ask(where: tuple[str, ...], question: Callable[[DiscoveryService], Awaitable[_T]]) -> _T:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, final
 
 import trio
 
 import duplex
-from duplex.resolvers import Offer
+from duplex.resolvers import Linking, Offer
 from duplex.transports import default_transports
 from duplex_services._shared._places import socket_endpoint
 from duplex_services.discovery._cache import Cache, cache_folder
 from duplex_services.discovery._interfaces import interfaces
-from duplex_services.discovery._line import Line
+from duplex_services.discovery._line import PLAIN, Line
 from duplex_services.discovery._lookup import Lookup
 from duplex_services.discovery._model import Registration
 from duplex_services.discovery._protocol import DiscoveryService
@@ -61,7 +61,7 @@ class Home:
     Args:
         servers: where the directory is asked, or the URL of its store; empty: where it is by default.
         advertise: what others are told of the peer.
-        credentials: what is shown to its servers, by their endpoint; ``None`` for nothing.
+        linking: how to link to its servers.
 
     Raises:
         ConfigurationError: an argument makes no sense; the message says what does.
@@ -71,11 +71,11 @@ class Home:
         self,
         servers: tuple[str, ...],
         advertise: duplex.Advertise,
-        credentials: Callable[[str], bytes | None] | None = None,
+        linking: Linking = PLAIN,
     ) -> None:
         self._servers = _checked_servers(servers) or _default_servers()
         self._advertise = advertise
-        self._credentials = credentials
+        self._linking = linking
         self._cache = Cache(cache_folder())
         self._lines: dict[tuple[str, ...], Line] = {}
         self._nursery: trio.Nursery | None = None
@@ -119,7 +119,7 @@ class Home:
     def _line(self, servers: tuple[str, ...]) -> Line:
         line = self._lines.get(servers)
         if line is None:
-            line = self._lines[servers] = Line(servers, self._credentials)
+            line = self._lines[servers] = Line(servers, self._linking)
             if self._nursery is not None:
                 self._nursery.start_soon(line.run)
         return line
@@ -334,7 +334,7 @@ def _checked_servers(texts: Collection[str]) -> tuple[str, ...]:
             check_url(split_url(server)[0])
         elif not any(server.partition("://")[0] in transport.schemes for transport in default_transports()):
             raise duplex.ConfigurationError(
-                f"{server!r} is no server of discovery: it has to be HOST:PORT, tcp://HOST:PORT, ipc:///PATH or local, or the URL of a store"
+                f"{server!r} is no server of discovery: it has to be HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, ipc:///PATH or local, or the URL of a store"
             )
     return servers
 

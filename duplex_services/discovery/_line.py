@@ -11,12 +11,16 @@ from typing import Final, TypeAlias, final
 import trio
 
 import duplex
+from duplex.resolvers import Linking
 from duplex_services._shared._background import background
 from duplex_services.discovery._rules._naming import is_store
 from duplex_services.discovery._rules._retrying import next_pause
 from duplex_services.discovery._serving import open_client
 
 _log: Final = logging.getLogger("duplex")
+
+#: What is needed of peers in this process.
+PLAIN: Final = Linking()
 
 #: What is done over a link, with the peer that has it, and again over the next one.
 Job: TypeAlias = Callable[[duplex.Peer], Awaitable[None]]
@@ -28,18 +32,16 @@ class Line:
 
     Args:
         servers: their endpoints, or the URL of a store.
-        credentials: what is shown to servers, by their endpoint; ``None`` for nothing.
+        linking: how to link to servers.
 
     Attributes:
         servers: the same.
         trouble: why there is no peer.
     """
 
-    def __init__(
-        self, servers: tuple[str, ...], credentials: Callable[[str], bytes | None] | None = None
-    ) -> None:
+    def __init__(self, servers: tuple[str, ...], linking: Linking = PLAIN) -> None:
         self.servers = servers
-        self._credentials = credentials
+        self._linking = linking
         self.trouble = ""
         self._jobs: dict[Job, None] = {}
         self._start: Callable[[Job], None] | None = None
@@ -73,7 +75,7 @@ class Line:
         pause = 0.0
         while True:
             try:
-                async with _reached(self.servers, self._credentials) as peer:
+                async with _reached(self.servers, self._linking) as peer:
                     self.trouble = ""
                     pause = 0.0
                     await self._work(peer)
@@ -103,9 +105,7 @@ class Line:
 
 
 @contextlib.asynccontextmanager
-async def _reached(
-    servers: tuple[str, ...], credentials: Callable[[str], bytes | None] | None
-) -> AsyncIterator[duplex.Peer]:
+async def _reached(servers: tuple[str, ...], linking: Linking) -> AsyncIterator[duplex.Peer]:
     async with contextlib.AsyncExitStack() as stack:
         endpoints = servers
         if is_store(servers[0]):
@@ -116,8 +116,10 @@ async def _reached(
             name = f"peer-{secrets.token_hex(4)}"
             directory = await stack.enter_async_context(open_directory(servers[0], server=name))
             _, ends = await stack.enter_async_context(open_server(directory, ["memory://*"]))
-            endpoints, credentials = tuple(ends), None
-        yield await stack.enter_async_context(open_client(*endpoints, credentials=credentials))
+            endpoints, linking = tuple(ends), PLAIN
+        yield await stack.enter_async_context(
+            open_client(*endpoints, credentials=linking.credentials, tls=linking.tls)
+        )
 
 
 def _shown(server: str) -> str:

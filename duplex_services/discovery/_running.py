@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True):
         fronts: HTTP and DNS.
         authenticator: finds out who others are; ``None``: nobody does.
         authorize: decides who may call what; ``None``: everybody may do everything.
+        tls: the certificates of ``tls://`` endpoints.
     """
 
     store: str | None
@@ -46,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True):
     fronts: Fronts = Fronts()
     authenticator: duplex.Authenticator | None = None
     authorize: Authorize | None = None
+    tls: duplex.TLS | None = None
 
 
 async def run_server(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -79,6 +81,7 @@ async def run_server(settings: Settings, announce: Callable[[str], None]) -> Non
                     settings.binds,
                     authenticator=settings.authenticator,
                     authorize=settings.authorize,
+                    tls=settings.tls,
                 ) as (peer, endpoints),
                 open_fronts(directory, settings.fronts, peer) as addresses,
             ):

@@ -37,6 +37,7 @@ async def open_server(
     name: str = "",
     authenticator: duplex.Authenticator | None = None,
     authorize: Authorize | None = None,
+    tls: duplex.TLS | None = None,
 ) -> AsyncIterator[tuple[duplex.Peer, list[str]]]:
     """Serve a directory: ``async with open_server(directory, ["tcp://127.0.0.1:7710"]) as (peer, endpoints)``.
 
@@ -47,6 +48,7 @@ async def open_server(
         authenticator: finds out who others are, see :func:`duplex.open_peer`.
         authorize: decides who may call what, see there; what changes anything requires ``discovery:register`` or
             ``discovery:operate``. ``None``: everyone who reaches it may do everything.
+        tls: the certificates of ``tls://`` endpoints.
 
     Raises:
         BindError: it cannot listen there.
@@ -58,6 +60,7 @@ async def open_server(
         keepalive=KEEPALIVE,
         authenticator=authenticator,
         authorize=authorize or _anybody,
+        tls=tls,
     ) as peer:
         yield peer, [await peer.bind(endpoint) for endpoint in binds]
 
@@ -67,6 +70,7 @@ async def open_client(
     *endpoints: str,
     name: str = "discovery client",
     credentials: bytes | Callable[[str], bytes | None] | None = None,
+    tls: duplex.TLS | None = None,
     connect_timeout: float = 10.0,
 ) -> AsyncIterator[duplex.Peer]:
     """Open a peer to servers of discovery: ``async with open_client("tcp://discovery-1:7710", ...) as peer``.
@@ -77,6 +81,7 @@ async def open_client(
         endpoints: of the servers; each has the whole directory.
         name: of the peer, for others.
         credentials: what proves to the servers who it is, see :func:`duplex.open_peer`.
+        tls: which certificates are trusted at ``tls://`` endpoints, and which one is shown.
         connect_timeout: seconds that calls wait for a link.
     """
     async with duplex.open_peer(
@@ -85,6 +90,7 @@ async def open_client(
         keepalive=_ASKING,
         reflection=False,
         credentials=credentials,
+        tls=tls,
         connect_timeout=connect_timeout,
     ) as peer:
         for endpoint in endpoints:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from duplex.cli.options import load_function, log_option, permission_options
+from duplex.cli.options import load_function, log_option, permission_options, server_tls_options, tls
 from duplex_services._shared._commands import announce, run, take_settings
 from duplex_services._shared._places import socket_endpoint, state_folder
 from duplex_services.discovery._backup_commands import backup_command, restore_command
@@ -77,6 +77,7 @@ def commands(context: click.Context) -> None:
     envvar="DUPLEX_DISCOVERY_MAX_ENTRIES",
     help="Instances and services, together, beyond which no more are taken.",
 )
+@server_tls_options
 @permission_options("DUPLEX_DISCOVERY_")
 @log_option
 def run_command(
@@ -114,6 +115,7 @@ def run_command(
         fronts=fronts_of(fronts),
         authenticator=load_function(authenticator),
         authorize=load_function(authorize),
+        tls=tls(),
     )
     run(lambda: run_server(settings, announce))
     return 0

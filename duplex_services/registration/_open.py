@@ -42,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         targets: URLs of registries; empty for discovery.
         discovery: its endpoints, where it is a target and says none itself; empty for this host's.
         credentials: what proves to the servers of discovery who this is; ``None`` for nothing.
+        tls: which of their certificates are trusted, and which one is shown.
         docker: where the engine listens; ``None`` for no engine.
         files: folders of files that say what is to be listed.
         advertise: which of this host's addresses others are told.
@@ -54,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[str, ...] = ()
     discovery: tuple[str, ...] = ()
     credentials: bytes | None = None
+    tls: duplex.TLS | None = None
     docker: str | None = ""
     files: tuple[Path, ...] = ()
     advertise: tuple[str, ...] = ()
@@ -144,7 +146,7 @@ def _discovery(rest: str, settings: Settings, owner: str) -> Target:
         part for text in settings.discovery for part in text.split(",") if part
     ]
     return DiscoveryTarget(
-        _endpoints(servers) or (socket_endpoint("discovery"),), owner, settings.credentials
+        _endpoints(servers) or (socket_endpoint("discovery"),), owner, settings.credentials, settings.tls
     )
 
 

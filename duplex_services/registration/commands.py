@@ -8,7 +8,14 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from duplex.cli.options import credentials, credentials_option, log_option, output_option
+from duplex.cli.options import (
+    credentials,
+    credentials_option,
+    log_option,
+    output_option,
+    tls,
+    tls_options,
+)
 from duplex_services._shared._commands import NOT_FOUND, announce, run, show, show_json, take_settings
 from duplex_services._shared._places import state_folder
 from duplex_services.registration._model import Finding, Options
@@ -143,7 +150,7 @@ def _options(command: F) -> F:
     for name, words in reversed(_OPTIONS):
         variable = _ENVIRONMENT + name.removeprefix("--").replace("-", "_").upper()
         command = click.option(name, **({"envvar": variable} | words))(command)
-    return credentials_option(command)
+    return credentials_option(tls_options(command))
 
 
 def _settings(targets: tuple[str, ...], given: dict[str, Any]) -> Settings:
@@ -151,6 +158,7 @@ def _settings(targets: tuple[str, ...], given: dict[str, Any]) -> Settings:
         targets=targets,
         discovery=given["discovery"],
         credentials=credentials(),
+        tls=tls(),
         docker=None if given["no_docker"] else given["docker"],
         files=given["files"],
         advertise=given["advertise"],

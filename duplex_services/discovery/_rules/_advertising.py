@@ -11,7 +11,10 @@ import msgspec
 
 #: What is in front of endpoints that are libzmq's: others reach them over the same wire as without.
 _LIBZMQ: Final = "zmq+"
-_TCP: Final = re.compile(r"tcp://(?:\[(?P<six>[^\]]+)\]|(?P<host>[^\[\]:]*)):(?P<port>\d+|\*)")
+_TCP: Final = re.compile(
+    r"(?P<scheme>tcp|tls)://(?:\[(?P<six>[^\]]+)\]|(?P<host>[^\[\]:]*)):(?P<port>\d+|\*)"
+)
+_SCHEME: Final = re.compile(r"(?:tcp|tls)://")
 _HOST: Final = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<host>[^\[\]:/\s]+))(?::(?P<port>\d{1,5}))?")
 
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -88,10 +91,11 @@ def advertised(endpoint: str, rules: Sequence[str], interfaces: Sequence[Interfa
         return found or endpoint
     host, port = bound["six"] or bound["host"], bound["port"]
     if not rules:
-        return _unruled(endpoint, host, port, interfaces)
+        return _unruled(endpoint, bound, interfaces)
     reasons = []
     for rule in rules:
-        if "://" in rule and not rule.startswith("tcp://"):
+        if "://" in rule and not rule.startswith(f"{scheme}://"):
+            reasons.append(f"{rule} is not {scheme}://")
             continue
         explicit = _explicit(rule, interfaces)
         if explicit is not None:
@@ -99,9 +103,9 @@ def advertised(endpoint: str, rules: Sequence[str], interfaces: Sequence[Interfa
             if _is_wildcard(name):
                 reasons.append(f"{rule} is every address, and so none that others reach")
                 continue
-            return _tcp(name, own_port or port)
+            return _at(scheme, name, own_port or port)
         try:
-            return _tcp(_here(rule, host, interfaces), port)
+            return _at(scheme, _here(rule, host, interfaces), port)
         except Unreachable as error:
             reasons.append(str(error))
     raise Unreachable(f"others cannot be told how to reach {endpoint}: {'; '.join(reasons)}")
@@ -113,14 +117,14 @@ def _explicit(rule: str, interfaces: Iterable[Interface]) -> tuple[str, str] | N
         return None
     if ":" in rule and _address(rule) is not None:
         return rule, ""
-    found = _HOST.fullmatch(rule.removeprefix("tcp://"))
+    found = _HOST.fullmatch(_SCHEME.sub("", rule))
     if found is None:
         raise Unreachable(
             f"{rule!r} is nothing to advertise: it has to be HOST, HOST:PORT, tcp://HOST:PORT, a network such as 10.0.0.0/8, or "
             f"the name of an interface such as eth0"
         )
     host = found["six"] or found["host"]
-    is_name = found["port"] is None and found["six"] is None and not rule.startswith("tcp://")
+    is_name = found["port"] is None and found["six"] is None and "://" not in rule
     if is_name and _address(host) is None and "." not in host and host != "localhost":
         return None  # an interface, even one that is not there: a host is written with a dot or a port
     return host, found["port"] or ""
@@ -156,9 +160,10 @@ def _here(rule: str, host: str, interfaces: Sequence[Interface]) -> str:
     return usable[0]
 
 
-def _unruled(endpoint: str, host: str, port: str, interfaces: Sequence[Interface]) -> str:
+def _unruled(endpoint: str, bound: re.Match[str], interfaces: Sequence[Interface]) -> str:
+    scheme, host, port = bound["scheme"], bound["six"] or bound["host"], bound["port"]
     if not _is_wildcard(host):
-        return _tcp(host, port)
+        return _at(scheme, host, port)
     candidates = [
         one
         for one in interfaces
@@ -167,10 +172,10 @@ def _unruled(endpoint: str, host: str, port: str, interfaces: Sequence[Interface
     if any(":" not in one.address for one in candidates):
         candidates = [one for one in candidates if ":" not in one.address]
     if len(candidates) == 1:
-        return _tcp(candidates[0].address, port)
+        return _at(scheme, candidates[0].address, port)
     if not candidates:
         raise Unreachable(
-            f"{endpoint} is every address, and this machine has none that others reach: bind to tcp://127.0.0.1:{port} if it is for "
+            f"{endpoint} is every address, and this machine has none that others reach: bind to {scheme}://127.0.0.1:{port} if it is for "
             f"this machine alone, or say with advertise= (--advertise) where others reach it"
         )
     there = ", ".join(f"{one.address} ({one.name})" for one in candidates)
@@ -180,8 +185,8 @@ def _unruled(endpoint: str, host: str, port: str, interfaces: Sequence[Interface
     )
 
 
-def _tcp(host: str, port: str) -> str:
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+def _at(scheme: str, host: str, port: str) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _is_wildcard(host: str) -> bool:

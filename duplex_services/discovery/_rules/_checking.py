@@ -18,8 +18,8 @@ _PROTOCOL: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _HOST: Final = re.compile(
     r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
 )
-_ENDPOINT: Final = re.compile(r"(tcp|ipc|ws|wss|inproc)://\S{1,300}")
-_TCP: Final = re.compile(r"tcp://(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
+_ENDPOINT: Final = re.compile(r"(tcp|tls|ipc|ws|wss|inproc)://\S{1,300}")
+_TCP: Final = re.compile(r"(?:tcp|tls)://(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
 
 #: Characters of the metadata of an instance, keys and values together; and of a service's, as JSON.
 MAX_METADATA: Final = 8 * 1024
@@ -147,13 +147,15 @@ def check_registration(registration: Registration) -> Registration:
     if registration.endpoint and not (
         _ENDPOINT.fullmatch(registration.endpoint) and registration.endpoint.isprintable()
     ):
-        problems.append(f"endpoint {_shown(registration.endpoint)} is none: tcp://HOST:PORT or ipc:///PATH")
+        problems.append(
+            f"endpoint {_shown(registration.endpoint)} is none: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH"
+        )
     elif match := _TCP.fullmatch(registration.endpoint):
         own = match["six"] or match["host"], int(match["port"])
         host, port = host or own[0], port or own[1]
         if own != (host, port):
             problems += _address_problems(*own, has_endpoint=True)
-    elif registration.endpoint.startswith("tcp:"):
+    elif registration.endpoint.startswith(("tcp:", "tls:")):
         problems.append(f"endpoint {_shown(registration.endpoint)} has no host and port: tcp://HOST:PORT")
     problems += _address_problems(host, port, has_endpoint=bool(registration.endpoint))
     if not _PROTOCOL.fullmatch(registration.protocol):

@@ -14,7 +14,7 @@ from duplex_services.discovery._rules._checking import check_service_name
 SCHEME: Final = "discovery://"
 
 #: What the directory is reached with, rather than kept in.
-_ENDPOINTS: Final = ("tcp", "ipc", "zmq+tcp", "zmq+ipc", "inproc", "memory", "ws", "wss")
+_ENDPOINTS: Final = ("tcp", "tls", "ipc", "zmq+tcp", "zmq+ipc", "inproc", "memory", "ws", "wss")
 
 _SHORT: Final = re.compile(r"(\[[^]/]+\]|[^]\[:/\s]*):(\d+)")
 

@@ -67,16 +67,24 @@ class DiscoveryTarget:
         servers: its endpoints.
         owner: whose instances these are.
         credentials: what proves to the servers who this is; ``None`` for nothing.
+        tls: which of their certificates are trusted, and which one is shown.
 
     Attributes:
         name: for people.
     """
 
-    def __init__(self, servers: tuple[str, ...], owner: str, credentials: bytes | None = None) -> None:
+    def __init__(
+        self,
+        servers: tuple[str, ...],
+        owner: str,
+        credentials: bytes | None = None,
+        tls: duplex.TLS | None = None,
+    ) -> None:
         self.name = "discovery"
         self._servers = servers
         self._owner = owner
         self._credentials = credentials
+        self._tls = tls
         self._held: dict[str, _Held] = {}
         #: Calls that are open, among them those that were followed by another of the same key.
         self._open: set[_Held] = set()
@@ -98,7 +106,9 @@ class DiscoveryTarget:
         """Be linked until cancelled. What is registered then goes after its TTL, or is adopted by who has this owner's id next."""
         self._woken = woken
         async with (
-            open_client(*self._servers, name="registrar", credentials=self._credentials) as peer,
+            open_client(
+                *self._servers, name="registrar", credentials=self._credentials, tls=self._tls
+            ) as peer,
             follow(peer) as following,
             background() as nursery,
         ):

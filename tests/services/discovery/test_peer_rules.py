@@ -92,6 +92,7 @@ def test_listed_names(service: str, listed: str) -> None:
         (["memory:"], ("memory:",)),
         (["etcd://a,b,c/p"], ("etcd://a,b,c/p",)),
         (["duplex+tcp://a:1"], ("duplex+tcp://a:1",)),
+        (["tls://a:1,tls://b:2"], ("tls://a:1", "tls://b:2")),
         ([" a:1 , , b:2 "], ("tcp://a:1", "tcp://b:2")),
         (["local", "a:1,local"], ("ipc:///here", "tcp://a:1")),
     ],
@@ -235,6 +236,11 @@ DOCKER = Interface("docker0", "172.17.0.1")
         ("tcp://[::]:7700", (), [LO6, ETH, ETH6], "tcp://10.0.0.7:7700"),
         # What libzmq has bound is reached as all else is.
         ("zmq+tcp://*:7700", (), [LO, ETH], "tcp://10.0.0.7:7700"),
+        ("tls://*:7700", (), [LO, ETH], "tls://10.0.0.7:7700"),
+        ("tls://[::]:7700", (), [LO6, ETH6], "tls://[2001:db8::7]:7700"),
+        ("tls://0.0.0.0:7700", ("calc.example",), [], "tls://calc.example:7700"),
+        ("tls://0.0.0.0:7700", ("tcp://h.example:1", "tls://h.example:2", "x"), [], "tls://h.example:2"),
+        ("tls://0.0.0.0:7700", ("10.0.0.0/8",), [LO, ETH], "tls://10.0.0.7:7700"),
         ("zmq+ipc:///run/x.sock", (), [], "ipc:///run/x.sock"),
         # What somebody says.
         ("tcp://0.0.0.0:7700", ("calc.example",), [LO, ETH], "tcp://calc.example:7700"),

@@ -27,6 +27,7 @@ from duplex_services.discovery.client import (
 from tests.engine.helpers import until
 from tests.machine import fail_after, within
 from tests.services.shell import Shell, serve_discovery
+from tests.transports.certificates import tls
 
 SAID = Registration("a", endpoint="tcp://10.0.0.7:7700", protocol="duplex")
 
@@ -184,6 +185,34 @@ async def test_a_peer_is_registered_with_its_credentials(caplog: pytest.LogCaptu
                     await stranger.bind("tcp://127.0.0.1:*")
                     await until(lambda: "requires the permission 'discovery:register'" in caplog.text)
     assert "no server of discovery answers" not in caplog.text
+
+
+async def test_over_tls() -> None:
+    calc = duplex.Service("calc")
+
+    @calc.rpc
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    own = tls()
+    with fail_after(60):
+        async with open_directory("memory:") as directory:
+            async with (
+                open_server(
+                    directory, ["tls://127.0.0.1:*"], authenticator=by_token, authorize=by_rights, tls=own
+                ) as (_, ends),
+                duplex.open_peer(
+                    services=[calc], discovery=ends, credentials=b"registrant", tls=own
+                ) as worker,
+                duplex.open_peer(discovery=ends, tls=duplex.TLS(ca=own.ca)) as caller,
+            ):
+                endpoint = await worker.bind("tls://127.0.0.1:*")
+                await caller.connect("discovery://calc", timeout=30)
+                assert await caller.service("calc").add(1, 2) == 3
+                assert [one.endpoint for one in directory.reading.view.instances("calc")] == [endpoint]
+                async with open_client(*ends, tls=duplex.TLS(ca=own.ca), credentials=b"operator") as operator:
+                    remote = operator.service(DiscoveryService, name="discovery")
+                    await remote.drain("calc", worker.id, "", False)
 
 
 async def test_who_may_not_look_is_told_so() -> None:
