@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import weakref
 
@@ -38,6 +39,25 @@ async def test_each_is_looked_after_at_its_time(autojump_clock: trio.testing.Moc
             [5, 10, 15, 20],
             [7, 14, 21],
         ]
+        for port in ports:
+            lookout.remove(port)
+
+
+async def test_those_whose_times_are_near_are_looked_after_together(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    lookout = Lookout()
+    async with trio.open_nursery() as nursery:
+        began = trio.current_time()
+        ports = [Port(nursery, 100) for _ in range(100)]
+        for number, port in enumerate(ports):
+            lookout.add(port, began + 100 + number)
+        await trio.sleep(1000)
+        looks = [look - began for port in ports for look in port.looks]
+        for port in ports:
+            assert all(94.9 <= later - sooner <= 100.1 for sooner, later in itertools.pairwise(port.looks))
+        assert len({look for look in looks if look < 200}) == 100, "the first time of each is as it was told"
+        assert len({look for look in looks if look >= 900}) <= 21, "those within a twentieth are one"
         for port in ports:
             lookout.remove(port)
 
