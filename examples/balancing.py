@@ -49,8 +49,8 @@ async def main() -> None:
             await client.connect(await server.bind(f"memory://{server.name}"))
         remote = client.service("worker")
 
-        by_load = await answers(remote, 600)
-        print("by load, the slow one gets little:", by_load["slow"] < 30)
+        by_load = await answers(remote, 600)  # a third would be 200
+        print("by load, the slow one gets little:", by_load["slow"] < 100)
 
         in_turn = await answers(remote.with_options(balancer="round_robin"), 12)
         print("in turn:", dict(sorted(in_turn.items())))

@@ -23,7 +23,7 @@ class Store:
 
 
 async def main() -> None:
-    stores = {"north": Store(3), "east": Store(5, delay=0.2), "south": Store(8, delay=60)}
+    stores = {"north": Store(3), "east": Store(5, delay=0.6), "south": Store(8, delay=60)}
     async with duplex.open_peer() as client, contextlib.AsyncExitStack() as stack:
         remote = client.service("store")
         try:

@@ -38,6 +38,12 @@ def test_an_example_between_processes(name: str, request: pytest.FixtureRequest)
 
 
 @pytest.mark.slow
+def test_the_demonstration_is_no_example_that_is_loaded() -> None:
+    """It is run as a process; ``make demo`` itself is tried in ``tests/docs``."""
+    assert rounds_of("tests.stress.pair", "demo", 0, "1") == []
+
+
+@pytest.mark.slow
 def test_the_readme_between_processes(request: pytest.FixtureRequest) -> None:
     assert rounds_of("tests.stress.document", "README.md", 1, request.config.option.wire_seed) == ["ok"]
 
