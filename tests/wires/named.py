@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import itertools
 import os
+from collections.abc import Callable
 from typing import Final
 
 from duplex.transports import (
@@ -16,6 +19,7 @@ from duplex.transports import (
     ZmtpTransport,
     take_turns,
 )
+from tests.transports.certificates import tls
 
 _PREFIX: Final = f"ipc://@duplex-tests-{os.getpid()}-"
 _numbers: Final = itertools.count(1)
@@ -69,6 +73,38 @@ class NamedTransport:
     def connect(self, endpoint: str, receiver: Receiver, options: TransportOptions) -> Port:
         inner = _PREFIX + endpoint.removeprefix("memory://")
         return NamedPort(self._inner.connect(inner, receiver, options), _PREFIX, "memory://")
+
+
+class EncryptedTransport:
+    """See :class:`duplex.transports.Transport`: TLS in the place of names in memory. Each name has an address of this machine's own,
+    which follows from it, so that one may connect before the other is bound."""
+
+    schemes = frozenset({"memory"})
+
+    def __init__(self) -> None:
+        self._inner: Transport = ZmtpTransport()
+        self._tls = dataclasses.replace(tls(), server_name="localhost")
+
+    def bind(self, endpoint: str, receiver: Receiver, options: TransportOptions) -> Port:
+        name = endpoint.removeprefix("memory://")
+        return self._port(self._inner.bind, f"n{next(_numbers)}" if name == "*" else name, receiver, options)
+
+    def connect(self, endpoint: str, receiver: Receiver, options: TransportOptions) -> Port:
+        return self._port(self._inner.connect, endpoint.removeprefix("memory://"), receiver, options)
+
+    def _port(
+        self,
+        make: Callable[[str, Receiver, TransportOptions], Port],
+        name: str,
+        receiver: Receiver,
+        options: TransportOptions,
+    ) -> Port:
+        first, second, third, high, low, *_ = hashlib.sha256(f"{os.getpid()} {name}".encode()).digest()
+        place = (
+            f"tls://127.{1 + first % 254}.{second}.{1 + third % 254}:{20_000 + (high * 256 + low) % 10_000}"
+        )
+        port = make(place, receiver, dataclasses.replace(options, tls=self._tls))
+        return NamedPort(port, place, f"memory://{name}")
 
 
 class LibzmqTransport:

@@ -9,13 +9,15 @@ from typing import Any, Final
 import trio
 
 from duplex import transports
-from tests.wires.named import LibzmqTransport, NamedTransport
+from tests.wires.named import EncryptedTransport, LibzmqTransport, NamedTransport
 from tests.wires.orders import ORDERS
 from tests.wires.transport import WireTransport
 
 #: The name of the wire that is Unix sockets where ``memory://`` is named, and of the one that is libzmq for ``tcp://`` and ``ipc://``.
 SOCKETS: Final = "sockets"
 LIBZMQ: Final = "libzmq"
+#: The name of the wire that is TLS where ``memory://`` is named.
+ENCRYPTED: Final = "tls"
 #: The name of the wire that leads to another process, and the test for which :func:`tests.engine.helpers.linked` uses it.
 PROCESS: Final = "process"
 elsewhere_for: Callable[..., Any] | None = None
@@ -40,8 +42,8 @@ def in_place(
     if order is not None:
         wires = {inner: WireTransport(inner, order, seed) for inner in transports.DEFAULT}
         schemes.update({scheme: wires[inner] for scheme, inner in before.items()})
-    if name == SOCKETS and not has_clock:
-        named = NamedTransport()
+    if name in (SOCKETS, ENCRYPTED) and not has_clock:
+        named = NamedTransport() if name == SOCKETS else EncryptedTransport()
         schemes.update(dict.fromkeys(named.schemes, named))
     if name == LIBZMQ:
         libzmq = LibzmqTransport()

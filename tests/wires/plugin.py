@@ -19,7 +19,7 @@ import pytest
 
 from tests.wires.elsewhere import is_about_elsewhere
 from tests.wires.orders import ORDERS
-from tests.wires.place import LIBZMQ, PROCESS, SOCKETS, in_place, shuffle_tasks
+from tests.wires.place import ENCRYPTED, LIBZMQ, PROCESS, SOCKETS, in_place, shuffle_tasks
 
 #: Nothing in between.
 PLAIN: Final = "plain"
@@ -39,7 +39,11 @@ MARKERS: Final = (
     "one_process(why): needs its server in its own process",
 )
 #: What tests that name it need, by the wire over which they do not have it.
-_NEEDED: Final = {SOCKETS: ("in_memory", "memory://"), LIBZMQ: ("without_libzmq", "sockets of Duplex's own")}
+_NEEDED: Final = {
+    SOCKETS: ("in_memory", "memory://"),
+    ENCRYPTED: ("in_memory", "memory://"),
+    LIBZMQ: ("without_libzmq", "sockets of Duplex's own"),
+}
 #: Fixtures of clocks that are not the machine's.
 _CLOCKS: Final = frozenset({"autojump_clock", "mock_clock"})
 #: Fixtures of what is one for each process: a clock that jumps, a log.
@@ -52,7 +56,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--wire",
         default=SAMPLE,
-        choices=[SAMPLE, PLAIN, *ORDERS, PROCESS, SOCKETS, LIBZMQ],
+        choices=[SAMPLE, PLAIN, *ORDERS, PROCESS, SOCKETS, ENCRYPTED, LIBZMQ],
         help="how messages come to their receivers; by default a sample of tests runs over others, too",
     )
     group.addoption("--wire-seed", help="an earlier run's seed, to have it again")
@@ -75,7 +79,7 @@ def skip_others(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what says nothing over the wire that was asked for."""
     wire = config.option.wire
     for item in items:
-        reason = _why_not(wire, item) if wire in (*ORDERS, PROCESS, SOCKETS, LIBZMQ) else None
+        reason = _why_not(wire, item) if wire in (*ORDERS, PROCESS, SOCKETS, ENCRYPTED, LIBZMQ) else None
         if reason is not None:
             item.add_marker(pytest.mark.skip(reason=reason))
 

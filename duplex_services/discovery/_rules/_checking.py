@@ -147,16 +147,17 @@ def check_registration(registration: Registration) -> Registration:
     if registration.endpoint and not (
         _ENDPOINT.fullmatch(registration.endpoint) and registration.endpoint.isprintable()
     ):
-        problems.append(
-            f"endpoint {_shown(registration.endpoint)} is none: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH"
-        )
+        problems.append(f"endpoint {_shown(registration.endpoint)} is none: tcp://HOST:PORT or ipc:///PATH")
     elif match := _TCP.fullmatch(registration.endpoint):
         own = match["six"] or match["host"], int(match["port"])
         host, port = host or own[0], port or own[1]
         if own != (host, port):
             problems += _address_problems(*own, has_endpoint=True)
     elif registration.endpoint.startswith(("tcp:", "tls:")):
-        problems.append(f"endpoint {_shown(registration.endpoint)} has no host and port: tcp://HOST:PORT")
+        scheme = registration.endpoint.partition(":")[0]
+        problems.append(
+            f"endpoint {_shown(registration.endpoint)} has no host and port: {scheme}://HOST:PORT"
+        )
     problems += _address_problems(host, port, has_endpoint=bool(registration.endpoint))
     if not _PROTOCOL.fullmatch(registration.protocol):
         problems.append(

@@ -96,6 +96,7 @@ def test_addresses(fields: dict[str, Any], host: str, port: int) -> None:
         ({"host": "x" * 254}, "neither an address nor a name"),
         ({"endpoint": "http://x"}, "is none: tcp://HOST:PORT or ipc:///PATH"),
         ({"endpoint": "tcp://x"}, "has no host and port"),
+        ({"endpoint": "tls://x"}, "has no host and port: tls://HOST:PORT"),
         ({"endpoint": "tcp://a b:1"}, "is none"),
         ({"endpoint": "ipc:///a\x1b[2J"}, "is none"),
         ({"endpoint": "ipc:///\ud800"}, "is none"),

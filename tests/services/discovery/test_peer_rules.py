@@ -241,6 +241,11 @@ DOCKER = Interface("docker0", "172.17.0.1")
         ("tls://0.0.0.0:7700", ("calc.example",), [], "tls://calc.example:7700"),
         ("tls://0.0.0.0:7700", ("tcp://h.example:1", "tls://h.example:2", "x"), [], "tls://h.example:2"),
         ("tls://0.0.0.0:7700", ("10.0.0.0/8",), [LO, ETH], "tls://10.0.0.7:7700"),
+        ("tls://10.0.0.7:7700", (), [LO, ETH], "tls://10.0.0.7:7700"),
+        ("tls://*:7700", ("calc.example",), [LO, ETH], "tls://calc.example:7700"),
+        ("tls://*:7700", ("tcp://a.example:1", "tls://b.example:2"), [LO, ETH], "tls://b.example:2"),
+        ("tcp://*:7700", ("tls://b.example:2", "tcp://a.example:1"), [LO, ETH], "tcp://a.example:1"),
+        ("tls://[::]:7700", ("2001:db8::/32",), [LO, ETH, ETH6], "tls://[2001:db8::7]:7700"),
         ("zmq+ipc:///run/x.sock", (), [], "ipc:///run/x.sock"),
         # What somebody says.
         ("tcp://0.0.0.0:7700", ("calc.example",), [LO, ETH], "tcp://calc.example:7700"),
@@ -269,6 +274,7 @@ def test_what_others_are_told(
     ("bound", "rules", "interfaces", "why"),
     [
         ("tcp://0.0.0.0:7700", (), [LO], "none that others reach: bind to tcp://127.0.0.1:7700"),
+        ("tls://0.0.0.0:7700", (), [LO], "none that others reach: bind to tls://127.0.0.1:7700"),
         ("tcp://*:7700", (), [LO, LINK6], "none that others reach"),
         (
             "tcp://*:7700",
@@ -309,6 +315,8 @@ def test_what_cannot_be_told(
         ("tcp://*:1", ("host:80", "tcp://x:1"), False),
         ("tcp://*:1", ("host:80", "eth0"), True),
         ("tcp://*:1", ("10.0.0.0/8",), True),
+        ("tls://*:1", (), True),
+        ("tls://10.0.0.7:1", (), False),
     ],
 )
 def test_when_the_machine_has_to_be_asked(bound: str, rules: tuple[str, ...], needs: bool) -> None:

@@ -23,6 +23,7 @@ from duplex_services.discovery._rules._advertising import Interface
 from tests.engine.helpers import until
 from tests.engine.named_service import named
 from tests.machine import fail_after
+from tests.transports.certificates import tls
 
 #: Seconds of virtual time in which whatever is to happen at once has happened.
 SOON = 0.5
@@ -86,6 +87,21 @@ async def test_a_peer_is_registered_where_it_is_bound_until_it_is_closed() -> No
                 await peer.bind("tcp://127.0.0.1:*")
                 await until(lambda: listed(directory))
             assert listed(directory) == [], "withdrawn, not left to its TTL"
+
+
+async def test_a_peer_that_encrypts_is_registered_and_followed() -> None:
+    with fail_after(10):
+        async with discovery() as (directory, server):
+            async with duplex.open_peer(services=[named("a")], discovery=server, tls=tls()) as peer:
+                endpoint = await peer.bind("tls://127.0.0.1:*")
+                await until(lambda: listed(directory))
+                (found,) = listed(directory)
+                assert found.endpoint == endpoint
+                assert (found.host, found.port) == ("127.0.0.1", int(endpoint.rpartition(":")[2]))
+                async with duplex.open_peer(discovery=server, tls=tls()) as client:
+                    await client.connect("discovery://who")
+                    assert await client.service("who").name_() == "a"
+                    assert [link.endpoint for link in client.links] == [endpoint]
 
 
 @pytest.mark.parametrize("end", ["drain", "aclose"])
