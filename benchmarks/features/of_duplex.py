@@ -6,13 +6,16 @@ import contextlib
 import functools
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import trio
 
 import duplex
 from benchmarks.features._checks import Answer, Checks, answer
+from benchmarks.peers._certificates import make_certificate
 
 _SECONDS = 20.0
 
@@ -38,6 +41,14 @@ async def _linked(
     ):
         await two.connect(await one.bind("tcp://127.0.0.1:*"))
         yield one, two
+
+
+@contextlib.contextmanager
+def _tls() -> Iterator[tuple[duplex.TLS, duplex.TLS]]:
+    """What a server shows, and what its clients trust."""
+    with tempfile.TemporaryDirectory() as directory:
+        made = make_certificate(Path(directory))
+        yield duplex.TLS(certificate=made.chain, key=made.key), duplex.TLS(ca=made.authority)
 
 
 class _Two:
@@ -683,7 +694,7 @@ async def tracing() -> bool:
 
 @CHECKS.of("encryption")
 async def encryption() -> bool:
-    """What is sent over TCP is read by somebody in between, as it is."""
+    """What is sent over TLS is seen by somebody in between, and is not read; who does not trust the certificate does not connect."""
     seen = bytearray()
     service = duplex.Service("post")
     service.add(len, name="send", inline=True)
@@ -693,26 +704,36 @@ async def encryption() -> bool:
             seen.extend(some)
             await target.send_all(some)
 
-    async with duplex.open_peer(services=[service]) as server, trio.open_nursery() as nursery:
-        port = int((await server.bind("tcp://127.0.0.1:*")).rpartition(":")[2])
+    with _tls() as (own, trusting):
+        async with duplex.open_peer(services=[service], tls=own) as server, trio.open_nursery() as nursery:
+            port = int((await server.bind("tls://127.0.0.1:*")).rpartition(":")[2])
 
-        async def relay(stream: trio.SocketStream) -> None:
-            async with await trio.open_tcp_stream("127.0.0.1", port) as other, trio.open_nursery() as both:
-                both.start_soon(copy, stream, other)
-                both.start_soon(copy, other, stream)
+            async def relay(stream: trio.SocketStream) -> None:
+                async with (
+                    await trio.open_tcp_stream("127.0.0.1", port) as other,
+                    trio.open_nursery() as both,
+                ):
+                    both.start_soon(copy, stream, other)
+                    both.start_soon(copy, other, stream)
 
-        serve = functools.partial(trio.serve_tcp, host="127.0.0.1")
-        (listener,) = await nursery.start(serve, relay, 0)
-        async with duplex.open_peer() as client:
-            await client.connect(f"tcp://127.0.0.1:{listener.socket.getsockname()[1]}")
-            await client.service("post").send("a secret of 26 letters")
-        nursery.cancel_scope.cancel()
-    return b"a secret of 26 letters" not in seen
+            serve = functools.partial(trio.serve_tcp, host="127.0.0.1")
+            (listener,) = await nursery.start(serve, relay, 0)
+            between = f"tls://127.0.0.1:{listener.socket.getsockname()[1]}"
+            async with duplex.open_peer(tls=trusting) as client:
+                await client.connect(between)
+                sent = await client.service("post").send("a secret of 26 letters") == 22
+            async with duplex.open_peer() as client:
+                try:
+                    await client.connect(between, timeout=1)
+                except duplex.ConnectError as error:
+                    refused = "certificate is not accepted" in str(error)
+            nursery.cancel_scope.cancel()
+    return sent and refused and len(seen) > 1000 and b"a secret of 26 letters" not in seen
 
 
 @CHECKS.of("callers are authenticated")
 async def authentication() -> Answer:
-    """A handler knows the caller by its token, and who has none gets no link; the token travels as it is."""
+    """A handler knows the caller by its token, which travels over TLS, and who has none gets no link."""
 
     async def by_token(handshake: duplex.Handshake) -> duplex.Identity:
         if handshake.credentials != b"of ann":
@@ -721,16 +742,17 @@ async def authentication() -> Answer:
 
     service = duplex.Service("door")
     service.add(lambda: duplex.current_call().peer.identity.principal, name="known", inline=True)
-    async with duplex.open_peer(services=[service], authenticator=by_token) as server:
-        endpoint = await server.bind("tcp://127.0.0.1:*")
-        async with duplex.open_peer(credentials=b"of ann") as ann:
-            await ann.connect(endpoint)
-            known = await ann.service("door").known() == "ann"
-        async with duplex.open_peer() as stranger:
-            try:
-                await stranger.connect(endpoint)
-            except duplex.HandshakeError:
-                return answer(yes=False, part=known)
+    with _tls() as (own, trusting):
+        async with duplex.open_peer(services=[service], authenticator=by_token, tls=own) as server:
+            endpoint = await server.bind("tls://127.0.0.1:*")
+            async with duplex.open_peer(credentials=b"of ann", tls=trusting) as ann:
+                await ann.connect(endpoint)
+                known = await ann.service("door").known() == "ann"
+            async with duplex.open_peer(tls=trusting) as stranger:
+                try:
+                    await stranger.connect(endpoint)
+                except duplex.HandshakeError:
+                    return answer(yes=known, part=False)
     return "no"
 
 

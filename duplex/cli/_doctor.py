@@ -49,6 +49,10 @@ _ADVICE: Final = (
         "in the middle of the handshake",
         "see its log: a ZeroMQ program with CURVE does that, or one that is overloaded",
     ),
+    (
+        "pings were answered",
+        "its event loop is busy or stands still: see its log, or what it does (duplex top)",
+    ),
     ("is silent", "it hangs, or is no peer and waits for others to speak: see what listens there (ss -ltnp)"),
     ("(auth)", "show what proves who you are, with --credentials FILE"),
     ("(limit)", "it has as many links as it takes: wait, or raise Limits.max_links there"),

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 import zmq
 
+import duplex
+from duplex.resolvers import Endpoint, Known
 from tests.cli.conftest import Invoke
 from tests.cli.harness import CALC, Result, serving
 from tests.cli.test_probe import WAIT, free_port, listening
@@ -138,6 +141,35 @@ def test_a_host_that_is_not_known(invoke: Invoke) -> None:
 
 def test_a_socket_that_is_not_there(tmp_path: Path, invoke: Invoke) -> None:
     assert last(invoke("doctor", f"ipc://{tmp_path}/x"))[1] == "start the server, or check the path"
+
+
+def test_all_instances_are_looked_at(
+    calc: str, invoke: Invoke, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = f"tcp://127.0.0.1:{free_port}"
+
+    async def look_up(_peer: duplex.Peer, name: str) -> Known:
+        assert name == "discovery://calc"
+        return Known((Endpoint(calc), Endpoint(other)))
+
+    monkeypatch.setattr(duplex.Peer, "look_up", look_up)
+    result = invoke("doctor", "discovery://calc")
+    assert result.code == 1
+    assert [line for line in result.out.splitlines() if not line.startswith(" ")] == [calc, other]
+    assert "ok      round trips" in result.out
+    assert last(result)[0].startswith(f"failed connection nothing listens at {other}: connection refused")
+
+
+def test_pings_that_are_not_answered(calc: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ping(_link: duplex.Link) -> float:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(duplex.Link, "ping", ping)
+    result = invoke("doctor", calc, "--connect-timeout", 0.5)
+    assert last(result) == [
+        "failed round trips 0 of 5 pings were answered within 0.5 s",
+        "its event loop is busy or stands still: see its log, or what it does (duplex top)",
+    ]
 
 
 HTTP = b"HTTP/1.1 400 Bad Request\r\n\r\n"

@@ -484,7 +484,10 @@ async def test_what_was_changed_on_its_way_ends_the_connection(caplog: pytest.Lo
     assert "was cut: what came was changed on its way" in caplog.text
 
 
-async def test_a_key_that_fails_while_sending_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("frames", [[b"small"], [bytes(MiB)]])
+async def test_a_key_that_fails_while_sending_ends_the_connection(
+    frames: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with opened() as ports:
         bound, connecting = await ports.pair(ANYWHERE)
         near: Any = connecting.ups[0]
@@ -495,8 +498,8 @@ async def test_a_key_that_fails_while_sending_ends_the_connection(monkeypatch: p
                 error.reason = "IT_IS_BROKEN"
                 raise error
 
-        for frames in ([b"small"], [bytes(MiB)]):
-            monkeypatch.setattr(near.wire, "_tls", Broken())
+        monkeypatch.setattr(near.wire, "_tls", Broken())
+        for _ in range(2):
             with pytest.raises(CarrierDown, match="TLS has failed: it is broken"):
                 near.send(frames)
         assert "TLS has failed" in await connecting.down()

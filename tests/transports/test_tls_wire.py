@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from duplex.transports.streams._contexts import contexts_of
+from duplex.transports.streams._liveness import signs_of
 from duplex.transports.streams._tls import CUT, TlsError, TlsWire
 from duplex.transports.streams._unsent import Unsent
 from tests.transports.certificates import tls
@@ -232,6 +233,18 @@ def test_small_messages_are_one_record_each(
     assert far.recv(100) == b"hello"
 
 
+def test_the_kernel_is_asked_about_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as wire:
+            secure = client(wire)
+            assert secure.family == socket.AF_INET
+            assert secure.fileno() == wire.fileno()
+            signs = signs_of(secure)
+            assert signs is not None
+            assert signs.unanswered == 0
+            assert secure.has_heard is False
+
+
 # -- ends ------------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +279,16 @@ def test_an_end_in_the_handshake(sockets: tuple[Narrow, Narrow], said: bytes) ->
     sockets[0].shutdown(socket.SHUT_WR)
     with pytest.raises(TlsError, match="in the middle of" if said else "without a word of TLS"):
         until_it_ends(far)
+
+
+def test_an_end_in_the_same_piece_as_the_last_data(pair: tuple[TlsWire, TlsWire]) -> None:
+    near, far = pair
+    near.send(b"last words")
+    near.shutdown(socket.SHUT_WR)
+    room = memoryview(bytearray(100))
+    assert far.recv_into(room) == 10
+    assert far.recv_into(room) == 0
+    assert far.recv(100) == b""
 
 
 def test_what_is_said_after_the_end_of_this_side_is_thrown_away(pair: tuple[TlsWire, TlsWire]) -> None:
