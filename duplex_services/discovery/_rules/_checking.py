@@ -147,7 +147,9 @@ def check_registration(registration: Registration) -> Registration:
     if registration.endpoint and not (
         _ENDPOINT.fullmatch(registration.endpoint) and registration.endpoint.isprintable()
     ):
-        problems.append(f"endpoint {_shown(registration.endpoint)} is none: tcp://HOST:PORT or ipc:///PATH")
+        problems.append(
+            f"endpoint {_shown(registration.endpoint)} is none: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH"
+        )
     elif match := _TCP.fullmatch(registration.endpoint):
         own = match["six"] or match["host"], int(match["port"])
         host, port = host or own[0], port or own[1]
