@@ -94,7 +94,7 @@ def test_addresses(fields: dict[str, Any], host: str, port: int) -> None:
         ({"host": "a b"}, "neither an address nor a name"),
         ({"host": "10.0.0.256"}, "neither an address nor a name"),
         ({"host": "x" * 254}, "neither an address nor a name"),
-        ({"endpoint": "http://x"}, "is none: tcp://HOST:PORT or ipc:///PATH"),
+        ({"endpoint": "http://x"}, "is none: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH"),
         ({"endpoint": "tcp://x"}, "has no host and port"),
         ({"endpoint": "tls://x"}, "has no host and port: tls://HOST:PORT"),
         ({"endpoint": "tcp://a b:1"}, "is none"),
