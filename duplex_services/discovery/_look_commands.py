@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import click
+import trio
 
 from duplex.cli.options import output_option
 from duplex_services._shared._commands import NOT_FOUND, run, show
-from duplex_services.discovery._asking import ask, complete_service, open_line, where_option
+from duplex_services.discovery._asking import (
+    ANSWER_WITHIN,
+    ask,
+    complete_service,
+    nobody,
+    open_line,
+    where_option,
+)
 from duplex_services.discovery._board import show_board
 from duplex_services.discovery._showing import (
     show_change,
@@ -22,7 +31,7 @@ from duplex_services.discovery._showing import (
     show_overview,
     show_service,
 )
-from duplex_services.discovery.client import Filter, follow
+from duplex_services.discovery.client import Filter, Following, follow
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -121,6 +130,8 @@ def watch_command(
 ) -> int:
     """Tell what there is of SERVICE, or of all, and what changes, a line each, until interrupted.
 
+    That no server answers is told on stderr; it goes on as soon as one does.
+
     With --live a table takes the place of the one before, on a terminal; elsewhere it is written below it. With -o json it
     is changes in any case.
     """
@@ -131,13 +142,31 @@ def watch_command(
                 await show_board(peer, service or "", interval=interval, count=count)
                 return
             async with follow(peer, service or "") as following:
-                async for news in following:
-                    for change in news.changes:
-                        show(output, change, show_change)
-                    sys.stdout.flush()
+                await _tell_changes(following, where, output)
 
     run(watch)
     return 0
+
+
+async def _tell_changes(following: Following, where: tuple[str, ...], output: str) -> None:
+    """Tell what changes, and on stderr if nobody tells what does."""
+    trouble = ""
+    while True:
+        is_silent = following.status is None
+        with trio.move_on_after(ANSWER_WITHIN if is_silent and not trouble else math.inf) as waiting:
+            news = await following.receive()
+            for change in news.changes:
+                show(output, change, show_change)
+            sys.stdout.flush()
+        if following.status is not None:
+            if trouble:
+                click.echo("a server of discovery answers again", err=True)
+            trouble = ""
+        elif waiting.cancelled_caught or following.refusal is not None:
+            why = nobody(where).message if following.refusal is None else following.refusal.message
+            if why != trouble:
+                click.echo(why, err=True)
+            trouble = why
 
 
 @click.command("explain")

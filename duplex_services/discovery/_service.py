@@ -275,7 +275,7 @@ class _Served:
         if changes is None or begin is None or end is None:
             raise duplex.OutOfRange(
                 "what was then is not remembered any more, or was before this server began; "
-                f"this is known since index {view.remembered}"
+                f"this is known since index {view.remembered(service)}"
             )
         return Diff(begin, end, changes)
 

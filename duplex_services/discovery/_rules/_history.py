@@ -77,16 +77,18 @@ class History:
             service: of which service; empty for all.
             index: of the last change that is known.
         """
-        if not service:
-            own, forgotten = self._all, self.forgotten
-        else:
-            own = self._of.get(service, _NONE)
-            forgotten = self._forgotten.get(service, max(self._begun, self._pruned))
-        if index < forgotten:
+        own = self._of.get(service, _NONE) if service else self._all
+        if index < self.forgotten_of(service):
             return None
         found = list(takewhile(lambda change: change.index > index, reversed(own)))
         found.reverse()
         return found
+
+    def forgotten_of(self, service: str) -> int:
+        """Return the index of the last change of a service that is not kept any more; empty: of any."""
+        if not service:
+            return self.forgotten
+        return self._forgotten.get(service, max(self._begun, self._pruned))
 
     def index_at(self, at: float) -> int | None:
         """Return the index of the last change up to a time, in seconds since 1970; ``None`` if that is forgotten."""

@@ -230,10 +230,9 @@ class View:
         """Return the index at a time, in seconds since 1970; ``None`` if that is not remembered any more."""
         return self._history.index_at(at)
 
-    @property
-    def remembered(self) -> int:
-        """The index since which all changes are remembered."""
-        return self._history.forgotten
+    def remembered(self, service: str) -> int:
+        """Return the index since which all changes of a service are remembered; empty: those of all."""
+        return self._history.forgotten_of(service)
 
     def last_changes(self, service: str, id: str, most: int = 10) -> tuple[Change, ...]:
         """Return the last changes of an instance that are remembered."""

@@ -156,6 +156,17 @@ def test_watching(shell: Shell) -> None:
     assert watch.wait(within(20)) == 130
 
 
+def test_watching_while_nobody_is_there(shell: Shell) -> None:
+    watch = shell.start("watch", "web")
+    assert watch.stderr is not None
+    assert watch.stdout is not None
+    assert "no server of discovery answers at ipc://" in watch.stderr.readline()
+    serve_discovery(shell)
+    assert watch.stderr.readline() == "a server of discovery answers again\n"
+    shell.start("register", "web", "10.0.0.7:80", "--id", "a")
+    assert "web/a  10.0.0.7:80 passing" in watch.stdout.readline()
+
+
 def test_a_live_view(shell: Shell) -> None:
     serve_discovery(shell)
     live = shell.start("watch", "--live", "--interval", "0.2", "--count", "2000")

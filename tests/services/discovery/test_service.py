@@ -309,6 +309,12 @@ async def test_differences_between_times(autojump_clock: MockClock) -> None:
                 await remote.diff(first, last, "", True)
         with pytest.raises(duplex.OutOfRange):
             await remote.diff(-1, None, "", False)
+        for weight in [1, 2] * 510:
+            await remote.heartbeat("web", msgspec.structs.replace(SAID, weight=weight), 60.0)
+        # Of one service less is remembered than of all, and that is said.
+        assert (await remote.diff(0, None, "", False)).changes
+        with pytest.raises(duplex.OutOfRange, match=r"is known since index 2[0-9]$"):
+            await remote.diff(0, None, "web", False)
 
 
 @pytest.mark.parametrize(
