@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from duplex.transports.streams._contexts import contexts_of
@@ -458,3 +460,59 @@ def test_some_updates_of_keys_are_fine(sockets: tuple[Narrow, Narrow], tmp_path:
         records.send_data(b"%d" % number)
         assert read(far) == b"%d" % number
         assert far.send(b"answer") == 6
+
+
+# -- anything --------------------------------------------------------------------------------------------------
+
+
+def first_flight() -> bytes:
+    """What a client says first."""
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        client(near)
+        return far.recv(10_000)
+
+
+@pytest.mark.parametrize("when", ["at first", "as a changed hello", "after the handshake"])
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(data=st.data())
+def test_whatever_comes_is_an_error_of_the_connection(when: str, data: st.DataObject) -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        for wire in (left, right):
+            wire.setblocking(False)
+        near, far = client(left) if when == "after the handshake" else None, server(right)
+        if near is not None:
+            shake_hands(near, far)
+        said = data.draw(st.binary(max_size=300))
+        if when == "as a changed hello":
+            hello = bytearray(first_flight())
+            for _ in range(data.draw(st.integers(1, 4))):
+                hello[data.draw(st.integers(0, len(hello) - 1))] = data.draw(st.integers(0, 255))
+            said = bytes(hello) + said
+        elif near is not None:
+            kind, size = data.draw(st.sampled_from((20, 21, 22, 23, 24))), data.draw(st.integers(0, 20_000))
+            said = bytes((kind, 3, 3)) + size.to_bytes(2, "big") + said
+        problem: OSError | None = None
+        while said and problem is None:
+            count = data.draw(st.integers(1, len(said)))
+            left.send(said[:count])
+            said = said[count:]
+            try:
+                far.recv(1000)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                problem = error
+        left.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            while far.recv(1000):
+                pass
+        if isinstance(problem, TlsError):
+            assert str(problem)
+            with pytest.raises(TlsError):
+                far.send(b"x")
+        for how in (socket.SHUT_WR, socket.SHUT_RDWR):
+            with contextlib.suppress(OSError):
+                far.shutdown(how)
