@@ -53,6 +53,7 @@ _BEGINNINGS: Final = (b"\x16", b"\x15")
 _NO_TLS: Final = b"\x15\x03\x03\x00\x02\x02\x46"
 #: Bytes that tell what else it is.
 _BEGINNING: Final = 16
+_NOTHING: Final = memoryview(b"")
 _ALERT: Final = "_ALERT_"
 CUT: Final = "it was cut: there was no end of TLS before that of the connection"
 
@@ -127,11 +128,11 @@ class TlsWire:
         #: How the other side began; empty once the handshake is over.
         self._first = b""
         #: What is encrypted and not taken by the kernel; and whether its last byte is owed.
-        self._sealed = memoryview(b"")
+        self._sealed = _NOTHING
         self._owed = 0
         #: Some of what has come is not read yet; and what of it OpenSSL has not been given.
         self._has_more = False
-        self._rest = memoryview(b"")
+        self._rest = _NOTHING
         #: Bytes that have come without any data for them.
         self._without_data = 0
         #: What has failed, and whether who receives has been told.
@@ -210,6 +211,8 @@ class TlsWire:
             raise BlockingIOError
         skip, self._owed = self._owed, 0
         taken = room = 0
+        # Record by record, as a BIO keeps the room that it has once had.
+        sealed: list[bytes] = []
         for buffer in buffers:
             part = memoryview(buffer)
             if skip and part:
@@ -220,18 +223,30 @@ class TlsWire:
                     count = self._tls.write(part[:_RECORD])
                 except ssl.SSLError as error:
                     raise self._fail(error) from None
+                sealed.append(self._out.read())
                 part = part[count:]
                 taken += count
                 room += count
                 if room >= _CHUNK:
-                    room = 0
-                    if not self._push():
+                    if not self._hand_over(sealed):
                         return self._owe(taken)
-        return taken if self._push() else self._owe(taken)
+                    room, sealed = 0, []
+        return taken if self._hand_over(sealed) else self._owe(taken)
 
     def _owe(self, taken: int) -> int:
         self._owed = 1
         return taken - 1
+
+    def _hand_over(self, sealed: list[bytes]) -> bool:
+        """Hand records to the kernel, before which nothing waits; tell whether it has taken all."""
+        try:
+            sent = self._socket.sendmsg(sealed) if sealed else 0
+        except BlockingIOError:
+            sent = 0
+        if sent == sum(map(len, sealed)):
+            return True
+        self._sealed = memoryview(b"".join(sealed))[sent:]
+        return self._push()
 
     def _push(self) -> bool:
         """Hand what is encrypted to the kernel; tell whether it has taken all."""
@@ -244,7 +259,8 @@ class TlsWire:
                 sent = self._socket.send(self._sealed)
             except BlockingIOError:
                 return False
-            self._sealed = self._sealed[sent:]
+            # An empty view of it would keep all of it.
+            self._sealed = self._sealed[sent:] if sent < len(self._sealed) else _NOTHING
 
     # -- receiving -----------------------------------------------------------------------------------------
 
@@ -320,7 +336,7 @@ class TlsWire:
 
     def _feed(self) -> None:
         self._in.write(self._rest[:_SLICE])
-        self._rest = self._rest[_SLICE:]
+        self._rest = self._rest[_SLICE:] if len(self._rest) > _SLICE else _NOTHING
 
     def _read(self, size: int) -> bytes:
         """Decrypt something."""
