@@ -15,12 +15,13 @@ import trio.testing
 import duplex
 from duplex.transports import Frames
 from tests.engine.helpers import until
+from tests.sizes import size
 
 pytestmark = pytest.mark.unmeasured("hundreds of the same calls")
 
-#: Links of the smaller number, and how many times as many there are of the larger one.
+#: Links of the smaller number, and how many times as many there are of the larger one: 4000 in `make test-long`.
 FEW: Final = 40
-TIMES: Final = 5
+TIMES: Final = size(5, 100)
 #: How many times as much work each may be where there are more.
 WITHIN: Final = 1.25
 MANY_LINKS: Final = duplex.Limits(max_links=10_000)
@@ -157,7 +158,7 @@ async def test_a_call_costs_as_much_beside_links_to_other_services(autojump_cloc
                 for _ in range(50):
                     assert await client.service("wanted").get() == 1
             costs.append(work.calls / 50)
-            for number in range(150):
+            for number in range(size(150, 4000)):
                 await join(duplex.Service(f"other-{number}"))
         nursery.cancel_scope.cancel()
     assert costs[1] <= 1.1 * costs[0]
