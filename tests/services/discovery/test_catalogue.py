@@ -30,7 +30,7 @@ from duplex_services.discovery._rules._catalogue import (
 )
 from duplex_services.store import Refused, Unavailable
 from duplex_services.store.consul import open_consul_api
-from tests.machine import fail_after
+from tests.machine import fail_after, within
 from tests.services.servers import ConsulServers, loopback
 from tests.sizes import LONG
 
@@ -171,7 +171,7 @@ async def open_catalogue(
     servers: ConsulServers, prefix: str = "", hosts: str = ""
 ) -> AsyncIterator[Catalogue]:
     host, port = servers.nodes[0].endpoint
-    client = HttpClient([Endpoint(host, port)])
+    client = HttpClient([Endpoint(host, port)], connect_within=within(10), answer_within=within(10))
     name = prefix or f"catalogue-{secrets.token_hex(4)}"
     try:
         async with open_directory(

@@ -43,7 +43,9 @@ class Client:
         self.directory = directory
         self.address = address
         host, _, port = address.rpartition(":")
-        self.http = HttpClient([Endpoint(host, int(port))], answer_within=within(10))
+        self.http = HttpClient(
+            [Endpoint(host, int(port))], connect_within=within(10), answer_within=within(10)
+        )
 
     async def __call__(self, method: str, path: str, body: Any = b"", *headers: tuple[str, str]) -> Answer:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

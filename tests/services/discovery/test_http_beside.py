@@ -50,7 +50,7 @@ async def test_what_is_announced_later_is_told() -> None:
         open_http(directory, "127.0.0.1:0") as server,
     ):
         host, _, port = server.addresses[0].rpartition(":")
-        client = HttpClient([Endpoint(host, int(port))], answer_within=within(10))
+        client = HttpClient([Endpoint(host, int(port))], connect_within=within(10), answer_within=within(10))
         incarnation = directory.info.incarnation
         directory.announce(["http://10.0.0.1:7710"])
         with fail_after(10):
@@ -83,7 +83,7 @@ async def test_metrics() -> None:
             await directory.instances.register("web", said, 10.0, is_held=True)
         await ask(front, "web.discoverd.")
         host, _, port = server.addresses[0].rpartition(":")
-        client = HttpClient([Endpoint(host, int(port))], answer_within=within(10))
+        client = HttpClient([Endpoint(host, int(port))], connect_within=within(10), answer_within=within(10))
         answer = await client.request("GET", "/metrics")
         await client.aclose()
         assert answer.status == 200

@@ -101,7 +101,7 @@ async def test_services_of_an_agent(consul: ConsulServers, tmp_path: Path) -> No
 
 
 async def test_agent_that_refuses_and_one_that_is_away(consul: ConsulServers, tmp_path: Path) -> None:
-    api = ConsulApi(HttpClient([Endpoint(*consul.endpoints[0])]), token="nobody's")
+    api = ConsulApi(HttpClient([Endpoint(*consul.endpoints[0])], connect_within=within(10)), token="nobody's")
     target = ConsulTarget("consul://", api, "me")
     with pytest.raises(RefusedError, match="Consul answers PUT /v1/agent/service/register with 400"):
         await target._write("/v1/agent/service/register", b"{")
@@ -208,7 +208,10 @@ async def test_somebody_who_is_quicker_keeps_the_key(
     consul: ConsulServers, etcd: EtcdServers, zookeeper: ZooKeeperServers
 ) -> None:
     etcd_store = EtcdKeys(Endpoint(*etcd.endpoints[0]))
-    stores: list[KeyStore] = [ConsulKeys(ConsulApi(HttpClient([Endpoint(*consul.endpoints[0])]))), etcd_store]
+    stores: list[KeyStore] = [
+        ConsulKeys(ConsulApi(HttpClient([Endpoint(*consul.endpoints[0])], connect_within=within(10)))),
+        etcd_store,
+    ]
     stores.append(ZooKeeperKeys(zookeeper.hosts))
     for keys in stores:
         async with background() as nursery:
@@ -314,7 +317,7 @@ async def test_answers_that_make_no_sense() -> None:
     async with background() as nursery:
         listeners = await nursery.start(functools.partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
         endpoint = Endpoint("127.0.0.1", listeners[0].socket.getsockname()[1])
-        api = ConsulApi(HttpClient([endpoint]))
+        api = ConsulApi(HttpClient([endpoint], connect_within=within(10)))
         with pytest.raises(HttpError, match="Consul answers GET /broken with 500: no leader"):
             await ConsulKeys(api)._ask("GET", "/broken")
         with pytest.raises(HttpError, match=r"answers GET /v1/kv/a/\?recurse=true with no JSON"):
