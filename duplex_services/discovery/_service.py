@@ -52,6 +52,9 @@ _REST: Final = 1.0
 #: An index or a time: beyond this, numbers are not told apart any more.
 _MOST_MOMENT: Final = 2.0**53
 
+#: What an answer may have before it has to wait for its turn.
+_MANY: Final = 200
+
 #: Seconds that withdrawing may take when a call has ended; the instance is silent by then, and goes in any case.
 _WITHDRAW_WITHIN: Final = 5.0
 
@@ -77,6 +80,7 @@ class _Served:
         self._reading = directory.reading
         self._instances = directory.instances
         self._services = directory.services
+        self._turns = trio.Lock()
 
     # ------------------------------------------------------------------------------------ registrations
 
@@ -184,10 +188,11 @@ class _Served:
 
     # ------------------------------------------------------------------------------------------ lookups
 
-    @duplex.rpc(inline=True, idempotent=True)
-    def instances(self, service: str, wanted: Filter = NO_FILTER) -> Listing:
+    @duplex.rpc(idempotent=True)
+    async def instances(self, service: str, wanted: Filter = NO_FILTER) -> Listing:
         """Return the instances of a service that serve, or all, with how good the answer is."""
         _check_service(service)
+        await self._turn(len(self._reading.view.all_instances(service)))
         return self._reading.listing(service, wanted)
 
     @duplex.rpc(idempotent=True)
@@ -218,9 +223,10 @@ class _Served:
                 is_first, last = False, leader
                 yield LeaderNews(service, leader, batch.status)
 
-    @duplex.rpc(inline=True, idempotent=True)
-    def services(self) -> Overview:
+    @duplex.rpc(idempotent=True)
+    async def services(self) -> Overview:
         """Return all services, and the servers of discovery."""
+        await self._turn(self._reading.view.count_of_services)
         servers = self._reading.view.servers
         return Overview(
             self._reading.services(), tuple(servers[name] for name in sorted(servers)), self._reading.status()
@@ -248,8 +254,10 @@ class _Served:
             check_id(id)
         return self._reading.explain(service, id, wanted)
 
-    @duplex.rpc(inline=True, idempotent=True)
-    def diff(self, first: float, last: float | None = None, service: str = "", times: bool = False) -> Diff:
+    @duplex.rpc(idempotent=True)
+    async def diff(
+        self, first: float, last: float | None = None, service: str = "", times: bool = False
+    ) -> Diff:
         """Tell what became different between two indexes; with ``times``, between two times in seconds since 1970.
 
         Raises OutOfRange if that is not remembered any more.
@@ -277,6 +285,7 @@ class _Served:
                 "what was then is not remembered any more, or was before this server began; "
                 f"this is known since index {view.remembered(service)}"
             )
+        await self._turn(len(changes))
         return Diff(begin, end, changes)
 
     # ----------------------------------------------------------------------------------------- services
@@ -310,6 +319,13 @@ class _Served:
         """Keep something for a service, if it still has the index that was read (0: nothing). Returns the new index."""
         with _told():
             return await self._services.set_metadata(name, data, index)
+
+    async def _turn(self, size: int) -> None:
+        """Wait until an answer of so many things may be made, if that takes long: one of those in each pass of the event loop, so that
+        who asks for many of them at once holds up nobody else for longer than for one."""
+        if size > _MANY:
+            async with self._turns:
+                await trio.lowlevel.checkpoint()
 
     def _granted(self, session: Session) -> Granted:
         status = self._reading.status()

@@ -249,6 +249,32 @@ async def test_lookups_and_changes(autojump_clock: MockClock) -> None:
         assert (await remote.services()).services == ()
 
 
+async def test_who_asks_for_much_again_and_again_holds_up_nobody_for_all_of_it() -> None:
+    ended: list[str] = []
+    async with open_served() as (directory, _, endpoint):
+        async with trio.open_nursery() as nursery:
+            for number in range(300):
+                said = msgspec.structs.replace(SAID, id=f"i{number}")
+                nursery.start_soon(directory.instances.heartbeat, "web", said, 600.0)
+        async with duplex.open_peer() as greedy, duplex.open_peer() as modest:
+            much = (await greedy.connect(endpoint)).service(DiscoveryService, name="discovery")
+            little = (await modest.connect(endpoint)).service(DiscoveryService, name="discovery")
+
+            async def ask(remote: DiscoveryService, service: str) -> None:
+                found = await remote.instances(service, Filter())
+                assert len(found.instances) == (300 if service == "web" else 0)
+                ended.append(service)
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(40):
+                    nursery.start_soon(ask, much, "web")
+                while not ended:
+                    await trio.lowlevel.checkpoint()
+                ended.clear()
+                nursery.start_soon(ask, little, "other")
+    assert ended.index("other") < 7
+
+
 async def test_a_directory_takes_only_so_much(autojump_clock: MockClock) -> None:
     def said(id: str) -> Registration:
         return msgspec.structs.replace(SAID, id=id)
