@@ -19,6 +19,12 @@ class EndpointError(Exception):
     """The endpoint cannot be used; the message says why."""
 
 
+def _why(error: zmq.ZMQError) -> str:
+    if error.errno == zmq.EPROTONOSUPPORT:
+        return "the suite speaks through ZeroMQ's library, so the implementation has to be at tcp:// or ipc://, and not at tls://"
+    return str(error)
+
+
 class Sockets:
     """The context that all sockets of one run belong to. Use as a context manager."""
 
@@ -44,7 +50,7 @@ class Sockets:
             socket.connect(endpoint)
         except zmq.ZMQError as error:
             socket.close(0)
-            raise EndpointError(f"cannot connect to {endpoint}: {error}") from None
+            raise EndpointError(f"cannot connect to {endpoint}: {_why(error)}") from None
         return Wire(socket, routed=False)
 
     def bind(self, endpoint: str) -> Wire:
@@ -59,7 +65,7 @@ class Sockets:
             socket.bind(endpoint)
         except zmq.ZMQError as error:
             socket.close(0)
-            raise EndpointError(f"cannot bind {endpoint}: {error}") from None
+            raise EndpointError(f"cannot bind {endpoint}: {_why(error)}") from None
         return Wire(socket, routed=True)
 
     def _socket(self, kind: int) -> zmq.Socket[bytes]:

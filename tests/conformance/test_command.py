@@ -109,6 +109,10 @@ def test_nobody_connects() -> None:
     ("words", "message"),
     [
         (("nonsense",), "error: cannot connect to nonsense"),
+        (
+            ("tls://127.0.0.1:1",),
+            "error: cannot connect to tls://127.0.0.1:1: the suite speaks through ZeroMQ's library",
+        ),
         (("nonsense", "--listen"), "error: cannot bind nonsense"),
         (
             ("tcp://127.0.0.1:1", "--only", "dmtp/77"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,25 @@ async def test_connect_to_nothing(nowhere: str, tmp_path: Path) -> None:
             assert peer.links == []
             with pytest.raises(duplex.ConfigurationError, match="not connected"):
                 await peer.disconnect(endpoint)
+
+
+async def test_one_that_is_silent_is_told_before_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server has ten seconds for its handshake, and who connects has perhaps one; and another address of the name was tried before."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))
+        ports = [wire.getsockname()[1] for wire in (refusing, silent)]
+
+        async def found(*words: Any, **more: Any) -> list[Any]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+
+        monkeypatch.setattr(trio.socket, "getaddrinfo", found)
+        async with duplex.open_peer() as peer:
+            with pytest.raises(duplex.ConnectError) as caught:
+                await peer.connect("tcp://name:5555", timeout=0.5)
+        assert str(caught.value).endswith(
+            f"tcp://127.0.0.1:{ports[0]} did not accept the connection: it was refused (nothing listens there); "
+            f"tcp://127.0.0.1:{ports[1]} accepted the connection, but is silent"
+        )
 
 
 async def test_connect_to_nothing_in_memory(autojump_clock: object) -> None:
