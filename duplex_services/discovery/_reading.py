@@ -29,6 +29,9 @@ from duplex_services.discovery._rules._view import View
 #: Changes of one batch: far below what a message may have.
 MOST_CHANGES: Final = 500
 
+#: What an answer may have before it has to wait for its turn.
+_MANY: Final = 200
+
 #: Seconds between two batches of a watcher, for each who watches the same, and at most.
 _REST_OF_EACH: Final = 0.001
 _LONGEST_REST: Final = 0.2
@@ -71,6 +74,7 @@ class Reading:
         self._news: dict[str, trio.Event] = {}
         self._crowds: dict[str, int] = {}
         self._known = trio.Event()
+        self._large = trio.Lock()
         #: How often it became stale, or fresh again.
         self.turns = 0
         view.on_changes = self._tell
@@ -88,6 +92,13 @@ class Reading:
     def now_known(self) -> None:
         """Tell those who wait for it that something was read. Called by what feeds the view."""
         self._known.set()
+
+    async def turn(self, size: int) -> None:
+        """Wait until an answer of so many things may be made, if that takes long: one of those in each pass of the event loop, so that
+        who asks for many of them at once holds up nobody else for longer than for one."""
+        if size > _MANY:
+            async with self._large:
+                await trio.lowlevel.checkpoint()
 
     def status(self) -> Status:
         """Return how good what is known is."""

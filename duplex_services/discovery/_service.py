@@ -52,9 +52,6 @@ _REST: Final = 1.0
 #: An index or a time: beyond this, numbers are not told apart any more.
 _MOST_MOMENT: Final = 2.0**53
 
-#: What an answer may have before it has to wait for its turn.
-_MANY: Final = 200
-
 #: Seconds that withdrawing may take when a call has ended; the instance is silent by then, and goes in any case.
 _WITHDRAW_WITHIN: Final = 5.0
 
@@ -80,7 +77,6 @@ class _Served:
         self._reading = directory.reading
         self._instances = directory.instances
         self._services = directory.services
-        self._turns = trio.Lock()
 
     # ------------------------------------------------------------------------------------ registrations
 
@@ -192,7 +188,7 @@ class _Served:
     async def instances(self, service: str, wanted: Filter = NO_FILTER) -> Listing:
         """Return the instances of a service that serve, or all, with how good the answer is."""
         _check_service(service)
-        await self._turn(len(self._reading.view.all_instances(service)))
+        await self._reading.turn(len(self._reading.view.all_instances(service)))
         return self._reading.listing(service, wanted)
 
     @duplex.rpc(idempotent=True)
@@ -226,7 +222,7 @@ class _Served:
     @duplex.rpc(idempotent=True)
     async def services(self) -> Overview:
         """Return all services, and the servers of discovery."""
-        await self._turn(self._reading.view.count_of_services)
+        await self._reading.turn(self._reading.view.count_of_services)
         servers = self._reading.view.servers
         return Overview(
             self._reading.services(), tuple(servers[name] for name in sorted(servers)), self._reading.status()
@@ -285,7 +281,7 @@ class _Served:
                 "what was then is not remembered any more, or was before this server began; "
                 f"this is known since index {view.remembered(service)}"
             )
-        await self._turn(len(changes))
+        await self._reading.turn(len(changes))
         return Diff(begin, end, changes)
 
     # ----------------------------------------------------------------------------------------- services
@@ -319,13 +315,6 @@ class _Served:
         """Keep something for a service, if it still has the index that was read (0: nothing). Returns the new index."""
         with _told():
             return await self._services.set_metadata(name, data, index)
-
-    async def _turn(self, size: int) -> None:
-        """Wait until an answer of so many things may be made, if that takes long: one of those in each pass of the event loop, so that
-        who asks for many of them at once holds up nobody else for longer than for one."""
-        if size > _MANY:
-            async with self._turns:
-                await trio.lowlevel.checkpoint()
 
     def _granted(self, session: Session) -> Granted:
         status = self._reading.status()

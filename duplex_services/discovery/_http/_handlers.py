@@ -224,6 +224,7 @@ class Handlers:
     # -------------------------------------------------------------------------------------------- services
 
     async def _list(self, asked: _Asked) -> Response:
+        await self._reading.turn(self._view.count_of_services)
         return ok(
             [
                 {
@@ -288,7 +289,7 @@ class Handlers:
                 raise Problem("object_not_found", "service meta not found")
             return ok(words.metadata_words(info.metadata))
 
-        return self._now_or_later(asked, service, frozenset({"metadata"}), answer)
+        return await self._now_or_later(asked, service, frozenset({"metadata"}), answer)
 
     # ------------------------------------------------------------------------------------------- instances
 
@@ -305,7 +306,7 @@ class Handlers:
                 raise Problem("object_not_found", f'service not found: "{service}"')
             return ok([words.instance_words(one) for one in found.instances])
 
-        return self._now_or_later(asked, service, events.OF_INSTANCES, answer)
+        return await self._now_or_later(asked, service, events.OF_INSTANCES, answer)
 
     async def _register(self, asked: _Asked, service: str, id: str) -> Response:
         words.check_name(service)
@@ -363,17 +364,23 @@ class Handlers:
                 (("Discoverd-Fence", str(leader.fence)),),
             )
 
-        return self._now_or_later(asked, service, events.OF_LEADER, answer)
+        return await self._now_or_later(asked, service, events.OF_LEADER, answer)
 
     # ------------------------------------------------------------------------------------------- following
 
-    def _now_or_later(
+    async def _now_or_later(
         self, asked: _Asked, service: str, kinds: frozenset[str], answer: Callable[[], Response]
     ) -> Answer:
         """Answer at once; or, with an index, when something has changed since, or the time is over."""
         query = asked.request.query
-        if "index" not in query:
+
+        async def in_turn() -> Response:
+            of_instances = kinds is events.OF_INSTANCES
+            await self._reading.turn(len(self._view.all_instances(service)) if of_instances else 0)
             return answer()
+
+        if "index" not in query:
+            return await in_turn()
         text = query["index"]
         after = events.read_position(f"{query.get('origin') or self._view.origin}:{text}")
         if after is None:
@@ -385,7 +392,7 @@ class Handlers:
                 async for batch in self._reading.watch(service, after):
                     if batch.reset or any(change.kind in kinds for change in batch.changes):
                         break
-            return answer()
+            return await in_turn()
 
         return Later(wait)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,9 +15,19 @@ import trio
 import trio.testing
 
 from duplex_services._shared._http_client import Stream
-from duplex_services.discovery import Directory, Position, Reading, Registration, ServiceConfig
+from duplex_services._shared._http_server import Later, Request, Response
+from duplex_services.discovery import (
+    Directory,
+    HttpOptions,
+    Position,
+    Reading,
+    Registration,
+    ServiceConfig,
+    open_directory,
+)
 from duplex_services.discovery._http import _handlers
 from duplex_services.discovery._http._events import Teller, read_position
+from duplex_services.discovery._http._handlers import Handlers
 from duplex_services.discovery._reading import Freshness
 from duplex_services.discovery._rules._selecting import Filter
 from tests.machine import fail_after, require_program, within
@@ -339,3 +350,44 @@ def test_a_state_that_begins_anew_is_told_as_a_difference() -> None:
 @pytest.mark.parametrize("text", ["", "x", ":1", "a:", "a:x", "a:-1", "a:1.5", f"a:{'9' * 30}"])
 def test_what_is_no_position(text: str) -> None:
     assert read_position(text) is None
+
+
+async def test_large_answers_are_made_in_turns() -> None:
+    """Whether at once or after a change: of many that are due in the same instant, one in each pass of the event loop."""
+    async with open_directory("memory:", checks=False) as directory:
+        async with trio.open_nursery() as nursery:
+            for number in range(300):
+                nursery.start_soon(directory.instances.heartbeat, "web", one(f"i{number}"), 600.0)
+        handlers = Handlers(directory, HttpOptions())
+        index = directory.reading.view.index
+        passes = 0
+        ended: Counter[int] = Counter()
+
+        async def count() -> None:
+            nonlocal passes
+            while True:
+                await trio.lowlevel.checkpoint()
+                passes += 1
+
+        async def ask(query: dict[str, str]) -> None:
+            path = ("v1", "services", "web", "instances")
+            answer = await handlers.handle(Request("GET", path, query, {}, b"", "127.0.0.1"))
+            if isinstance(answer, Later):
+                answer = await answer.answer()
+            assert isinstance(answer, Response)
+            assert answer.status == 200
+            ended[passes] += 1
+
+        queries: list[dict[str, str]] = [{}, {"index": f"{index}", "wait": "60"}]
+        for query in queries:
+            ended.clear()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(count)
+                for _ in range(20):
+                    nursery.start_soon(ask, query)
+                if query:
+                    await directory.instances.report("web", "i0", "warning")
+                while ended.total() < 20:
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            assert max(ended.values()) <= 2, ended
