@@ -58,6 +58,12 @@ class _Held:
         """Whether it was ended by somebody, some time ago."""
         return self.left.is_set()
 
+    @property
+    def refusal(self) -> str:
+        """Why discovery refuses it now; empty if it does not."""
+        refusal = None if self.registered is None else self.registered.refusal
+        return "" if refusal is None else refusal.message
+
 
 @final
 class DiscoveryTarget:
@@ -147,7 +153,7 @@ class DiscoveryTarget:
             # An instance of this owner's that is not kept here is of an earlier run: it is taken over, and so it is different.
             found[key] = Entry(key, owner, "", instance.state, instance.note)
         for key, held in self._held.items():
-            if held.is_over:
+            if held.is_over or held.refusal:
                 continue
             if key not in found or found[key].owner == self._owner:
                 found[key] = held.entry
@@ -169,6 +175,8 @@ class DiscoveryTarget:
         held = self._held.get(key)
         if held is None or held.is_over or held.entry.value != action.entry.value:
             held = await self._register(action, held)
+        elif held.refusal:
+            raise TargetError(held.refusal)
         remote = self._remote()
         assert held.registered is not None
         if health_of(action.entry) != health_of(held.entry) or action.entry.state == "critical":
@@ -225,8 +233,7 @@ class DiscoveryTarget:
             self._held.pop(action.entry.key, None)
             raise RefusedError(held.problem)
         if held.registered is None or not held.registered.is_registered:
-            refusal = None if held.registered is None else held.registered.refusal
-            raise TargetError(self._nobody() if refusal is None else refusal.message)
+            raise TargetError(held.refusal or self._nobody())
         return held
 
     async def _hold(self, peer: duplex.Peer, held: _Held, registration: Registration, ttl: float) -> None:

@@ -12,6 +12,7 @@ from duplex_services.registration._rules._difference import Put
 from duplex_services.registration._target import RefusedError, TargetError
 from duplex_services.registration._targets._discovery import DiscoveryTarget
 from tests.machine import fail_after
+from tests.services.discovery.test_permissions import guarded
 from tests.services.registration.made import container, one
 from tests.services.registration.running import listing
 
@@ -51,6 +52,28 @@ async def test_what_is_put_while_nobody_is_there_is_listed_as_soon_as_somebody_i
             with pytest.raises(TargetError, match="no server"):
                 await target.put(action)
             nursery.cancel_scope.cancel()
+
+
+async def test_who_may_not_register_is_told_so_until_he_may() -> None:
+    action_of = one(container())
+    with fail_after(60):
+        async with guarded() as endpoint:
+            async with background() as nursery:
+                stranger = DiscoveryTarget((endpoint,), "me")
+                nursery.start_soon(stranger.run, lambda: None)
+                for _ in range(2):
+                    assert await stranger.entries() == {}
+                    with pytest.raises(TargetError, match=r"anonymous may not call discovery\.register"):
+                        await stranger.put(put(stranger, action_of))
+                nursery.cancel_scope.cancel()
+            async with background() as nursery:
+                known = DiscoveryTarget((endpoint,), "me", b"operator")
+                nursery.start_soon(known.run, lambda: None)
+                action = put(known, action_of)
+                assert await known.entries() == {}
+                await known.put(action)
+                assert dict(await known.entries()) == {action.entry.key: action.entry}
+                nursery.cancel_scope.cancel()
 
 
 async def test_what_discovery_refuses_is_refused() -> None:
