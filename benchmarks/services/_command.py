@@ -1,4 +1,4 @@
-"""The command ``python -m benchmarks services``: its options, and its tables."""
+"""The command ``python -m benchmarks services``: what it measures, and its tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from rich.console import Console
@@ -26,24 +25,6 @@ TARGETS: Final[Mapping[str, tuple[float, bool]]] = {
     "DNS answers a second of CPU, made": (2500.0, True),
     "DNS answers a second of CPU, kept": (5000.0, True),
 }
-PARTS: Final = ("scale", "view", "dns", "consul", "stores")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    parser.add_argument(
-        "--only", nargs="+", choices=PARTS, default=PARTS, help="what to measure; default all"
-    )
-    parser.add_argument(
-        "--instances", type=int, nargs="+", default=[1000, 3000, 10_000], help="one after the other"
-    )
-    parser.add_argument("--holders", type=int, default=20, help="processes that hold them; default 20")
-    parser.add_argument("--watchers", type=int, default=100, help="who follow all services; default 100")
-    parser.add_argument("--rate", type=float, default=200.0, help="changes a second; default 200")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each phase; default 10")
-    parser.add_argument("--ttl", type=float, default=5.0, help="of each instance, in seconds; default 5")
-    parser.add_argument("--consul", metavar="PATH", help="the program; found by itself where it can be")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,25 @@ from benchmarks.peers import PEERS, entry_of
 from benchmarks.peers import __main__ as process
 from benchmarks.scenarios import FIGURES, SCENARIOS
 
+ROOT = Path(__file__).parents[2]
 SHORT = ["--repeat", "1", "--seconds", "0.05", "--no-files"]
 #: Those that take a second or less, of the peers that need nothing but what the tests need.
 SCENARIOS_RUN = ["latency", "unary", "download", "upload", "bidi", "callbacks"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code", "said"), [(["list"], 0, ""), (["services"], 2, "psutil is missing")]
+)
+def test_what_only_the_tests_need_is_not_needed(words: list[str], code: int, said: str) -> None:
+    """`make bench` has an environment of its own."""
+    missing = dict.fromkeys(["psutil", "pytest", "pytest_trio", "hypothesis", "kazoo", "dns"])
+    program = f"import sys; sys.modules.update({missing}); from benchmarks.__main__ import main; sys.exit(main({words}))"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == code, ran.stderr
+    assert said in ran.stderr
 
 
 @pytest.mark.slow
