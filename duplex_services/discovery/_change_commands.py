@@ -8,7 +8,7 @@ from typing import Any, cast
 import click
 import trio
 
-from duplex.cli.options import output_option
+from duplex.cli.options import output_option, tls
 from duplex_services._shared._commands import NOT_FOUND, run, show
 from duplex_services.discovery._asking import (
     ANSWER_WITHIN,
@@ -94,7 +94,7 @@ def register_command(
     async def register() -> None:
         async with open_line(where) as peer:
             async with keep_registered(
-                peer, service, said, ttl=ttl, check=checking if is_own else None
+                peer, service, said, ttl=ttl, check=checking if is_own else None, tls=tls()
             ) as registered:
                 with trio.move_on_after(ANSWER_WITHIN) as waiting:
                     await registered.answered()

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 import trio
 
+import duplex
 from duplex_services.discovery._errors import DirectoryError, StoreAway
 from duplex_services.discovery._model import Check, Health, Record, Registration
 from duplex_services.discovery._monitoring import monitor
@@ -51,6 +52,7 @@ class Checker:
         self._running: dict[What, tuple[Job, trio.CancelScope]] = {}
         self._shares: dict[What, bool] = {}
         self._servers: tuple[str, ...] = ()
+        self._tls: duplex.TLS | None = None
         self._of_well = trio.CapacityLimiter(_AT_ONCE)
         self._of_others = trio.CapacityLimiter(_AT_ONCE)
 
@@ -59,8 +61,13 @@ class Checker:
         """How many instances are checked here."""
         return len(self._running)
 
-    async def run(self) -> None:
-        """Check, whatever comes and goes."""
+    async def run(self, tls: duplex.TLS | None = None) -> None:
+        """Check, whatever comes and goes.
+
+        Args:
+            tls: for instances at ``tls://``.
+        """
+        self._tls = tls
         async with trio.open_nursery() as nursery:
             while True:
                 self._look(nursery)
@@ -103,7 +110,7 @@ class Checker:
             await self._report(what, found)
 
         with scope:
-            await monitor(job.check, said, known_of(record), report, self._limit)
+            await monitor(job.check, said, known_of(record), report, self._limit, tls=self._tls)
 
     def _limit(self, health: Health | None) -> trio.CapacityLimiter:
         return self._of_well if health in ("passing", "warning") else self._of_others

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 import trio
 
+import duplex
 from duplex_services.discovery._checking import Checker
 from duplex_services.discovery._model import ServerInfo
 from duplex_services.discovery._presence import Presence, superseded
@@ -76,7 +77,7 @@ class Directory:
         self.info = msgspec.structs.replace(self.info, endpoints=tuple(endpoints))
         self._presence.say(self.info)
 
-    async def run(self, nursery: trio.Nursery, *, checks: bool) -> None:
+    async def run(self, nursery: trio.Nursery, *, checks: bool, tls: duplex.TLS | None) -> None:
         """Follow the store, and keep it as it should be."""
         nursery.start_soon(self._follow)
         nursery.start_soon(self._presence.run)
@@ -84,7 +85,7 @@ class Directory:
         await self.reading.known()
         await self._presence.announced.wait()
         if checks:
-            nursery.start_soon(self._checker.run)
+            nursery.start_soon(self._checker.run, tls)
 
     async def _follow(self) -> None:
         async with self._store.watch(PREFIX) as updates:

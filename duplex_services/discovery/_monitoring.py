@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+import duplex
 from duplex_services.discovery._model import Check, Health, Registration
 from duplex_services.discovery._probes import probe
 from duplex_services.discovery._rules._monitor import Monitor, Result
@@ -18,6 +19,8 @@ async def monitor(
     known: Health | None,
     report: Callable[[Result], Awaitable[None]],
     limit: Callable[[Health | None], trio.CapacityLimiter] | None = None,
+    *,
+    tls: duplex.TLS | None = None,
 ) -> None:
     """Check again and again, until cancelled, and report the health each time that it is another one.
 
@@ -27,14 +30,15 @@ async def monitor(
         known: what is known from before.
         report: told what was found; the next check waits for it.
         limit: how many checks may run at once of those whose instances are as this one is; ``None`` before the first success.
+        tls: for an instance at ``tls://``.
     """
     state = Monitor(check.threshold, known)
     while True:
         if limit is None:
-            found = await probe(check, registration)
+            found = await probe(check, registration, tls)
         else:
             async with limit(state.health):
-                found = await probe(check, registration)
+                found = await probe(check, registration, tls)
         before, state = state.health, state.take(found.health)
         if state.health is not None and state.health != before:
             await report(found)

@@ -27,6 +27,7 @@ async def open_directory(
     lease_ttl: float = 10.0,
     checks: bool = True,
     max_entries: int = MOST_ENTRIES,
+    tls: duplex.TLS | None = None,
 ) -> AsyncIterator[Directory]:
     """Open the directory that is kept in a store: ``async with open_directory("sqlite:///…") as directory``.
 
@@ -41,6 +42,7 @@ async def open_directory(
         lease_ttl: seconds after which others notice that this server is gone.
         checks: whether this server makes its share of the health checks.
         max_entries: instances and services, together, beyond which no more are taken by this server.
+        tls: which certificates are trusted where a check asks an instance at ``tls://``, and which one is shown there.
 
     Raises:
         ConfigurationError, StoreError: the store cannot be opened.
@@ -58,6 +60,7 @@ async def open_directory(
                     lease_ttl=lease_ttl,
                     checks=checks,
                     max_entries=max_entries,
+                    tls=tls,
                 )
             )
             if has_catalogue:
@@ -79,5 +82,5 @@ async def open_directory(
     info = ServerInfo(name, secrets.token_hex(8), tuple(endpoints))
     async with background() as nursery:
         directory = Directory(store, info, Presence(store, info, lease_ttl), max_entries)
-        await directory.run(nursery, checks=checks)
+        await directory.run(nursery, checks=checks, tls=tls)
         yield directory

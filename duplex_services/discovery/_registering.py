@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator
 from typing import Final, final
@@ -156,6 +157,7 @@ async def keep_registered(
     ttl: float = DEFAULT_TTL,
     check: Check | None = None,
     name: str = SERVICE,
+    tls: duplex.TLS | None = None,
 ) -> AsyncIterator[Registered]:
     """Be registered in the block: ``async with keep_registered(peer, "calc", Registration(...)) as registered``.
 
@@ -170,6 +172,7 @@ async def keep_registered(
         check: how this process finds out about its health, and reports it; it is critical until the first success. For
             discovery to do that, put the check into the registration instead.
         name: of the service that is asked.
+        tls: for ``check``, where it asks at ``tls://``.
 
     Raises:
         InvalidArgument: the registration makes no sense, as its message says. The block is cancelled.
@@ -185,7 +188,7 @@ async def keep_registered(
 
         if check is not None:
             registered.report("critical", NOT_CHECKED)
-            nursery.start_soon(monitor, check, registration, None, report)
+            nursery.start_soon(functools.partial(monitor, tls=tls), check, registration, None, report)
         nursery.start_soon(run)
         try:
             yield registered

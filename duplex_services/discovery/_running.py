@@ -74,7 +74,11 @@ async def run_server(settings: Settings, announce: Callable[[str], None]) -> Non
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with (
                 open_directory(
-                    url, server=name, checks=settings.checks, max_entries=settings.max_entries
+                    url,
+                    server=name,
+                    checks=settings.checks,
+                    max_entries=settings.max_entries,
+                    tls=settings.tls,
                 ) as directory,
                 open_server(
                     directory,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 from collections.abc import Awaitable, Callable
@@ -29,17 +30,18 @@ _MODULES: Final[dict[CheckKind, str]] = {
 }
 
 
-async def probe(check: Check, registration: Registration) -> Result:
+async def probe(check: Check, registration: Registration, tls: duplex.TLS | None = None) -> Result:
     """Check an instance once. Raises nothing: what goes wrong is the result.
 
     Args:
         check: how.
         registration: what; its address is the target unless the check has one.
+        tls: for an instance at ``tls://``.
     """
     try:
         target = target_of(check, registration)
         with trio.move_on_after(check.timeout):
-            found = await _prober(check.kind)(check, target)
+            found = await _prober(check.kind, tls)(check, target)
             return Result(found.health, found.note[:_MOST_NOTE])
     except (ValueError, duplex.ConfigurationError) as error:
         return Result("critical", f"{error}"[:_MOST_NOTE])
@@ -50,12 +52,14 @@ async def probe(check: Check, registration: Registration) -> Result:
     return Result("critical", f"no answer within {check.timeout:g} s")
 
 
-def _prober(kind: CheckKind) -> Callable[[Check, str], Awaitable[Result]]:
+def _prober(kind: CheckKind, tls: duplex.TLS | None) -> Callable[[Check, str], Awaitable[Result]]:
     try:
         module = importlib.import_module(f"duplex_services.discovery._probes.{_MODULES[kind]}")
     except ModuleNotFoundError as error:
         raise duplex.ConfigurationError(
             f"{kind} checks need the library {error.name}, which is not installed: pip install 'duplex-rpc[discovery]'"
         ) from error
-    found: Callable[[Check, str], Awaitable[Result]] = module.probe
+    found: Callable[[Check, str], Awaitable[Result]] = (
+        functools.partial(module.probe, tls=tls) if kind == "duplex" else module.probe
+    )
     return found

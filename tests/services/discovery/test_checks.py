@@ -29,6 +29,7 @@ from duplex_services.discovery._rules._targets import target_of
 from duplex_services.discovery.client import keep_registered, open_client
 from duplex_services.store import open_store
 from tests.machine import fail_after, within
+from tests.transports.certificates import tls
 
 UP, DOWN, WARN = "passing", "critical", "warning"
 
@@ -278,6 +279,21 @@ async def test_duplex() -> None:
     assert result.health == DOWN
 
 
+async def test_duplex_with_tls() -> None:
+    own = tls()
+    async with duplex.open_peer(tls=own) as peer:
+        said = Registration(
+            "a", endpoint=await peer.bind("tls://127.0.0.1:*"), check=Check("duplex", interval=0.2)
+        )
+        for trusted, health in ((duplex.TLS(ca=own.ca), UP), (None, DOWN)):
+            with fail_after(20):
+                assert (await probe(Check("duplex"), said, trusted)).health == health
+                async with open_directory("memory:", tls=trusted) as directory:
+                    await directory.instances.register("api", said, is_held=True)
+                    while states(directory) != {"a": health}:
+                        await trio.sleep(0.01)  # nothing tells of a change but its state
+
+
 @contextlib.contextmanager
 def grpc_server(answer: bytes, code: grpc.StatusCode | None = None) -> Iterator[tuple[int, list[bytes]]]:
     """gRPC's own server with a health service that gives one answer."""
@@ -459,7 +475,7 @@ async def test_a_single_failure_changes_nothing(
 ) -> None:
     found = [UP, DOWN, UP, DOWN, UP, DOWN, DOWN]
 
-    async def fake(check: Check, registration: Registration) -> Result:
+    async def fake(check: Check, registration: Registration, _tls: duplex.TLS | None) -> Result:
         await trio.lowlevel.checkpoint()
         health: Any = found.pop(0) if found else DOWN
         return Result(health, "as it was written")
@@ -482,7 +498,7 @@ async def test_checks_that_hang_hold_up_none_of_what_is_well(
     monkeypatch.setattr("duplex_services.discovery._checking._AT_ONCE", 2)
     is_well = True
 
-    async def fake(check: Check, registration: Registration) -> Result:
+    async def fake(check: Check, registration: Registration, _tls: duplex.TLS | None) -> Result:
         if registration.id != "good":
             await trio.sleep(check.timeout)
         return Result("passing" if is_well and registration.id == "good" else "critical")
@@ -503,7 +519,7 @@ async def test_checks_that_hang_hold_up_none_of_what_is_well(
 async def test_checks_are_spread_and_move_with_their_servers(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    async def fake(check: Check, registration: Registration) -> Result:
+    async def fake(check: Check, registration: Registration, _tls: duplex.TLS | None) -> Result:
         await trio.lowlevel.checkpoint()
         return Result("passing", f"port {registration.port}")
 
@@ -569,7 +585,7 @@ async def test_a_registrant_checks_itself(tmp_path: Path) -> None:
 async def test_what_is_known_from_before_is_not_said_again(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    async def fake(check: Check, registration: Registration) -> Result:
+    async def fake(check: Check, registration: Registration, _tls: duplex.TLS | None) -> Result:
         await trio.lowlevel.checkpoint()
         return Result("passing")
 
