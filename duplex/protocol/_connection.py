@@ -297,9 +297,13 @@ class Connection(Receiving):
             del self._pings[next(iter(self._pings))]
         self._pings[token] = now
         if delay is not None:
-            self._delay = min(c.MAX_INTEGER, max(0, round(delay * 1e6)))
+            self.note_delay(delay)
         self._push([3, token, self._delay], COMMAND_BYTES)
         return token
+
+    def note_delay(self, delay: float) -> None:
+        """Have the answers to the other side's pings say that this side's event loop runs so many seconds late."""
+        self._delay = min(c.MAX_INTEGER, max(0, round(delay * 1e6)))
 
     def awaits_pong(self, token: int) -> bool:
         """Whether a ping of ours has no answer yet."""

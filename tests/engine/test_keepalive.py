@@ -271,6 +271,20 @@ async def test_one_sides_pings_are_enough_for_a_link_at_rest(
         assert not pair.back.statistics().is_slow
 
 
+async def test_a_side_that_sends_no_pings_says_how_late_it_is_all_the_same(
+    autojump_clock: object, pings: Callable[[duplex.Link], int]
+) -> None:
+    """Or who was late once would be taken for late for ever, and get no calls."""
+    async with linked(service, within=10_000, check=False) as pair:
+        await trio.sleep(1002)  # and no look at the links falls together with it
+        sent = pings(pair.back)
+        for delay in (3.0, 0.0):
+            pair.back._inside.keeper.ping(delay)
+            await pair.link.ping()
+            assert pair.link.statistics().remote_delay == delay
+        assert pings(pair.back) == sent
+
+
 async def test_both_sides_ping_while_something_is_going_on(
     autojump_clock: object, pings: Callable[[duplex.Link], int]
 ) -> None:

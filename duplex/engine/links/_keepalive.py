@@ -181,7 +181,9 @@ class LinkKeeper:
             link.engine.slow.add(link, self._slow_since, waited)
         if self.is_slow:
             link.engine.registry.note_delay(link, waited or 0.0)
-        if not self._pinged_enough(now):
+        if self._pinged_enough(now):
+            link.connection.note_delay(delay)
+        else:
             link.pings.send(delay)
 
     def _pinged_enough(self, now: float) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
 
 from duplex_services._shared._background import background
 from duplex_services._shared._http_client import Endpoint, HttpClient, HttpError
@@ -263,9 +264,10 @@ async def test_nodes_of_zookeeper(zookeeper: ZooKeeperServers, tmp_path: Path) -
     def nodes() -> dict[str, tuple[str, bool]]:
         found = {}
         for name in looking.get_children("/regs"):
-            for last in looking.get_children(f"/regs/{name}"):
-                value, stat = looking.get(f"/regs/{name}/{last}")
-                found[f"{name}/{last}"] = (value.decode(), stat.ephemeralOwner != 0)
+            with contextlib.suppress(NoNodeError):  # it has gone since
+                for last in looking.get_children(f"/regs/{name}"):
+                    value, stat = looking.get(f"/regs/{name}/{last}")
+                    found[f"{name}/{last}"] = (value.decode(), stat.ephemeralOwner != 0)
         return found
 
     url = f"zookeeper://{zookeeper.hosts}/regs"
