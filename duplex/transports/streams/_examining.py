@@ -89,15 +89,16 @@ class Examination:
         self.step = "connection"
         for target in targets:
             try:
-                wire: Wire = await dial(target)
+                dialed = await dial(target)
             except DialError as error:
                 self.refusals.append(str(error))
                 self._reasons.append(error.why)
                 continue
             self.connected = target.text
+            wire: Wire = dialed
             try:
                 if self._contexts is not None:
-                    wire = self._contexts.secured(wire, self._target.host)  # type: ignore[arg-type]
+                    wire = self._contexts.secured(dialed, self._target.host)
                 await self._greet(wire)
             except (TlsError, ZmtpError) as error:
                 self.problem = str(error)
